@@ -1,0 +1,42 @@
+"""Object keys: where a take's audio and sidecar lie, so that the two can never mismatch.
+
+The sidecar's key holds only the take, so it can be looked for before rendering; the audio's key holds its
+checksum, so two renderings never overwrite each other. Keys are built from validated slugs and hex digits
+and so cannot leave their prefix.
+"""
+
+from __future__ import annotations
+
+import re
+
+from catalog.errors import StoreError
+from catalog.track import Take
+
+_SAFE_KEY = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
+KEY_BYTES_MAX = 1024  # S3's limit
+
+
+def sidecar_key(take: Take) -> str:
+    """Key of the JSON that says the take is done."""
+    return f"{take.track.catalog}/takes/{take.id}.json"
+
+
+def audio_key(take: Take, sha256: str, extension: str) -> str:
+    """Key of the audio whose file bytes hash to `sha256` (hex)."""
+    track = take.track
+    return f"{track.catalog}/audio/{track.zone}/{track.genre}/{take.id}-{sha256[:16]}.{extension}"
+
+
+def sidecar_prefix(catalog: str) -> str:
+    """Prefix under which every sidecar of `catalog` lies."""
+    return f"{catalog}/takes/"
+
+
+def checked_key(key: str) -> str:
+    """`key`, or StoreError when it holds anything but plain segments (no `..`, no leading slash)."""
+    if len(key.encode()) > KEY_BYTES_MAX or ".." in key or not _SAFE_KEY.fullmatch(key):
+        raise StoreError(
+            f"object key {key[:80]!r} is not allowed",
+            why="keys are lower-case slugs joined by '/', at most 1,024 bytes, and never contain '..'",
+        )
+    return key

@@ -1,0 +1,162 @@
+"""What crosses a queue: one take whole to a worker, one fact back to the controller.
+
+JSON only. Every message carries its version; a reader refuses a newer one by name instead of guessing.
+Records carry an id of their own, so a record delivered twice is written once.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from catalog.errors import MessageError
+from catalog.sidecar import BatchNote, Sidecar, StageTimes
+from catalog.spec import Frozen
+from catalog.track import Take
+
+MESSAGE_VERSION: Final = 1
+MESSAGE_BYTES_MAX: Final = 256 * 1024  # lyrics are at most 2,048 tokens; a larger message is not one of ours
+
+
+def now_ms() -> int:
+    """UTC epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def new_id() -> str:
+    """A random id for a record, a run, a batch or a worker."""
+    return uuid.uuid4().hex
+
+
+class RenderMessage(Frozen):
+    """One take, complete: a worker needs nothing else to render it."""
+
+    v: Literal[1] = MESSAGE_VERSION
+    run_id: str
+    take: Take
+    alone: bool = False  # an engine died with this take aboard: render it in a batch of one
+
+
+class Span(Frozen):
+    """What a worker did with a stretch of its time. Spans of one worker touch and never overlap."""
+
+    state: Literal["startup", "render", "idle", "teardown"]
+    start_ms: int
+    end_ms: int
+    batch_id: str = ""  # of a render span
+    cause: str = ""  # of an idle span: no work, waiting for post, recovering
+
+
+class _Record(Frozen):
+    v: Literal[1] = MESSAGE_VERSION
+    record_id: str = Field(default_factory=new_id)
+    worker_id: str
+    at_ms: int = Field(default_factory=now_ms)
+
+
+class WorkerStarted(_Record):
+    """A worker is up and its engine is loading. Sent again once the engine is ready, then with all fields."""
+
+    kind: Literal["worker_started"] = "worker_started"
+    host: str
+    gpu: str  # name as the driver gives it, or "cpu"
+    vram_gib: float
+    model: str
+    model_fingerprint: str = ""
+    code: str
+    noise: bool
+    batch_limit: int
+    batch_limit_reason: str
+    started_at_ms: int
+
+
+class Heartbeat(_Record):
+    """The worker lives and holds these takes; what it does not name it does not hold."""
+
+    kind: Literal["heartbeat"] = "heartbeat"
+    held: list[str]
+
+
+class SpansClosed(_Record):
+    """Time that has been used, in the order it was used."""
+
+    kind: Literal["spans_closed"] = "spans_closed"
+    spans: list[Span]
+
+
+class AttemptMade(_Record):
+    """One try at one take has ended. `sidecar` is there exactly when it was accepted."""
+
+    kind: Literal["attempt_made"] = "attempt_made"
+    run_id: str
+    take_id: str
+    outcome: Literal["accepted", "rejected", "failed"]
+    reasons: list[str] = []  # why rejected or failed
+    retry: bool = False  # a failure that another try may not meet (engine death, store down)
+    adopted: bool = False  # the store had it already: nothing was rendered
+    batch: BatchNote | None = None
+    times: StageTimes = StageTimes()
+    audio_ms: int = 0
+    sidecar: Sidecar | None = None
+
+
+class TakesReturned(_Record):
+    """Takes a stopping worker gives back unrendered; they may be sent again at once."""
+
+    kind: Literal["takes_returned"] = "takes_returned"
+    take_ids: list[str]
+
+
+class WorkerStopped(_Record):
+    """The worker has ended its life in order."""
+
+    kind: Literal["worker_stopped"] = "worker_stopped"
+    reason: str
+
+
+Record = Annotated[
+    WorkerStarted | Heartbeat | SpansClosed | AttemptMade | TakesReturned | WorkerStopped,
+    Field(discriminator="kind"),
+]
+_RECORD: TypeAdapter[Record] = TypeAdapter(Record)
+
+
+def parse_render(payload: dict[str, Any]) -> RenderMessage:
+    """Read a render message. Raises MessageError for a newer version or a broken one."""
+    _refuse_newer(payload)
+    try:
+        return RenderMessage.model_validate(payload)
+    except ValidationError as error:
+        raise _broken("render message", error) from None
+
+
+def parse_record(payload: dict[str, Any]) -> Record:
+    """Read a record. Raises MessageError for a newer version or a broken one."""
+    _refuse_newer(payload)
+    try:
+        return _RECORD.validate_python(payload)
+    except ValidationError as error:
+        raise _broken("record", error) from None
+
+
+def _refuse_newer(payload: dict[str, Any]) -> None:
+    version = payload.get("v") if isinstance(payload, dict) else None
+    if isinstance(version, int) and version > MESSAGE_VERSION:
+        raise MessageError(
+            f"message of version {version}; this program reads up to version {MESSAGE_VERSION}",
+            why="the sender is newer than this process",
+            fix="upgrade this machine to the sender's version, or finish the run with the old sender",
+        )
+
+
+def _broken(what: str, error: ValidationError) -> MessageError:
+    first = error.errors(include_input=False, include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return MessageError(
+        f"{what} cannot be read: {where}: {first['msg']}",
+        why="it was not written by this program, or by a version that differs",
+        fix="send only through `tunemill run`; purge the queue if another program shares it",
+    )

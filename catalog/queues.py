@@ -1,0 +1,33 @@
+"""Queue names: a take waits where every worker that can render it, and no other, will look.
+
+A queue names the model, because a worker pins one, and the least VRAM tier that can hold the take. A worker
+listens to every tier it can serve, largest first, so that the big card takes what only it can do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from catalog.spec import TONE_MODEL, TrackSpec
+from catalog.tiers import TIERS, Tier, least_tier
+
+RENDER_TASK = "tunemill.render"
+RECORD_QUEUE = "records"
+KEY_PREFIX = "tunemill:"  # several projects may share one Redis
+
+
+def render_queue(model: str, tier: Tier) -> str:
+    """The queue of `model` at `tier`."""
+    return f"render.{model}.{tier.name}"
+
+
+def queue_of(spec: TrackSpec) -> str:
+    """Where a take of `spec` waits."""
+    # Rehearsals have no model to fit: any machine may take them.
+    tier = TIERS[0] if spec.model == TONE_MODEL or spec.is_noise else least_tier(spec)
+    return render_queue(spec.model, tier)
+
+
+def queues_served(model: str, tier: Tier) -> Sequence[str]:
+    """Every queue a worker of `tier` can serve for `model`, largest first."""
+    return [render_queue(model, each) for each in reversed(TIERS[: TIERS.index(tier) + 1])]

@@ -1,0 +1,35 @@
+"""Seeds: the same take always starts from the same noise.
+
+A seed follows from what the take is (its track's place in the catalog and its number), never from when it
+ran or which takes shared its batch. A retry, another GPU tier and a re-packed batch all begin at the same
+place. A seed pinned in a preset is the diffusion seed of take 1; take n gets the n-1 th after it.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import NamedTuple
+
+SEED_LIMIT = 2**63  # a seed fits a SQL BIGINT and torch.Generator
+
+
+class Seeds(NamedTuple):
+    """The two random sources of one take: diffusion noise and planner sampling."""
+
+    dit: int
+    lm: int
+
+
+def stable_hash(*parts: object) -> int:
+    """64-bit hash of `parts` that is the same in every process, version and machine."""
+    text = "\x1f".join(str(part) for part in parts)
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())
+
+
+def take_seeds(track_key: str, number: int, pinned: int | None = None) -> Seeds:
+    """Seeds of take `number` (from 1) of the track `track_key`, each in [0, 2**63)."""
+    if pinned is None:
+        dit = stable_hash("dit", track_key, number) % SEED_LIMIT
+        return Seeds(dit=dit, lm=stable_hash("lm", track_key, number) % SEED_LIMIT)
+    dit = (pinned + number - 1) % SEED_LIMIT
+    return Seeds(dit=dit, lm=stable_hash("lm", dit) % SEED_LIMIT)

@@ -1,0 +1,75 @@
+"""Where it runs: everything that the environment decides, read once at the edge.
+
+One prefix, `TUNEMILL_`. Without any setting the program works on one machine: an embedded broker, SQLite
+and a folder below TUNEMILL_HOME. Secrets live in URLs or the AWS environment and are never printed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from catalog.errors import SettingsError
+
+
+class Settings(BaseSettings):
+    """The environment of one process."""
+
+    model_config = SettingsConfigDict(env_prefix="TUNEMILL_", frozen=True, extra="ignore")
+
+    home: Path = Field(default_factory=lambda: Path.home() / ".tunemill")
+    presets: Path | None = None  # folder with zones/, genres/, catalogs/; None: ./presets or the installed ones
+    prices: Path | None = None  # folder of dated price files; None: the installed ones
+
+    broker_url: str | None = None  # redis://, rediss:// or redis+socket://; None: embedded
+    database_url: str | None = None  # postgresql+psycopg:// or sqlite:///; None: <home>/ledger.sqlite
+    store_url: str | None = None  # s3://bucket/prefix or a folder; None: <home>/store
+    s3_endpoint_url: str | None = None  # for any S3-compatible service
+
+    weights: str | None = None  # folder, or hub id with a pinned revision: owner/name@<commit>
+    planner_weights: str | None = None  # the same for the planner; None: beside the model's own weights
+    device: str | None = None  # cuda, cuda:1, mps or cpu; None: the best there is
+    vram_gib: float | None = Field(default=None, gt=0)  # pretend the device has this much
+    gpu: str | None = None  # the price list's name of the GPU, when the driver's name is not enough
+    max_usd: str | None = None  # default cap for run and refresh
+
+    heartbeat_s: float = Field(default=10.0, gt=0)
+    silent_after_s: float = Field(default=60.0, gt=0)  # a worker silent for so long has lost its takes
+    window: int = Field(default=256, ge=1)  # most takes sent and not finished
+
+    @property
+    def embedded(self) -> bool:
+        """Whether this machine runs its own broker and worker."""
+        return self.broker_url is None
+
+    @property
+    def store(self) -> str:
+        """URL or folder of the store."""
+        return self.store_url or str(self.home / "store")
+
+    @property
+    def database(self) -> str:
+        """URL of the ledger's database."""
+        return self.database_url or f"sqlite:///{self.home / 'ledger.sqlite'}"
+
+
+def read_settings() -> Settings:
+    """Read the environment. Raises SettingsError naming the variable that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        variable = "TUNEMILL_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise SettingsError(f"{variable} is wrong: {first['msg']}", fix=f"correct or unset {variable}") from None
+
+
+def without_secrets(url: str) -> str:
+    """`url` as it may be shown: user name, password and query removed."""
+    parts = urlsplit(url)
+    if not parts.scheme:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))

@@ -1,0 +1,126 @@
+"""The sidecar: one JSON object beside each accepted track that says everything about it.
+
+It is complete on purpose: the ledger can be rebuilt from sidecars alone, and a take can be rendered again
+from its own. It is written last and only if absent, so its presence is what "done" means.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from pydantic import Field
+
+from catalog.spec import AudioFormat, Frozen
+from catalog.track import Take
+
+SIDECAR_VERSION: Final = 1
+
+
+class Plan(Frozen):
+    """What the planner wrote for one take; replay feeds it back instead of planning again."""
+
+    codes: list[int]  # five a second, each in [0, 64000)
+    metadata: dict[str, str | int]  # the fields of the think block, as the model was given them
+    prompt_sha256: str  # of the rendered conditional prompt
+    batch_key: str  # weights, dtype, device, versions and shapes that the codes depend on
+
+
+class Fingerprints(Frozen):
+    """Which weights and which code made the audio."""
+
+    model: str  # sha256 over the weight files of the diffusion side
+    planner: str = ""  # the same for the planner; empty when it was off
+    code: str  # version of this program and of the libraries that matter
+    noise: bool  # random weights: the audio is noise by design
+
+
+class StageTimes(Frozen):
+    """Milliseconds of work on one take; the engine's share is the batch's time split over its takes."""
+
+    plan_ms: int = 0
+    encode_ms: int = 0  # text and conditions
+    diffuse_ms: int = 0
+    decode_ms: int = 0  # latents to audio
+    post_ms: int = 0  # check, master, encode and upload, beside the engine
+
+    @property
+    def engine_ms(self) -> int:
+        """Time the take held the engine."""
+        return self.plan_ms + self.encode_ms + self.diffuse_ms + self.decode_ms
+
+
+class BatchNote(Frozen):
+    """The company a take was rendered in: a take may differ in the last bits between batch shapes."""
+
+    id: str
+    size: int
+    position: int
+    takes: list[str]
+
+
+class Effective(Frozen):
+    """What was really used, whatever was asked for."""
+
+    dit_seed: int
+    lm_seed: int
+    steps: int
+    shift: float
+    device: str
+    dtype: str
+    attention: str = ""  # kernel the masked attention ran on
+    instruction: str = ""
+    text_tokens: int = 0
+    extra: dict[str, str | int | float | bool] = {}
+
+
+class Measures(Frozen):
+    """What the checks and the mastering measured. Levels in dB relative to full scale."""
+
+    rms_dbfs: float
+    peak_dbfs: float
+    spectral_flatness: float
+    loudness_in_lufs: float | None = None
+    loudness_out_lufs: float | None = None
+    true_peak_dbtp: float | None = None
+    gain_db: float = 0.0
+    warnings: list[str] = []
+
+
+class AudioFile(Frozen):
+    """The stored audio."""
+
+    key: str
+    sha256: str  # of the file's bytes
+    pcm_sha256: str  # of the decoded integer samples; the same for every lossless format
+    bytes: int = Field(ge=1)
+    content_type: str
+    format: AudioFormat
+    sample_rate_hz: int
+    channels: int
+    n_samples: int
+
+    @property
+    def duration_ms(self) -> int:
+        """Length of the audio."""
+        return self.n_samples * 1000 // self.sample_rate_hz
+
+
+class Sidecar(Frozen):
+    """Everything about one accepted take."""
+
+    v: Literal[1] = SIDECAR_VERSION
+    take_id: str
+    run_id: str
+    take: Take
+    effective: Effective
+    plan: Plan | None
+    fingerprints: Fingerprints
+    measures: Measures
+    audio: AudioFile
+    times: StageTimes
+    batch: BatchNote
+    worker_id: str
+    gpu: str
+    created_at_ms: int  # UTC
+    # Machine-readable disclosure, in IPTC's vocabulary.
+    digital_source_type: str = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"

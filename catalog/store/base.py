@@ -1,0 +1,38 @@
+"""What Tunemill asks of a store: whole objects, written at once, and one that is never overwritten."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+
+class ObjectInfo(NamedTuple):
+    """One stored object as a listing shows it."""
+
+    key: str
+    size: int
+
+
+class Store(Protocol):
+    """Objects by key. Keys are those of `catalog.keys`; every method raises StoreError on refusal."""
+
+    def put(self, key: str, body: bytes, *, content_type: str, sha256: str) -> None:
+        """Write an object whole or not at all. `sha256` (hex) is checked against what arrives."""
+
+    def put_if_absent(self, key: str, body: bytes, *, content_type: str) -> bool:
+        """Write an object unless one is there; False when one was, and it is left as it is."""
+
+    def find(self, key: str) -> bytes | None:
+        """The object's bytes, or None when there is none."""
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Every object below `prefix`, in key order."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object; nothing happens when there is none."""
+
+    def check(self) -> None:
+        """Prove that an object can be written, read and removed."""
+
+    def locate(self, key: str) -> str:
+        """Where a person finds the object: a path or an s3:// address."""

@@ -1,0 +1,58 @@
+"""The `tunemill` program: gathers the commands and turns errors into words and exit codes."""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+import click
+import typer
+
+from catalog.errors import INTERRUPTED_EXIT_CODE, StoreFullError, TunemillError
+from orchestrator.cli.console import print_error
+
+app = typer.Typer(
+    name="tunemill",
+    help="Turn a matrix of genre and zone presets into a music catalog.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _register() -> None:
+    # Imported here so that `tunemill --help` fails with words, not at import, when a part is broken.
+    from orchestrator.cli import catalog, costs, plan, presets, run, worker  # noqa: PLC0415
+
+    for module in (presets, plan, run, catalog, costs, worker):
+        module.register(app)
+
+
+def main() -> None:
+    """Run the program and exit with its code."""
+    _register()
+    try:
+        code = app(standalone_mode=False)
+    except TunemillError as error:
+        print_error(error)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(INTERRUPTED_EXIT_CODE)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has left; that is not a failure of ours
+        sys.exit(0)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        full = StoreFullError(
+            f"no space left on the disk under {error.filename or 'TUNEMILL_HOME'}",
+            why="nothing is lost: what was recorded before is whole",
+            fix="free some space, or move TUNEMILL_HOME or TUNEMILL_STORE_URL, and run the same command again",
+        )
+        print_error(full)
+        sys.exit(full.exit_code)
+    sys.exit(code if isinstance(code, int) else 0)

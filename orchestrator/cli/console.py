@@ -1,0 +1,66 @@
+"""What commands print with: tables that fit the terminal, JSON for scripts, errors in words.
+
+Results go to standard output, everything about the doing (progress, warnings, errors) to standard error, so
+that `tunemill ... --json | jq` always works.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from catalog.errors import TunemillError
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of tables.")]
+
+
+def print_json(value: Any) -> None:
+    """Print `value` as one JSON document; instants stay epoch milliseconds, money micro-dollars."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def print_error(error: TunemillError) -> None:
+    """Print what, why and how to mend it, in words and on standard error."""
+    err.print(f"[bold red]error:[/] {escape(error.what)}", soft_wrap=True)
+    if error.why:
+        err.print(f"  [bold]why:[/] {escape(error.why)}", soft_wrap=True)
+    if error.fix:
+        err.print(f"  [bold]fix:[/] {escape(error.fix)}", soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """Print a line that a person should see but that stops nothing."""
+    err.print(f"[yellow]note:[/] {escape(text)}", soft_wrap=True)
+
+
+def usd(micros: int | None) -> str:
+    """Micro-dollars as dollars for people: cents from a dollar up, all six decimals below."""
+    if micros is None:
+        return "unknown"
+    sign, whole, part = "-" if micros < 0 else "", abs(micros) // 1_000_000, abs(micros) % 1_000_000
+    if whole:
+        cents = (abs(micros) + 5_000) // 10_000
+        return f"{sign}${cents // 100:,}.{cents % 100:02d}"
+    return f"{sign}$0.{part:06d}"
+
+
+def clock(ms: int | float | None) -> str:
+    """A stretch of time for people: 4.2 s, 3 min 05 s, 2 h 10 min."""
+    if ms is None:
+        return "unknown"
+    seconds = ms / 1000
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"

@@ -1,0 +1,158 @@
+"""The ledger's tables: rows hold what was observed and do nothing clever.
+
+`attempt`, `rendition` and `span` are facts and append-only (triggers refuse changes). `take` and `run` are
+the state of work, `worker` a roll-call. Instants are UTC epoch milliseconds, money integer micro-dollars.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Column, Index, MetaData
+from sqlmodel import Field, SQLModel
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Row(SQLModel):
+    """Base of all tables: one metadata with named constraints, so that migrations can refer to them."""
+
+    metadata = MetaData(naming_convention=NAMING)
+
+
+class RunRow(Row, table=True):
+    """One dispatch of a plan; a second `run` of an unfinished catalog goes on with it."""
+
+    __tablename__ = "run"
+
+    run_id: str = Field(primary_key=True)
+    catalog: str = Field(index=True)
+    model: str
+    state: str  # active, finished or cancelled
+    started_at_ms: int = Field(sa_type=BigInteger)
+    finished_at_ms: int | None = Field(default=None, sa_type=BigInteger)
+    max_usd_micros: int | None = Field(default=None, sa_type=BigInteger)
+
+
+class TakeRow(Row, table=True):
+    """One take of a plan and how far its work has come."""
+
+    __tablename__ = "take"
+    __table_args__ = (
+        Index("ix_take_run_id_state_bucket", "run_id", "state", "bucket"),
+        Index("ix_take_catalog_track_key_number", "catalog", "track_key", "number"),
+    )
+
+    take_id: str = Field(primary_key=True)
+    run_id: str = Field(foreign_key="run.run_id")  # the run that sends it now
+    catalog: str
+    zone: str
+    genre: str
+    track_key: str
+    number: int
+    title: str
+    model: str
+    queue: str
+    bucket: str  # sorts into feed order
+    duration_ms: int = Field(sa_type=BigInteger)
+    message: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))  # the Take, complete
+    state: str  # waiting, sent, accepted, rejected, failed, cancelled
+    current: bool = True  # False once the preset has changed or dropped it
+    alone: bool = False
+    sent_at_ms: int | None = Field(default=None, sa_type=BigInteger)
+    held_by: str | None = None
+    held_at_ms: int | None = Field(default=None, sa_type=BigInteger)
+    tries: int = 0  # failures the take may have caused
+    losses: int = 0  # times its worker fell silent; never held against the take
+
+
+class AttemptRow(Row, table=True):
+    """One try at one take. Written once: it cost money whether or not it worked."""
+
+    __tablename__ = "attempt"
+
+    record_id: str = Field(primary_key=True)
+    take_id: str = Field(index=True)
+    run_id: str = Field(index=True)
+    worker_id: str = Field(index=True)
+    outcome: str  # accepted, rejected or failed
+    reasons: list[str] = Field(sa_column=Column(JSON, nullable=False))
+    adopted: bool
+    batch_id: str
+    batch_size: int
+    plan_ms: int
+    encode_ms: int
+    diffuse_ms: int
+    decode_ms: int
+    post_ms: int
+    audio_ms: int = Field(sa_type=BigInteger)
+    at_ms: int = Field(sa_type=BigInteger)
+
+
+class RenditionRow(Row, table=True):
+    """The one accepted rendition of a take; `sidecar` is the stored JSON, whole."""
+
+    __tablename__ = "rendition"
+
+    take_id: str = Field(primary_key=True)
+    record_id: str
+    run_id: str = Field(index=True)
+    worker_id: str
+    audio_key: str
+    sha256: str
+    pcm_sha256: str
+    bytes: int = Field(sa_type=BigInteger)
+    audio_ms: int = Field(sa_type=BigInteger)
+    dit_seed: int = Field(sa_type=BigInteger)
+    lm_seed: int = Field(sa_type=BigInteger)
+    model_fingerprint: str
+    planner_fingerprint: str
+    code: str
+    gpu: str
+    noise: bool
+    loudness_lufs: float | None
+    created_at_ms: int = Field(sa_type=BigInteger)
+    sidecar: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+
+
+class WorkerRow(Row, table=True):
+    """One worker's life, with the price that was in force when it started."""
+
+    __tablename__ = "worker"
+
+    worker_id: str = Field(primary_key=True)
+    host: str
+    gpu: str
+    vram_gib: float
+    model: str
+    model_fingerprint: str
+    code: str
+    noise: bool
+    batch_limit: int
+    batch_limit_reason: str
+    started_at_ms: int = Field(sa_type=BigInteger)
+    last_seen_ms: int = Field(sa_type=BigInteger)
+    ended_at_ms: int | None = Field(default=None, sa_type=BigInteger)
+    end_reason: str | None = None
+    price_sku: str | None = None
+    price_source: str | None = None
+    rate_usd_micros_per_h: int | None = Field(default=None, sa_type=BigInteger)  # None: unknown, never zero
+
+
+class SpanRow(Row, table=True):
+    """What a worker did with a stretch of its time."""
+
+    __tablename__ = "span"
+
+    worker_id: str = Field(primary_key=True)
+    start_ms: int = Field(primary_key=True, sa_type=BigInteger)
+    end_ms: int = Field(sa_type=BigInteger)
+    state: str  # startup, render, idle or teardown
+    batch_id: str
+    cause: str
