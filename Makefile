@@ -1,0 +1,60 @@
+# Everything a newcomer needs: `make demo`, `make test`, and `make help` for the rest.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+# A CPU build of torch is pinned unless this machine has an NVIDIA driver.
+CONSTRAINTS := $(if $(shell command -v nvidia-smi),,-c infra/constraints-cpu.txt)
+DEMO_HOME ?= $(CURDIR)/tunemill-demo
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: help demo test check arch bench schemas clean
+
+help:  ## List what can be made.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Tunemill needs Python 3.11 or newer; set PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# Two stages, each done again only when the list of dependencies changes; neither needs the network then.
+$(VENV)/.worker: $(VENV)/.python pyproject.toml infra/constraints-cpu.txt
+	$(BIN)/pip install --quiet $(CONSTRAINTS) torch
+	$(BIN)/pip install --quiet $(CONSTRAINTS) -e ".[worker]"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.worker
+	$(BIN)/pip install --quiet $(CONSTRAINTS) -e ".[dev]"
+	@touch $@
+
+demo: $(VENV)/.worker  ## Make six short tracks on this machine, through the real model classes, and show their cost.
+	TUNEMILL_HOME=$(DEMO_HOME) $(BIN)/tunemill run demo
+	@echo
+	TUNEMILL_HOME=$(DEMO_HOME) $(BIN)/tunemill catalog list demo
+	@echo
+	TUNEMILL_HOME=$(DEMO_HOME) $(BIN)/tunemill costs report --catalog demo
+
+test: $(VENV)/.dev  ## Run every test that this machine can run.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+check: $(VENV)/.dev  ## Formatting, lint, types, import rules and current schemas.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/tunemill presets check
+
+arch: $(VENV)/.dev  ## Prove the import rules.
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev  ## Measure speed and memory, as ratios taken side by side.
+	$(BIN)/python -m tests.bench
+
+schemas: $(VENV)/.dev  ## Write the JSON Schemas of the preset language for editors.
+	$(BIN)/python -m orchestrator.matrix.schema
+
+clean:  ## Remove the virtual environment and the demo's output.
+	rm -rf $(VENV) $(DEMO_HOME) .venv-control .mypy_cache .ruff_cache
