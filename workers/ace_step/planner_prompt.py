@@ -1,0 +1,104 @@
+"""The planner's prompt: a spec as the chat that the language model was trained to answer with audio codes.
+
+System turn: the task. User turn: caption and lyrics. Assistant turn: a think block with the metadata as YAML, after
+which the codes follow. The chat markup is the checkpoint's own template. PyYAML writes the block, because the model was
+trained on what PyYAML writes: captions folded at 80 columns, the language 'no' in quotes, integers bare.
+
+With guidance there is a second, unconditional prompt. What it says, and whether the assistant turn is left open
+before the codes, upstream changed between two releases; `assistant_turn` of the spec chooses, and each choice takes
+both halves from the same release, so that a comparison is between things somebody ran:
+
+* `open` (upstream since 2026-04, "training-aligned"): the turn ends `</think>`, blank line, codes. Unconditional: the
+  user says only the negative prompt or `NO USER INPUT`, without headings, and the think block is empty.
+* `closed` (upstream 2026-02): the think block is a finished message, `<|im_end|>` and a newline, then codes.
+  Unconditional: the same user turn (its caption replaced by a negative prompt that says something), think block empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import yaml
+
+from catalog.spec import PlannerSpec, TrackSpec
+
+SYSTEM = "# Instruction\nGenerate audio semantic tokens based on the given conditions:\n\n"
+NO_USER_INPUT = "NO USER INPUT"
+
+Metadata = dict[str, str | int]
+
+
+class ChatTokenizer(Protocol):
+    """What rendering needs of a tokenizer."""
+
+    def apply_chat_template(self, conversation: Any, *, tokenize: bool, add_generation_prompt: bool) -> Any:
+        """Render `conversation`, a list of messages with role and content."""
+
+
+class Prompts(NamedTuple):
+    """Both prompts of one take as text."""
+
+    conditional: str
+    unconditional: str | None  # None: no guidance, so none is needed
+    metadata: Metadata  # the fields of the think block, as the model is given them
+
+
+def render_prompts(tokenizer: ChatTokenizer, spec: TrackSpec, planner: PlannerSpec) -> Prompts:
+    """Render the prompts of `spec` as `planner` asks; codes follow directly after each."""
+    metadata = think_metadata(spec, planner)
+    user = _user_turn(spec.caption, spec.lyrics)
+    conditional = _render(tokenizer, user, think_block(metadata), planner)
+    if planner.cfg_scale == 1:
+        return Prompts(conditional, None, metadata)
+    unconditional = _render(tokenizer, _unconditional_user_turn(spec, planner), think_block({}), planner)
+    return Prompts(conditional, unconditional, metadata)
+
+
+def think_metadata(spec: TrackSpec, planner: PlannerSpec) -> Metadata:
+    """The fields that `planner` wants in the think block, in the block's (alphabetical) order."""
+    known: Metadata = {
+        "bpm": spec.bpm,
+        "caption": spec.caption,
+        "duration": spec.duration_s,
+        "keyscale": spec.keyscale,
+        "language": spec.language,
+        "timesignature": spec.timesignature,
+    }
+    return {name: _as_trained(name, value) for name, value in known.items() if name in planner.think_fields}
+
+
+def think_block(metadata: Mapping[str, str | int]) -> str:
+    """The think block around `metadata`; empty metadata leave one empty line."""
+    text = yaml.dump(dict(metadata), allow_unicode=True, sort_keys=True).strip() if metadata else ""
+    return f"<think>\n{text}\n</think>"
+
+
+def _as_trained(name: str, value: str | int) -> str | int:
+    """A field as the reference writes it: 4/4 is 4, and a text of digits is a number, whatever the field."""
+    if isinstance(value, str):
+        value = value.removesuffix("/4") if name == "timesignature" else value
+        return int(value) if value.isdecimal() else value
+    return value
+
+
+def _user_turn(caption: str, lyrics: str) -> str:
+    return f"# Caption\n{caption}\n\n# Lyric\n{lyrics}\n"
+
+
+def _unconditional_user_turn(spec: TrackSpec, planner: PlannerSpec) -> str:
+    negative = planner.negative_prompt
+    says_something = negative.strip() not in {"", NO_USER_INPUT}
+    if planner.assistant_turn == "open":
+        return negative if says_something else NO_USER_INPUT
+    return _user_turn(negative if says_something else spec.caption, spec.lyrics)
+
+
+def _render(tokenizer: ChatTokenizer, user: str, think: str, planner: PlannerSpec) -> str:
+    messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}]
+    if planner.assistant_turn == "open":
+        turn = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return f"{turn}{think}\n\n"
+    messages.append({"role": "assistant", "content": think})
+    text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False))
+    return text if text.endswith("\n") else f"{text}\n"
