@@ -1,0 +1,178 @@
+"""A folder as the store: every object appears whole or not at all, whatever dies in the middle.
+
+An object is written to a hidden file beside its place, flushed to disk, and moved there in one step. Keys never
+begin with a dot, so a listing cannot mistake what a killed writer left behind for an object.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from filelock import FileLock
+
+from catalog.errors import StoreError, StoreFullError
+from catalog.keys import checked_key
+from catalog.store.base import ObjectInfo
+from catalog.store.integrity import check_sha256, is_key, prove
+
+_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_HARD_LINKS: Final = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+_FIXES: Final = {
+    errno.EACCES: "give this user write access to the folder, or choose another with TUNEMILL_STORE_URL",
+    errno.EPERM: "give this user write access to the folder, or choose another with TUNEMILL_STORE_URL",
+    errno.EROFS: "mount the file system writable, or choose another folder with TUNEMILL_STORE_URL",
+    errno.ENOTDIR: "a file stands where a folder is needed: move it away, or choose another with TUNEMILL_STORE_URL",
+    errno.EEXIST: "a file stands where a folder is needed: move it away, or choose another with TUNEMILL_STORE_URL",
+}
+
+
+class FolderStore:
+    """The store in one folder, which is made when first written to. Safe for many threads and processes."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.expanduser().absolute()
+
+    def put(self, key: str, body: bytes, *, content_type: str, sha256: str) -> None:
+        """See Store. The content type is not kept: the key's extension says it."""
+        check_sha256(key, body, sha256)
+        with self._words_for(f"write {key}"):
+            path = self._path(key)
+            with _written_beside(path, body) as temporary:
+                temporary.replace(path)
+                _flush_folder(path.parent)
+
+    def put_if_absent(self, key: str, body: bytes, *, content_type: str) -> bool:
+        """See Store."""
+        with self._words_for(f"write {key}"):
+            path = self._path(key)
+            if path.exists():
+                return False
+            with _written_beside(path, body) as temporary:
+                won = _move_if_absent(temporary, path)
+                _flush_folder(path.parent)
+                return won
+
+    def find(self, key: str) -> bytes | None:
+        """See Store."""
+        with self._words_for(f"read {key}"):
+            try:
+                return self._path(key).read_bytes()
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                return None
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """See Store."""
+        if prefix:
+            checked_key(prefix.rstrip("/"))
+        parent = prefix.rpartition("/")[0]
+        with self._words_for(f"list {prefix or 'everything'}"):
+            folder = self._path(parent) if parent else self._root
+            for info in _objects_below(folder, f"{parent}/" if parent else ""):
+                if info.key.startswith(prefix) and is_key(info.key):
+                    yield info
+
+    def delete(self, key: str) -> None:
+        """See Store."""
+        with self._words_for(f"remove {key}"), suppress(NotADirectoryError):
+            self._path(key).unlink(missing_ok=True)
+
+    def check(self) -> None:
+        """See Store."""
+        prove(self)
+
+    def locate(self, key: str) -> str:
+        """See Store."""
+        return str(self._path(key))
+
+    def _path(self, key: str) -> Path:
+        """Where `key` lies; StoreError when a link would lead out of the root."""
+        path = self._root / checked_key(key)
+        if not path.resolve().is_relative_to(self._root.resolve()):
+            raise StoreError(
+                f"{key} is not in the store",
+                why=f"a symbolic link below {self._root} leads out of it",
+                fix="remove the link",
+            )
+        return path
+
+    @contextmanager
+    def _words_for(self, action: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            what = f"the store {self._root} cannot {action}"
+            why = error.strerror or type(error).__name__
+            if error.errno in _FULL:
+                raise StoreFullError(
+                    what, why=why, fix="free some space, or choose another folder with TUNEMILL_STORE_URL"
+                ) from None
+            fix = _FIXES.get(error.errno or 0, "")
+            raise StoreError(what, why=why, fix=fix) from None
+
+
+@contextmanager
+def _written_beside(path: Path, body: bytes) -> Iterator[Path]:
+    """A hidden file next to `path` that holds `body` on disk; it is gone afterwards."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{uuid.uuid4().hex}.part"
+    try:
+        with temporary.open("xb") as file:
+            file.write(body)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _move_if_absent(temporary: Path, path: Path) -> bool:
+    """Give the finished file its name unless the name is taken; exactly one of many racing writers wins."""
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        # exFAT and some network file systems have no hard links; there the writers take turns.
+        with FileLock(path.parent / ".put-if-absent.lock"):
+            if path.exists():
+                return False
+            temporary.replace(path)
+    return True
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a new name survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _objects_below(folder: Path, prefix: str) -> Iterator[ObjectInfo]:
+    """Regular files in key order, one folder in memory at a time.
+
+    A folder sorts as its name with the slash, because that is what its keys go on with: `a-b` < `a/b` < `a0`.
+    """
+    try:
+        with os.scandir(folder) as scan:
+            entries = [entry for entry in scan if not entry.name.startswith(".") and not entry.is_symlink()]
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    names = {entry.name + ("/" if entry.is_dir() else ""): entry for entry in entries}
+    for name, entry in sorted(names.items(), key=lambda item: item[0]):
+        if name.endswith("/"):
+            yield from _objects_below(folder / entry.name, prefix + name)
+        elif entry.is_file():
+            try:
+                yield ObjectInfo(prefix + name, entry.stat().st_size)
+            except FileNotFoundError:  # removed since the scan
+                continue

@@ -1,0 +1,46 @@
+"""What every store does the same way: trust no checksum unseen, list only its own keys, prove itself."""
+
+from __future__ import annotations
+
+import secrets
+from hashlib import sha256
+
+from catalog.errors import StoreError
+from catalog.keys import checked_key
+from catalog.store.base import Store
+
+
+def check_sha256(key: str, body: bytes, expected: str) -> None:
+    """Raise StoreError unless `body` hashes to `expected` (hex)."""
+    actual = sha256(body).hexdigest()
+    if actual != expected:
+        raise StoreError(
+            f"{key} was not written",
+            why=f"its checksum is {actual[:16]}..., expected {expected[:16]}...: it changed on the way",
+            fix="send the take again; if it happens again, test this machine's memory",
+        )
+
+
+def is_key(name: str) -> bool:
+    """Whether `name` is a key of ours; a folder or a bucket may hold other people's files."""
+    try:
+        checked_key(name)
+    except StoreError:
+        return False
+    return True
+
+
+def prove(store: Store) -> None:
+    """Write, refuse to overwrite, read and remove one small object of a random name."""
+    key = f"tunemill-check-{secrets.token_hex(8)}"
+    body = b"Tunemill wrote this to test the store. It can be removed.\n"
+    first = store.put_if_absent(key, body, content_type="text/plain")
+    second = store.put_if_absent(key, b"", content_type="text/plain")
+    found = store.find(key)
+    store.delete(key)
+    if not first or second or found != body:
+        raise StoreError(
+            f"the store at {store.locate(key)} does not keep what it is given",
+            why="an object just written was absent, different, or could be overwritten",
+            fix="use a store with consistent reads and conditional writes (If-None-Match)",
+        )
