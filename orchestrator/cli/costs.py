@@ -1,0 +1,182 @@
+"""`tunemill costs`: what the takes cost, and the prices that this rests on."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from catalog.messages import now_ms
+from catalog.settings import read_settings
+from orchestrator.cli.console import JsonFlag, clock, out, print_json, warn
+from orchestrator.cli.plan import find_ledger
+from orchestrator.costs.prices import MICROS_PER_USD, PriceBook, dollars, find_prices_folder, read_price_book
+from orchestrator.costs.report import (
+    CUTS,
+    WHOLE,
+    CostReport,
+    PrintedMoney,
+    Row,
+    Scope,
+    TimeFacts,
+    make_report,
+    printed_money,
+    with_prices,
+)
+from orchestrator.ledger.cost_queries import check_scope, read_time_facts
+
+_MS_PER_MIN = 60_000
+_NOTHING = TimeFacts([], [], [])
+
+PricesOption = Annotated[Path | None, typer.Option("--prices", help="Folder of dated price files.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    costs = typer.Typer(no_args_is_help=True, help="What the takes cost, and the prices this rests on.")
+    costs.command("report")(show_report)
+    costs.command("prices")(show_prices)
+    app.add_typer(costs, name="costs")
+
+
+def show_report(
+    by: Annotated[str, typer.Option(help=f"Rows by these, comma between: {', '.join(CUTS)}.")] = "zone",
+    run: Annotated[str | None, typer.Option(help="Only what this run has cost.")] = None,
+    catalog: Annotated[str | None, typer.Option(help="Only what this catalog has cost.")] = None,
+    prices: PricesOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Show what accepted takes cost; the rows add up to the workers' time at its price."""
+    settings = read_settings()
+    ledger = find_ledger(settings)
+    facts = _NOTHING
+    if ledger is None:
+        warn("there is no ledger yet: nothing has been rendered, so nothing has cost anything")
+    else:
+        check_scope(ledger.engine, run_id=run, catalog=catalog)
+        facts = read_time_facts(ledger.engine)
+    book = read_price_book(find_prices_folder(prices, settings.prices))
+    cuts = [cut.strip() for cut in by.split(",") if cut.strip()]
+    report = make_report(with_prices(facts, book), by=cuts or CUTS[:1], scope=Scope(run, catalog))
+    if json:
+        print_json(report_as_json(report))
+    else:
+        _print_report(report, book)
+
+
+def show_prices(prices: PricesOption = None, json: JsonFlag = False) -> None:
+    """Show the price book: what an hour of each GPU costs today, since when, and who says so."""
+    book = read_price_book(find_prices_folder(prices, read_settings().prices))
+    in_force = book.in_force(now_ms())
+    if json:
+        rows = [
+            {**price._asdict(), "valid_from": price.valid_from.isoformat(), "in_force": price in in_force}
+            for price in book.prices
+        ]
+        print_json({"folder": str(book.folder), "currency": "USD", "prices": rows})
+        return
+    table = Table(box=None, padding=(0, 1), pad_edge=False)
+    for heading in ("sku", "market", "USD/h", "GiB", "valid from"):
+        table.add_column(heading, no_wrap=True, justify="right" if heading in {"USD/h", "GiB"} else "left")
+    table.add_column("source", overflow="fold")
+    for price in in_force:
+        market, vram = price.market.replace("_", " "), f"{price.vram_gib:g}" if price.vram_gib else "-"
+        hour = dollars(price.usd_micros_per_h)
+        table.add_row(price.sku, market, hour, vram, price.valid_from.isoformat(), escape(price.source))
+    out.print(table)
+    out.print(f"price book: {book.folder}", soft_wrap=True, markup=False)
+
+
+def report_as_json(report: CostReport) -> dict[str, Any]:
+    """The report for scripts; money in micro-dollars, null where a price is unknown."""
+    return {
+        "by": list(report.by),
+        "run": report.scope.run_id,
+        "catalog": report.scope.catalog,
+        "estimate_from": list(report.sources),
+        "currency": "USD",
+        "rows": [{**dict(zip(report.by, row.name, strict=True)), **_row_as_json(row)} for row in report.rows],
+        "total": _row_as_json(report.total),
+        "workers": report.workers,
+        "workers_ms": report.workers_ms,
+        "workers_usd_micros": report.whole_usd_micros,
+        "share_of_whole": report.share,
+        "unpriced": [each._asdict() for each in report.unpriced],
+    }
+
+
+def _row_as_json(row: Row) -> dict[str, Any]:
+    known = not row.unpriced_ms or row.total > 0
+    return {
+        "accepted": row.accepted,
+        "attempts": row.attempts,
+        "audio_ms": row.audio_ms,
+        "direct_usd_micros": row.direct if known else None,
+        "wasted_usd_micros": row.wasted if known else None,
+        "shared_usd_micros": row.shared if known else None,
+        "total_usd_micros": row.total if known else None,
+        "usd_micros_per_accepted": row.per_accepted,
+        "unpriced_ms": row.unpriced_ms,
+        "usd_micros_by_category": {str(category): micros for category, micros in sorted(row.usd_micros.items())},
+    }
+
+
+def _print_report(report: CostReport, book: PriceBook) -> None:
+    unit, cells = printed_money(report)
+    basis = f"estimate: {', '.join(report.sources)}" if report.sources else "no priced time"
+    out.print(f"costs by {', '.join(report.by)} in USD ({escape(basis)})", soft_wrap=True)
+    out.print(_report_table(report, unit, cells))
+    whole = _money(report.whole_usd_micros, unit)
+    workers = "1 worker" if report.workers == 1 else f"{report.workers:,} workers"
+    line = f"{workers}, {clock(report.workers_ms)}, ${whole}"
+    if report.unpriced:
+        line += f", of which {clock(sum(each.ms for each in report.unpriced))} at an unknown price"
+    out.print(line if _is_scoped(report) else f"{line}: the total above", soft_wrap=True)
+    if _is_scoped(report):
+        share = "none" if report.share is None else f"{report.share:.1%}"
+        out.print(f"shown: ${_money(report.total.total, unit)} of ${whole} ({share} of all that was spent)")
+    for each in report.unpriced:
+        warn(
+            f"{clock(each.ms)} on {each.gpu!r} has no price and is not in these dollars; fix: add a row for it to a "
+            f"file in {book.folder} with valid_from {_day(each.first_ms)} or earlier"
+        )
+
+
+def _is_scoped(report: CostReport) -> bool:
+    return report.scope != WHOLE
+
+
+def _report_table(report: CostReport, unit: int, cells: list[PrintedMoney]) -> Table:
+    sums = PrintedMoney(*(sum(column) for column in zip(*cells, strict=True))) if cells else PrintedMoney(0, 0, 0)
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_footer=True)
+    table.add_column("\n".join(report.by), footer="total", overflow="fold", min_width=11)
+    headings = ("takes\naccepted", "tries", "audio\nmin", "direct", "wasted", "shared", "total", "per\naccepted")
+    for heading, footer in zip(headings, _row_cells(report.total, sums, unit), strict=True):
+        table.add_column(heading, footer=footer, justify="right", no_wrap=True)
+    for row, money in zip(report.rows, cells, strict=True):
+        table.add_row("\n".join(row.name), *_row_cells(row, money, unit))
+    return table
+
+
+def _row_cells(row: Row, money: PrintedMoney, unit: int) -> list[str]:
+    dollars_shown = [_money(part, unit) for part in (*money, money.total)]
+    if row.unpriced_ms and not row.total:
+        dollars_shown = ["-", "-", "-", "unknown"]
+    each = "unknown" if row.unpriced_ms and row.accepted else "-"
+    if row.per_accepted is not None:
+        each = _money(row.per_accepted, 1)
+    return [f"{row.accepted:,}", f"{row.attempts:,}", f"{row.audio_ms / _MS_PER_MIN:,.1f}", *dollars_shown, each]
+
+
+def _money(micros: int, unit: int) -> str:
+    """Dollars with as many decimals as `unit` micro-dollars need: six, or two."""
+    whole, part = divmod((micros + unit // 2) // unit, MICROS_PER_USD // unit)
+    return f"{whole:,}.{part:0{6 if unit == 1 else 2}d}"
+
+
+def _day(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, tz=UTC).date().isoformat()

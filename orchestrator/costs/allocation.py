@@ -1,0 +1,152 @@
+"""Allocation: what a worker's time cost, handed down to the takes it worked on.
+
+Stage 1 splits the worker's amount over its spans by their length; time that no span covers is `unobserved`.
+A render span goes on to the attempts of its batch. Stage 2 hands what they share (startup, idle, ...) to
+the cost objects by the engine time each took, wasted takes included: who throws takes away pays for the
+warm-up they used. The parts add up to the amount exactly, whatever it counts: micro-dollars or milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from orchestrator.costs.split import split
+
+MS_PER_H: Final = 3_600_000
+
+
+class Category(StrEnum):
+    """What a stretch of paid time was for."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    LOST = "lost"  # a batch was rendered, and nothing is known of its takes
+    STARTUP = "startup"
+    IDLE = "idle"
+    TEARDOWN = "teardown"
+    UNOBSERVED = "unobserved"  # paid, but no span says for what
+
+
+WASTED: Final = frozenset({Category.REJECTED, Category.FAILED, Category.LOST})
+
+
+class CostObject(NamedTuple):
+    """Who pays: the finest cut that a report can make."""
+
+    catalog: str
+    zone: str
+    genre: str
+    run_id: str
+
+
+# Time of workers that never worked for anybody; a row of its own, never left out.
+UNALLOCATED: Final = CostObject("unallocated", "unallocated", "unallocated", "unallocated")
+
+
+class WorkerLife(NamedTuple):
+    """How long a worker was paid for, and the price that was in force when it started."""
+
+    worker_id: str
+    gpu: str
+    start_ms: int
+    end_ms: int  # its end, or when it was last seen
+    rate_usd_micros_per_h: int | None  # None: unknown, never zero
+    price_source: str = ""
+
+    @property
+    def ms(self) -> int:
+        """Length of its life."""
+        return max(0, self.end_ms - self.start_ms)
+
+    @property
+    def usd_micros(self) -> int | None:
+        """Its time at its rate, or None when the rate is unknown."""
+        rate = self.rate_usd_micros_per_h
+        return None if rate is None else self.ms * rate // MS_PER_H
+
+
+class SpanTime(NamedTuple):
+    """A stretch of a worker's time, as it reported it."""
+
+    worker_id: str
+    start_ms: int
+    end_ms: int
+    state: str
+    batch_id: str
+
+
+class AttemptFact(NamedTuple):
+    """One try at one take. `audio_ms` is the take's planned length when nothing was rendered."""
+
+    take_id: str
+    worker_id: str
+    batch_id: str
+    outcome: str
+    engine_ms: int
+    audio_ms: int
+    payer: CostObject
+
+
+Charges = Counter[tuple[CostObject, Category]]
+
+
+def allocate(amount: int, life: WorkerLife, spans: Iterable[SpanTime], attempts: Iterable[AttemptFact]) -> Charges:
+    """Hand `amount` down to the cost objects of one worker's `attempts`; the charges add up to it exactly."""
+    attempts = list(attempts)
+    batches = _by_batch(attempts)
+    charges: Charges = Counter()
+    shared: Counter[Category] = Counter()
+    for (state, batch_id), part in split(amount, _span_weights(life, spans)).items():
+        if state != "render":
+            shared[Category(state)] += part
+        elif batch_id in batches:
+            charges.update(_split_batch(part, batches[batch_id]))
+        else:
+            shared[Category.LOST] += part
+    weights = _object_weights(attempts)
+    for category, part in shared.items():
+        for payer, share in split(part, weights).items():
+            charges[CostObject(*payer), category] += share
+    return charges
+
+
+def _span_weights(life: WorkerLife, spans: Iterable[SpanTime]) -> dict[tuple[str, str], int]:
+    """Milliseconds by (state, batch) over the whole life, unobserved time included; never all zero."""
+    weights: Counter[tuple[str, str]] = Counter()
+    for span in spans:
+        inside = min(span.end_ms, life.end_ms) - max(span.start_ms, life.start_ms)
+        weights[span.state, span.batch_id if span.state == "render" else ""] += max(0, inside)
+    weights["unobserved", ""] = max(0, life.ms - weights.total())
+    if not weights.total():
+        weights["unobserved", ""] = 1
+    return dict(weights)
+
+
+def _by_batch(attempts: Sequence[AttemptFact]) -> dict[str, list[AttemptFact]]:
+    batches: defaultdict[str, list[AttemptFact]] = defaultdict(list)
+    for attempt in attempts:
+        if attempt.batch_id:  # an adopted take was in no batch
+            batches[attempt.batch_id].append(attempt)
+    return batches
+
+
+def _split_batch(part: int, batch: Sequence[AttemptFact]) -> Charges:
+    """A batch is rendered together: by the audio each of its takes asked for."""
+    weights: Counter[tuple[str, ...]] = Counter()
+    for attempt in batch:
+        weights[(*attempt.payer, attempt.outcome)] += max(1, attempt.audio_ms)
+    return Counter({(CostObject(*key[:4]), Category(key[4])): share for key, share in split(part, weights).items()})
+
+
+def _object_weights(attempts: Sequence[AttemptFact]) -> Mapping[tuple[str, ...], int]:
+    """Engine time by payer; where none was measured, audio length; without any attempt all is unallocated."""
+    by_engine: Counter[tuple[str, ...]] = Counter()
+    by_audio: Counter[tuple[str, ...]] = Counter()
+    for attempt in attempts:
+        by_engine[attempt.payer] += attempt.engine_ms
+        by_audio[attempt.payer] += attempt.audio_ms
+    return by_engine if by_engine.total() else by_audio if by_audio.total() else {UNALLOCATED: 1}

@@ -1,0 +1,229 @@
+"""The price book: what an hour of a GPU costs, from dated YAML files that are added to and never rewritten.
+
+The price in force at an instant is the newest one valid from then or earlier. Amounts are decimals written
+as text and become integer micro-dollars; a float is never involved. A price that is missing is an error or
+`unknown`; it is never zero.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Annotated, Final, Literal, NamedTuple
+
+import yaml
+from pydantic import AfterValidator, Field, ValidationError
+
+from catalog.errors import PriceError, SettingsError, UnreadableFileError
+from catalog.spec import Frozen
+
+MICROS_PER_USD: Final = 1_000_000
+_INSTALLED: Final = (
+    Path("infra/prices"),
+    Path(__file__).resolve().parents[2] / "infra" / "prices",
+    Path(sys.prefix) / "share" / "tunemill" / "prices",
+)
+
+
+def micros_of(usd: Decimal | str) -> int:
+    """Dollars as integer micro-dollars. Raises ValueError for what is negative, no number, or finer than a micro."""
+    try:
+        micros = Decimal(usd) * MICROS_PER_USD
+    except InvalidOperation:
+        raise ValueError(f"{usd!r} is no amount; write dollars such as 1.64") from None
+    if not micros.is_finite() or micros < 0 or micros > 2**63 - 1:
+        raise ValueError(f"{usd} is no amount that anybody can pay")
+    if micros != int(micros):
+        raise ValueError(f"{usd} is finer than a micro-dollar (six decimals)")
+    return int(micros)
+
+
+def dollars(micros: int) -> str:
+    """Micro-dollars exactly, with two decimals where they are enough and six where not."""
+    whole, part = divmod(micros, MICROS_PER_USD)
+    return f"{whole:,}.{part:06d}".removesuffix("0000")
+
+
+def parse_usd(text: str, *, name: str = "--max-usd") -> int:
+    """An option or setting in dollars as micro-dollars. Raises SettingsError naming it."""
+    try:
+        return micros_of(text.strip().removeprefix("$"))
+    except ValueError as error:
+        raise SettingsError(f"{name} is wrong: {error}", fix=f"write {name} in dollars: 12.50") from None
+
+
+def _an_amount(text: str) -> str:
+    micros_of(text)
+    return text
+
+
+class PriceRow(Frozen):
+    """One line of a price file."""
+
+    sku: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    match: tuple[str, ...] = ()  # parts of the names by which drivers call this GPU
+    market: Literal["on_demand", "spot"] = "on_demand"
+    usd_per_hour: Annotated[str, AfterValidator(_an_amount)]
+    vram_gib: float | None = Field(default=None, ge=0)
+    source: str = Field(min_length=1)
+
+
+class PriceFile(Frozen):
+    """One dated file of the price book."""
+
+    valid_from: date
+    currency: Literal["USD"] = "USD"
+    prices: tuple[PriceRow, ...] = Field(min_length=1)
+
+
+class Price(NamedTuple):
+    """What an hour of one GPU costs from a day on."""
+
+    sku: str
+    match: tuple[str, ...]
+    market: str
+    usd_micros_per_h: int
+    vram_gib: float | None
+    source: str
+    valid_from: date
+
+    @property
+    def valid_from_ms(self) -> int:
+        """Midnight UTC of the first day it holds."""
+        midnight = datetime(self.valid_from.year, self.valid_from.month, self.valid_from.day, tzinfo=UTC)
+        return int(midnight.timestamp()) * 1000
+
+    @property
+    def provenance(self) -> str:
+        """What a report says about a figure that rests on this price."""
+        return f"price book {self.valid_from.isoformat()}"
+
+
+class PriceBook(NamedTuple):
+    """Every price ever written down, with the folder they were read from."""
+
+    folder: Path
+    prices: tuple[Price, ...]
+
+    def in_force(self, at_ms: int) -> list[Price]:
+        """The prices of that instant, one for each sku and market, in order of sku."""
+        newest: dict[tuple[str, str], Price] = {}
+        for price in sorted(self.prices, key=lambda each: each.valid_from):
+            if price.valid_from_ms <= at_ms:
+                newest[price.sku, price.market] = price
+        return [newest[key] for key in sorted(newest)]
+
+
+def find_prices_folder(option: Path | None = None, setting: Path | None = None) -> Path:
+    """The folder of price files: the option, the setting, ./infra/prices, or the installed one."""
+    for named in (option, setting):
+        if named is not None:
+            return named
+    for folder in _INSTALLED:
+        if any(folder.glob("*.yaml")):
+            return folder
+    raise PriceError("there is no price book", fix="name a folder of price files with --prices or TUNEMILL_PRICES")
+
+
+def read_price_book(folder: Path) -> PriceBook:
+    """Read every `*.yaml` in `folder`. Raises PriceError with file and line for a row that is wrong."""
+    paths = sorted(folder.glob("*.yaml"))
+    if not paths:
+        raise PriceError(
+            f"no price file in {folder}",
+            why="prices are read from dated YAML files, and there is none",
+            fix="name the right folder with --prices or TUNEMILL_PRICES",
+        )
+    return PriceBook(folder, tuple(price for path in paths for price in _read_file(path)))
+
+
+def price_for_gpu(gpu: str, at_ms: int, book: PriceBook) -> Price | None:
+    """The price of the GPU named so (a sku, or the driver's name) at that instant; None when there is none.
+
+    The row with the longest matching name wins, and on demand before spot: rather too dear than too cheap.
+    """
+    found = [
+        (_match_length(gpu, price), price.market == "on_demand", price.usd_micros_per_h, price)
+        for price in book.in_force(at_ms)
+    ]
+    best = max((each for each in found if each[0]), key=lambda each: each[:3], default=None)
+    return best[3] if best else None
+
+
+def get_price(gpu: str, at_ms: int, book: PriceBook) -> Price:
+    """As `price_for_gpu`, but a missing price is a PriceError that lists the GPUs the book knows."""
+    price = price_for_gpu(gpu, at_ms, book)
+    if price is not None:
+        return price
+    known = ", ".join(dict.fromkeys(each.sku for each in book.in_force(at_ms))) or "none on that day"
+    raise PriceError(
+        f"no price for GPU {gpu!r}",
+        why=f"{book.folder} has prices for: {known}",
+        fix=f"choose one with --gpu or TUNEMILL_GPU, or add a row for {gpu!r} to a price file in {book.folder}",
+    )
+
+
+def names_gpu(part: str, gpu: str) -> bool:
+    """Whether `part` stands in the GPU name `gpu` as a name of its own: L4 is not in L40S, A10 not in A100."""
+    part, gpu = _plain(part), _plain(gpu)
+    after = r"(?![a-z0-9])" if part[-1:].isdigit() else ""
+    return bool(part) and re.search(rf"(?<![a-z0-9]){re.escape(part)}{after}", gpu) is not None
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", " ", name.strip().lower())
+
+
+def _match_length(gpu: str, price: Price) -> int:
+    if _plain(gpu) == _plain(price.sku):
+        return 1_000_000  # its very name beats any part of it
+    return max((len(part) for part in price.match if names_gpu(part, gpu)), default=0)
+
+
+def _read_file(path: Path) -> Iterator[Price]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        # BaseLoader leaves every scalar as the text it was written as, so 1.64 never becomes a float.
+        content = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - builds only text, lists and mappings
+        file = PriceFile.model_validate(content)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = str(error).replace("\n", " ")
+        raise UnreadableFileError(f"{path} cannot be read as a price file", why=reason, fix="write YAML") from None
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise PriceError(
+            f"{path}:{_line_of(tree, first['loc'])}: {where}: {first['msg'].removeprefix('Value error, ')}",
+            fix="a row has sku, match, market (on_demand or spot), usd_per_hour, vram_gib and source",
+        ) from None
+    seen: dict[tuple[str, str], int] = {}
+    for index, row in enumerate(file.prices):
+        line = _line_of(tree, ("prices", index))
+        if (row.sku, row.market) in seen:
+            raise PriceError(
+                f"{path}:{line}: {row.sku!r} ({row.market}) has a second price",
+                why=f"line {seen[row.sku, row.market]} gives it one already",
+                fix="keep one; a price that has changed goes into a new file with its own valid_from",
+            )
+        seen[row.sku, row.market] = line
+        micros = micros_of(row.usd_per_hour)
+        yield Price(row.sku, row.match, row.market, micros, row.vram_gib, row.source, file.valid_from)
+
+
+def _line_of(node: yaml.Node | None, loc: Sequence[int | str]) -> int:
+    """Line, counted from 1, of the deepest node on the way to `loc` that exists."""
+    line = 1
+    for part in (None, *loc):
+        if isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            node = node.value[part] if part < len(node.value) else None
+        elif isinstance(node, yaml.MappingNode) and part is not None:
+            node = next((value for key, value in node.value if key.value == part), None)
+        if node is None:
+            break
+        line = node.start_mark.line + 1
+    return line

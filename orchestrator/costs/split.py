@@ -1,0 +1,37 @@
+"""Splitting an amount: the shares always add up to it exactly.
+
+Largest remainder on integers: everyone gets the floor of the ideal share, and what is left over goes, one
+micro each, to the largest remainders. Ties go by key, so the order of the input never matters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from catalog.errors import TunemillError
+
+Key = TypeVar("Key", bound=str | tuple[str, ...])
+
+
+def split(total: int, weights: Mapping[Key, int]) -> dict[Key, int]:
+    """Split `total` over `weights`; each share is within one of the ideal one, a zero weight gets nothing.
+
+    A negative total is split like its opposite and negated, so a reversal undoes what it reverses. Raises
+    TunemillError for a negative weight, and for an amount with nothing to carry it.
+    """
+    whole = sum(weights.values())
+    if any(weight < 0 for weight in weights.values()):
+        raise TunemillError("a share cannot have a negative weight", why=f"{min(weights.values())} was given")
+    if not whole:
+        if total:
+            raise TunemillError(f"nothing can carry an amount of {total}", why="all weights are zero")
+        return dict.fromkeys(weights, 0)
+    shares, remainders = {}, []
+    for key, weight in weights.items():
+        shares[key], remainder = divmod(abs(total) * weight, whole)
+        remainders.append((-remainder, key))
+    left_over = abs(total) - sum(shares.values())
+    for _, key in sorted(remainders)[:left_over]:
+        shares[key] += 1
+    return shares if total >= 0 else {key: -share for key, share in shares.items()}

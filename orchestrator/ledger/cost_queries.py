@@ -1,0 +1,184 @@
+"""What the ledger knows of time: lives, spans and attempts of workers, and the speeds they add up to.
+
+Reads only. Rows come back as the plain values that allocation, report and estimate reckon with; no price is
+looked up here.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
+from statistics import median
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Engine, Select, func, select
+from sqlmodel import col
+
+from catalog.errors import UnknownNameError
+from orchestrator.costs.allocation import UNALLOCATED, AttemptFact, CostObject, SpanTime, WorkerLife
+from orchestrator.costs.report import TimeFacts
+from orchestrator.estimate import History, Speed, SpeedKey
+from orchestrator.ledger.database import in_words
+from orchestrator.ledger.tables import AttemptRow, RunRow, SpanRow, TakeRow, WorkerRow
+
+# What was measured long ago, on older code, says little: the last so many workers and tries count.
+_WORKERS_MAX: Final = 200
+_TRIES_MAX: Final = 5_000
+
+_ENGINE_MS: Final[ColumnElement[int]] = (
+    col(AttemptRow.plan_ms) + col(AttemptRow.encode_ms) + col(AttemptRow.diffuse_ms) + col(AttemptRow.decode_ms)
+)
+
+
+def read_time_facts(engine: Engine) -> TimeFacts:
+    """Every worker's life, span and attempt, as of one instant."""
+    with in_words(engine.url), engine.connect() as connection, connection.begin():
+        spans = [SpanTime(*row) for row in connection.execute(_spans())]
+        attempts = [_attempt(row) for row in connection.execute(_attempts())]
+        workers = connection.execute(_workers()).all()
+    reach: defaultdict[str, list[int]] = defaultdict(list)
+    for span in spans:
+        reach[span.worker_id] += (span.start_ms, span.end_ms)
+    return TimeFacts([_life(row, reach[row.worker_id]) for row in workers], spans, attempts)
+
+
+def read_history(engine: Engine, *, model: str, same_gpu: Callable[[str, str | None], bool]) -> History:
+    """What was measured of `model` on workers whose (GPU name, sku) satisfies `same_gpu`."""
+    with in_words(engine.url), engine.connect() as connection, connection.begin():
+        rows = connection.execute(_workers().where(col(WorkerRow.model) == model)).all()
+        newest = sorted(rows, key=lambda row: row.started_at_ms, reverse=True)
+        lives = [_life(row, []) for row in newest if same_gpu(row.gpu, row.price_sku)][:_WORKERS_MAX]
+        ids = [life.worker_id for life in lives]
+        spans = [SpanTime(*row) for row in connection.execute(_spans().where(col(SpanRow.worker_id).in_(ids)))]
+        busy_ms = {row[0]: int(row[1]) for row in connection.execute(_busy(ids))}
+        tries = connection.execute(_tries(ids)).all()
+    taken = {row.take_id for row in tries}
+    ended = {row.take_id: row.outcome for row in tries if row.outcome != "failed"}
+    rejected = sum(outcome == "rejected" for outcome in ended.values())
+    startup_ms, idle_share = _overheads(lives, spans, busy_ms)
+    return History(
+        speeds=_speeds(tries),
+        tries_per_take=len(tries) / len(taken) if taken else 1.0,
+        reject_rate=rejected / len(ended) if ended else None,
+        startup_ms=startup_ms,
+        idle_share=idle_share,
+    )
+
+
+def _workers() -> Select[*tuple[Any, ...]]:
+    return select(
+        col(WorkerRow.worker_id),
+        col(WorkerRow.gpu),
+        col(WorkerRow.started_at_ms),
+        col(WorkerRow.last_seen_ms),
+        col(WorkerRow.ended_at_ms),
+        col(WorkerRow.rate_usd_micros_per_h),
+        col(WorkerRow.price_sku),
+        col(WorkerRow.price_source),
+    ).order_by(col(WorkerRow.started_at_ms), col(WorkerRow.worker_id))
+
+
+def _spans() -> Select[*tuple[Any, ...]]:
+    return select(
+        col(SpanRow.worker_id), col(SpanRow.start_ms), col(SpanRow.end_ms), col(SpanRow.state), col(SpanRow.batch_id)
+    )
+
+
+def _attempts() -> Select[*tuple[Any, ...]]:
+    return (
+        select(
+            col(AttemptRow.take_id),
+            col(AttemptRow.worker_id),
+            col(AttemptRow.batch_id),
+            col(AttemptRow.outcome),
+            _ENGINE_MS.label("engine_ms"),
+            col(AttemptRow.audio_ms),
+            col(AttemptRow.run_id),
+            col(TakeRow.duration_ms),
+            col(TakeRow.catalog),
+            col(TakeRow.zone),
+            col(TakeRow.genre),
+        )
+        .outerjoin(TakeRow, col(TakeRow.take_id) == col(AttemptRow.take_id))
+        .order_by(col(AttemptRow.at_ms), col(AttemptRow.record_id))
+    )
+
+
+def _busy(worker_ids: Collection[str]) -> Select[*tuple[Any, ...]]:
+    return (
+        select(col(AttemptRow.worker_id), func.sum(_ENGINE_MS))
+        .where(col(AttemptRow.worker_id).in_(worker_ids))
+        .group_by(col(AttemptRow.worker_id))
+    )
+
+
+def _tries(worker_ids: Collection[str]) -> Select[*tuple[Any, ...]]:
+    spec = col(TakeRow.message)["track"]["spec"]
+    return (
+        select(
+            col(AttemptRow.take_id),
+            col(AttemptRow.outcome),
+            col(AttemptRow.audio_ms),
+            _ENGINE_MS.label("engine_ms"),
+            spec["planner"]["model"].as_string().label("planner"),
+            spec["diffusion"]["steps"].as_integer().label("steps"),
+        )
+        .join(TakeRow, col(TakeRow.take_id) == col(AttemptRow.take_id))
+        .where(col(AttemptRow.worker_id).in_(worker_ids), col(AttemptRow.adopted).is_(False))
+        .order_by(col(AttemptRow.at_ms).desc(), col(AttemptRow.record_id))
+        .limit(_TRIES_MAX)
+    )
+
+
+def _attempt(row: Any) -> AttemptFact:
+    payer = CostObject(row.catalog, row.zone, row.genre, row.run_id) if row.catalog else UNALLOCATED
+    audio_ms = row.audio_ms or row.duration_ms or 0
+    return AttemptFact(row.take_id, row.worker_id, row.batch_id, row.outcome, row.engine_ms, audio_ms, payer)
+
+
+def _life(row: Any, reach: Sequence[int]) -> WorkerLife:
+    # A worker that vanished was last seen before its last span was recorded, or the other way round.
+    end_ms = row.last_seen_ms if row.ended_at_ms is None else row.ended_at_ms
+    return WorkerLife(
+        worker_id=row.worker_id,
+        gpu=row.gpu,
+        start_ms=min([row.started_at_ms, *reach]),
+        end_ms=max([end_ms, *reach]),
+        rate_usd_micros_per_h=row.rate_usd_micros_per_h,
+        price_source=row.price_source or "",
+    )
+
+
+def _speeds(tries: Sequence[Any]) -> dict[SpeedKey, Speed]:
+    by_key: defaultdict[SpeedKey, list[float]] = defaultdict(list)
+    for row in tries:
+        if row.engine_ms > 0 and row.audio_ms > 0:
+            by_key[SpeedKey(row.planner or "", row.steps)].append(row.engine_ms * 1000 / row.audio_ms)
+    return {key: Speed(median(values), len(values)) for key, values in by_key.items()}
+
+
+def _overheads(lives: Sequence[WorkerLife], spans: Sequence[SpanTime], busy_ms: dict[str, int]) -> tuple[int, float]:
+    """Median over workers of the time to start and end (ms), and of idle time as a share of engine time."""
+    starting: defaultdict[str, int] = defaultdict(int)
+    for span in spans:
+        if span.state in ("startup", "teardown"):
+            starting[span.worker_id] += span.end_ms - span.start_ms
+    idle = [
+        max(0.0, (life.ms - starting[life.worker_id]) / busy_ms[life.worker_id] - 1)
+        for life in lives
+        if busy_ms.get(life.worker_id)
+    ]
+    return round(median(starting.values())) if starting else 0, median(idle) if idle else 0.0
+
+
+def check_scope(engine: Engine, *, run_id: str | None, catalog: str | None) -> None:
+    """Raise UnknownNameError for a run or catalog that the ledger has never heard of."""
+    for column, name, word in ((col(RunRow.run_id), run_id, "run"), (col(RunRow.catalog), catalog, "catalog")):
+        if name is None:
+            continue
+        with in_words(engine.url), engine.connect() as connection:
+            if connection.scalar(select(func.count()).where(column == name)):
+                continue
+            newest = select(column).group_by(column).order_by(func.max(RunRow.started_at_ms).desc()).limit(5)
+            known = ", ".join(connection.scalars(newest)) or "none yet"
+        raise UnknownNameError(f"the ledger has no {word} {name!r}", why=f"the latest are: {known}", fix="name one")

@@ -1,0 +1,212 @@
+"""The plan: the takes a catalog stands for, held against what the ledger already has.
+
+Takes are streamed and only counted, so a plan of 100,000 takes stays small; `Plan.takes()` streams the same
+takes again for dispatch. Nothing is written and nothing is sent.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, NamedTuple, Protocol
+
+from catalog.buckets import Bucket
+from catalog.settings import Settings
+from catalog.spec import TINY_MODEL, TURBO_MODEL
+from catalog.track import Take
+from orchestrator.matrix import LoadedCatalog, PlannedTrack, expand
+from orchestrator.matrix.files import AUTO_MODEL
+
+_DONE: Final = frozenset({"accepted", "rejected"})
+
+
+class KnownTake(Protocol):
+    """What the ledger knows of one slot and number of a catalog."""
+
+    @property
+    def take_id(self) -> str:
+        """Identity of the take that was planned last for the slot."""
+
+    @property
+    def state(self) -> str:
+        """How far its work has come."""
+
+
+Known = Mapping[tuple[str, int], KnownTake]  # by track key and take number
+
+
+class Standing(StrEnum):
+    """How a planned take stands to the ledger."""
+
+    NEW = "new"
+    CHANGED = "changed"  # its slot was there with another sound
+    UNCHANGED = "unchanged"  # accepted or rejected already, and what it is has not changed
+    UNFINISHED = "unfinished"  # known and the same, but not done: waiting, sent, failed or cancelled
+
+
+class Cell(NamedTuple):
+    """Where a take belongs in the matrix."""
+
+    zone: str
+    genre: str
+
+
+class Counts(NamedTuple):
+    """Takes by standing."""
+
+    new: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    unfinished: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return sum(self)
+
+    @property
+    def to_render(self) -> int:
+        """Those a run would send."""
+        return self.total - self.unchanged
+
+    def plus(self, other: Counts) -> Counts:
+        """Both together."""
+        return Counts(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+
+
+class BucketLoad(NamedTuple):
+    """How much of one bucket is to be rendered."""
+
+    bucket: Bucket
+    takes: int
+
+    @property
+    def audio_s(self) -> int:
+        """Seconds of audio."""
+        return self.takes * self.bucket.duration_s
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A catalog held against the ledger, in counts."""
+
+    catalog: str
+    title: str
+    model: str
+    cells: Mapping[Cell, Counts]
+    loads: tuple[BucketLoad, ...]  # what is to be rendered, in feed order
+    dropped: tuple[str, ...]  # ids of takes the ledger has and the catalog no longer plans
+    _tracks: Callable[[], Iterable[PlannedTrack]]
+
+    @property
+    def counts(self) -> Counts:
+        """All planned takes."""
+        return sum_counts(self.cells.values())
+
+    @property
+    def to_render(self) -> int:
+        """Takes a run would send."""
+        return self.counts.to_render
+
+    @property
+    def audio_s(self) -> int:
+        """Seconds of audio to render."""
+        return sum(load.audio_s for load in self.loads)
+
+    def by_zone(self) -> dict[str, Counts]:
+        """Counts of each zone, in the catalog's order."""
+        return self._by(lambda cell: cell.zone)
+
+    def by_genre(self) -> dict[str, Counts]:
+        """Counts of each genre, in the catalog's order."""
+        return self._by(lambda cell: cell.genre)
+
+    def takes(self) -> Iterator[Take]:
+        """Every planned take, streamed anew; the unchanged ones too."""
+        return stream_takes(self._tracks())
+
+    def _by(self, name: Callable[[Cell], str]) -> dict[str, Counts]:
+        sums: dict[str, Counts] = {}
+        for cell, counts in self.cells.items():
+            sums[name(cell)] = sums.get(name(cell), Counts()).plus(counts)
+        return sums
+
+
+class ModelChoice(NamedTuple):
+    """The model a catalog is rendered with, and what a person should know about the choice."""
+
+    model: str
+    warning: str | None = None
+
+
+def make_plan(catalog: LoadedCatalog, known: Known, *, model: str | None = None) -> Plan:
+    """Hold `catalog` against what the ledger has of it; `model` replaces the catalog's own."""
+    model = model or catalog.model
+    return plan_tracks(
+        lambda: expand(catalog, model=model), known, catalog=catalog.name, title=catalog.title, model=model
+    )
+
+
+def plan_tracks(
+    tracks: Callable[[], Iterable[PlannedTrack]], known: Known, *, catalog: str, title: str, model: str
+) -> Plan:
+    """The plan of what `tracks` yields; it is called again for each streaming and must yield the same."""
+    tally: dict[Cell, Counter[Standing]] = {}
+    loads: Counter[Bucket] = Counter()
+    unseen = dict(known)
+    for take in stream_takes(tracks()):
+        standing = _standing(take, unseen.pop((take.track.key, take.number), None))
+        tally.setdefault(Cell(take.track.zone, take.track.genre), Counter())[standing] += 1
+        if standing is not Standing.UNCHANGED:
+            loads[Bucket.of(take.spec)] += 1
+    return Plan(
+        catalog=catalog,
+        title=title,
+        model=model,
+        cells={cell: Counts(**{str(name): n for name, n in counts.items()}) for cell, counts in tally.items()},
+        loads=tuple(BucketLoad(bucket, loads[bucket]) for bucket in sorted(loads)),
+        dropped=tuple(sorted(each.take_id for each in unseen.values())),
+        _tracks=tracks,
+    )
+
+
+def stream_takes(tracks: Iterable[PlannedTrack]) -> Iterator[Take]:
+    """Every take of `tracks`, in their order."""
+    for planned in tracks:
+        for number in range(1, planned.takes + 1):
+            yield planned.track.take(number)
+
+
+def sum_counts(many: Iterable[Counts]) -> Counts:
+    """All of `many` together."""
+    total = Counts()
+    for counts in many:
+        total = total.plus(counts)
+    return total
+
+
+def resolve_model(catalog_model: str, option: str | None, settings: Settings) -> ModelChoice:
+    """The model to render with: the option, else the catalog's; `auto` looks at what there is to run it.
+
+    Trained weights here, or a fleet that has them, mean the turbo model; else the random one, with a warning.
+    """
+    wanted = option or catalog_model
+    if wanted != AUTO_MODEL:
+        return ModelChoice(wanted)
+    if settings.weights or not settings.embedded:
+        return ModelChoice(TURBO_MODEL)
+    return ModelChoice(
+        TINY_MODEL,
+        f"no trained weights are configured: {TINY_MODEL} has random weights and its audio is noise; "
+        f"set TUNEMILL_WEIGHTS for {TURBO_MODEL}",
+    )
+
+
+def _standing(take: Take, known: KnownTake | None) -> Standing:
+    if known is None:
+        return Standing.NEW
+    if known.take_id != take.id:
+        return Standing.CHANGED
+    return Standing.UNCHANGED if known.state in _DONE else Standing.UNFINISHED

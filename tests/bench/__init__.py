@@ -1,0 +1,1 @@
+"""Benchmarks: how fast and how large, measured on this machine; `make bench` runs them all."""

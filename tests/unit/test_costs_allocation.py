@@ -1,0 +1,165 @@
+"""Allocation: the worked example of the cost rules, and laws that hold for any fleet."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.costs.allocation import (
+    UNALLOCATED,
+    AttemptFact,
+    Category,
+    CostObject,
+    SpanTime,
+    WorkerLife,
+    allocate,
+)
+
+A = CostObject("hotels", "lobby", "jazz", "run1")
+B = CostObject("hotels", "spa", "jazz", "run1")
+S = 1_000
+
+
+def a_life(seconds: int, *, worker: str = "w1", rate: int | None = 1_000_000) -> WorkerLife:
+    return WorkerLife(worker, "NVIDIA A100-SXM4-80GB", 0, seconds * S, rate)
+
+
+def spans_of(*parts: tuple[str, int, str], worker: str = "w1") -> list[SpanTime]:
+    """(state, seconds, batch) one after the other from 0."""
+    spans, at = [], 0
+    for state, seconds, batch in parts:
+        spans.append(SpanTime(worker, at, at + seconds * S, state, batch))
+        at += seconds * S
+    return spans
+
+
+def an_attempt(batch: str, payer: CostObject, outcome: str = "accepted", *, seconds: int = 1, audio_s: int = 60):
+    return AttemptFact(f"take-{batch}-{payer.zone}", "w1", batch, outcome, seconds * S, audio_s * S, payer)
+
+
+def by(charges, payer: CostObject) -> dict[str, int]:
+    return {str(category): micros for (who, category), micros in charges.items() if who == payer and micros}
+
+
+def test_the_worked_example_comes_out_to_the_micro():
+    r1 = spans_of(
+        ("startup", 300, ""),
+        ("render", 2400, "a"),
+        ("render", 1200, "b"),
+        ("render", 450, "ra"),
+        ("render", 150, "rb"),
+        ("render", 100, "fa"),
+        ("idle", 350, ""),
+        ("teardown", 20, ""),
+    )
+    tries = [
+        an_attempt("a", A, seconds=2400),
+        an_attempt("b", B, seconds=1200),
+        an_attempt("ra", A, "rejected", seconds=450),
+        an_attempt("rb", B, "rejected", seconds=150),
+        an_attempt("fa", A, "failed", seconds=100),
+    ]
+    first = a_life(5_000, rate=1_641_600)  # 456 micros a second
+    r2 = spans_of(("startup", 200, ""), ("render", 500, "b"), ("render", 180, "gone"))
+    second = a_life(1_000, rate=900_000)
+    assert (first.usd_micros, second.usd_micros) == (2_280_000, 250_000)
+
+    charges = allocate(2_280_000, first, r1, tries)
+    charges.update(allocate(250_000, second, r2, [an_attempt("b", B, seconds=500)]))
+
+    assert by(charges, A) == {
+        "accepted": 1_094_400,
+        "rejected": 205_200,
+        "failed": 45_600,
+        "startup": 93_851,
+        "idle": 109_493,
+        "teardown": 6_257,
+        "unobserved": 9_385,
+    }
+    assert by(charges, B) == {
+        "accepted": 672_200,
+        "rejected": 68_400,
+        "lost": 45_000,
+        "startup": 92_949,
+        "idle": 50_107,
+        "teardown": 2_863,
+        "unobserved": 34_295,
+    }
+    assert charges.total() == 2_530_000
+
+
+def test_a_batch_is_split_by_the_audio_its_takes_asked_for():
+    tries = [an_attempt("x", A, audio_s=120), an_attempt("x", B, "rejected", audio_s=60)]
+    charges = allocate(900, a_life(9), spans_of(("render", 9, "x")), tries)
+    assert by(charges, A) == {"accepted": 600}
+    assert by(charges, B) == {"rejected": 300}
+
+
+def test_who_throws_takes_away_pays_for_the_warm_up_they_used():
+    tries = [an_attempt("x", A, seconds=1), an_attempt("y", B, "rejected", seconds=3)]
+    charges = allocate(800, a_life(8), spans_of(("startup", 4, ""), ("render", 1, "x"), ("render", 3, "y")), tries)
+    assert by(charges, A) == {"accepted": 100, "startup": 100}
+    assert by(charges, B) == {"rejected": 300, "startup": 300}
+
+
+def test_time_without_any_work_is_a_row_of_its_own():
+    charges = allocate(700, a_life(7), spans_of(("startup", 5, "")), [])
+    assert by(charges, UNALLOCATED) == {"startup": 500, "unobserved": 200}
+
+
+def test_adopted_takes_pay_for_the_worker_that_only_adopted():
+    adopted = AttemptFact("t", "w1", "", "accepted", 0, 60_000, A)
+    charges = allocate(700, a_life(7), spans_of(("startup", 7, "")), [adopted])
+    assert by(charges, A) == {"startup": 700}
+
+
+def test_a_worker_seen_for_no_time_still_adds_up():
+    assert allocate(0, a_life(0), [], []).total() == 0
+    assert allocate(5, a_life(0), [], []) == Counter({(UNALLOCATED, Category.UNOBSERVED): 5})
+
+
+def test_an_unknown_rate_is_no_amount():
+    assert a_life(10, rate=None).usd_micros is None
+
+
+objects = st.builds(
+    CostObject,
+    catalog=st.sampled_from("ab"),
+    zone=st.sampled_from("xyz"),
+    genre=st.sampled_from("pq"),
+    run_id=st.sampled_from("12"),
+)
+batches = st.sampled_from(["", "b1", "b2", "b3"])
+tries = st.lists(
+    st.builds(
+        AttemptFact,
+        take_id=st.text("0123456789", min_size=1, max_size=3),
+        worker_id=st.just("w1"),
+        batch_id=batches,
+        outcome=st.sampled_from(["accepted", "rejected", "failed"]),
+        engine_ms=st.integers(0, 10**7),
+        audio_ms=st.integers(0, 600_000),
+        payer=objects,
+    ),
+    max_size=12,
+)
+times = st.integers(-1_000, 10**7)
+many_spans = st.lists(
+    st.builds(
+        lambda start, end, state, batch: SpanTime("w1", start, end, state, batch),
+        times,
+        times,
+        st.sampled_from(["startup", "render", "idle", "teardown"]),
+        batches,
+    ),
+    max_size=12,
+)
+
+
+@given(amount=st.integers(0, 10**12), seconds=st.integers(0, 10_000), spans=many_spans, attempts=tries)
+def test_charges_add_up_to_the_amount_whatever_was_reported(amount, seconds, spans, attempts):
+    charges = allocate(amount, a_life(seconds), spans, attempts)
+    assert charges.total() == amount
+    assert all(part >= 0 for part in charges.values())

@@ -1,0 +1,114 @@
+"""`tunemill costs`: the report's last line is the workers' time at its price, and prices are shown with their age."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+
+import pytest
+import typer
+from sqlmodel import Session
+from typer.testing import CliRunner
+
+from catalog.errors import UnknownNameError
+from orchestrator.cli import costs as costs_command
+from orchestrator.ledger import open_ledger
+from tests.unit.test_costs_queries import a_run, a_span, a_take, a_worker, an_attempt
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.delenv("TUNEMILL_DATABASE_URL", raising=False)
+    monkeypatch.setenv("TUNEMILL_HOME", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "80")
+    return tmp_path
+
+
+def a_ledger(home, *rows):
+    ledger = open_ledger(f"sqlite:///{home / 'ledger.sqlite'}")
+    with Session(ledger.engine) as session:
+        for row in rows:
+            session.add(row)
+            session.flush()
+        session.commit()
+    ledger.close()
+
+
+def some_work(**worker):
+    return (
+        a_run(),
+        a_take("t1"),
+        a_take("t2"),
+        a_worker(end=3_600_000, **worker),
+        an_attempt("r1", "t1"),
+        an_attempt("r2", "t2", "rejected"),
+        a_span(0, 600_001, "startup"),
+        a_span(600_001, 1_800_000, "render", "b-r1"),
+        a_span(1_800_000, 3_000_000, "render", "b-r2"),
+    )
+
+
+def run(*arguments: str):
+    app = typer.Typer()
+    costs_command.register(app)
+    app.callback()(lambda: None)
+    return CliRunner().invoke(app, ["costs", *arguments])
+
+
+def test_the_report_adds_up_to_the_workers_time_at_its_price(home):
+    a_ledger(home, *some_work(rate=1_700_001))
+    found = json.loads(run("report", "--by", "zone,run", "--json").stdout)
+    assert found["workers_usd_micros"] == found["total"]["total_usd_micros"] == 1_700_001
+    assert sum(row["total_usd_micros"] for row in found["rows"]) == 1_700_001
+    assert (found["rows"][0]["zone"], found["rows"][0]["run"], found["rows"][0]["accepted"]) == ("spa", "run1", 1)
+
+
+def test_the_printed_table_fits_and_adds_up(home):
+    a_ledger(home, *some_work(rate=1_700_001))
+    result = run("report")
+    assert result.exit_code == 0, result.exception
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    [spa] = [line.split() for line in result.stdout.splitlines() if line.startswith("spa")]
+    direct, wasted, shared, total = map(Decimal, spa[4:8])
+    assert direct + wasted + shared == total == Decimal(spa[8]) == Decimal("1.700001")
+    assert "1 worker, 1 h 00 min, $1.700001: the total above" in result.stdout
+    assert "estimate: price book 2026-11-20" in result.stdout
+
+
+def test_an_unknown_price_is_shown_as_unknown_with_the_fix(home):
+    a_ledger(home, *some_work(rate=None, gpu="Mystery 9000", sku=None))
+    result = run("report")
+    assert "unknown" in result.stdout
+    assert "1 h 00 min on 'Mystery 9000' has no price" in result.stderr
+    [row] = json.loads(run("report", "--json").stdout)["rows"]
+    assert (row["total_usd_micros"], row["usd_micros_per_accepted"], row["unpriced_ms"]) == (None, None, 3_600_000)
+
+
+def test_a_report_of_one_run_says_what_share_it_shows(home):
+    a_ledger(home, *some_work(rate=1_000_000), a_worker("w2", end=3_600_000, rate=1_000_000))
+    result = run("report", "--run", "run1", "--by", "run")
+    assert "shown: $1.000000 of $2.000000 (50.0% of all that was spent)" in result.stdout
+    assert isinstance(run("report", "--catalog", "hotel").exception, UnknownNameError)
+    assert isinstance(run("report", "--by", "mood").exception, UnknownNameError)
+
+
+def test_without_a_ledger_the_report_is_empty_and_none_is_made(home):
+    result = run("report", "--json")
+    assert json.loads(result.stdout)["rows"] == []
+    assert "no ledger yet" in result.stderr
+    assert list(home.iterdir()) == []
+    assert run("report").exit_code == 0
+
+
+def test_the_price_book_is_shown_with_date_and_source(home, tmp_path):
+    prices = tmp_path / "prices"
+    prices.mkdir()
+    text = 'valid_from: 2020-0{m}-01\nprices:\n  - {{sku: l4, usd_per_hour: "{usd}", source: "[a] list"}}\n'
+    (prices / "a.yaml").write_text(text.format(m=1, usd="0.80"))
+    (prices / "b.yaml").write_text(text.format(m=2, usd="0.7992"))
+    shown = run("prices", "--prices", str(prices)).stdout
+    assert "0.799200" in shown
+    assert "[a] list" in shown
+    assert "0.80" not in shown
+    found = json.loads(run("prices", "--prices", str(prices), "--json").stdout)["prices"]
+    assert [(row["usd_micros_per_h"], row["in_force"]) for row in found] == [(800_000, False), (799_200, True)]

@@ -1,0 +1,143 @@
+"""The plan: every planned take counted once, and told apart from what the ledger has."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from catalog.settings import Settings
+from catalog.spec import TrackSpec
+from catalog.track import Track
+from orchestrator.matrix import PlannedTrack
+from orchestrator.plan import Cell, Counts, plan_tracks, resolve_model
+
+
+class Known(NamedTuple):
+    take_id: str
+    state: str
+
+
+def a_track(zone="spa", genre="ambient", slot="0001", *, bpm=70, duration_s=120, planner=True) -> Track:
+    more = {} if planner else {"planner": None}
+    spec = TrackSpec(caption="a calm pad", bpm=bpm, keyscale="C major", duration_s=duration_s, **more)
+    return Track(catalog="hotels", zone=zone, genre=genre, slot=slot, spec=spec)
+
+
+def wanted(track: Track, takes: int = 1) -> PlannedTrack:
+    return PlannedTrack(track, takes)
+
+
+def a_plan(planned, known=None):
+    return plan_tracks(lambda: planned, known or {}, catalog="hotels", title="Hotels", model="acestep-v15-turbo")
+
+
+def as_known(planned, state="accepted"):
+    takes = [each.track.take(number + 1) for each in planned for number in range(each.takes)]
+    return {(take.track.key, take.number): Known(take.id, state) for take in takes}
+
+
+def test_without_a_ledger_everything_is_new():
+    plan = a_plan([wanted(a_track(), 2), wanted(a_track(zone="lobby"))])
+    assert plan.cells == {Cell("spa", "ambient"): Counts(new=2), Cell("lobby", "ambient"): Counts(new=1)}
+    assert (plan.to_render, plan.audio_s, plan.dropped) == (3, 360, ())
+
+
+@pytest.mark.parametrize("state", ["accepted", "rejected"])
+def test_what_was_judged_already_is_unchanged_and_not_rendered(state):
+    planned = [wanted(a_track(), 3)]
+    plan = a_plan(planned, as_known(planned, state))
+    assert plan.counts == Counts(unchanged=3)
+    assert (plan.to_render, plan.audio_s, plan.loads) == (0, 0, ())
+
+
+@pytest.mark.parametrize("state", ["waiting", "sent", "failed", "cancelled"])
+def test_what_was_not_finished_is_still_to_be_rendered(state):
+    planned = [wanted(a_track())]
+    plan = a_plan(planned, as_known(planned, state))
+    assert plan.counts == Counts(unfinished=1)
+    assert plan.to_render == 1
+
+
+def test_a_changed_preset_is_changed_exactly_where_it_changed():
+    before = [wanted(a_track(zone, genre, f"{n:04d}")) for zone in "ab" for genre in "xy" for n in range(3)]
+    after = [
+        wanted(a_track(each.track.zone, each.track.genre, each.track.slot, bpm=71))
+        if (each.track.zone, each.track.genre) == ("b", "y")
+        else each
+        for each in before
+    ]
+    plan = a_plan(after, as_known(before))
+    assert plan.cells[Cell("b", "y")] == Counts(changed=3)
+    assert plan.counts == Counts(changed=3, unchanged=9)
+    assert plan.dropped == ()
+
+
+def test_takes_that_are_no_longer_planned_are_dropped():
+    before = [wanted(a_track(slot="0001"), 2), wanted(a_track(slot="0002"))]
+    after = [wanted(a_track(slot="0001"))]
+    plan = a_plan(after, as_known(before))
+    gone = {before[0].track.take(2).id, before[1].track.take(1).id}
+    assert set(plan.dropped) == gone
+    assert plan.counts == Counts(unchanged=1)
+
+
+def test_the_loads_say_what_of_each_bucket_is_missing():
+    planned = [
+        wanted(a_track(slot="0001", duration_s=180), 2),
+        wanted(a_track(slot="0002", duration_s=60)),
+        wanted(a_track(slot="0003", duration_s=60, planner=False)),
+    ]
+    known = as_known(planned[1:2])
+    loads = {(load.bucket.planner, load.bucket.duration_s): load.takes for load in a_plan(planned, known).loads}
+    assert loads == {("", 60): 1, ("acestep-5Hz-lm-1.7B", 180): 2}
+
+
+def test_takes_are_streamed_again_all_of_them_and_the_same():
+    planned = [wanted(a_track(), 2), wanted(a_track(zone="lobby"))]
+    plan = a_plan(planned, as_known(planned))
+    first, second = [take.id for take in plan.takes()], [take.id for take in plan.takes()]
+    assert first == second == [known.take_id for known in as_known(planned).values()]
+
+
+slots = st.tuples(st.sampled_from("abc"), st.sampled_from("xy"), st.integers(0, 3), st.integers(1, 3))
+catalogs = st.lists(slots, max_size=12, unique_by=lambda slot: slot[:3])
+
+
+def planned_of(slots, bpm):
+    return [wanted(a_track(zone, genre, str(n), bpm=bpm + n % 2), takes) for zone, genre, n, takes in slots]
+
+
+@given(now=catalogs, before=catalogs, bpm=st.integers(70, 71))
+def test_counts_add_up_to_the_takes_and_sums_to_each_other(now, before, bpm):
+    planned = planned_of(now, 70)
+    known = as_known(planned_of(before, bpm))
+    plan = a_plan(planned, known)
+    takes = list(plan.takes())
+    assert plan.counts.total == len(takes) == sum(slot[3] for slot in now)
+    assert plan.counts == Counts(*map(sum, zip(*plan.by_zone().values(), strict=True))) if takes else True
+    assert sum(counts.total for counts in plan.by_genre().values()) == len(takes)
+    assert sum(load.takes for load in plan.loads) == plan.to_render
+    ids = {take.id for take in takes}
+    assert plan.counts.unchanged == sum(each.take_id in ids for each in known.values())
+    assert len(plan.dropped) + plan.counts.changed + plan.counts.unchanged == len(known)
+    assert Counter(take.track.zone for take in takes) == {z: c.total for z, c in plan.by_zone().items()}
+
+
+def test_auto_means_the_turbo_model_where_something_can_run_it():
+    alone, weights = Settings(), Settings(weights="/weights")
+    fleet = Settings(broker_url="redis://broker")
+    assert resolve_model("auto", None, weights) == ("acestep-v15-turbo", None)
+    assert resolve_model("auto", None, fleet) == ("acestep-v15-turbo", None)
+    model, warning = resolve_model("auto", None, alone)
+    assert model == "tiny-random"
+    assert "noise" in warning
+
+
+def test_the_option_comes_before_the_catalogs_model():
+    assert resolve_model("acestep-v15-turbo", None, Settings()).model == "acestep-v15-turbo"
+    assert resolve_model("acestep-v15-turbo", "tone", Settings()) == ("tone", None)
+    assert resolve_model("tone", "auto", Settings()).model == "tiny-random"
