@@ -1,0 +1,270 @@
+"""The ACE-Step engine on the tiny checkpoint: what a take sounds like follows from the take alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AceStepPipeline
+from diffusers.models.transformers.ace_step_transformer import AceStepAttnProcessor2_0
+
+from catalog.buckets import Bucket
+from catalog.errors import OutOfVram
+from catalog.sidecar import Plan
+from catalog.spec import TINY_MODEL, DiffusionSpec, PlannerSpec
+from tests.contract.ace_step_samples import a_plan, a_take, gap, renditions
+from workers.ace_step.device import choose_placement
+from workers.ace_step.engine import AceStepEngine, load_engine
+from workers.ace_step.loading import load_components
+from workers.ace_step.stages import Stages, schedule
+from workers.ace_step.tiny import tiny_checkpoint
+from workers.engine import Job, Refusal
+
+TOLERANCE = 1e-5  # of full scale; measured differences are about 1e-6
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def engine(home: Path) -> Iterator[AceStepEngine]:
+    threads = torch.get_num_threads()
+    yield load_engine(TINY_MODEL, weights=None, planner_weights=None, device="cpu", vram_gib=None, home=home)
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def pipeline(home: Path) -> AceStepPipeline:
+    pipe = AceStepPipeline.from_pretrained(tiny_checkpoint(home))
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def _as_the_pipeline_normalises(audio: np.ndarray) -> torch.Tensor:
+    wave = torch.from_numpy(audio)
+    peak = wave.abs().amax()
+    if peak > 1:
+        wave = wave / peak
+    return wave * (10.0 ** (-1.0 / 20.0) / wave.abs().amax().clamp(min=1e-6))
+
+
+@pytest.mark.parametrize("plan", [None, a_plan()], ids=["from text", "from codes"])
+@pytest.mark.parametrize("diffusion", [DiffusionSpec(), DiffusionSpec(steps=4, shift=1.0)], ids=str)
+def test_one_track_is_bitwise_what_the_stock_pipeline_makes(
+    engine: AceStepEngine, pipeline: AceStepPipeline, plan: Plan | None, diffusion: DiffusionSpec
+):
+    take = a_take(1, diffusion=diffusion)
+    spec = take.spec
+    theirs = pipeline(
+        prompt=[spec.caption],
+        lyrics=[spec.lyrics],
+        vocal_language=[spec.language],
+        audio_duration=float(spec.duration_s),
+        bpm=spec.bpm,
+        keyscale=spec.keyscale,
+        timesignature=spec.timesignature,
+        num_inference_steps=spec.diffusion.steps,
+        shift=spec.diffusion.shift,
+        guidance_scale=1.0,
+        generator=[torch.Generator("cpu").manual_seed(take.dit_seed)],
+        audio_codes=["".join(f"<|audio_code_{code}|>" for code in plan.codes)] if plan else None,
+    ).audios[0]
+    (ours,) = renditions(engine.render([Job(take, plan)]))
+    assert torch.equal(_as_the_pipeline_normalises(ours.audio), theirs)
+
+
+def _choir(planned: bool) -> list[Job]:
+    return [Job(a_take(n), a_plan(n) if planned else None) for n in range(8)]
+
+
+@pytest.mark.parametrize("planned", [False, True], ids=["from text", "from codes"])
+def test_a_take_sounds_the_same_alone_in_a_batch_of_eight_and_in_another_slot(engine: AceStepEngine, planned: bool):
+    jobs = _choir(planned)
+    together = renditions(engine.render(jobs))
+    turned = renditions(engine.render(jobs[5:] + jobs[:5]))
+    for place in (0, 1, 6):
+        (alone,) = renditions(engine.render([jobs[place]]))
+        assert gap(alone, together[place]) < TOLERANCE
+        assert gap(alone, turned[(place - 5) % 8]) < TOLERANCE
+
+
+def test_takes_with_and_without_a_plan_share_a_batch(engine: AceStepEngine):
+    jobs = [Job(a_take(n), a_plan(n) if n % 2 else None) for n in range(4)]
+    together = renditions(engine.render(jobs))
+    for job, rendition in zip(jobs, together, strict=True):
+        (alone,) = renditions(engine.render([job]))
+        assert gap(alone, rendition) < TOLERANCE
+    assert [r.plan is None for r in together] == [True, False, True, False]
+    assert together[0].effective.instruction != together[1].effective.instruction
+
+
+def test_the_planner_does_not_let_neighbours_in_either(engine: AceStepEngine):
+    jobs = [Job(a_take(n, planner=PlannerSpec())) for n in range(3)]
+    together = renditions(engine.render(jobs))
+    (alone,) = renditions(engine.render(jobs[1:2]))
+    assert alone.plan is not None
+    assert together[1].plan is not None
+    assert alone.plan.codes == together[1].plan.codes
+    assert gap(alone, together[1]) < TOLERANCE
+
+
+def test_the_stock_attention_lets_neighbours_change_the_music(engine: AceStepEngine, home: Path):
+    # The proof that the tests above can fail: the same stages with diffusers' own cross-attention.
+    placement = choose_placement("cpu")
+    parts, _ = load_components(tiny_checkpoint(home), TINY_MODEL, placement)
+    stock = AceStepEngine(Stages(parts, placement), planner=None, placement=placement, card=engine.card)
+    for block in parts.transformer.layers:
+        block.cross_attn.set_processor(AceStepAttnProcessor2_0())
+    jobs = _choir(planned=False)
+    (alone,) = renditions(stock.render(jobs[:1]))
+    assert gap(alone, renditions(stock.render(jobs))[0]) > 100 * TOLERANCE
+
+
+def test_a_replay_from_the_stored_plan_is_bitwise_the_first_rendering(engine: AceStepEngine):
+    (first,) = renditions(engine.render([Job(a_take(2, planner=PlannerSpec()))]))
+    (again,) = renditions(engine.render([Job(a_take(2, planner=PlannerSpec()), first.plan)]))
+    assert np.array_equal(first.audio, again.audio)
+
+
+def test_the_same_batch_twice_is_bitwise_the_same(engine: AceStepEngine):
+    first, again = (renditions(engine.render(_choir(planned=True)[:3])) for _ in range(2))
+    assert all(np.array_equal(one.audio, other.audio) for one, other in zip(first, again, strict=True))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"bpm": 171}, {"keyscale": "D minor"}, {"timesignature": "6"}, {"language": "fr"}, {"caption": "lo fi"}]
+)
+def test_all_that_a_take_says_changes_its_sound(engine: AceStepEngine, changes: dict[str, object]):
+    seeds = {"dit_seed": 7, "lm_seed": 7}
+    one, other = (Job(take.model_copy(update=seeds)) for take in (a_take(0), a_take(0, **changes)))
+    first, second = (renditions(engine.render([job]))[0] for job in (one, other))
+    assert gap(first, second) > 10 * TOLERANCE
+
+
+def test_the_seed_and_the_codes_change_the_sound(engine: AceStepEngine):
+    take = a_take(0)
+    base, reseeded, replanned = renditions(
+        engine.render(
+            [
+                Job(take, a_plan(0)),
+                Job(take.model_copy(update={"dit_seed": take.dit_seed + 1}), a_plan(0)),
+                Job(take, a_plan(1)),
+            ]
+        )
+    )
+    assert gap(base, reseeded) > 0.01
+    assert gap(base, replanned) > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize("duration_s", [10, 11, 27])
+def test_a_take_has_exactly_the_samples_it_asked_for(engine: AceStepEngine, duration_s: int):
+    (rendition,) = renditions(engine.render([Job(a_take(duration_s=duration_s))]))
+    assert rendition.audio.shape == (2, duration_s * 48_000)
+    assert rendition.audio.dtype == np.float32
+    assert np.isfinite(rendition.audio).all()
+    assert 0.02 < np.sqrt(np.mean(rendition.audio**2)) < 0.5
+
+
+def test_decoding_in_tiles_equals_decoding_in_one_piece(home: Path):
+    placement = choose_placement("cpu")
+    parts, _ = load_components(tiny_checkpoint(home), TINY_MODEL, placement)
+    stages = Stages(parts, placement)
+    with torch.inference_mode():
+        latents = stages.noise([3], n_latents=600)[0]  # two tiles
+        tiled = stages.decode(latents)
+        parts.vae.disable_tiling()
+        assert np.abs(tiled - stages.decode(latents)).max() < TOLERANCE
+
+
+def test_what_was_really_used_is_written_down(engine: AceStepEngine):
+    take = a_take(3, planner=PlannerSpec(temperature=0.7))
+    result = engine.render([Job(take)])
+    (rendition,) = renditions(result)
+    used = rendition.effective
+    assert (used.dit_seed, used.lm_seed, used.steps, used.shift) == (take.dit_seed, take.lm_seed, 8, 3.0)
+    assert (used.device, used.dtype) == ("cpu", "float32")
+    assert used.attention
+    assert used.text_tokens > 20
+    assert used.extra["planner_temperature"] == 0.7
+    assert used.extra["codes"] == 50
+    assert result.times.plan_ms > 0
+    assert result.times.decode_ms > 0
+    assert result.times.post_ms == 0
+
+
+def test_random_weights_are_labelled_as_noise(engine: AceStepEngine):
+    assert engine.card.fingerprints.noise
+    assert any("noise" in note for note in engine.card.notes)
+    limit = engine.batch_limit(Bucket.of(a_take().spec))
+    assert limit.takes == 8
+    assert "random tiny weights" in limit.reason
+
+
+def test_a_take_that_cannot_be_rendered_is_refused_and_its_neighbours_are_not(engine: AceStepEngine):
+    endless = a_take(1, caption="ひ" * 1000)
+    singing = a_take(2, lyrics="la " * 12_000)
+    result = engine.render([Job(endless), Job(a_take(0)), Job(singing), Job(a_take(4), a_plan(n_codes=49))])
+    reasons = [outcome.reason if isinstance(outcome, Refusal) else "" for outcome in result.outcomes]
+    assert "shorten the caption" in reasons[0]
+    assert reasons[1] == ""
+    assert "lyrics" in reasons[2]
+    assert "49 codes" in reasons[3]
+    (alone,) = renditions(engine.render([Job(a_take(0))]))
+    rendered = result.outcomes[1]
+    assert not isinstance(rendered, Refusal)
+    assert gap(alone, rendered) < TOLERANCE
+
+
+def test_a_take_for_another_model_is_refused(engine: AceStepEngine):
+    (outcome,) = engine.render([Job(a_take(model="acestep-v15-turbo"))]).outcomes
+    assert isinstance(outcome, Refusal)
+    assert "acestep-v15-turbo" in outcome.reason
+
+
+def test_a_worker_without_a_planner_refuses_takes_that_want_one(home: Path):
+    bare = load_engine(
+        TINY_MODEL, weights=None, planner_weights=None, device="cpu", vram_gib=None, home=home, planner_wanted=False
+    )
+    (outcome,) = bare.render([Job(a_take(planner=PlannerSpec()))]).outcomes
+    assert isinstance(outcome, Refusal)
+    assert "planner" in outcome.reason
+    assert bare.card.fingerprints.planner == ""
+
+
+def test_takes_of_different_length_never_share_a_call(engine: AceStepEngine):
+    with pytest.raises(ValueError, match="bucket"):
+        engine.render([Job(a_take(0)), Job(a_take(1, duration_s=11))])
+
+
+def test_an_empty_batch_is_no_work(engine: AceStepEngine):
+    assert engine.render([]).outcomes == []
+
+
+def test_out_of_memory_asks_for_a_smaller_batch_and_the_engine_goes_on(
+    engine: AceStepEngine, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Stages, "diffuse", full)
+        with pytest.raises(OutOfVram, match=r"2\.00 GiB"):
+            engine.render([Job(a_take())])
+    assert renditions(engine.render([Job(a_take())]))
+
+
+@pytest.mark.parametrize(
+    ("shift", "published"),
+    [
+        (1.0, [1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0]),
+        (2.0, [1, 0.9333333, 0.8571429, 0.7692308, 0.6666667, 0.5454545, 0.4, 0.2222222, 0]),
+        (3.0, [1, 0.9545455, 0.9, 0.8333333, 0.75, 0.6428571, 0.5, 0.3, 0]),
+    ],
+)
+def test_the_turbo_schedules_are_the_published_ones(shift: float, published: list[float]):
+    assert schedule(8, shift).tolist() == pytest.approx(published, abs=1e-6)
