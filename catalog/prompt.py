@@ -1,0 +1,144 @@
+"""The prompts: the exact text the model reads for one track, and whether it will fit.
+
+The diffusion model reads at most 256 tokens, and tempo, metre, key and duration stand last: a caption that is
+too long cuts them off in silence. So plans are held to the limit before anything is sent. The control plane
+has no tokenizer; `token_ceiling` errs on the high side, and the worker counts exactly.
+
+Source: ACE-Step 1.5 reference implementation (`constants.py`, `handler.py`, 2026-02).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from functools import lru_cache
+from typing import Final
+
+from catalog import limits
+from catalog.spec import TrackSpec
+
+TEXT_INSTRUCTION: Final = "Fill the audio semantic mask based on the given conditions:"  # from text alone
+CODES_INSTRUCTION: Final = "Generate audio semantic tokens based on the given conditions:"  # with planner codes
+PLANNER_INSTRUCTION: Final = "Generate audio semantic tokens based on the given conditions:"  # to the planner itself
+
+# All of the text prompt but the caption: 57 tokens at most in any key, tempo, metre and duration, measured with
+# Qwen's published vocabulary (2026-10); one more because a caption's last character may not join what follows.
+TEMPLATE_TOKENS: Final = 58
+LYRIC_TEMPLATE_TOKENS: Final = 16  # measured in the same way: 11 with the longest language name
+CAPTION_TOKENS_MAX: Final = limits.TEXT_TOKENS_MAX - TEMPLATE_TOKENS
+LYRICS_TOKENS_MAX: Final = limits.LYRIC_TOKENS_MAX - LYRIC_TEMPLATE_TOKENS
+
+
+def instruction_of(spec: TrackSpec) -> str:
+    """The instruction that opens the text prompt: another one when planner codes guide the diffusion."""
+    return CODES_INSTRUCTION if spec.planner else TEXT_INSTRUCTION
+
+
+def text_prompt(spec: TrackSpec, instruction: str | None = None) -> str:
+    """The diffusion model's text prompt for `spec`; `instruction` defaults to the one that suits the spec."""
+    metas = (
+        f"- bpm: {spec.bpm}\n- timesignature: {spec.timesignature}\n"
+        f"- keyscale: {spec.keyscale}\n- duration: {spec.duration_s} seconds\n"
+    )
+    opening = instruction or instruction_of(spec)
+    return f"# Instruction\n{opening}\n\n# Caption\n{spec.caption}\n\n# Metas\n{metas}<|endoftext|>\n"
+
+
+def lyric_prompt(spec: TrackSpec) -> str:
+    """The diffusion model's lyric prompt for `spec`."""
+    return f"# Languages\n{spec.language}\n\n# Lyric\n{spec.lyrics}<|endoftext|>"
+
+
+# Words that captions are made of and that the model's vocabulary holds as one token each (measured 2026-10).
+_WHOLE_WORDS: Final = frozenset(
+    """
+    about acoustic after afternoon aggressive air airy all ambient analog and are area background bar bass beach beat
+    bells between blues both breakdown breathing bright brushed brushes building built but calm can chords class
+    classical clean clear close club coffee confident country crisp dance dark deep delicate disco distant distortion
+    double driven driving drone drops drum drums dry dynamic dynamics easy electric electronic elegant energetic
+    energy evening even family fast feel feeling felt female film filtered fine flat floor flowing flute folk for four
+    free fresh from full funk funky futuristic gentle gently glass grand groove guitar guitars half hall hand
+    harmony harsh has hat hats heavy high hip hook hop hopeful hotel house indie inspired
+    instrumental instruments intense intimate into island jazz joyful keys kick large lead leads led light like
+    line lines live lively lobby long loop loud lounge low lush lyrics major male meditation melodies
+    melody metal mid minimal minor modern mood more morning movement music muted narrow night noise nostalgic not notes
+    nylon office open orchestra organ over pads pattern percussion piano piece playful polished pop positive
+    powerful production progressive pulse quick quiet quietly rainy rap recording relaxed relaxing restaurant
+    rhythm rich rock rolling romantic room rounded samples scene section sensual serene
+    shop short simple slow slowly small smooth soaring soft softly solo song sonic soul sound sounds
+    soundtrack space spacious sparse steady step stereo still street string strings studio style subtle summer sunny
+    sunset sustained swing swung synth talk tape techno tempo tender texture that the their theme this through tight
+    time tone tones track tradition traditional trance trap trio tropical trumpet under upbeat upright upscale urban
+    very vibe vinyl violin vocal vocals voice voices waiting walking warm warmth water wave while wide wind with without
+    wooden world
+    """.split()
+)
+_PIECES: Final = re.compile(
+    r"(?P<word>[A-Za-z]+)|(?P<sign>[!-/:-@\[-`{-~]+)|(?P<far>[^\x00-\x7f]+)|(?P<one>[0-9]|\s*\n\s*| (?=[0-9])|\s{2,})"
+)
+# Tokens a character, by script: above what running text takes in each (measured 2026-10), below its UTF-8 bytes.
+_RATES: Final = (
+    (0x00C0, 0x024F, 0.9),  # accented Latin
+    (0x0370, 0x03FF, 1.1),  # Greek
+    (0x0400, 0x052F, 0.6),  # Cyrillic
+    (0x0590, 0x06FF, 0.8),  # Hebrew, Arabic
+    (0x0900, 0x097F, 1.3),  # Devanagari
+    (0x0E00, 0x0E7F, 0.8),  # Thai
+    (0x1E00, 0x1EFF, 0.5),  # Vietnamese
+    (0x2010, 0x203A, 1.0),  # typographic quotes and dashes
+    (0x3000, 0x30FF, 1.05),  # kana
+    (0x4E00, 0x9FFF, 1.05),  # Chinese characters
+    (0xAC00, 0xD7A3, 1.2),  # Hangul
+)
+_PER_LETTER: Final = 0.4
+_PER_CAPITAL: Final = 0.6
+_SLACK: Final = 2
+
+
+def token_ceiling(text: str) -> int:
+    """How many Qwen tokens `text` takes at most, estimated without the tokenizer.
+
+    Never more than its UTF-8 bytes, which is the hard bound. Measured against the published vocabulary: above
+    the true count on prose in 20 languages; on English captions 1.05 to 1.85 times it, 1.35 on average.
+    Text made only of rare words or random letters may exceed it.
+    """
+    total = sum(_piece_tokens(match.lastgroup or "", match.group()) for match in _PIECES.finditer(text))
+    return min(math.ceil(total) + _SLACK, len(text.encode("utf-8", "surrogatepass")))
+
+
+@lru_cache(maxsize=20_000)
+def _piece_tokens(kind: str, piece: str) -> float:
+    if kind == "word":
+        return _word_tokens(piece)
+    if kind == "sign":
+        return 0.5 + 0.5 * len(piece)
+    if kind == "far":
+        return sum(_far_tokens(character) for character in piece)
+    return 1.0
+
+
+def _word_tokens(word: str) -> float:
+    if word in _WHOLE_WORDS or len(word) <= 2:
+        return 1.0
+    if not word[1:].islower():
+        return max(1.0, _PER_CAPITAL * len(word))
+    return max(1.5, _PER_LETTER * len(word))
+
+
+def _far_tokens(character: str) -> float:
+    point = ord(character)
+    for first, last, rate in _RATES:
+        if first <= point <= last:
+            return rate
+    return min(2.5, float(len(character.encode("utf-8", "surrogatepass"))))
+
+
+def words_over(text: str, tokens_max: int) -> int:
+    """How many words must go from the end of `text` until its ceiling is at most `tokens_max`; 0 when it fits."""
+    words = text.split()
+    keep = len(words)
+    while keep and token_ceiling(" ".join(words[:keep])) > tokens_max:
+        # One word is at least one token above the slack, so a long text shrinks in big strides.
+        over = token_ceiling(" ".join(words[:keep])) - tokens_max
+        keep -= max(1, over // 8)
+    return len(words) - keep

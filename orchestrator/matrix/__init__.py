@@ -1,0 +1,25 @@
+"""The preset language and the matrix: from YAML files to a stream of tracks.
+
+`load_catalog` reads, `cells` counts, `expand` makes the tracks. Every mistake in a file is found here, with
+its line, before anything is sent or paid for.
+"""
+
+from orchestrator.matrix.cells import Cell, Layout, cells, lay_out
+from orchestrator.matrix.expand import expand, expand_cell
+from orchestrator.matrix.planned import PlannedTrack
+from orchestrator.matrix.reading import LoadedCatalog, PresetLibrary, find_presets_root, load_catalog, open_library
+
+__all__ = [
+    "Cell",
+    "Layout",
+    "LoadedCatalog",
+    "PlannedTrack",
+    "PresetLibrary",
+    "cells",
+    "expand",
+    "expand_cell",
+    "find_presets_root",
+    "lay_out",
+    "load_catalog",
+    "open_library",
+]

@@ -1,0 +1,87 @@
+"""Caption templates: one sentence of a genre, with places for what changes from track to track.
+
+A template is checked once and then only filled in. Where the words before a place are "a" or "an", the
+article follows the word that lands there.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+PLACES: Final = ("instruments", "mood", "mood2", "texture", "scene", "genre", "tempo_word")
+NEEDED: Final = ("instruments", "mood")
+_ARTICLE: Final = re.compile(r"\b([Aa])n? $")
+# Sounds, not letters, decide; these begin with a vowel's letter and a consonant's sound.
+_CONSONANT_SOUND: Final = re.compile(r"(?i)(uni([^nm]|$)|use|usu|eu|one\b|once\b|ut[io])")
+_VOWEL_SOUND: Final = re.compile(r"(?i)([aeiou]|hour|honest|heir)")
+
+
+class Template(NamedTuple):
+    """A caption with places: literal text and the place after it, in order; the last place may be empty."""
+
+    parts: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Template:
+        """Read a template. Raises ValueError in words for an unknown, missing or malformed place."""
+        return _parse(text)
+
+    @property
+    def places(self) -> frozenset[str]:
+        """The places it uses."""
+        return frozenset(place for _, place in self.parts if place)
+
+    def fill(self, words: Mapping[str, str]) -> str:
+        """The caption with `words` in its places."""
+        out: list[str] = []
+        for literal, place in self.parts:
+            if not place:
+                out.append(literal)
+                continue
+            word = words[place]
+            out.append(_with_article(literal, word) if literal[-2:-1] in "aAn" and literal else literal)
+            out.append(word)
+        return "".join(out)
+
+
+@lru_cache(maxsize=10_000)
+def _parse(text: str) -> Template:
+    try:
+        parsed = list(string.Formatter().parse(text))
+    except ValueError as error:
+        raise ValueError(f"the braces of {text!r} do not match: {error}") from None
+    parts: list[tuple[str, str]] = []
+    for literal, place, form, conversion in parsed:
+        if place is not None and (place not in PLACES or form or conversion):
+            raise ValueError(f"{{{place}}} is no place in a caption; there are {' '.join(f'{{{p}}}' for p in PLACES)}")
+        parts.append((literal, place or ""))
+    template = Template(tuple(parts))
+    missing = [place for place in NEEDED if place not in template.places]
+    if missing:
+        raise ValueError(f"the caption lacks {{{missing[0]}}}, so its tracks would sound too much alike: {text!r}")
+    return template
+
+
+def _with_article(literal: str, word: str) -> str:
+    match = _ARTICLE.search(literal)
+    if match is None:
+        return literal
+    vowel = bool(_VOWEL_SOUND.match(word)) and not _CONSONANT_SOUND.match(word)
+    return f"{literal[: match.start()]}{match[1]}{'n' if vowel else ''} "
+
+
+def tempo_word(bpm: int) -> str:
+    """How a person would call a tempo; every word begins with a consonant's sound."""
+    for below, word in ((72, "slow"), (92, "relaxed"), (112, "mid-tempo"), (132, "lively")):
+        if bpm < below:
+            return word
+    return "fast"
+
+
+def as_genre(name: str) -> str:
+    """A genre's name inside a sentence: 'Bossa nova' becomes 'bossa nova', 'R&B' stays."""
+    return name[:1].lower() + name[1:] if name[1:2].islower() else name

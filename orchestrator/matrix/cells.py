@@ -1,0 +1,326 @@
+"""Cells: the places of a catalog's matrix, each with its settings and its number of tracks.
+
+A cell is a zone, a genre and a value of each further axis. The product of them all, less what is excluded,
+plus what is included; what cannot be (an unknown name, tempo ranges that do not meet, a quota for nothing)
+is refused here with the line that asks for it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import NamedTuple
+
+from catalog.errors import EmptyMatrixError, OutOfRangeError, PresetError, UnknownNameError
+from orchestrator.matrix.files import TRACKS_MAX, CatalogFile, Choices, GenreFile, MatrixSection, Selector, ZoneFile
+from orchestrator.matrix.located import Place
+from orchestrator.matrix.problems import closest
+from orchestrator.matrix.reading import LoadedCatalog, Preset, PresetLibrary
+from orchestrator.matrix.settling import ANY_TEMPO, Layer, Settings, settle
+from orchestrator.matrix.shares import Quota, share_out
+
+CELLS_MAX = 200_000
+_PAIRS_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One place of the matrix and how many tracks it holds."""
+
+    zone: str
+    genre: str
+    axes: dict[str, str]
+    settings: Settings
+    tracks: int
+    place: int  # which of the matrix's axis combinations this is, so that their titles do not meet
+    places: int  # how many of those there are
+
+    @property
+    def name(self) -> str:
+        """As in a track's key: `spa/ambient/season=winter`."""
+        return "/".join([self.zone, self.genre, *(f"{k}={v}" for k, v in sorted(self.axes.items()))])
+
+
+class Layout(NamedTuple):
+    """The cells of a catalog, and those left out because no tempo suits both zone and genre."""
+
+    cells: list[Cell]
+    left_out: list[str]
+
+
+class Spot(NamedTuple):
+    """A cell before its settings are known."""
+
+    zone: str
+    genre: str
+    axes: tuple[tuple[str, str], ...]
+
+    def matches(self, selector: Selector) -> bool:
+        """Whether every coordinate that `selector` names is one of the values it allows."""
+        own = {"zone": self.zone, "genre": self.genre, **dict(self.axes)}
+        return all(own.get(name) in values for name, values in selector.where.items())
+
+
+def cells(catalog: LoadedCatalog) -> list[Cell]:
+    """Every cell of the catalog's matrix, with counts that add up; none for a catalog of prompts."""
+    return lay_out(catalog).cells
+
+
+def lay_out(catalog: LoadedCatalog) -> Layout:
+    """Lay the matrix out. Raises PresetError, OutOfRangeError, UnknownNameError or EmptyMatrixError."""
+    matrix = catalog.preset.content.matrix
+    if matrix is None:
+        return Layout([], [])
+    _check_names(catalog, matrix)
+    spots, included = _spots(catalog, matrix)
+    settled, left_out = _settled(catalog, matrix, spots, included)
+    if not settled:
+        raise _empty(catalog, len(left_out))
+    counts = _counts(catalog, list(settled), _spread_order(list(settled), matrix))
+    combinations = list(dict.fromkeys(spot.axes for spot in settled))
+    rank = {axes: place for place, axes in enumerate(combinations)}
+    return Layout(
+        [
+            Cell(spot.zone, spot.genre, dict(spot.axes), settings, count, rank[spot.axes], len(combinations))
+            for (spot, settings), count in zip(settled.items(), counts, strict=True)
+        ],
+        left_out,
+    )
+
+
+def _names_of(asked: Sequence[str], library: PresetLibrary, kind: str) -> list[str]:
+    if tuple(asked) == ("all",):
+        return library.names("zones") if kind == "zones" else library.names("genres")
+    return list(dict.fromkeys(asked))
+
+
+def _check_names(catalog: LoadedCatalog, matrix: MatrixSection) -> None:
+    """Every name in the matrix section and in the entries beside it must exist."""
+    preset, library = catalog.preset, catalog.library
+    for kind, get in (("zones", library.zone), ("genres", library.genre)):
+        asked = matrix.zones if kind == "zones" else matrix.genres
+        for index, name in enumerate(asked):
+            if tuple(asked) != ("all",):
+                get(name, preset.at("matrix", kind, index))
+    for axis in matrix.axes:
+        if axis in ("zone", "genre", "tracks", "set", "weight"):
+            raise PresetError(
+                f"{preset.at('matrix', 'axes', axis)}: an axis cannot be called {axis!r}",
+                why="the word has a meaning of its own in exclude, include and rules",
+                fix="choose another name",
+            )
+    for path, entry in _entries(preset.content, matrix):
+        check_selector(entry, preset, library, path, {name: list(values) for name, values in matrix.axes.items()})
+
+
+def _entries(content: CatalogFile, matrix: MatrixSection) -> Iterator[tuple[tuple[str | int, ...], Selector]]:
+    groups: tuple[tuple[tuple[str | int, ...], Sequence[Selector]], ...] = (
+        (("matrix", "exclude"), matrix.exclude),
+        (("matrix", "include"), matrix.include),
+        (("weights",), content.weights),
+        (("quotas",), content.quotas),
+        (("rules",), content.rules),
+    )
+    for path, entries in groups:
+        yield from (((*path, index), entry) for index, entry in enumerate(entries))
+
+
+def check_selector(
+    entry: Selector,
+    preset: Preset[CatalogFile],
+    library: PresetLibrary,
+    path: tuple[str | int, ...],
+    axes: dict[str, list[str]],
+) -> None:
+    """Raise for a zone, genre, axis or axis value that does not exist."""
+    for name, values in entry.where.items():
+        where = preset.at(*path, name)
+        if name in ("zone", "genre"):
+            for value in values:
+                (library.zone if name == "zone" else library.genre)(value, where)
+            continue
+        if name not in axes:
+            known = ["zone", "genre", *axes, *type(entry).model_fields]
+            guess = closest(name, known)
+            raise PresetError(
+                f"{where}: {name!r} is neither a key here nor an axis of this matrix",
+                why=f"its axes are: {', '.join(['zone', 'genre', *axes])}",
+                fix=f"write {guess!r}" if guess else "add the axis under matrix.axes, or drop it here",
+            )
+        for value in values:
+            if value not in axes[name]:
+                guess = closest(value, axes[name])
+                raise UnknownNameError(
+                    f"{where}: axis {name!r} has no value {value!r}",
+                    why=f"there are: {', '.join(axes[name])}",
+                    fix=f"write {guess!r}" if guess else "add the value under matrix.axes",
+                )
+
+
+def _spots(catalog: LoadedCatalog, matrix: MatrixSection) -> tuple[list[Spot], set[Spot]]:
+    """All spots in order, and those that an include names."""
+    preset, library = catalog.preset, catalog.library
+    zones, genres = _names_of(matrix.zones, library, "zones"), _names_of(matrix.genres, library, "genres")
+    combinations = [tuple(zip(matrix.axes, values, strict=True)) for values in itertools.product(*matrix.axes.values())]
+    if len(zones) * len(genres) * len(combinations) > CELLS_MAX:
+        raise OutOfRangeError(
+            f"{preset.at('matrix')}: the matrix has {len(zones) * len(genres) * len(combinations):,} cells",
+            why=f"at most {CELLS_MAX:,} are laid out",
+            fix="split the catalog, or drop an axis",
+        )
+    product = (Spot(*parts) for parts in itertools.product(zones, genres, combinations))
+    spots = {spot: None for spot in product if not any(spot.matches(entry) for entry in matrix.exclude)}
+    included: set[Spot] = set()
+    for index, entry in enumerate(matrix.include):
+        for zone, genre, axes in itertools.product(entry.zone, entry.genre, combinations):
+            spot = Spot(zone, genre, axes)
+            if not spot.matches(entry):
+                continue
+            place = preset.at("matrix", "include", index)
+            _refuse_excluded(spot, matrix, preset, place)
+            spots.setdefault(spot)
+            included.add(spot)
+    return list(spots), included
+
+
+def _refuse_excluded(spot: Spot, matrix: MatrixSection, preset: Preset[CatalogFile], place: Place) -> None:
+    for index, entry in enumerate(matrix.exclude):
+        if spot.matches(entry):
+            raise PresetError(
+                f"{place}: {spot.zone}/{spot.genre} is included here and excluded elsewhere",
+                why=f"{preset.at('matrix', 'exclude', index)} leaves it out",
+                fix="drop one of the two lines",
+            )
+
+
+def _settled(
+    catalog: LoadedCatalog, matrix: MatrixSection, spots: Iterable[Spot], included: set[Spot]
+) -> tuple[dict[Spot, Settings], list[str]]:
+    """Settings of each spot, without the spots whose tempo ranges do not meet, and the names of those."""
+    settled: dict[Spot, Settings] = {}
+    clashes: list[tuple[Spot, Settings]] = []
+    for spot in spots:
+        zone, genre = catalog.library.zone(spot.zone).content, catalog.library.genre(spot.genre).content
+        settings = _settings_of(catalog.preset.content, matrix, spot, zone, genre)
+        if settings.tempo.is_empty:
+            clashes.append((spot, settings))
+        else:
+            settled[spot] = settings
+    unwanted = [clash for clash in clashes if matrix.tempo_clashes == "error" or clash[0] in included]
+    if unwanted:
+        raise _clash(catalog, unwanted)
+    return settled, ["/".join(spot[:2]) for spot, _ in clashes]
+
+
+def _settings_of(content: CatalogFile, matrix: MatrixSection, spot: Spot, zone: ZoneFile, genre: GenreFile) -> Settings:
+    layers = [Layer("genre defaults", genre.defaults), Layer("zone defaults", zone.defaults)]
+    layers.append(Layer("catalog defaults", content.defaults))
+    layers += [Layer(f"{axis} {value}", matrix.axes[axis][value]) for axis, value in spot.axes]
+    layers += [Layer("include", entry.set) for entry in matrix.include if spot.matches(entry)]
+    layers += [Layer("rule", entry.set) for entry in content.rules if spot.matches(entry)]
+    tempo = ANY_TEMPO.narrowed(*zone.tempo, "zone").narrowed(*genre.tempo, "genre")
+    program: dict[str, object] = {"keys": genre.keys, "timesignatures": genre.timesignatures}
+    if "loudness_lufs" in zone.model_fields_set and "loudness_lufs" not in zone.defaults.model_fields_set:
+        layers[1] = Layer("zone defaults", _with_loudness(zone))
+    if zone.avoid:
+        program["planner_keys"] = {"negative_prompt": ", ".join(zone.avoid)}
+    return settle(tempo, layers, **program)
+
+
+def _with_loudness(zone: ZoneFile) -> Choices:
+    return zone.defaults.model_copy(update={"loudness_lufs": zone.loudness_lufs})
+
+
+def _clash(catalog: LoadedCatalog, clashes: Sequence[tuple[Spot, Settings]]) -> PresetError:
+    pairs = [f"{spot.zone} x {spot.genre}: {', '.join(settings.tempo.sources)}" for spot, settings in clashes]
+    more = f"\n    ... and {len(pairs) - _PAIRS_SHOWN:,} more" if len(pairs) > _PAIRS_SHOWN else ""
+    by_zone: dict[str, list[str]] = {}
+    for spot, _ in clashes:
+        if spot.genre not in by_zone.setdefault(spot.zone, []):
+            by_zone[spot.zone].append(spot.genre)
+    lines = [f"    - {{zone: {zone}, genre: [{', '.join(genres)}]}}" for zone, genres in by_zone.items()]
+    return PresetError(
+        f"{catalog.preset.at('matrix')}: {len(pairs):,} cells have no tempo that all their settings allow",
+        why="\n    ".join(["the ranges do not meet:", *pairs[:_PAIRS_SHOWN]]) + more,
+        fix="write 'tempo_clashes: exclude' under matrix, or paste under matrix:\n  exclude:\n" + "\n".join(lines),
+    )
+
+
+def _empty(catalog: LoadedCatalog, clashes: int) -> EmptyMatrixError:
+    why = f"all {clashes:,} cells were left out because of their tempo" if clashes else "no cell is left in the matrix"
+    return EmptyMatrixError(
+        f"{catalog.preset.at('matrix')}: this matrix stands for no track at all",
+        why=why,
+        fix="name zones and genres under matrix, or exclude less",
+    )
+
+
+def _spread_order(spots: Sequence[Spot], matrix: MatrixSection) -> list[int]:
+    """Cells along the diagonals of the matrix, so that a few tracks visit many zones and genres."""
+    zones = {name: place for place, name in enumerate(dict.fromkeys(spot.zone for spot in spots))}
+    genres = {name: place for place, name in enumerate(dict.fromkeys(spot.genre for spot in spots))}
+    turns = {axes: place for place, axes in enumerate(dict.fromkeys(spot.axes for spot in spots))}
+
+    def diagonal(index: int) -> tuple[int, int, int]:
+        zone, genre, axes = spots[index]
+        return ((genres[genre] - zones[zone] - turns[axes]) % len(genres), zones[zone], turns[axes])
+
+    return sorted(range(len(spots)), key=diagonal)
+
+
+def _counts(catalog: LoadedCatalog, spots: Sequence[Spot], order: Sequence[int]) -> list[int]:
+    preset, content = catalog.preset, catalog.preset.content
+    matrix = content.matrix or MatrixSection()
+    weights = [Fraction(1)] * len(spots)
+    for entry in content.weights:
+        for index, spot in enumerate(spots):
+            if spot.matches(entry):
+                weights[index] = Fraction(str(entry.weight))
+    quotas = [_quota(preset, spots, entry, entry.tracks, ("quotas", n)) for n, entry in enumerate(content.quotas)]
+    for n, include in enumerate(matrix.include):
+        if include.tracks is not None:
+            quotas.append(_quota(preset, spots, include, include.tracks, ("matrix", "include", n)))
+    if content.tracks is None and content.tracks_per_cell is None:
+        _need_number(preset, spots, quotas)
+    if content.weights and content.tracks is None and not content.quotas:
+        raise PresetError(
+            f"{preset.at('weights')}: weights share out 'tracks', which this catalog does not give",
+            fix="give 'tracks' in place of 'tracks_per_cell', or drop the weights",
+        )
+    counts = share_out(
+        weights, order, quotas, total=content.tracks, per_cell=content.tracks_per_cell, where=str(preset.at("tracks"))
+    )
+    if not sum(counts):
+        raise EmptyMatrixError(f"{preset.at('quotas')}: every cell gets 0 tracks", fix="raise a number")
+    if sum(counts) > TRACKS_MAX:
+        raise OutOfRangeError(
+            f"{preset.at('tracks_per_cell')}: the catalog has {sum(counts):,} tracks; at most {TRACKS_MAX:,} fit",
+            fix="lower the number, or split the catalog",
+        )
+    return counts
+
+
+def _quota(
+    preset: Preset[CatalogFile], spots: Sequence[Spot], entry: Selector, tracks: int, path: tuple[str | int, ...]
+) -> Quota:
+    matching = frozenset(index for index, spot in enumerate(spots) if spot.matches(entry))
+    if not matching:
+        asked = ", ".join(f"{name} {'/'.join(values)}" for name, values in entry.where.items())
+        raise PresetError(
+            f"{preset.at(*path)}: no cell of the matrix matches {asked or 'this entry'}",
+            why="a quota for nothing cannot be kept",
+            fix="correct the names, include the cell, or drop the quota",
+        )
+    return Quota(matching, tracks, str(preset.at(*path)))
+
+
+def _need_number(preset: Preset[CatalogFile], spots: Sequence[Spot], quotas: Sequence[Quota]) -> None:
+    covered = frozenset().union(*(quota.cells for quota in quotas))
+    if len(covered) < len(spots):
+        raise PresetError(
+            f"{preset.at()}: the catalog does not say how many tracks it has",
+            why=f"{len(spots) - len(covered):,} of its {len(spots):,} cells have no quota",
+            fix="add 'tracks: 1000' (in all) or 'tracks_per_cell: 12'",
+        )

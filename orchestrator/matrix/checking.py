@@ -1,0 +1,108 @@
+"""Checking: a whole library read and expanded, with every mistake found rather than the first alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from catalog.buckets import Bucket
+from catalog.errors import TunemillError, UnknownNameError
+from catalog.queues import queue_of
+from catalog.settings import Settings
+from orchestrator.matrix.cells import lay_out
+from orchestrator.matrix.expand import expand
+from orchestrator.matrix.problems import closest
+from orchestrator.matrix.reading import Kind, LoadedCatalog, PresetLibrary, load_catalog, open_library
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check says of one preset. The counts are a catalog's."""
+
+    kind: str  # zone, genre or catalog
+    name: str
+    error: TunemillError | None = None
+    tracks: int = 0
+    takes: int = 0
+    prompts: int = 0  # different ones: caption, tempo, key, metre and duration
+    captions: int = 0  # different ones
+    left_out: int = 0  # cells whose tempo ranges do not meet
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        counts = ("tracks", "takes", "prompts", "captions", "left_out") if self.kind == "catalog" else ()
+        found: dict[str, Any] = {"kind": self.kind, "name": self.name, "ok": self.error is None}
+        found |= {name: getattr(self, name) for name in counts}
+        if self.error:
+            found["error"] = {
+                "type": type(self.error).__name__,
+                "exit_code": self.error.exit_code,
+                "what": self.error.what,
+                "why": self.error.why,
+                "fix": self.error.fix,
+            }
+        return found
+
+
+def check_library(names: Sequence[str], presets: Path | None, settings: Settings) -> list[Finding]:
+    """Check the presets called `names` (or catalog files by path), or all of them when there is no name.
+
+    Raises UnknownNameError for a name that nothing in the library has.
+    """
+    library = open_library(presets, settings)
+    readers: dict[Kind, Callable[[str], object]] = {
+        "zones": library.zone,
+        "genres": library.genre,
+        "catalogs": lambda name: load_catalog(name, presets, settings),
+    }
+    findings: list[Finding] = []
+    for kind, read in readers.items():
+        wanted = [name for name in library.names(kind) if not names or name in names]
+        if kind == "catalogs":
+            wanted += [name for name in names if "/" in name or name.endswith((".yaml", ".yml"))]
+        findings += [_checked(kind.removesuffix("s"), name, read) for name in wanted]
+    _refuse_unknown(names, findings, library)
+    return findings
+
+
+def _refuse_unknown(names: Sequence[str], findings: Sequence[Finding], library: PresetLibrary) -> None:
+    for name in names:
+        if not any(finding.name == name for finding in findings):
+            kinds: tuple[Kind, ...] = ("zones", "genres", "catalogs")
+            guess = closest(name, [each for kind in kinds for each in library.names(kind)])
+            fix = f"write {guess!r}" if guess else "try `tunemill presets list`"
+            raise UnknownNameError(f"there is no zone, genre or catalog {name!r}", fix=fix)
+
+
+def _checked(kind: str, name: str, read: Callable[[str], object]) -> Finding:
+    try:
+        found = read(name)
+        return _expanded(name, found) if isinstance(found, LoadedCatalog) else Finding(kind, name)
+    except TunemillError as error:
+        return Finding(kind, name, error)
+
+
+def _expanded(name: str, catalog: LoadedCatalog) -> Finding:
+    tracks, takes = 0, 0
+    prompts: set[bytes] = set()
+    captions: set[bytes] = set()
+    buckets: set[Bucket] = set()
+    for planned in expand(catalog):
+        spec = planned.track.spec
+        tracks, takes = tracks + 1, takes + planned.takes
+        # Hashes, because a catalog may hold a hundred thousand captions.
+        captions.add(_hashed(spec.caption))
+        prompts.add(_hashed(f"{spec.caption}\n{spec.bpm}\n{spec.keyscale}\n{spec.timesignature}\n{spec.duration_s}"))
+        bucket = Bucket.of(spec)
+        if bucket not in buckets:
+            buckets.add(bucket)
+            queue_of(spec)  # raises when no GPU tier can hold the take
+    left_out = len(lay_out(catalog).left_out)
+    return Finding("catalog", name, None, tracks, takes, len(prompts), len(captions), left_out)
+
+
+def _hashed(text: str) -> bytes:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()

@@ -1,0 +1,341 @@
+"""The preset language: what may stand in a zone, a genre and a catalog file.
+
+These models are the whole of it: the JSON Schemas that editors use are made from them, and a key they do not
+have is an error. Values are held to the model's published limits here, long before a track exists.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from catalog import limits
+from catalog.seeds import SEED_LIMIT
+from catalog.spec import (
+    AudioFormat,
+    Bpm,
+    DurationS,
+    Frozen,
+    KeyScale,
+    Language,
+    PlannerSpec,
+    TimeSignature,
+)
+from catalog.tiers import TIERS
+from orchestrator.matrix.captions import Template
+
+AUTO_MODEL: Final = "auto"
+TAKES_MAX: Final = 1000
+TRACKS_MAX: Final = 1_000_000
+PLANNERS: Final = frozenset().union(*(tier.planners for tier in TIERS))
+_SLUG: Final = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _durations(value: Any) -> Any:
+    """`{from: 120, to: 180, step: 10}` written out; anything else unchanged."""
+    if not isinstance(value, dict):
+        return _listed(value)
+    span = DurationRange.model_validate(value)
+    return list(range(span.from_, span.to + 1, span.step))
+
+
+def _metre(value: Any) -> Any:
+    text = str(value).strip()
+    return {"2/4": "2", "3/4": "3", "4/4": "4", "6/8": "6"}.get(text, text)
+
+
+def _metres(value: Any) -> Any:
+    return [_metre(each) for each in _listed(value)]
+
+
+def _texts(value: Any) -> Any:
+    """Numbers as text: a word list may hold a year, an axis value may be 1."""
+    return [str(each) if isinstance(each, int | float) else each for each in _listed(value)]
+
+
+def _planner(value: Any) -> Any:
+    if value is None or (isinstance(value, str) and value.lower() in ("no", "off")):
+        return None
+    if isinstance(value, str) and value.lower() in ("yes", "on"):
+        return {}
+    return {True: {}, False: None}[value] if isinstance(value, bool) else value
+
+
+def _known_planner(value: PlannerSpec | None) -> PlannerSpec | None:
+    if value is not None and value.model not in PLANNERS:
+        raise ValueError(f"{value.model!r} is no planner; choose one of {', '.join(sorted(PLANNERS))}")
+    return value
+
+
+def _plain_caption(value: str) -> str:
+    if "<|" in value:
+        raise ValueError("'<|' opens the model's control tokens and cannot be part of a text")
+    return value
+
+
+def _rising(value: tuple[int, int]) -> tuple[int, int]:
+    if value[0] > value[1]:
+        raise ValueError(f"the range {list(value)} ends before it begins; write [{value[1]}, {value[0]}]")
+    return value
+
+
+def _distinct(value: tuple[str, ...]) -> tuple[str, ...]:
+    seen: set[str] = set()
+    for each in value:
+        if each.casefold() in seen:
+            raise ValueError(f"{each!r} is listed twice; every entry must differ")
+        seen.add(each.casefold())
+    return value
+
+
+Phrase = Annotated[str, Field(min_length=1, pattern=r"\S"), AfterValidator(_plain_caption)]
+Phrases = Annotated[
+    tuple[Phrase, ...], BeforeValidator(_texts, json_schema_input_type=list[str]), AfterValidator(_distinct)
+]
+Tempo = Annotated[tuple[Bpm, Bpm], AfterValidator(_rising)]
+SlugText = Annotated[str, Field(pattern=_SLUG)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_texts, json_schema_input_type=str | list[str])]
+
+
+class DurationRange(Frozen):
+    """Durations from `from` to `to`, both included, in steps."""
+
+    from_: DurationS = Field(alias="from")
+    to: DurationS
+    step: int = Field(default=10, ge=1)
+
+    @model_validator(mode="after")
+    def _goes_up(self) -> DurationRange:
+        if self.to < self.from_:
+            raise ValueError("'to' is less than 'from'")
+        return self
+
+
+class Choices(Frozen):
+    """Settings of tracks. Every key is optional; a list is rotated through, so that tracks differ."""
+
+    duration_s: Annotated[
+        tuple[DurationS, ...],
+        Field(min_length=1),
+        BeforeValidator(_durations, json_schema_input_type=DurationS | list[DurationS] | DurationRange),
+    ] = ()
+    takes: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=TAKES_MAX)], ...],
+        Field(min_length=1),
+        BeforeValidator(_listed, json_schema_input_type=int | list[int]),
+    ] = ()
+    planner: Annotated[
+        PlannerSpec | None,
+        BeforeValidator(_planner, json_schema_input_type=bool | PlannerSpec | None),
+        AfterValidator(_known_planner),
+    ] = Field(default=None, description="true, false, or the planner's settings.")
+    steps: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=limits.STEPS_MAX)], ...],
+        Field(min_length=1),
+        BeforeValidator(_listed, json_schema_input_type=int | list[int]),
+    ] = ()
+    shift: Annotated[
+        tuple[Annotated[float, Field(ge=1, le=5)], ...],
+        Field(min_length=1),
+        BeforeValidator(_listed, json_schema_input_type=float | list[float]),
+    ] = ()
+    format: AudioFormat = AudioFormat.FLAC
+    bit_depth: Literal[16, 24] = 24
+    loudness_lufs: float | None = Field(default=-16.0, ge=-40, le=-8, description="null leaves the level alone.")
+    peak_dbtp: float = Field(default=-1.0, ge=-9, le=0)
+    tempo: Tempo = Field(default=(limits.BPM_MIN, limits.BPM_MAX), description="Narrows the range further.")
+    keys: Annotated[
+        tuple[KeyScale, ...],
+        Field(min_length=1),
+        BeforeValidator(_listed, json_schema_input_type=str | list[str]),
+        AfterValidator(_distinct),
+    ] = ()
+    timesignatures: Annotated[
+        tuple[TimeSignature, ...],
+        Field(min_length=1),
+        BeforeValidator(_metres, json_schema_input_type=str | int | list[str | int]),
+    ] = ()
+    lyrics: Annotated[
+        tuple[Phrase, ...], Field(min_length=1), BeforeValidator(_texts, json_schema_input_type=str | list[str])
+    ] = ()
+    language: Annotated[
+        tuple[Language, ...], Field(min_length=1), BeforeValidator(_texts, json_schema_input_type=str | list[str])
+    ] = ()
+    seed: int | None = Field(default=None, ge=0, lt=SEED_LIMIT, description="Pins the seed of each track.")
+    caption_suffix: Annotated[str, AfterValidator(_plain_caption)] = ""
+
+
+class AxisValue(Choices):
+    """Settings of one value of a further axis; `moods` replaces the zone's."""
+
+    moods: Annotated[Phrases, Field(min_length=1)] = ()
+
+
+class ZoneFile(Frozen):
+    """A kind of place the music plays in."""
+
+    name: Annotated[str, Field(min_length=1)]
+    description: Annotated[str, Field(min_length=1)]
+    energy: int = Field(ge=1, le=5, description="1 still, 5 driving.")
+    tempo: Tempo = Field(description="Beats per minute, both ends included.")
+    moods: Annotated[Phrases, Field(min_length=3)] = Field(description="Words that fit 'a {mood} mood'.")
+    scenes: Annotated[Phrases, Field(min_length=2)] = Field(description="Phrases that fit 'music for {scene}'.")
+    loudness_lufs: float | None = Field(default=None, ge=-40, le=-8)
+    avoid: Phrases = Field(default=(), description="What the planner should stay away from.")
+    title_words: Annotated[Phrases, Field(min_length=6)]
+    defaults: Choices = Choices()
+    extends: SlugText | None = Field(default=None, description="Another zone whose keys hold unless given here.")
+
+
+class GenreFile(Frozen):
+    """What the music sounds like."""
+
+    name: Annotated[str, Field(min_length=1)]
+    description: Annotated[str, Field(min_length=1)]
+    captions: Annotated[Phrases, Field(min_length=2)] = Field(
+        description="Templates with {mood} {mood2} {instruments} {texture} {scene} {genre} {tempo_word}."
+    )
+    instruments: Annotated[Phrases, Field(min_length=4)]
+    textures: Annotated[Phrases, Field(min_length=3)]
+    moods: Annotated[Phrases, Field(min_length=4)]
+    tempo: Tempo
+    keys: Annotated[
+        tuple[KeyScale, ...],
+        Field(min_length=4),
+        BeforeValidator(_listed, json_schema_input_type=list[str]),
+        AfterValidator(_distinct),
+    ]
+    timesignatures: Annotated[
+        tuple[TimeSignature, ...],
+        Field(min_length=1),
+        BeforeValidator(_metres, json_schema_input_type=str | int | list[str | int]),
+    ] = ("4",)
+    title_words: Annotated[Phrases, Field(min_length=6)]
+    defaults: Choices = Choices()
+    extends: SlugText | None = Field(default=None, description="Another genre whose keys hold unless given here.")
+
+    @field_validator("captions")
+    @classmethod
+    def _templates_are_sound(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            Template.parse(text)
+        return value
+
+
+class Selector(BaseModel):
+    """Which cells an entry means: zone, genre and any axis by name; a list means any of them, absence all."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, Names] = Field(init=False)
+
+    zone: Names = ()
+    genre: Names = ()
+
+    @property
+    def where(self) -> dict[str, tuple[str, ...]]:
+        """What is asked of a cell, by the name of the coordinate."""
+        own = {"zone": self.zone, "genre": self.genre}
+        return {name: values for name, values in {**own, **self.__pydantic_extra__}.items() if values}
+
+
+class IncludeEntry(Selector):
+    """Cells to add, or settings for cells that are there."""
+
+    tracks: int | None = Field(default=None, ge=0, le=TRACKS_MAX, description="Exactly so many.")
+    set: Choices = Choices()
+
+    @model_validator(mode="after")
+    def _names_cells(self) -> IncludeEntry:
+        if not (self.zone and self.genre):
+            raise ValueError("an include names its zone and its genre")
+        return self
+
+
+class WeightEntry(Selector):
+    """The relative share of the matching cells."""
+
+    weight: float = Field(ge=0, le=1_000_000, allow_inf_nan=False)
+
+
+class QuotaEntry(Selector):
+    """How many tracks the matching cells share."""
+
+    tracks: int = Field(ge=0, le=TRACKS_MAX)
+
+
+class RuleEntry(Selector):
+    """Settings for the matching cells."""
+
+    set: Choices
+
+
+def _axis_value(value: Any) -> Any:
+    return {} if value is None else value
+
+
+AxisValues = Annotated[
+    dict[SlugText, Annotated[AxisValue, BeforeValidator(_axis_value, json_schema_input_type=AxisValue | None)]],
+    Field(min_length=1),
+]
+
+
+class MatrixSection(Frozen):
+    """Zones times genres times further axes, with exceptions."""
+
+    zones: Names = Field(default=(), description="Names, or 'all'.")
+    genres: Names = Field(default=(), description="Names, or 'all'.")
+    axes: dict[SlugText, AxisValues] = {}
+    exclude: tuple[Selector, ...] = Field(default=(), description="A cell that matches any entry is left out.")
+    include: tuple[IncludeEntry, ...] = ()
+    tempo_clashes: Literal["error", "exclude"] = Field(
+        default="error", description="What to do with cells whose tempo ranges do not meet."
+    )
+
+
+class CatalogFile(Frozen):
+    """What to make: a matrix or a file of prompts, how many tracks, and their settings."""
+
+    title: Annotated[str, Field(min_length=1)]
+    description: str = ""
+    model: str = Field(default=AUTO_MODEL, pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    defaults: Choices = Choices()
+    matrix: MatrixSection | None = None
+    tracks: int | None = Field(default=None, ge=1, le=TRACKS_MAX, description="In all.")
+    tracks_per_cell: int | None = Field(default=None, ge=1, le=TRACKS_MAX)
+    weights: tuple[WeightEntry, ...] = Field(default=(), description="Relative share of a cell; later entries win.")
+    quotas: tuple[QuotaEntry, ...] = ()
+    rules: tuple[RuleEntry, ...] = Field(default=(), description="Settings for matching cells; later entries win.")
+    prompts: str | None = Field(
+        default=None, pattern=r"^[^/\\]+$", description="A CSV file of prompts beside this file, instead of a matrix."
+    )
+    extends: SlugText | None = Field(default=None, description="Another catalog whose keys hold unless given here.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> CatalogFile:
+        if (self.matrix is None) == (self.prompts is None):
+            raise ValueError("a catalog has either 'matrix' or 'prompts'")
+        if self.tracks is not None and self.tracks_per_cell is not None:
+            raise ValueError("give either 'tracks' (in all) or 'tracks_per_cell'")
+        if self.prompts and (self.tracks or self.tracks_per_cell or self.weights or self.quotas):
+            raise ValueError("with 'prompts' every row is a track: drop tracks, tracks_per_cell, weights and quotas")
+        return self
+
+
+KINDS: Final[dict[str, type[ZoneFile] | type[GenreFile] | type[CatalogFile]]] = {
+    "zones": ZoneFile,
+    "genres": GenreFile,
+    "catalogs": CatalogFile,
+}

@@ -1,0 +1,229 @@
+"""Located: YAML in which every value still knows the file and line it was written on.
+
+So an error deep in a catalog can name the line a person must edit, even when that line came by inheritance.
+Only plain YAML is read: text, numbers, true and false, lists and mappings. `no`, `on` and times of day are
+text, because `language: no` is Norwegian. Files are held to sizes that no honest preset reaches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from catalog.errors import PresetError, UnreadableFileError
+
+BYTES_MAX = 4 * 1024 * 1024
+NODES_MAX = 200_000  # after aliases are expanded, so that a few lines cannot stand for billions of values
+DEPTH_MAX = 40
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_TAG = "tag:yaml.org,2002:"
+
+
+class Place(NamedTuple):
+    """Where a value was written."""
+
+    file: Path
+    line: int  # from 1
+
+    def __str__(self) -> str:
+        return f"{shown(self.file)}:{self.line}"
+
+
+class Located(NamedTuple):
+    """A value and where it was written; mappings and lists hold Located values."""
+
+    value: Any
+    place: Place
+
+    def plain(self) -> Any:
+        """The value without places, as pydantic wants it."""
+        if isinstance(self.value, dict):
+            return {key: each.plain() for key, each in self.value.items()}
+        if isinstance(self.value, list):
+            return [each.plain() for each in self.value]
+        return self.value
+
+    def at(self, path: Sequence[str | int]) -> Place:
+        """The place of `path`, or of the nearest thing around it; steps that no file has are passed over."""
+        here = self
+        for step in path:
+            if isinstance(here.value, dict):
+                here = here.value.get(str(step), here)
+            elif isinstance(here.value, list) and isinstance(step, int) and step < len(here.value):
+                here = here.value[step]
+        return here.place
+
+
+def shown(file: Path) -> str:
+    """`file` as the user would write it: relative to the current folder when it lies below."""
+    try:
+        return str(file.absolute().relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return str(file)
+
+
+def merged(base: Located, over: Located) -> Located:
+    """`base` overlaid by `over`: mappings merge deeply, lists and scalars replace."""
+    if not (isinstance(base.value, dict) and isinstance(over.value, dict)):
+        return over
+    value = dict(base.value)
+    for key, each in over.value.items():
+        value[key] = merged(value[key], each) if key in value else each
+    return Located(value, over.place)
+
+
+def read_located(file: Path) -> Located:
+    """Read one YAML file whose top is a mapping.
+
+    Raises UnreadableFileError for a file that is absent, empty, binary, not UTF-8 or not YAML, and
+    PresetError for duplicate keys, foreign tags or a file past the limits.
+    """
+    text = read_text(file)
+    try:
+        _refuse_deep(text, file)
+        node = yaml.compose(text, Loader=_LOADER)
+    except yaml.YAMLError as error:
+        raise _not_yaml(file, text, error) from None
+    if node is None or (isinstance(node, yaml.ScalarNode) and not node.value):
+        raise UnreadableFileError(f"{shown(file)}: the file is empty", fix="fill it in, or delete it")
+    if not isinstance(node, yaml.MappingNode):
+        raise UnreadableFileError(
+            f"{shown(file)}:{_line(node)}: the file is not a mapping of keys to values",
+            why="a preset is lines of the form 'key: value'",
+            fix="start from a file in the same folder",
+        )
+    return _Builder(file).build(node, depth=0)
+
+
+def read_text(file: Path) -> str:
+    """The text of `file` (UTF-8, a byte order mark is dropped). Raises UnreadableFileError in words."""
+    try:
+        size = file.stat().st_size
+        content = file.read_bytes() if size <= BYTES_MAX or file.suffix not in (".yaml", ".yml") else None
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise UnreadableFileError(f"{shown(file)}: cannot be read: {reason}", fix="correct the path") from None
+    if content is None:
+        raise UnreadableFileError(f"{shown(file)}: {size} bytes is too large for a preset", fix="split it up")
+    if b"\x00" in content:
+        raise UnreadableFileError(f"{shown(file)}: this is a binary file, not text", fix="save it as UTF-8 text")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UnreadableFileError(
+            f"{shown(file)}:{line}: the file is not UTF-8 text",
+            why=f"byte 0x{content[error.start]:02x} has no meaning there",
+            fix="save it as UTF-8",
+        ) from None
+
+
+def _refuse_deep(text: str, file: Path) -> None:
+    # Composing recurses in C and ends the process on a file of brackets; reading events does not.
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > DEPTH_MAX:
+                raise _too_large(Place(file, _line(event)))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
+def _too_large(place: Place) -> UnreadableFileError:
+    return UnreadableFileError(
+        f"{place}: nested too deeply or too large to be a preset",
+        why=f"at most {DEPTH_MAX} levels and {NODES_MAX:,} values are read, aliases expanded",
+        fix="write it out more plainly",
+    )
+
+
+def _not_yaml(file: Path, text: str, error: yaml.YAMLError) -> UnreadableFileError:
+    mark: Any = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    line = f":{mark.line + 1}" if mark is not None else ""
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "not YAML"
+    lines = text.splitlines()
+    tabbed = bool(mark and mark.line < len(lines) and lines[mark.line].startswith("\t"))
+    hint = "YAML does not allow a tab as indentation" if tabbed else ""
+    return UnreadableFileError(
+        f"{shown(file)}{line}: this is not valid YAML: {problem}",
+        why=hint or "YAML could not make sense of this line",
+        fix="look at this line and the one above: quotes, colons, brackets and indentation",
+    )
+
+
+class _Builder:
+    """Turns composed nodes into Located values."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.nodes = 0
+
+    def build(self, node: yaml.Node, depth: int) -> Located:
+        place = Place(self.file, _line(node))
+        self.nodes += 1
+        if depth > DEPTH_MAX or self.nodes > NODES_MAX:
+            raise _too_large(place)
+        if isinstance(node, yaml.MappingNode):
+            return Located(self._mapping(node, depth), place)
+        if isinstance(node, yaml.SequenceNode):
+            return Located([self.build(item, depth + 1) for item in node.value], place)
+        return Located(_scalar(node, place), place)
+
+    def _mapping(self, node: yaml.MappingNode, depth: int) -> dict[str, Located]:
+        values: dict[str, Located] = {}
+        inherited: dict[str, Located] = {}
+        for key_node, value_node in node.value:
+            place = Place(self.file, _line(key_node))
+            if key_node.tag == f"{_TAG}merge":
+                for source in self._merge_sources(value_node, depth, place):
+                    inherited = {**source, **inherited}
+                continue
+            key = self._key(key_node, place)
+            if key in values:
+                raise PresetError(
+                    f"{place}: {key!r} is given twice",
+                    why=f"line {values[key].place.line} has it already, and only one can hold",
+                    fix="delete one of the two",
+                )
+            # The key's line, not the value's: that is the line a person looks for.
+            values[key] = Located(self.build(value_node, depth + 1).value, place)
+        return {**inherited, **values}
+
+    def _key(self, node: yaml.Node, place: Place) -> str:
+        if not isinstance(node, yaml.ScalarNode) or not node.value:
+            raise PresetError(f"{place}: a key must be a word", fix="write 'key: value'")
+        return str(node.value)
+
+    def _merge_sources(self, node: yaml.Node, depth: int, place: Place) -> Iterator[dict[str, Located]]:
+        for each in node.value if isinstance(node, yaml.SequenceNode) else [node]:
+            source = self.build(each, depth + 1).value
+            if not isinstance(source, dict):
+                raise PresetError(f"{place}: '<<' needs a mapping", fix="name an anchor of a mapping, or drop the line")
+            yield source
+
+
+def _line(node: Any) -> int:
+    return int(node.start_mark.line) + 1
+
+
+def _scalar(node: yaml.Node, place: Place) -> str | int | float | bool | None:
+    """The value of a scalar by the rules of YAML 1.2's core schema: no sexagesimals, no dates, no yes and no."""
+    kind, text = node.tag.removeprefix(_TAG), str(node.value)
+    if node.tag == kind or kind not in ("str", "null", "bool", "int", "float", "timestamp", "value"):
+        raise PresetError(f"{place}: the tag {node.tag!r} is not read here", fix="write plain text or a number")
+    if kind == "null":
+        return None
+    if kind == "bool":
+        return text.lower() == "true" if text.lower() in ("true", "false") else text
+    for number, named in ((int, "int"), (float, "float")):
+        if kind == named:
+            try:
+                return number(text.replace("_", ""))
+            except ValueError:
+                return text
+    return text

@@ -1,0 +1,134 @@
+"""Problems: what a preset file gets wrong, in words, with file, line and the closest right name.
+
+All problems of a file are reported together; the error's class is that of the first, so that its exit code
+tells a script what kind of mistake to look for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from catalog.errors import OutOfRangeError, PresetError
+from orchestrator.matrix.located import Located
+
+SHOWN_MAX = 20
+_M = TypeVar("_M", bound=BaseModel)
+_RANGE_TYPES = frozenset(
+    "greater_than greater_than_equal less_than less_than_equal multiple_of finite_number literal_error enum".split()
+)
+_RANGE_KEYS = frozenset(("tempo", "keys", "duration_s", "language", "timesignatures"))
+
+
+class Problem(NamedTuple):
+    """One thing wrong: where, what, and which kind of error it is."""
+
+    where: str
+    what: str
+    kind: type[PresetError] = PresetError
+    fix: str = ""
+
+
+def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known name that `name` was probably meant to be: at least `cutoff` alike, of 1."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return matches[0] if matches else None
+
+
+def raise_problems(problems: Sequence[Problem]) -> None:
+    """Raise one error for all `problems`, in the order given; return when there are none."""
+    if not problems:
+        return
+    lines = [f"{problem.where}: {problem.what}" for problem in problems[:SHOWN_MAX]]
+    if len(problems) > SHOWN_MAX:
+        lines.append(f"... and {len(problems) - SHOWN_MAX} more")
+    fixes = list(dict.fromkeys(problem.fix for problem in problems[:SHOWN_MAX] if problem.fix))
+    raise problems[0].kind("\n".join(lines), fix="; ".join(fixes[:5]) or "correct the line named above")
+
+
+def validated(model: type[_M], tree: Located) -> _M:
+    """`tree` as a `model`. Raises PresetError, or OutOfRangeError for values outside the limits."""
+    try:
+        return model.model_validate(tree.plain())
+    except ValidationError as error:
+        problems = [_problem(model, tree, each) for each in error.errors(include_url=False)]
+    # A misspelt key is one mistake, not two: that the right one is then missing goes without saying.
+    meant = {problem.fix.replace("write", "add the key") for problem in problems if problem.fix.startswith("write ")}
+    told = dict.fromkeys(problem for problem in problems if problem.fix not in meant)
+    raise_problems(sorted(told, key=lambda problem: _line_of(problem.where)))
+    raise AssertionError("a validation error holds at least one problem")
+
+
+def _line_of(where: str) -> tuple[str, int]:
+    file, _, line = where.rpartition(":")
+    return file, int(line)
+
+
+def _problem(model: type[BaseModel], tree: Located, error: Any) -> Problem:
+    path = tuple(error["loc"])
+    where = str(tree.at(path))
+    name = _dotted(path)
+    kind: type[PresetError] = PresetError
+    fix = ""
+    if error["type"] == "extra_forbidden":
+        known = _keys_at(model, path[:-1])
+        guess = closest(str(path[-1]), known)
+        what = f"{path[-1]!r} is not a key here"
+        fix = f"write {guess!r}" if guess else f"the keys here are {', '.join(sorted(known))}"
+    elif error["type"] == "missing":
+        what = f"{name} is missing"
+        fix = f"add the key {path[-1]!r}"
+    else:
+        words = _words(error)
+        what = f"{name}: {words}" if name else words
+        if error["type"] in _RANGE_TYPES or _is_range(path, error):
+            kind = OutOfRangeError
+    return Problem(where, what, kind, fix)
+
+
+def _is_range(path: tuple[Any, ...], error: Any) -> bool:
+    return error["type"] in ("value_error", "assertion_error") and any(step in _RANGE_KEYS for step in path)
+
+
+def _words(error: Any) -> str:
+    """Pydantic's message, shortened, with the value that was given."""
+    message = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+    given = error.get("input")
+    if error["type"] != "value_error" and isinstance(given, str | int | float) and not isinstance(given, bool):
+        text = repr(given)
+        return f"{text[:60]} is not allowed: {message}"
+    return message
+
+
+def _dotted(path: tuple[Any, ...]) -> str:
+    """`defaults.duration_s`, `instruments[2]`; pydantic's own steps are left out."""
+    out = ""
+    for step in path:
+        if isinstance(step, int):
+            out += f"[{step}]"
+        elif step not in ("[key]", "int", "str", "list"):
+            out += f".{step}" if out else str(step)
+    return out
+
+
+def _keys_at(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
+    """The keys that may stand at `path` inside `model`."""
+    models: set[type[BaseModel]] = {model}
+    for step in path:
+        found: set[type[BaseModel]] = set()
+        for each in models:
+            field = each.model_fields.get(str(step))
+            found |= _models_in(field.annotation) if field else set()
+        # A step that is no field is an index, an axis or one of its values: the model stays.
+        models = found or models
+    return [field.alias or name for each in models for name, field in each.model_fields.items()]
+
+
+def _models_in(annotation: Any) -> set[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {annotation}
+    return {model for part in typing.get_args(annotation) for model in _models_in(part)}

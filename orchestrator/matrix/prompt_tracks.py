@@ -1,0 +1,130 @@
+"""Prompt tracks: a catalog of given prompts becomes tracks, one for each row of its CSV file.
+
+A track's slot is the row's id, or a hash of what the row says, so other rows may come and go around it.
+What a row leaves open the catalog decides, or a neutral choice that follows from the row; never chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from catalog.errors import PresetError
+from catalog.seeds import stable_hash
+from catalog.spec import PlannerSpec, TrackSpec
+from catalog.track import Track
+from orchestrator.matrix.files import CatalogFile, Selector
+from orchestrator.matrix.planned import (
+    PlannedTrack,
+    diffusion,
+    master,
+    refuse_long_caption,
+    refuse_long_lyrics,
+    with_suffix,
+)
+from orchestrator.matrix.reading import LoadedCatalog, Preset
+from orchestrator.matrix.rows import Row, read_csv
+from orchestrator.matrix.settling import Layer, Settings, TempoRange, settle
+
+LABEL: Final = "imported"  # zone or genre of a row that names none
+# Where nobody says more: unhurried to brisk, and the keys that suit most instruments.
+NEUTRAL_TEMPO: Final = (84, 124)
+NEUTRAL_KEYS: Final = (
+    *("C major", "G major", "D major", "F major", "A minor", "E minor", "D minor", "B minor", "Bb major", "G minor"),
+)
+
+
+def expand_prompts(catalog: LoadedCatalog, model: str) -> Iterator[PlannedTrack]:
+    """The tracks of a catalog of prompts, in the order of its rows."""
+    preset = catalog.preset
+    _check_rules(preset)
+    name = preset.content.prompts or ""
+    path = preset.at("prompts").file.with_name(name)
+    rows, _ = read_csv(path, strict=True)
+    taken: set[tuple[str, str, str]] = set()
+    settled: dict[tuple[str, str], Settings] = {}
+    for row in rows:
+        zone, genre = row.zone or LABEL, row.genre or LABEL
+        if (zone, genre) not in settled:
+            settled[zone, genre] = _settings(preset.content, zone, genre)
+        slot = _slot(row, zone, genre, taken)
+        yield _track(row, f"{path.name}:{row.line}", settled[zone, genre], (preset.name, zone, genre, slot), model)
+
+
+def _check_rules(preset: Preset[CatalogFile]) -> None:
+    for index, rule in enumerate(preset.content.rules):
+        for name in rule.where:
+            if name not in ("zone", "genre"):
+                raise PresetError(
+                    f"{preset.at('rules', index, name)}: {name!r} is not a key here",
+                    why="a catalog of prompts has no axes",
+                    fix="rules may name zone and genre",
+                )
+
+
+def _settings(content: CatalogFile, zone: str, genre: str) -> Settings:
+    def matches(rule: Selector) -> bool:
+        return all({"zone": zone, "genre": genre}[name] in values for name, values in rule.where.items())
+
+    layers = [Layer("catalog defaults", content.defaults)]
+    layers += [Layer("rule", rule.set) for rule in content.rules if matches(rule)]
+    said = any("tempo" in layer.choices.model_fields_set for layer in layers)
+    start = TempoRange(30, 300, ()) if said else TempoRange(*NEUTRAL_TEMPO, ())
+    return settle(start, layers, keys=NEUTRAL_KEYS, timesignatures=("4",))
+
+
+def _slot(row: Row, zone: str, genre: str, taken: set[tuple[str, str, str]]) -> str:
+    """The row's id or content, with a number from the second time it occurs."""
+    name = slot = row.id or row.content[:16]
+    times = 1
+    while (zone, genre, slot) in taken:
+        times += 1
+        slot = f"{name}-{times}"
+    taken.add((zone, genre, slot))
+    return slot
+
+
+def _track(row: Row, where: str, settings: Settings, place: tuple[str, str, str, str], model: str) -> PlannedTrack:
+    name, zone, genre, slot = place
+
+    def turned(field: str, choices: Any) -> Any:
+        return choices[0] if len(choices) == 1 else choices[stable_hash(field, slot) % len(choices)]
+
+    tempo = settings.tempo
+    caption = with_suffix(row.caption, settings.caption_suffix)
+    if settings.caption_suffix:
+        refuse_long_caption(caption, where, slot)
+    lyrics = row.lyrics
+    if lyrics is None:
+        lyrics = turned("lyrics", settings.lyrics)
+        refuse_long_lyrics(lyrics, where, slot)
+    spec = TrackSpec(
+        caption=caption,
+        lyrics=lyrics,
+        language=row.language or turned("language", settings.language),
+        bpm=row.bpm or turned("bpm", range(tempo.low, tempo.high + 1)),
+        keyscale=row.keyscale or turned("keyscale", settings.keys),
+        timesignature=row.timesignature or turned("timesignature", settings.timesignatures),
+        duration_s=row.duration_s or turned("duration_s", settings.duration_s),
+        model=model,
+        diffusion=diffusion(turned("steps", settings.steps), turned("shift", settings.shift)),
+        planner=_planner(row, settings),
+        master=master(settings),
+    )
+    seed = settings.seed if row.seed is None else row.seed
+    title = row.title or _title(row.caption)
+    track = Track(catalog=name, zone=zone, genre=genre, slot=slot, title=title, seed=seed, spec=spec)
+    return PlannedTrack(track, row.takes or turned("takes", settings.takes))
+
+
+def _planner(row: Row, settings: Settings) -> PlannerSpec | None:
+    if row.planner is None:
+        return settings.planner
+    return (settings.planner or PlannerSpec()) if row.planner else None
+
+
+def _title(caption: str) -> str:
+    """The first words of a caption, up to the first comma or full stop, as a title."""
+    head = caption.replace(".", ",").split(",")[0].strip() or caption
+    words = head.split()[:6]
+    return " ".join(words)[:80].capitalize() if len(words) > 1 else head[:80].capitalize()

@@ -1,0 +1,89 @@
+"""Rotation: which words, key and tempo the n-th track of a cell gets, without chance and without repeats.
+
+A wheel stands for one list to choose from. An odometer turns all its wheels at once for every track, so that
+neighbours differ in nearly everything, and comes back to a combination only after all of them have been
+shown. Track n depends on n, the lists and the key alone: more tracks never change the earlier ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from catalog.seeds import stable_hash
+
+_MASK = (1 << 64) - 1
+
+
+class Wheel(NamedTuple):
+    """One list of `size` entries; `key` decides where its turns begin, `stride` (coprime to size) how far they go."""
+
+    size: int
+    key: int
+    stride: int
+
+    @classmethod
+    def named(cls, name: str, size: int, key: int, *, spread: bool = False) -> Wheel:
+        """The wheel `name` of the cell `key`. `spread` turns by the golden section, so numbers cover their range."""
+        own = stable_hash("wheel", key, name)
+        start = round(size * 0.618034) if spread else own % max(size, 1)
+        return cls(size, own, _coprime(start, size))
+
+
+def _coprime(start: int, size: int) -> int:
+    stride = max(1, start)
+    while math.gcd(stride, size) != 1:
+        stride += 1
+    return stride
+
+
+class Odometer(NamedTuple):
+    """Wheels that turn together. `lanes` odometers with common wheels interleave: lane 0, 1, ... then again 0.
+
+    For each lane, `count -> places` is one to one over `count` in [0, combinations).
+    """
+
+    wheels: tuple[Wheel, ...]
+    lanes: int = 1
+
+    @property
+    def combinations(self) -> int:
+        """How many combinations there are before the first comes again."""
+        return math.prod(wheel.size for wheel in self.wheels)
+
+    def places(self, count: int, lane: int = 0) -> list[int]:
+        """One place in each wheel for the `count`-th turn of `lane`.
+
+        Wheel i is at (q + f(m)) mod size, with q the turns completed by the wheels before it and m the turn
+        within those. As m is known from the wheels before, q can be read off wheel i: so nothing repeats. f
+        goes by strides through the wheel once and then begins at a new, keyed place: so every entry comes
+        equally often and wheels do not march in step.
+        """
+        out: list[int] = []
+        before = 1
+        for size, key, stride in self.wheels:
+            turn = (count % before) * self.lanes + lane
+            # The first wheel has nothing before it: its lanes begin evenly apart instead.
+            shift = lane * size // self.lanes if before == 1 else stride * turn
+            out.append((count // before + shift + _mixed(key, turn // size if before > 1 else 0)) % size)
+            before *= size
+        return out
+
+
+def _mixed(key: int, block: int) -> int:
+    """A 64-bit hash of both (the splitmix64 finaliser): the same everywhere, and cheap."""
+    x = (key + block * 0x9E3779B97F4A7C15) & _MASK
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
+    return x ^ (x >> 31)
+
+
+def lane_order(key: int, lanes: int, block: int) -> int:
+    """By how much the order of lanes is turned in `block`, so that no lane always comes first."""
+    return _mixed(key, block) % lanes
+
+
+def odometer(key: int, sizes: Sequence[tuple[str, int]], lanes: int = 1) -> Odometer:
+    """An odometer over named list sizes; wheels of one name and key turn alike in every odometer."""
+    return Odometer(tuple(Wheel.named(name, size, key, spread=name == "tempo") for name, size in sizes), lanes)

@@ -1,0 +1,94 @@
+"""Summaries: a catalog at a glance, without making all of its tracks."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from catalog.track import Track
+from orchestrator.matrix.cells import Cell, lay_out
+from orchestrator.matrix.expand import expand, expand_cell
+from orchestrator.matrix.planned import PlannedTrack
+from orchestrator.matrix.reading import LoadedCatalog
+
+EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Group:
+    """The cells of one zone and genre together."""
+
+    zone: str
+    genre: str
+    cells: int
+    tracks: int
+    bpm_low: int
+    bpm_high: int
+
+
+@dataclass(frozen=True)
+class CatalogSummary:
+    """What a catalog stands for."""
+
+    name: str
+    title: str
+    model: str
+    tracks: int
+    takes: int
+    groups: list[Group]
+    left_out: list[str]  # cells whose tempo ranges do not meet
+    examples: list[Track]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            **asdict(replace(self, examples=[])),
+            "examples": [track.model_dump(mode="json") for track in self.examples],
+        }
+
+
+def summarise(catalog: LoadedCatalog) -> CatalogSummary:
+    """Counts by zone and genre, and a few tracks from all over the catalog. Raises what `expand` raises."""
+    layout = lay_out(catalog)
+    cells = [cell for cell in layout.cells if cell.tracks]
+    tracks, takes = 0, 0
+    groups: dict[tuple[str, str], Group] = {}
+    for planned in expand(catalog):
+        tracks, takes = tracks + 1, takes + planned.takes
+        if not cells:
+            _count_prompt(groups, planned)
+    for (zone, genre), members in itertools.groupby(cells, key=lambda cell: (cell.zone, cell.genre)):
+        _count_cells(groups, zone, genre, list(members))
+    examples = list(itertools.islice(_examples(catalog, cells), EXAMPLES))
+    return CatalogSummary(
+        catalog.name, catalog.title, catalog.model, tracks, takes, list(groups.values()), layout.left_out, examples
+    )
+
+
+def _count_cells(groups: dict[tuple[str, str], Group], zone: str, genre: str, members: Sequence[Cell]) -> None:
+    old = groups.get((zone, genre), Group(zone, genre, 0, 0, 999, 0))
+    groups[zone, genre] = Group(
+        zone,
+        genre,
+        old.cells + len(members),
+        old.tracks + sum(cell.tracks for cell in members),
+        min(old.bpm_low, *(cell.settings.tempo.low for cell in members)),
+        max(old.bpm_high, *(cell.settings.tempo.high for cell in members)),
+    )
+
+
+def _count_prompt(groups: dict[tuple[str, str], Group], planned: PlannedTrack) -> None:
+    track, bpm = planned.track, planned.track.spec.bpm
+    old = groups.get((track.zone, track.genre), Group(track.zone, track.genre, 1, 0, bpm, bpm))
+    groups[track.zone, track.genre] = replace(
+        old, tracks=old.tracks + 1, bpm_low=min(old.bpm_low, bpm), bpm_high=max(old.bpm_high, bpm)
+    )
+
+
+def _examples(catalog: LoadedCatalog, cells: Sequence[Cell]) -> Iterator[Track]:
+    if not cells:
+        yield from (planned.track for planned in expand(catalog))
+    for cell in cells[:: max(1, len(cells) // EXAMPLES)]:
+        yield from (planned.track for planned in expand_cell(catalog, replace(cell, tracks=1)))

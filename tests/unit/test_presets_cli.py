@@ -1,0 +1,99 @@
+"""`tunemill presets`: what it prints, and the exit codes that scripts rely on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from catalog.errors import TunemillError
+from orchestrator.cli import presets
+from orchestrator.matrix.schema import schemas
+from tests.preset_files import GENRE, a_catalog, a_library, write
+
+REPO = Path(__file__).parents[2]
+
+
+def run(*arguments: str | Path) -> tuple[int, str]:
+    """Exit code and standard output of `tunemill presets ...` on a terminal of 80 columns."""
+    app = typer.Typer()
+    presets.register(app)
+    app.callback()(lambda: None)
+    done = CliRunner().invoke(app, ["presets", *map(str, arguments)], env={"COLUMNS": "80"})
+    if isinstance(done.exception, TunemillError):
+        return done.exception.exit_code, done.exception.what
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, done.stdout
+
+
+def run_json(*arguments: str | Path) -> Any:
+    code, printed = run(*arguments, "--json")
+    assert code == 0
+    return json.loads(printed)
+
+
+def test_list_names_every_preset(tmp_path: Path) -> None:
+    a_catalog(a_library(tmp_path))
+    code, printed = run("list", "--presets", tmp_path)
+    assert code == 0
+    assert all(name in printed for name in ("z0", "z1", "g0", "g1", " c ", "2 zones"))
+    assert list(run_json("list", "zones", "--presets", tmp_path)) == ["zones"]
+    assert run("list", "zoness", "--presets", tmp_path)[0] == 10
+
+
+def test_show_gives_cells_counts_and_examples(tmp_path: Path) -> None:
+    a_catalog(a_library(tmp_path))
+    shown = run_json("show", "c", "--presets", tmp_path)["catalog"]
+    assert (shown["tracks"], len(shown["groups"]), len(shown["examples"])) == (24, 4, 4)
+    code, printed = run("show", tmp_path / "catalogs/c.yaml")
+    assert code == 0
+    assert "24 tracks" in printed
+    assert run_json("show", "z1", "--presets", tmp_path)["zone"]["name"] == "Zone 1"
+    assert run("show", "z9", "--presets", tmp_path)[0] == 10
+
+
+def test_check_finds_every_mistake_and_exits_with_the_first_ones_code(tmp_path: Path) -> None:
+    root = a_library(tmp_path)
+    a_catalog(root)
+    assert run("check", "--presets", root)[0] == 0
+    write(root / "genres/g1.yaml", {**GENRE, "tempo": [60, 400]})
+    write(root / "catalogs/d.yaml", "")
+    code, printed = run("check", "--presets", root, "--json")
+    found = {each["name"]: each for each in json.loads(printed)["presets"]}
+    assert code == 12
+    assert {name for name, each in found.items() if not each["ok"]} == {"g1", "c", "d"}
+    assert found["d"]["error"]["exit_code"] == 15
+    assert run("check", "z0", "--presets", root)[0] == 0
+    assert run("check", "nothing", "--presets", root)[0] == 10
+
+
+def test_import_writes_a_catalog_that_check_accepts(tmp_path: Path) -> None:
+    root, file = a_library(tmp_path), write(tmp_path / "p.csv", "prompt,artist\n[warm] piano,me\n[warm] piano,me\n")
+    code, printed = run("import", file, "--as", "mine", "--presets", root)
+    assert (code, "duplicates" in printed) == (0, True)
+    (found,) = run_json("check", "mine", "--presets", root)["presets"]
+    assert (found["tracks"], found["captions"]) == (2, 1)
+    code, printed = run("show", "mine", "--presets", root)
+    assert "[warm] piano" in printed
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["show", "hotel_group"], ["show", "bossa_nova"], ["check", "demo"]])
+def test_nothing_is_wider_than_the_terminal(arguments: list[str]) -> None:
+    code, printed = run(*arguments, "--presets", REPO / "presets")
+    assert code == 0
+    assert max(len(line) for line in printed.splitlines()) <= 80
+
+
+def test_the_shipped_library_is_sound() -> None:
+    assert run("check", "--presets", REPO / "presets")[0] == 0
+
+
+def test_the_schemas_for_editors_are_current() -> None:
+    for name, text in schemas().items():
+        stored = REPO / "presets/schemas" / name
+        assert stored.read_text(encoding="utf-8") == text, "run: python -m orchestrator.matrix.schema"
