@@ -6,7 +6,8 @@ listens to every tier it can serve, largest first, so that the big card takes wh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from catalog.spec import TONE_MODEL, TrackSpec
 from catalog.tiers import TIERS, Tier, least_tier
@@ -14,6 +15,18 @@ from catalog.tiers import TIERS, Tier, least_tier
 RENDER_TASK = "tunemill.render"
 RECORD_QUEUE = "records"
 KEY_PREFIX = "tunemill:"  # several projects may share one Redis
+
+# How every process speaks to the broker. The visibility timeout is far above the longest take and must be the
+# same everywhere: each consumer applies its own to everybody's messages.
+TRANSPORT_OPTIONS: Final[Mapping[str, Any]] = {
+    "visibility_timeout": 12 * 3600,
+    "queue_order_strategy": "priority",  # drain the queues in the order given
+    "socket_keepalive": True,
+    "socket_timeout": 30,
+    "socket_connect_timeout": 5.0,
+    "health_check_interval": 25,
+    "global_keyprefix": KEY_PREFIX,
+}
 
 
 def render_queue(model: str, tier: Tier) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import errno
 import sys
 
-import click
 import typer
 
-from catalog.errors import INTERRUPTED_EXIT_CODE, StoreFullError, TunemillError
+from catalog.errors import StoreFullError, TunemillError
 from orchestrator.cli.console import print_error
 
 app = typer.Typer(
@@ -30,21 +29,13 @@ def _register() -> None:
 
 
 def main() -> None:
-    """Run the program and exit with its code."""
+    """Run the program and exit with its code; usage errors and Ctrl-C are typer's to answer (2 and 130)."""
     _register()
     try:
-        code = app(standalone_mode=False)
+        app()
     except TunemillError as error:
         print_error(error)
         sys.exit(error.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        sys.exit(INTERRUPTED_EXIT_CODE)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has left; that is not a failure of ours
-        sys.exit(0)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -55,4 +46,3 @@ def main() -> None:
         )
         print_error(full)
         sys.exit(full.exit_code)
-    sys.exit(code if isinstance(code, int) else 0)

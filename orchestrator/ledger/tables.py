@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Index, MetaData
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, Index, MetaData
 from sqlmodel import Field, SQLModel
 
 NAMING = {
@@ -18,6 +18,17 @@ NAMING = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
+
+
+RUN_STATES = ("active", "finished", "cancelled")
+TAKE_STATES = ("waiting", "sent", "accepted", "rejected", "failed", "cancelled")
+OUTCOMES = ("accepted", "rejected", "failed")
+SPAN_STATES = ("startup", "render", "idle", "teardown")
+
+
+def _one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} in ({listed})", name=f"known_{column}")
 
 
 class Row(SQLModel):
@@ -30,6 +41,7 @@ class RunRow(Row, table=True):
     """One dispatch of a plan; a second `run` of an unfinished catalog goes on with it."""
 
     __tablename__ = "run"
+    __table_args__ = (_one_of("state", RUN_STATES),)
 
     run_id: str = Field(primary_key=True)
     catalog: str = Field(index=True)
@@ -38,6 +50,7 @@ class RunRow(Row, table=True):
     started_at_ms: int = Field(sa_type=BigInteger)
     finished_at_ms: int | None = Field(default=None, sa_type=BigInteger)
     max_usd_micros: int | None = Field(default=None, sa_type=BigInteger)
+    take_usd_micros: int | None = Field(default=None, sa_type=BigInteger)  # one take, as estimated at dispatch
 
 
 class TakeRow(Row, table=True):
@@ -45,8 +58,11 @@ class TakeRow(Row, table=True):
 
     __tablename__ = "take"
     __table_args__ = (
-        Index("ix_take_run_id_state_bucket", "run_id", "state", "bucket"),
+        # The feed's order: by bucket and, within one, by take id. An id is a hash, so a run that a budget stops
+        # half-way has made a fair share of every zone and genre.
+        Index("ix_take_run_id_state_bucket_take_id", "run_id", "state", "bucket", "take_id"),
         Index("ix_take_catalog_track_key_number", "catalog", "track_key", "number"),
+        _one_of("state", TAKE_STATES),
     )
 
     take_id: str = Field(primary_key=True)
@@ -76,10 +92,11 @@ class AttemptRow(Row, table=True):
     """One try at one take. Written once: it cost money whether or not it worked."""
 
     __tablename__ = "attempt"
+    __table_args__ = (Index("ix_attempt_run_id_at_ms", "run_id", "at_ms"), _one_of("outcome", OUTCOMES))
 
     record_id: str = Field(primary_key=True)
     take_id: str = Field(index=True)
-    run_id: str = Field(index=True)
+    run_id: str
     worker_id: str = Field(index=True)
     outcome: str  # accepted, rejected or failed
     reasons: list[str] = Field(sa_column=Column(JSON, nullable=False))
@@ -149,6 +166,7 @@ class SpanRow(Row, table=True):
     """What a worker did with a stretch of its time."""
 
     __tablename__ = "span"
+    __table_args__ = (_one_of("state", SPAN_STATES),)
 
     worker_id: str = Field(primary_key=True)
     start_ms: int = Field(primary_key=True, sa_type=BigInteger)

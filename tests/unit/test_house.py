@@ -6,8 +6,8 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer
 
@@ -34,7 +34,7 @@ def test_the_control_plane_loads_without_torch_or_workers() -> None:
         "from orchestrator.cli import app\n"
         "app._register()\n"
         "heavy = {'torch', 'diffusers', 'transformers', 'numpy', 'soundfile', 'workers', 'boto3'} & set(sys.modules)\n"
-        "sys.exit(', '.join(sorted(heavy)))\n"
+        "sys.exit(', '.join(sorted(heavy)) or 0)\n"
     )
     loaded = subprocess.run([sys.executable, "-c", program], cwd=REPO, capture_output=True, text=True, check=False)
     assert loaded.returncode == 0, loaded.stderr
@@ -45,13 +45,13 @@ def test_a_module_opens_with_its_promise(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text())), f"{path} has no module docstring"
 
 
-def _commands() -> list[tuple[str, click.Command]]:
+def _commands() -> list[tuple[str, Any]]:
     from orchestrator.cli import app as program
 
     program._register()
-    found: list[tuple[str, click.Command]] = []
+    found: list[tuple[str, Any]] = []
 
-    def walk(name: str, command: click.Command) -> None:
+    def walk(name: str, command: Any) -> None:
         children = getattr(command, "commands", None)
         if children is None:
             found.append((name, command))

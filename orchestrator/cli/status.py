@@ -1,0 +1,128 @@
+"""`tunemill status`: runs, workers and queues at this moment; it reads and waits for nobody."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from catalog.errors import TunemillError
+from catalog.messages import now_ms
+from catalog.queues import RECORD_QUEUE
+from catalog.settings import Settings, read_settings
+from orchestrator.cli.columns import print_columns
+from orchestrator.cli.console import JsonFlag, clock, out, print_json, usd, warn
+from orchestrator.cli.plan import find_ledger
+from orchestrator.embedded import EmbeddedBroker
+from orchestrator.ledger import Ledger, WorkerRow, readings, work
+from orchestrator.queues import Queues
+
+_WORKERS_SHOWN = 20
+_COUNTS = ("waiting", "sent", "rejected", "failed")
+
+
+def show_status(
+    runs: Annotated[int, typer.Option(help="How many runs to show, newest first.", min=1)] = 10,
+    json: JsonFlag = False,
+) -> None:
+    """Show runs with their counts and money, workers, and what waits in the queues."""
+    settings = read_settings()
+    ledger = find_ledger(settings)
+    status = {"runs": [], "workers": [], "queues": None} if ledger is None else read_status(ledger, settings, runs=runs)
+    if json:
+        print_json(status)
+    elif not status["runs"]:
+        warn("there are no runs yet; start one with `tunemill run CATALOG`")
+    else:
+        _print_status(status)
+
+
+def read_status(ledger: Ledger, settings: Settings, *, runs: int) -> dict[str, Any]:
+    """Runs, workers and queues as plain values; queues are None when no broker answers."""
+    now = now_ms()
+    with ledger.read() as connection:
+        latest = readings.latest_runs(connection, runs)
+        held = readings.held_takes(connection)
+        queues = work.sent_queues(connection, [run.run_id for run in latest])
+        rows = []
+        for run in latest:
+            counts, spend = readings.count_takes(connection, run.run_id), readings.spend_of_run(connection, run)
+            rows.append(
+                {
+                    **run.model_dump(),
+                    "takes": {**counts._asdict(), "total": counts.total},
+                    "usd_micros": None if spend.unpriced else spend.usd_micros,
+                }
+            )
+        workers = readings.latest_workers(connection, _WORKERS_SHOWN)
+    return {
+        "runs": rows,
+        "workers": [
+            {
+                **worker.model_dump(),
+                "state": _state_of(worker, now, settings.silent_after_s),
+                "holds": held[worker.worker_id],
+            }
+            for worker in workers
+        ],
+        "queues": _queue_lengths(settings, [*queues, RECORD_QUEUE]),
+    }
+
+
+def _state_of(worker: WorkerRow, now: int, silent_after_s: float) -> str:
+    if worker.ended_at_ms is not None:
+        return "ended"
+    return "alive" if now - worker.last_seen_ms <= silent_after_s * 1000 else "silent"
+
+
+def _queue_lengths(settings: Settings, names: list[str]) -> dict[str, int] | None:
+    url = settings.broker_url
+    if url is None:
+        broker = EmbeddedBroker(settings.home)
+        if not broker.answers():
+            return None
+        url = broker.url
+    queues = Queues(url)
+    try:
+        queues.check()
+        return queues.lengths(names)
+    except TunemillError:
+        return None  # a status must not fail because a part is down; it says so
+    finally:
+        queues.close()
+
+
+def _print_status(status: dict[str, Any]) -> None:
+    _print_runs(status["runs"])
+    if status["workers"]:
+        out.print()
+        _print_workers(status["workers"])
+    queues = status["queues"]
+    out.print()
+    if queues is None:
+        out.print("queues: no broker answers (on one machine it runs only during a run)")
+    else:
+        out.print("queues: " + ", ".join(f"{name} {length:,}" for name, length in queues.items()))
+
+
+def _print_runs(runs: list[dict[str, Any]]) -> None:
+    rows = [("run", "catalog", "model", "state", "started (UTC)", "done", *_COUNTS, "cost")]
+    for run in runs:
+        takes = run["takes"]
+        ended = takes["accepted"] + takes["rejected"] + takes["failed"]
+        done = f"{ended:,}/{takes['total'] - takes['cancelled']:,}"
+        started = datetime.fromtimestamp(run["started_at_ms"] / 1000, tz=UTC).strftime("%Y-%m-%d %H:%M")
+        names = (run["run_id"][:8], run["catalog"], run["model"], run["state"], started)
+        rows.append((*names, done, *(f"{takes[name]:,}" for name in _COUNTS), usd(run["usd_micros"])))
+    print_columns(rows, right=frozenset(range(5, len(rows[0]))))
+
+
+def _print_workers(workers: list[dict[str, Any]]) -> None:
+    rows = [("worker", "host", "gpu", "model", "state", "holds", "batch", "life", "an hour")]
+    for worker in workers:
+        life = clock((worker["ended_at_ms"] or worker["last_seen_ms"]) - worker["started_at_ms"])
+        names = (worker["worker_id"][:8], worker["host"], worker["gpu"] or "loading", worker["model"], worker["state"])
+        numbers = (str(worker["holds"]), str(worker["batch_limit"]), life, usd(worker["rate_usd_micros_per_h"]))
+        rows.append((*names, *numbers))
+    print_columns(rows, right=frozenset(range(5, 9)))

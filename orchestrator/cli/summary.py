@@ -1,0 +1,112 @@
+"""What a run has come to: for scripts, for people, and as an exit code."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from rich.markup import escape
+
+from catalog.errors import IncompleteError, TunemillError
+from catalog.settings import Settings, without_secrets
+from catalog.store import open_store
+from orchestrator.cli.console import clock, out, usd, warn
+from orchestrator.cli.tracks import NOISE_LABEL, print_tracks, tracks_as_json
+from orchestrator.ledger import Ledger, RunRow, readings
+from orchestrator.ledger.readings import ListedTrack, Spend, TakeCounts
+from orchestrator.running import Ending, Outcome
+
+TRACKS_SHOWN = 12
+
+
+class Summary(NamedTuple):
+    """One run, looked back at."""
+
+    run: RunRow
+    ending: Ending
+    counts: TakeCounts
+    spend: Spend
+    duration_ms: int
+    rejected: dict[str, int]  # reason -> how often
+    failed: dict[str, int]
+    tracks: list[ListedTrack]  # the first few
+    store: str
+    refusal: TunemillError | None = None  # why it stopped early
+
+
+def summarise(ledger: Ledger, settings: Settings, run_id: str, outcome: Outcome, duration_ms: int) -> Summary:
+    """Read the run's end from the ledger."""
+    with ledger.read() as connection:
+        run = readings.get_run(connection, run_id)
+        return Summary(
+            run=run,
+            ending=outcome.ending,
+            counts=outcome.counts,
+            spend=readings.spend_of_run(connection, run),
+            duration_ms=duration_ms,
+            rejected=dict(readings.reasons_of_run(connection, run_id, "rejected").most_common()),
+            failed=dict(readings.reasons_of_run(connection, run_id, "failed").most_common()),
+            tracks=readings.list_tracks(connection, run_id=run_id, limit=TRACKS_SHOWN),
+            store=settings.store,
+            refusal=outcome.refusal,
+        )
+
+
+def as_json(summary: Summary, settings: Settings) -> dict[str, Any]:
+    """The summary for scripts."""
+    store = open_store(settings.store, s3_endpoint_url=settings.s3_endpoint_url)
+    return {
+        "catalog": summary.run.catalog,
+        "run_id": summary.run.run_id,
+        "model": summary.run.model,
+        "ending": str(summary.ending),
+        "takes": {**summary.counts._asdict(), "total": summary.counts.total},
+        "rejected": summary.rejected,
+        "failed": summary.failed,
+        "duration_ms": summary.duration_ms,
+        "usd_micros": None if summary.spend.unpriced else summary.spend.usd_micros,
+        "unpriced": list(summary.spend.unpriced),
+        "noise": any(track.rendition.noise for track in summary.tracks),
+        "store": without_secrets(summary.store),
+        "tracks": tracks_as_json(summary.tracks, store),
+    }
+
+
+def print_summary(summary: Summary, settings: Settings) -> None:
+    """The summary for people."""
+    counts, spend = summary.counts, summary.spend
+    store = open_store(settings.store, s3_endpoint_url=settings.s3_endpoint_url)
+    cost = "unknown" if spend.unpriced else usd(spend.usd_micros)
+    out.print(
+        f"{counts.accepted:,} accepted, {counts.rejected:,} rejected, {counts.failed:,} failed"
+        + (f", {counts.pending:,} still to be made" if counts.pending else "")
+        + f"; {clock(summary.duration_ms)}, cost {cost}",
+        soft_wrap=True,
+    )
+    for outcome, reasons in (("rejected", summary.rejected), ("failed", summary.failed)):
+        for reason, count in list(reasons.items())[:5]:
+            out.print(f"  {outcome} {count}x: {escape(reason)}", soft_wrap=True)
+    if summary.tracks:
+        print_tracks(summary.tracks, store, full=False)
+        if counts.accepted > len(summary.tracks):
+            out.print(
+                f"  and {counts.accepted - len(summary.tracks):,} more: tunemill catalog list {summary.run.catalog}"
+            )
+        if any(track.rendition.noise for track in summary.tracks):
+            out.print(f"[bold red]{NOISE_LABEL}[/]; set TUNEMILL_WEIGHTS for music", soft_wrap=True)
+    out.print(f"audio in {escape(without_secrets(str(summary.store)))}/{summary.run.catalog}/audio", soft_wrap=True)
+    if spend.unpriced:
+        warn(f"no price for {', '.join(spend.unpriced)}: the cost is unknown, not zero")
+    out.print(f"next: tunemill costs report --run {summary.run.run_id}", soft_wrap=True)
+    if summary.tracks:
+        out.print(f"      tunemill replay {summary.tracks[0].take.id}", soft_wrap=True)
+
+
+def raise_if_incomplete(summary: Summary) -> None:
+    """IncompleteError when a take was rejected or failed."""
+    counts = summary.counts
+    if counts.rejected or counts.failed:
+        raise IncompleteError(
+            f"{counts.rejected:,} takes were rejected and {counts.failed:,} failed",
+            why="; ".join([*summary.rejected, *summary.failed][:3]),
+            fix="failed takes are tried again by the same command; rejected ones need another seed, caption or model",
+        )

@@ -1,0 +1,168 @@
+"""The controller: facts come in and are written down, takes go out, and what was lost is sent again.
+
+One `step` does a little of each and returns; whoever runs it decides how often. A step may be cut off at any
+point and repeated: what it had written stays, what it had not is still on the queue.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from catalog.errors import BrokerError, MessageError, TunemillError
+from catalog.messages import MESSAGE_VERSION, Record, now_ms, parse_record
+from orchestrator.dispatch import feed
+from orchestrator.ledger import Ledger, RunRow, work
+from orchestrator.ledger.facts import PriceOf, record_facts
+from orchestrator.queues import Broker, Envelope
+
+log = logging.getLogger(__name__)
+
+RECORDS_AT_ONCE = 500
+STRAY_GRACE_MS = 5_000  # so long must the queues stay empty before a take in nobody's hands counts as lost
+_QUEUE_CHECK_MS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step has done."""
+
+    records: int
+    outcomes: Counter[str]
+    sent: int = 0
+    sent_again: int = 0  # takes that will be sent once more: their worker is silent, or nobody has them
+    finished: tuple[str, ...] = ()
+    refused: dict[str, TunemillError] = field(default_factory=dict)  # run -> why it is not fed; nothing is on its way
+
+    @property
+    def more(self) -> bool:
+        """Whether more records are probably waiting, so that the next step should follow at once."""
+        return self.records >= RECORDS_AT_ONCE
+
+
+class Controller:
+    """Feeds and records the runs of one ledger; the caller holds the writer lock."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        broker: Broker,
+        *,
+        price_of: PriceOf,
+        window: int,
+        silent_after_s: float,
+        run_ids: Collection[str] | None = None,  # None: every active run
+        clock: Callable[[], int] = now_ms,
+    ) -> None:
+        self.feeding = True
+        self._ledger, self._broker, self._price_of, self._clock = ledger, broker, price_of, clock
+        self._window, self._silent_after_ms = window, round(silent_after_s * 1000)
+        self._run_ids = run_ids
+        # By our own clock: a worker's may be wrong, and its last record may have waited while we were away.
+        self._heard_ms: dict[str, int] = {}
+        self._queues_empty_since_ms: int | None = None
+        self._queues_checked_ms = 0
+
+    def step(self) -> Step:
+        """Record, look for losses, feed. Raises BrokerError, LedgerError, or MessageError for a newer record."""
+        try:
+            return self._step()
+        except BrokerError:
+            # Workers could not speak either: their silence begins anew.
+            self._heard_ms.clear()
+            self._queues_empty_since_ms = None
+            raise
+
+    def record_waiting(self) -> int:
+        """Only write down what waits on the record queue; how many records that were."""
+        total = 0
+        while count := self._record()[0]:
+            total += count
+        return total
+
+    def _step(self) -> Step:
+        count, outcomes = self._record()
+        runs = self._runs()
+        if not runs:
+            return Step(count, outcomes)
+        run_ids = [run.run_id for run in runs]
+        again = 0
+        if count < RECORDS_AT_ONCE:  # otherwise their heartbeats may be further back in the queue
+            again = self._lose_silent(run_ids) + self._recall_strays(run_ids)
+        fed = feed(self._ledger, self._broker, runs, window=self._window, at_ms=self._clock()) if self.feeding else {}
+        with self._ledger.write() as connection:
+            finished = work.finish_runs(connection, run_ids, self._clock())
+            on_the_way = work.count_sent(connection, run_ids)
+        refused = {
+            run_id: each.refused
+            for run_id, each in fed.items()
+            if each.refused is not None and not on_the_way[run_id] and run_id not in finished
+        }
+        return Step(count, outcomes, sum(each.sent for each in fed.values()), again, tuple(finished), refused)
+
+    def _runs(self) -> list[RunRow]:
+        with self._ledger.read() as connection:
+            runs = work.active_runs(connection)
+        return [run for run in runs if self._run_ids is None or run.run_id in self._run_ids]
+
+    def _record(self) -> tuple[int, Counter[str]]:
+        envelopes = self._broker.peek_records(RECORDS_AT_ONCE)
+        records = [record for each in envelopes if (record := self._read(each)) is not None]
+        outcomes: Counter[str] = Counter()
+        if records:
+            with self._ledger.write() as connection:
+                recorded = record_facts(connection, records, self._price_of, self._clock())
+            outcomes = recorded.outcomes
+            self._heard_ms.update(dict.fromkeys(recorded.seen, self._clock()))
+        if envelopes:
+            self._broker.drop_records(len(envelopes))
+        return len(envelopes), outcomes
+
+    def _read(self, envelope: Envelope) -> Record | None:
+        payload = envelope.payload
+        try:
+            return parse_record(payload or {})
+        except MessageError as error:
+            version = payload.get("v") if payload else None
+            if isinstance(version, int) and version > MESSAGE_VERSION:
+                raise  # it stays on the queue for the newer program
+            log.warning("a record that cannot be read was set aside: %s", error.what)
+            self._broker.set_aside(envelope.raw)
+            return None
+
+    def _lose_silent(self, run_ids: list[str]) -> int:
+        now, lost = self._clock(), 0
+        with self._ledger.read() as connection:
+            holding = work.holders(connection, run_ids)
+        for worker_id in holding:
+            silent_ms = now - self._heard_ms.setdefault(worker_id, now)
+            if silent_ms > self._silent_after_ms:
+                with self._ledger.write() as connection:
+                    takes = work.lose_held(connection, worker_id)
+                log.warning(
+                    "worker %s is silent for %d s: %d takes are sent again", worker_id, silent_ms // 1000, takes
+                )
+                lost += takes
+        return lost
+
+    def _recall_strays(self, run_ids: list[str]) -> int:
+        now = self._clock()
+        if now - self._queues_checked_ms < _QUEUE_CHECK_MS:
+            return 0
+        self._queues_checked_ms = now
+        with self._ledger.read() as connection:
+            queues = work.sent_queues(connection, run_ids)
+        if not queues or any(self._broker.lengths(queues).values()):
+            self._queues_empty_since_ms = None
+            return 0
+        if self._queues_empty_since_ms is None:
+            self._queues_empty_since_ms = now
+        if now - self._queues_empty_since_ms < STRAY_GRACE_MS:
+            return 0
+        with self._ledger.write() as connection:
+            found = work.recall_strays(connection, run_ids, now - self._silent_after_ms)
+        if found:
+            log.warning("%d takes were sent, but no worker and no queue has them: they are sent again", found)
+        return found

@@ -1,0 +1,86 @@
+"""Dispatch: waiting takes go to their queues, a bounded window ahead of the workers and within the budget.
+
+Each run has a window of its own, so one that no worker serves does not hold up the others. A run with a cap
+is fed only as far as what was spent, what is on its way and what comes next stay below it together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from catalog.errors import BrokerError, BudgetError, PriceError, StoreFullError, TunemillError
+from orchestrator.ledger import Ledger, RunRow, readings, work
+from orchestrator.queues import Broker
+
+_MS_PER_H = 3_600_000
+_MICROS_PER_USD = 1_000_000
+
+
+class Fed(NamedTuple):
+    """What one feeding did for a run."""
+
+    sent: int
+    refused: TunemillError | None = None  # why nothing more is sent although takes wait
+
+
+def feed(ledger: Ledger, broker: Broker, runs: Sequence[RunRow], *, window: int, at_ms: int) -> dict[str, Fed]:
+    """Send what there is room for. After a BrokerError the takes wait again."""
+    fed = {}
+    for run in runs:
+        with ledger.write() as connection:
+            on_the_way = work.count_sent(connection, [run.run_id])[run.run_id]
+            room, refused = _room(connection, run, window - on_the_way, on_the_way)
+            outgoing = work.mark_next_sent(connection, run.run_id, room, at_ms) if room > 0 else []
+        if outgoing:
+            _publish(ledger, broker, outgoing)
+        fed[run.run_id] = Fed(len(outgoing), refused)
+    return fed
+
+
+def _publish(ledger: Ledger, broker: Broker, outgoing: list[work.Outgoing]) -> None:
+    try:
+        broker.send(outgoing)
+    except (BrokerError, StoreFullError):
+        # Some may have been published: a take that is sent twice is rendered once, the second time it is found.
+        with ledger.write() as connection:
+            work.put_back(connection, [each.message.take.id for each in outgoing])
+        raise
+
+
+def _room(connection: Connection, run: RunRow, window: int, on_the_way: int) -> tuple[int, TunemillError | None]:
+    """How many takes may be sent now, and why none although the window has room."""
+    if run.max_usd_micros is None or window <= 0:
+        return window, None
+    spend = readings.spend_of_run(connection, run)
+    if spend.unpriced:
+        return 0, _unpriced(run, spend)
+    take_usd_micros = _take_usd_micros(connection, run)
+    left = run.max_usd_micros - spend.usd_micros - on_the_way * take_usd_micros
+    affordable = left // max(1, take_usd_micros) if left > 0 else 0
+    return (min(window, affordable), None) if affordable > 0 else (0, _over(run, spend))
+
+
+def _take_usd_micros(connection: Connection, run: RunRow) -> int:
+    """What the next take should cost: as measured in this run, else as estimated; 0 before either is known."""
+    measured = readings.engine_cost_of_run(connection, run)
+    return measured if measured is not None else run.take_usd_micros or 0
+
+
+def _over(run: RunRow, spend: readings.Spend) -> BudgetError:
+    cap = (run.max_usd_micros or 0) / _MICROS_PER_USD
+    return BudgetError(
+        f"the run of {run.catalog!r} has reached its cap of ${cap:,.6f}",
+        why=f"${spend.usd_micros / _MICROS_PER_USD:,.6f} are spent, and the next take would pass the cap",
+        fix="run the same command with a higher --max-usd; it goes on where it stopped",
+    )
+
+
+def _unpriced(run: RunRow, spend: readings.Spend) -> PriceError:
+    return PriceError(
+        f"no price for {', '.join(spend.unpriced)}, on which {run.catalog!r} is rendered",
+        why="the run has a cap, and an unknown price is never taken for zero",
+        fix="add the GPU to the price file, or set TUNEMILL_GPU to the name it has there, and run again",
+    )

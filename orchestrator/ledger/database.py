@@ -1,0 +1,154 @@
+"""The ledger's database: opened, brought to this version's schema, and its refusals put into words.
+
+SQLite and Postgres behave alike. SQLite runs in WAL mode, so readers never wait for the writer, and a writing
+transaction takes its lock at the start, so two of them queue instead of failing half-way. On Postgres an
+advisory lock lets one process at a time change the schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.pool import StaticPool
+
+from catalog.errors import LedgerError, StoreFullError, TunemillError
+from catalog.settings import without_secrets
+from orchestrator.ledger.migrations import HEAD, upgrade
+from orchestrator.ledger.triggers import ensure_triggers
+
+BUSY_TIMEOUT_S = 30
+CONNECT_TIMEOUT_S = 10
+_UPGRADE_LOCK = 0x74756E65  # any constant of our own
+
+
+def open_database(url: str) -> Engine:
+    """An engine for `url` with this version's schema. Raises LedgerError in words."""
+    parsed = _parse(url)
+    engine = _sqlite(parsed) if parsed.drivername == "sqlite" else _postgres(parsed)
+    try:
+        with in_words(engine.url):
+            _bring_to_head(engine)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+@contextmanager
+def in_words(url: URL) -> Iterator[None]:
+    """Turn the database's own errors into LedgerError (StoreFullError when its disk is full)."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise _explained(error, url) from None
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+        if parsed.drivername in ("postgres", "postgresql"):
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        if parsed.drivername in ("sqlite", "postgresql+psycopg"):
+            return parsed
+    except (ArgumentError, NoSuchModuleError, ValueError):
+        pass
+    raise LedgerError(
+        "TUNEMILL_DATABASE_URL is not an address this program knows",
+        why="it understands sqlite:///path and postgresql+psycopg://user@host/name",
+        fix="correct it, or unset it to use a file below TUNEMILL_HOME",
+    )
+
+
+def _sqlite(url: URL) -> Engine:
+    in_memory = url.database in (None, "", ":memory:")
+    if not in_memory:
+        folder = Path(str(url.database)).parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LedgerError(
+                f"the ledger's folder {folder} cannot be made",
+                why=str(error.strerror),
+                fix="point TUNEMILL_HOME or TUNEMILL_DATABASE_URL to a folder you may write",
+            ) from None
+    options: dict[str, Any] = {"poolclass": StaticPool} if in_memory else {}
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": not in_memory}, **options)
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # the "begin" hook below opens transactions, not the driver
+        for pragma in ("journal_mode=wal", "synchronous=normal", "foreign_keys=on", "recursive_triggers=on"):
+            connection.execute(f"pragma {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(connection.get_execution_options().get("tunemill_begin", "begin"))
+
+    return engine
+
+
+def _postgres(url: URL) -> Engine:
+    return create_engine(url, pool_pre_ping=True, pool_size=3, connect_args={"connect_timeout": CONNECT_TIMEOUT_S})
+
+
+def writing(engine: Engine) -> Engine:
+    """`engine` for transactions that write: on SQLite they take the write lock at once."""
+    return engine.execution_options(tunemill_begin="begin immediate")
+
+
+def _bring_to_head(engine: Engine) -> None:
+    with engine.connect() as connection:
+        found = _revision(connection)
+    if found == HEAD:
+        return
+    with writing(engine).begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
+        if _revision(connection) != HEAD:  # another process may have done it while we waited
+            upgrade(connection)
+            ensure_triggers(connection)
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("select version_num from alembic_version")).scalar()
+
+
+def _explained(error: DBAPIError, url: URL) -> TunemillError:
+    said = str(error.orig).strip()
+    place = without_secrets(url.render_as_string(hide_password=True))
+    if "disk is full" in said or "No space left" in said:
+        return StoreFullError(
+            f"no space left for the ledger at {place}",
+            why="what was recorded before is whole; the last step is not",
+            fix="free some space and run the same command again",
+        )
+    for sign, why, fix in _SIGNS:
+        if sign in said:
+            return LedgerError(f"the ledger at {place} cannot be used", why=why, fix=fix)
+    return LedgerError(f"the ledger at {place} refused", why=said.splitlines()[0] if said else type(error).__name__)
+
+
+_SIGNS = (
+    (
+        "not a database",
+        "the file is not an SQLite database, or it is damaged",
+        "move the file away and run again; accepted takes are found in the store and adopted",
+    ),
+    ("malformed", "the database file is damaged", "restore a copy, or move it away and run again"),
+    ("unable to open", "the file cannot be opened", "check its folder's rights, or set TUNEMILL_HOME"),
+    ("readonly", "the file may not be written", "check its rights, or set TUNEMILL_HOME"),
+    ("is locked", f"another program held it for over {BUSY_TIMEOUT_S} s", "end that program and run again"),
+    ("password authentication", "the user or password was refused", "correct TUNEMILL_DATABASE_URL"),
+    ("does not exist", "the database, user or table does not exist", "create it, or correct TUNEMILL_DATABASE_URL"),
+    ("could not translate host", "the host name is unknown", "correct TUNEMILL_DATABASE_URL"),
+    ("failed to resolve host", "the host name is unknown", "correct TUNEMILL_DATABASE_URL"),
+    ("connection", "the server does not answer", "start it, or correct TUNEMILL_DATABASE_URL; then run again"),
+)

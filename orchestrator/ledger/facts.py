@@ -1,0 +1,246 @@
+"""Facts: what workers report becomes rows, many in one transaction, each exactly once.
+
+The record queue delivers at least once. Attempts are known by their record id, spans by worker and start,
+renditions by take: writing them again changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from catalog.messages import (
+    AttemptMade,
+    Heartbeat,
+    Record,
+    SpansClosed,
+    TakesReturned,
+    WorkerStarted,
+    WorkerStopped,
+)
+from orchestrator.ledger.progress import TakeProgress
+from orchestrator.ledger.tables import AttemptRow, RenditionRow, RunRow, SpanRow, TakeRow, WorkerRow
+
+_ATTEMPT = AttemptRow.__table__  # type: ignore[attr-defined]
+_RENDITION = RenditionRow.__table__  # type: ignore[attr-defined]
+_RUN = RunRow.__table__  # type: ignore[attr-defined]
+_SPAN = SpanRow.__table__  # type: ignore[attr-defined]
+_TAKE = TakeRow.__table__  # type: ignore[attr-defined]
+_WORKER = WorkerRow.__table__  # type: ignore[attr-defined]
+
+
+class WorkerPrice(NamedTuple):
+    """What an hour of a worker costs, and which price row says so."""
+
+    sku: str
+    source: str
+    rate_usd_micros_per_h: int
+
+
+PriceOf = Callable[[str, int], WorkerPrice | None]  # (GPU name, instant in ms) -> price in force, None if unknown
+
+
+@dataclass(slots=True)
+class Recorded:
+    """What a transaction has written."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)  # new attempts by outcome
+    seen: set[str] = field(default_factory=set)  # workers heard of
+    stopped: set[str] = field(default_factory=set)
+
+
+def record_facts(connection: Connection, records: Sequence[Record], price_of: PriceOf, at_ms: int) -> Recorded:
+    """Write `records` in their order; `at_ms` is the controller's clock."""
+    recorded = Recorded()
+    attempts = _new_attempts(connection, records)
+    takes = _read_progress(connection, _named_takes(records))
+    before = {take_id: asdict(take) for take_id, take in takes.items()}
+    workers = _Workers(connection, {record.worker_id for record in records}, price_of)
+    for record in records:
+        recorded.seen.add(record.worker_id)
+        workers.heard(record)
+        if isinstance(record, AttemptMade):
+            # Taken out once counted: the same record twice in one batch is one attempt.
+            if attempts.pop(record.record_id, None) is not None:
+                recorded.outcomes[record.outcome] += 1
+                _insert_attempt(connection, record)
+                if record.take_id in takes:
+                    takes[record.take_id].attempted(record)
+        elif isinstance(record, SpansClosed):
+            _insert_spans(connection, record)
+        else:
+            _apply(record, takes, at_ms)
+            if isinstance(record, WorkerStopped):
+                recorded.stopped.add(record.worker_id)
+    _write_progress(connection, takes, before)
+    workers.write()
+    return recorded
+
+
+def _apply(record: Record, takes: dict[str, TakeProgress], at_ms: int) -> None:
+    if isinstance(record, Heartbeat):
+        held = set(record.held)
+        for take_id, take in takes.items():
+            if take_id in held:
+                take.named(record.worker_id, at_ms)
+            else:
+                take.not_named(record.worker_id)
+    elif isinstance(record, TakesReturned):
+        for take_id in record.take_ids:
+            if take_id in takes:
+                takes[take_id].returned(record.worker_id)
+    elif isinstance(record, WorkerStopped):
+        for take in takes.values():
+            if take.held_by == record.worker_id:
+                take.returned(record.worker_id)
+
+
+def _new_attempts(connection: Connection, records: Sequence[Record]) -> dict[str, AttemptMade]:
+    made = {record.record_id: record for record in records if isinstance(record, AttemptMade)}
+    written = select(_ATTEMPT.c.record_id).where(_ATTEMPT.c.record_id.in_(list(made)))
+    for record_id in connection.execute(written).scalars():
+        del made[record_id]
+    return made
+
+
+def _named_takes(records: Sequence[Record]) -> list[str]:
+    named: set[str] = set()
+    for record in records:
+        if isinstance(record, AttemptMade):
+            named.add(record.take_id)
+        elif isinstance(record, Heartbeat):
+            named.update(record.held)
+        elif isinstance(record, TakesReturned):
+            named.update(record.take_ids)
+    return sorted(named)
+
+
+def _read_progress(connection: Connection, named: list[str]) -> dict[str, TakeProgress]:
+    """The takes that are named and all that are on their way: a heartbeat speaks of those it does not name too."""
+    columns = [_TAKE.c.take_id, *(_TAKE.c[name] for name in TakeProgress.__slots__)]
+    active = select(_RUN.c.run_id).where(_RUN.c.state == "active")
+    found: dict[str, TakeProgress] = {}
+    for condition in (_TAKE.c.take_id.in_(named), _TAKE.c.run_id.in_(active) & (_TAKE.c.state == "sent")):
+        for row in connection.execute(select(*columns).where(condition).with_for_update()):
+            found[row[0]] = TakeProgress(*row[1:])
+    return found
+
+
+def _write_progress(connection: Connection, takes: dict[str, TakeProgress], before: dict[str, dict[str, Any]]) -> None:
+    changed = [
+        {"of_take": take_id, **{f"to_{name}": value for name, value in asdict(take).items()}}
+        for take_id, take in takes.items()
+        if asdict(take) != before[take_id]
+    ]
+    if changed:
+        values: dict[str, Any] = {name: bindparam(f"to_{name}") for name in TakeProgress.__slots__}
+        connection.execute(update(_TAKE).where(_TAKE.c.take_id == bindparam("of_take")).values(**values), changed)
+
+
+def _insert_attempt(connection: Connection, made: AttemptMade) -> None:
+    row = {
+        **made.model_dump(include={"record_id", "take_id", "run_id", "worker_id", "outcome", "reasons", "adopted"}),
+        **made.times.model_dump(),
+        "batch_id": made.batch.id if made.batch else "",
+        "batch_size": made.batch.size if made.batch else 0,
+        "audio_ms": made.audio_ms,
+        "at_ms": made.at_ms,
+    }
+    insert_new(connection, AttemptRow, [row])
+    if made.sidecar is not None:
+        insert_new(connection, RenditionRow, [_rendition(made)])
+
+
+def _rendition(made: AttemptMade) -> dict[str, Any]:
+    sidecar = made.sidecar
+    if sidecar is None:
+        raise ValueError("only an accepted attempt has a rendition")
+    return {
+        "take_id": made.take_id,
+        "record_id": made.record_id,
+        "run_id": sidecar.run_id,  # of the run that rendered it, which an adopted one may not be
+        "worker_id": sidecar.worker_id,
+        "audio_key": sidecar.audio.key,
+        "sha256": sidecar.audio.sha256,
+        "pcm_sha256": sidecar.audio.pcm_sha256,
+        "bytes": sidecar.audio.bytes,
+        "audio_ms": sidecar.audio.duration_ms,
+        "dit_seed": sidecar.effective.dit_seed,
+        "lm_seed": sidecar.effective.lm_seed,
+        "model_fingerprint": sidecar.fingerprints.model,
+        "planner_fingerprint": sidecar.fingerprints.planner,
+        "code": sidecar.fingerprints.code,
+        "gpu": sidecar.gpu,
+        "noise": sidecar.fingerprints.noise,
+        "loudness_lufs": sidecar.measures.loudness_out_lufs,
+        "created_at_ms": sidecar.created_at_ms,
+        "sidecar": sidecar.model_dump(mode="json"),
+    }
+
+
+def _insert_spans(connection: Connection, record: SpansClosed) -> None:
+    rows = [
+        {"worker_id": record.worker_id, **span.model_dump()}
+        for span in record.spans
+        if span.end_ms > span.start_ms  # an empty one would take the place of the next
+    ]
+    insert_new(connection, SpanRow, rows)
+
+
+def insert_new(connection: Connection, table: type[Any], rows: Iterable[dict[str, Any]]) -> None:
+    """Insert `rows`; those whose key is there already are left as they are."""
+    insert = postgres_insert if connection.dialect.name == "postgresql" else sqlite_insert
+    listed = list(rows)
+    if listed:
+        connection.execute(insert(table.__table__).on_conflict_do_nothing(), listed)
+
+
+class _Workers:
+    """The roll-call rows that a batch of records touches."""
+
+    def __init__(self, connection: Connection, worker_ids: set[str], price_of: PriceOf) -> None:
+        self._connection, self._price_of = connection, price_of
+        query = select(_WORKER).where(_WORKER.c.worker_id.in_(sorted(worker_ids)))
+        self._rows = {row["worker_id"]: dict(row) for row in connection.execute(query).mappings()}
+        self._known = frozenset(self._rows)
+
+    def heard(self, record: Record) -> None:
+        """Note that a worker spoke, and what it said of itself."""
+        if isinstance(record, WorkerStarted):
+            self._started(record)
+        row = self._rows.get(record.worker_id)
+        if row is None:
+            return  # its start has not come yet; it will be known by its next record
+        ends = [span.end_ms for span in record.spans] if isinstance(record, SpansClosed) else []
+        row["last_seen_ms"] = max(row["last_seen_ms"], record.at_ms, *ends)
+        if isinstance(record, WorkerStopped):
+            row["ended_at_ms"], row["end_reason"] = record.at_ms, record.reason
+
+    def write(self) -> None:
+        """Write all rows back."""
+        fresh = [row for worker_id, row in self._rows.items() if worker_id not in self._known]
+        insert_new(self._connection, WorkerRow, fresh)
+        for worker_id in self._known:
+            self._connection.execute(
+                update(_WORKER).where(_WORKER.c.worker_id == worker_id).values(**self._rows[worker_id])
+            )
+
+    def _started(self, record: WorkerStarted) -> None:
+        row = self._rows.get(record.worker_id, {"last_seen_ms": 0, "ended_at_ms": None, "end_reason": None})
+        if row.get("model_fingerprint") and not record.model_fingerprint:
+            return  # the first announcement, arriving after the complete one
+        price = self._price_of(record.gpu, record.started_at_ms)
+        said = record.model_dump(exclude={"v", "record_id", "at_ms", "kind"})
+        self._rows[record.worker_id] = {
+            **row,
+            **said,
+            "price_sku": price.sku if price else None,
+            "price_source": price.source if price else None,
+            "rate_usd_micros_per_h": price.rate_usd_micros_per_h if price else None,
+        }

@@ -1,0 +1,81 @@
+"""The open ledger: transactions in words, the writer lock, and the questions other parts ask most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine
+
+from catalog.messages import now_ms
+from catalog.track import Take
+from orchestrator.ledger import plans, readings
+from orchestrator.ledger.database import in_words, open_database, writing
+from orchestrator.ledger.lock import WriterLock
+from orchestrator.ledger.plans import BegunRun, KnownTake, Terms
+from orchestrator.ledger.tables import RenditionRow, RunRow
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """One open database of this version's schema."""
+
+    engine: Engine
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads. Raises LedgerError in words."""
+        with in_words(self.engine.url), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that writes whole or not at all. Raises LedgerError or StoreFullError in words."""
+        with in_words(self.engine.url), writing(self.engine).begin() as connection:
+            yield connection
+
+    def writer_lock(self) -> WriterLock:
+        """The lock of the one process that feeds and records; entering raises BusyError naming who holds it."""
+        return WriterLock(self.engine)
+
+    def known_takes(self, catalog: str) -> dict[tuple[str, int], KnownTake]:
+        """(track key, take number) -> the take that the slot has now, and how far it has come."""
+        with self.read() as connection:
+            return plans.known_takes(connection, catalog)
+
+    def begin_or_resume_run(
+        self,
+        catalog: str,
+        model: str,
+        takes: Iterable[Take],
+        max_usd_micros: int | None = None,
+        take_usd_micros: int | None = None,
+    ) -> BegunRun:
+        """Write down all of `takes` as the catalog's plan; a run that is not finished goes on.
+
+        One transaction: after a kill the ledger holds the old plan or the new one. Memory grows by a few
+        hundred bytes a take.
+        """
+        terms = Terms(model, max_usd_micros, take_usd_micros)
+        with self.write() as connection:
+            return plans.begin_or_resume(connection, catalog, terms, takes, now_ms())
+
+    def unfinished_run(self, catalog: str) -> RunRow | None:
+        """The catalog's active run."""
+        with self.read() as connection:
+            return plans.unfinished_run(connection, catalog)
+
+    def find_rendition(self, take_id_prefix: str) -> RenditionRow | None:
+        """The accepted rendition whose take id begins so. Raises UnknownNameError when several do."""
+        with self.read() as connection:
+            return readings.find_rendition(connection, take_id_prefix)
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self.engine.dispose()
+
+
+def open_ledger(url: str) -> Ledger:
+    """Open the ledger at `url`, making or upgrading its schema. Raises LedgerError in words."""
+    return Ledger(open_database(url))

@@ -1,0 +1,121 @@
+"""The writer lock: at most one process feeds the queues and records what comes back.
+
+Beside an SQLite file it is a file lock, on Postgres an advisory lock; both end with the process that held
+them, however it ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from types import TracebackType
+
+from filelock import FileLock, Timeout
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
+
+from catalog.errors import BusyError, LedgerError
+from orchestrator.ledger.database import in_words
+
+_KEY = 0x746D6C6C  # any constant of our own
+_HOLDER_QUERY = text(
+    "select a.application_name from pg_locks l join pg_stat_activity a on a.pid = l.pid "
+    "where l.locktype = 'advisory' and l.objid = :key and l.granted "
+    "and l.database = (select oid from pg_database where datname = current_database())"
+)
+
+
+class WriterLock:
+    """Enter to become the writer; BusyError when another process is."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._file: FileLock | None = None
+        self._connection: Connection | None = None
+
+    def __enter__(self) -> WriterLock:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def acquire(self) -> None:
+        """Take the lock or raise BusyError at once."""
+        if self._engine.dialect.name == "postgresql":
+            self._acquire_postgres()
+        elif self._engine.url.database not in (None, "", ":memory:"):
+            self._acquire_file(Path(str(self._engine.url.database)))
+
+    def release(self) -> None:
+        """Give the lock back; nothing happens when it is not held."""
+        if self._file is not None:
+            self._file.release()
+            self._file = None
+        if self._connection is not None:
+            self._connection.invalidate()  # ends the session, and the lock with it
+            self._connection.close()
+            self._connection = None
+
+    def verify(self) -> None:
+        """Make sure the lock is still ours: a Postgres lock ends with its session when the server restarts."""
+        if self._connection is None:
+            return
+        try:
+            self._connection.execute(text("select 1"))
+        except DBAPIError:
+            self.release()
+            self.acquire()
+
+    def _acquire_file(self, database: Path) -> None:
+        lock = FileLock(f"{database}.lock", timeout=0, thread_local=False)
+        note = Path(f"{database}.holder")
+        try:
+            lock.acquire()
+        except Timeout:
+            raise _busy(_read_note(note)) from None
+        except OSError as error:
+            raise LedgerError(
+                f"the lock beside {database} cannot be taken",
+                why=str(error),
+                fix="the ledger's folder must be writable and on a local disk",
+            ) from None
+        self._file = lock
+        note.write_text(json.dumps({"holder": _myself()}))
+
+    def _acquire_postgres(self) -> None:
+        with in_words(self._engine.url):
+            connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            connection.execute(text("select set_config('application_name', :name, false)"), {"name": _myself()[:60]})
+            if connection.execute(text("select pg_try_advisory_lock(:key)"), {"key": _KEY}).scalar():
+                self._connection = connection
+                return
+            holder = connection.execute(_HOLDER_QUERY, {"key": _KEY}).scalar()
+            connection.invalidate()  # its application name is ours no longer
+            connection.close()
+        raise _busy(holder or "another process")
+
+
+def _myself() -> str:
+    command = " ".join(sys.argv[1:2]) or "tunemill"
+    return f"{command} (pid {os.getpid()} on {socket.gethostname()})"
+
+
+def _read_note(note: Path) -> str:
+    try:
+        return str(json.loads(note.read_text())["holder"])
+    except (OSError, ValueError, KeyError):
+        return "another process"
+
+
+def _busy(holder: str) -> BusyError:
+    return BusyError(
+        f"the ledger has a writer already: {holder}",
+        why="one process at a time feeds the queues and records results, so that nothing is sent twice",
+        fix="wait for it or end it, then run the same command again; `tunemill status` shows how far it is",
+    )

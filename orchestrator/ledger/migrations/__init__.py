@@ -1,0 +1,46 @@
+"""Schema versions: Alembic, configured in code so that it works from an installed package.
+
+A new version is one file under `versions/` with an explicit revision id, and HEAD below. Columns added to
+existing tables need a server default. SQLite rebuilds a table to alter it, which drops its triggers (they are
+made anew after every upgrade) and, with foreign keys on, fails for a table that others refer to.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection
+
+from catalog.errors import LedgerError
+
+HEAD: Final = "0001"
+
+
+def alembic_config(connection: Connection | None = None) -> Config:
+    """Alembic's configuration; `env.py` works on `connection`."""
+    config = Config()
+    config.set_main_option("script_location", "orchestrator.ledger:migrations")
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
+
+
+def script_heads() -> list[str]:
+    """The newest revisions among the files; one, and equal to HEAD, in a sound checkout."""
+    return list(ScriptDirectory.from_config(alembic_config()).get_heads())
+
+
+def upgrade(connection: Connection) -> None:
+    """Bring the schema to HEAD inside the caller's transaction. LedgerError when it is newer than this program."""
+    try:
+        command.upgrade(alembic_config(connection), HEAD)
+    except CommandError as error:
+        raise LedgerError(
+            "the ledger was written by a newer version of this program",
+            why=f"its schema is unknown here ({error})",
+            fix="upgrade this installation; the ledger was not touched",
+        ) from None

@@ -1,0 +1,178 @@
+"""Plans in the ledger: which takes a catalog stands for, and what of it is still to be made.
+
+A plan is written in one transaction and may be written again at any time: accepted and rejected takes stay,
+failed ones wait again, takes that the preset no longer has are kept but no longer current.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, bindparam, func, insert, or_, select, update
+
+from catalog.buckets import Bucket
+from catalog.messages import new_id
+from catalog.queues import queue_of
+from catalog.spec import TrackSpec
+from catalog.track import Take
+from orchestrator.ledger.tables import RunRow, TakeRow
+
+_RUN = RunRow.__table__  # type: ignore[attr-defined]
+_TAKE = TakeRow.__table__  # type: ignore[attr-defined]
+_ROWS_AT_ONCE = 2_000
+_DONE = frozenset({"accepted", "rejected"})  # rendering again would only say the same
+_PENDING = frozenset({"waiting", "sent"})
+
+
+class KnownTake(NamedTuple):
+    """What the ledger knows of a slot's take."""
+
+    take_id: str
+    state: str
+
+
+class Terms(NamedTuple):
+    """On what terms a run goes ahead."""
+
+    model: str
+    max_usd_micros: int | None = None  # None: no cap
+    take_usd_micros: int | None = None  # what one take should cost, for the cap; None: unknown
+
+
+class BegunRun(NamedTuple):
+    """What a plan meant for the ledger. `run_id` is None when there is nothing to do."""
+
+    run_id: str | None
+    resumed: bool
+    new: int  # takes the ledger did not have
+    again: int  # failed or cancelled ones that wait again
+    unchanged: int  # accepted or rejected before
+    dropped: int  # takes the preset has changed or no longer has
+    pending: int  # takes now waiting or on their way
+
+
+def known_takes(connection: Connection, catalog: str) -> dict[tuple[str, int], KnownTake]:
+    """(track key, take number) -> the current take of the slot."""
+    query = select(_TAKE.c.track_key, _TAKE.c.number, _TAKE.c.take_id, _TAKE.c.state)
+    rows = connection.execute(query.where(_TAKE.c.catalog == catalog, _TAKE.c.current))
+    return {(key, number): KnownTake(take_id, state) for key, number, take_id, state in rows}
+
+
+def unfinished_run(connection: Connection, catalog: str) -> RunRow | None:
+    """The catalog's active run; there is at most one."""
+    query = select(_RUN).where(_RUN.c.catalog == catalog, _RUN.c.state == "active")
+    row = connection.execute(query).mappings().first()
+    return RunRow(**row) if row else None
+
+
+def begin_or_resume(connection: Connection, catalog: str, terms: Terms, takes: Iterable[Take], at_ms: int) -> BegunRun:
+    """Write the plan; the caller's transaction makes it whole."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(catalog))))
+    run_id, resumed = _open_run(connection, catalog, terms, at_ms)
+    before = {
+        row.take_id: (row.state, row.current)
+        for row in connection.execute(
+            select(_TAKE.c.take_id, _TAKE.c.state, _TAKE.c.current).where(_TAKE.c.catalog == catalog)
+        )
+    }
+    seen: set[str] = set()
+    new = again = unchanged = pending = 0
+    stream = iter(takes)
+    while chunk := list(islice(stream, _ROWS_AT_ONCE)):
+        fresh = [take for take in chunk if take.id not in before and take.id not in seen]
+        _insert(connection, fresh, run_id)
+        known = {take.id for take in chunk} & before.keys() - seen
+        states = {take_id: before[take_id][0] for take_id in known}
+        waiting_again = [take_id for take_id, state in states.items() if state in {"failed", "cancelled"}]
+        _wait_again(connection, waiting_again, run_id)
+        _set_current(connection, [take_id for take_id in known if not before[take_id][1]])
+        new += len({take.id for take in fresh})
+        again += len(waiting_again)
+        unchanged += sum(state in _DONE for state in states.values())
+        pending += sum(state in _PENDING for state in states.values())
+        seen.update(take.id for take in chunk)
+    dropped = [take_id for take_id, (_, current) in before.items() if current and take_id not in seen]
+    _drop(connection, dropped)
+    pending += new + again
+    if not pending:
+        _close_empty_run(connection, run_id, resumed, at_ms)
+    return BegunRun(run_id if pending else None, resumed, new, again, unchanged, len(dropped), pending)
+
+
+def feed_order(spec: TrackSpec) -> str:
+    """Text that sorts takes as their buckets do."""
+    bucket = Bucket.of(spec)
+    return f"{bucket.model} {bucket.planner or '-'} {bucket.steps:03d} {bucket.shift:07.4f} {bucket.duration_s:04d}"
+
+
+def _open_run(connection: Connection, catalog: str, terms: Terms, at_ms: int) -> tuple[str, bool]:
+    run = unfinished_run(connection, catalog)
+    if run is not None:
+        connection.execute(update(_RUN).where(_RUN.c.run_id == run.run_id).values(**terms._asdict()))
+        return run.run_id, True
+    run_id = new_id()
+    row = {"run_id": run_id, "catalog": catalog, "state": "active", "started_at_ms": at_ms, **terms._asdict()}
+    connection.execute(insert(_RUN).values(**row))
+    return run_id, False
+
+
+def _close_empty_run(connection: Connection, run_id: str, resumed: bool, at_ms: int) -> None:
+    if resumed:
+        connection.execute(update(_RUN).where(_RUN.c.run_id == run_id).values(state="finished", finished_at_ms=at_ms))
+    else:
+        connection.execute(_RUN.delete().where(_RUN.c.run_id == run_id))
+
+
+def _insert(connection: Connection, takes: list[Take], run_id: str) -> None:
+    rows = {take.id: _row(take, run_id) for take in takes}
+    if rows:
+        connection.execute(insert(_TAKE), list(rows.values()))
+
+
+def _row(take: Take, run_id: str) -> dict[str, Any]:
+    track = take.track
+    return {
+        "take_id": take.id,
+        "run_id": run_id,
+        "catalog": track.catalog,
+        "zone": track.zone,
+        "genre": track.genre,
+        "track_key": track.key,
+        "number": take.number,
+        "title": track.title,
+        "model": take.spec.model,
+        "queue": queue_of(take.spec),
+        "bucket": feed_order(take.spec),
+        "duration_ms": take.spec.duration_s * 1000,
+        "message": take.model_dump(mode="json"),
+        "state": "waiting",
+        "current": True,
+        "alone": False,
+        "tries": 0,
+        "losses": 0,
+    }
+
+
+def _wait_again(connection: Connection, take_ids: list[str], run_id: str) -> None:
+    fresh = {"state": "waiting", "run_id": run_id, "tries": 0, "losses": 0, "alone": False, "current": True}
+    _update(connection, take_ids, {**fresh, "sent_at_ms": None, "held_by": None, "held_at_ms": None})
+
+
+def _set_current(connection: Connection, take_ids: list[str]) -> None:
+    _update(connection, take_ids, {"current": True})
+
+
+def _drop(connection: Connection, take_ids: list[str]) -> None:
+    _update(connection, take_ids, {"current": False})
+    pending = or_(*(_TAKE.c.state == state for state in sorted(_PENDING)))
+    released = {"state": "cancelled", "sent_at_ms": None, "held_by": None, "held_at_ms": None}
+    _update(connection, take_ids, released, pending)
+
+
+def _update(connection: Connection, take_ids: list[str], values: dict[str, Any], *where: Any) -> None:
+    if take_ids:
+        statement = update(_TAKE).where(_TAKE.c.take_id == bindparam("of_take"), *where).values(**values)
+        connection.execute(statement, [{"of_take": take_id} for take_id in take_ids])

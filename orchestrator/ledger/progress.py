@@ -1,0 +1,61 @@
+"""How far a take has come, and what each fact changes about it. Pure rules; `facts` reads and writes the rows.
+
+Facts may arrive twice, late or out of order. What is accepted stays accepted; a failure counts only against a
+take that is still to be made; a worker that falls silent never counts against the take.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from catalog.messages import AttemptMade
+
+TRIES_MAX: Final = 3  # failures that the take may have caused, after which it is given up
+
+_OPEN = frozenset({"waiting", "sent"})
+
+
+@dataclass(slots=True)
+class TakeProgress:
+    """The part of a take's row that facts change."""
+
+    state: str
+    alone: bool = False
+    held_by: str | None = None
+    held_at_ms: int | None = None
+    tries: int = 0
+
+    def attempted(self, attempt: AttemptMade) -> None:
+        """One try has ended; the attempt is new to the ledger."""
+        if attempt.outcome == "accepted":
+            self._end("accepted")
+        elif attempt.outcome == "rejected":
+            if self.state in _OPEN or self.state == "failed":
+                self._end("rejected")
+        elif self.state in _OPEN:
+            self.tries += 1
+            if attempt.retry and self.tries < TRIES_MAX:
+                # It may have brought down its neighbours, so it is tried without company.
+                self.alone = True
+                self._end("waiting")
+            else:
+                self._end("failed")
+
+    def named(self, worker_id: str, at_ms: int) -> None:
+        """A heartbeat names the take; one that was to be sent again is on its way after all."""
+        if self.state in _OPEN:
+            self.state, self.held_by, self.held_at_ms = "sent", worker_id, at_ms
+
+    def not_named(self, worker_id: str) -> None:
+        """A heartbeat of its holder does not name the take."""
+        if self.held_by == worker_id:
+            self.held_by = None
+
+    def returned(self, worker_id: str) -> None:
+        """A stopping worker gives the take back."""
+        if self.state == "sent" and self.held_by in (worker_id, None):
+            self._end("waiting")
+
+    def _end(self, state: str) -> None:
+        self.state, self.held_by, self.held_at_ms = state, None, None

@@ -1,0 +1,195 @@
+"""Readings of the ledger for people: runs, workers, tracks, reasons and money. Nothing is written here."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, func, select
+
+from catalog.errors import UnknownNameError
+from catalog.track import Take
+from orchestrator.ledger.tables import AttemptRow, RenditionRow, RunRow, TakeRow, WorkerRow
+
+_ATTEMPT = AttemptRow.__table__  # type: ignore[attr-defined]
+_RENDITION = RenditionRow.__table__  # type: ignore[attr-defined]
+_RUN = RunRow.__table__  # type: ignore[attr-defined]
+_TAKE = TakeRow.__table__  # type: ignore[attr-defined]
+_WORKER = WorkerRow.__table__  # type: ignore[attr-defined]
+
+_MS_PER_H = 3_600_000
+_LATEST_ATTEMPTS = 200  # takes are sent by length, so the latest resemble the next
+
+
+class TakeCounts(NamedTuple):
+    """The takes of a run by state; they add up to its plan."""
+
+    waiting: int = 0
+    sent: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return sum(self)
+
+    @property
+    def ended(self) -> int:
+        """Those nothing more will happen to."""
+        return self.accepted + self.rejected + self.failed
+
+    @property
+    def pending(self) -> int:
+        """Those still to be made."""
+        return self.waiting + self.sent
+
+
+class Spend(NamedTuple):
+    """Money that workers have cost so far. `unpriced` names GPUs without a price: then `usd_micros` is too low."""
+
+    usd_micros: int
+    unpriced: tuple[str, ...]
+
+
+class ListedTrack(NamedTuple):
+    """One finished track of a catalog."""
+
+    take: Take
+    rendition: RenditionRow
+
+
+def count_takes(connection: Connection, run_id: str) -> TakeCounts:
+    """The run's takes by state."""
+    query = select(_TAKE.c.state, func.count()).where(_TAKE.c.run_id == run_id).group_by(_TAKE.c.state)
+    return TakeCounts(**dict(connection.execute(query).all()))
+
+
+def get_run(connection: Connection, run_id: str) -> RunRow:
+    """The run of that id."""
+    row = connection.execute(select(_RUN).where(_RUN.c.run_id == run_id)).mappings().one()
+    return RunRow(**row)
+
+
+def latest_runs(connection: Connection, limit: int) -> list[RunRow]:
+    """Runs, newest first."""
+    query = select(_RUN).order_by(_RUN.c.started_at_ms.desc(), _RUN.c.run_id).limit(limit)
+    return [RunRow(**row) for row in connection.execute(query).mappings()]
+
+
+def latest_workers(connection: Connection, limit: int) -> list[WorkerRow]:
+    """Workers, last seen first."""
+    query = select(_WORKER).order_by(_WORKER.c.last_seen_ms.desc(), _WORKER.c.worker_id).limit(limit)
+    return [WorkerRow(**row) for row in connection.execute(query).mappings()]
+
+
+def held_takes(connection: Connection) -> Counter[str]:
+    """How many takes each worker holds."""
+    query = select(_TAKE.c.held_by, func.count()).where(_TAKE.c.state == "sent", _TAKE.c.held_by.is_not(None))
+    return Counter(dict(connection.execute(query.group_by(_TAKE.c.held_by)).all()))
+
+
+def spend_of_run(connection: Connection, run: RunRow) -> Spend:
+    """What the workers of the run's model have cost since it began, busy or idle.
+
+    A guard, not a bill: workers that other runs share are counted whole, which can only stop a run early. A
+    worker that is still loading has not named its GPU; its time counts from its start once it has.
+    """
+    until = run.finished_at_ms
+    query = select(_WORKER).where(_WORKER.c.model == run.model, _WORKER.c.last_seen_ms > run.started_at_ms)
+    micros, unpriced = 0, set()
+    for worker in connection.execute(query):
+        if worker.rate_usd_micros_per_h is None:
+            unpriced.update({worker.gpu} - {""})
+            continue
+        end = worker.ended_at_ms or worker.last_seen_ms
+        end = min(end, until) if until and worker.ended_at_ms is None else end
+        micros += max(0, end - max(worker.started_at_ms, run.started_at_ms)) * worker.rate_usd_micros_per_h
+    return Spend(-(-micros // _MS_PER_H), tuple(sorted(unpriced)))
+
+
+def engine_cost_of_run(connection: Connection, run: RunRow) -> int | None:
+    """What one attempt of the run has cost in engine time, on average of the latest; None before the first.
+
+    Start-up and idle time are left out: they are in `spend_of_run` already and the next take adds none.
+    """
+    engine_ms = _ATTEMPT.c.plan_ms + _ATTEMPT.c.encode_ms + _ATTEMPT.c.diffuse_ms + _ATTEMPT.c.decode_ms
+    made = select(engine_ms.label("engine_ms")).where(_ATTEMPT.c.run_id == run.run_id, ~_ATTEMPT.c.adopted)
+    latest = made.order_by(_ATTEMPT.c.at_ms.desc()).limit(_LATEST_ATTEMPTS).subquery()
+    count, total_ms = connection.execute(select(func.count(), func.sum(latest.c.engine_ms))).one()
+    rates = select(func.max(_WORKER.c.rate_usd_micros_per_h)).where(
+        _WORKER.c.model == run.model, _WORKER.c.last_seen_ms > run.started_at_ms
+    )
+    rate = connection.execute(rates).scalar()
+    if not count or rate is None:
+        return None
+    return -(-int(total_ms) * int(rate) // (int(count) * _MS_PER_H))
+
+
+def reasons_of_run(connection: Connection, run_id: str, outcome: str) -> Counter[str]:
+    """Why attempts of the run were rejected or failed, counted over the takes that ended so."""
+    query = (
+        select(_ATTEMPT.c.reasons)
+        .join(_TAKE, _TAKE.c.take_id == _ATTEMPT.c.take_id)
+        .where(_TAKE.c.run_id == run_id, _TAKE.c.state == outcome, _ATTEMPT.c.outcome == outcome)
+    )
+    reasons: Counter[str] = Counter()
+    for listed in connection.execute(query).scalars():
+        reasons.update(listed)
+    return reasons
+
+
+def list_tracks(
+    connection: Connection,
+    catalog: str | None = None,
+    *,
+    run_id: str | None = None,
+    zone: str | None = None,
+    genre: str | None = None,
+    limit: int | None = None,
+) -> list[ListedTrack]:
+    """Accepted takes that their catalog still has, by track."""
+    query = (
+        select(_TAKE.c.message, *_RENDITION.c)
+        .join(_RENDITION, _RENDITION.c.take_id == _TAKE.c.take_id)
+        .where(_TAKE.c.current, _TAKE.c.state == "accepted")
+        .order_by(_TAKE.c.track_key, _TAKE.c.number)
+        .limit(limit)
+    )
+    wanted = {"catalog": catalog, "run_id": run_id, "zone": zone, "genre": genre}
+    for name, value in wanted.items():
+        if value is not None:
+            query = query.where(_TAKE.c[name] == value)
+    return [
+        ListedTrack(Take.model_validate(row["message"]), _rendition(row))
+        for row in connection.execute(query).mappings()
+    ]
+
+
+def catalogs(connection: Connection) -> list[str]:
+    """Names of the catalogs the ledger has takes of."""
+    return sorted(connection.execute(select(_TAKE.c.catalog).distinct()).scalars())
+
+
+def find_rendition(connection: Connection, take_id_prefix: str) -> RenditionRow | None:
+    """The rendition whose take id begins so; UnknownNameError when several do."""
+    if not re.fullmatch(r"[0-9a-f]+", take_id_prefix):
+        return None
+    within = _RENDITION.c.take_id.between(take_id_prefix, take_id_prefix + "g")  # ids are hex digits
+    rows = connection.execute(select(_RENDITION).where(within).order_by(_RENDITION.c.take_id).limit(3)).mappings().all()
+    exact = [row for row in rows if row["take_id"] == take_id_prefix] or rows
+    if len(exact) > 1:
+        raise UnknownNameError(
+            f"{take_id_prefix!r} is the beginning of several takes",
+            why=", ".join(row["take_id"] for row in rows) + (" and maybe more" if len(rows) == 3 else ""),
+            fix="write more of the take's id",
+        )
+    return _rendition(exact[0]) if exact else None
+
+
+def _rendition(row: Mapping[Any, Any]) -> RenditionRow:
+    return RenditionRow(**{column.name: row[column.name] for column in _RENDITION.c})

@@ -1,0 +1,123 @@
+"""Work on its way: which takes are sent next, which come back unmade, and when a run is done.
+
+A take's state is committed before its message is published, so a crash between the two leaves a take that is
+sent but in no queue; `stray_takes` finds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, case, func, or_, select, update
+
+from catalog.messages import RenderMessage
+from catalog.track import Take
+from orchestrator.ledger.tables import RunRow, TakeRow, WorkerRow
+
+_RUN = RunRow.__table__  # type: ignore[attr-defined]
+_TAKE = TakeRow.__table__  # type: ignore[attr-defined]
+_WORKER = WorkerRow.__table__  # type: ignore[attr-defined]
+
+_WAITING = {"state": "waiting", "sent_at_ms": None, "held_by": None, "held_at_ms": None}
+
+
+class Outgoing(NamedTuple):
+    """One take to publish."""
+
+    queue: str
+    message: RenderMessage
+
+
+def active_runs(connection: Connection) -> list[RunRow]:
+    """Runs that are not finished, oldest first."""
+    query = select(_RUN).where(_RUN.c.state == "active").order_by(_RUN.c.started_at_ms, _RUN.c.run_id)
+    return [RunRow(**row) for row in connection.execute(query).mappings()]
+
+
+def count_sent(connection: Connection, run_ids: Sequence[str]) -> dict[str, int]:
+    """Takes of each run that are sent and not finished."""
+    query = select(_TAKE.c.run_id, func.count()).where(_TAKE.c.run_id.in_(run_ids), _TAKE.c.state == "sent")
+    counted: dict[str, int] = dict(connection.execute(query.group_by(_TAKE.c.run_id)).all())
+    return {run_id: counted.get(run_id, 0) for run_id in run_ids}
+
+
+def mark_next_sent(connection: Connection, run_id: str, limit: int, at_ms: int) -> list[Outgoing]:
+    """Mark up to `limit` waiting takes as sent, in feed order, and return their messages."""
+    query = (
+        select(_TAKE.c.take_id, _TAKE.c.queue, _TAKE.c.message, _TAKE.c.alone)
+        .where(_TAKE.c.run_id == run_id, _TAKE.c.state == "waiting")
+        .order_by(_TAKE.c.bucket, _TAKE.c.take_id)
+        .limit(limit)
+        .with_for_update()
+    )
+    rows = connection.execute(query).all()
+    if rows:
+        sent = update(_TAKE).where(_TAKE.c.take_id.in_([row.take_id for row in rows]))
+        connection.execute(sent.values(state="sent", sent_at_ms=at_ms, held_by=None, held_at_ms=None))
+    return [
+        Outgoing(row.queue, RenderMessage(run_id=run_id, take=Take.model_validate(row.message), alone=row.alone))
+        for row in rows
+    ]
+
+
+def put_back(connection: Connection, take_ids: Sequence[str]) -> None:
+    """Takes that were marked as sent but could not be published wait again."""
+    _wait(connection, _TAKE.c.take_id.in_(take_ids))
+
+
+def recall_sent(connection: Connection) -> int:
+    """Every take on its way waits again: for when it is known that no worker and no queue has any."""
+    held = case((_TAKE.c.held_by.is_not(None), 1), else_=0)
+    return _wait(connection, losses=_TAKE.c.losses + held)
+
+
+def lose_held(connection: Connection, worker_id: str) -> int:
+    """What a silent worker held waits again; that is a loss, not a failure."""
+    return _wait(connection, _TAKE.c.held_by == worker_id, losses=_TAKE.c.losses + 1)
+
+
+def sent_queues(connection: Connection, run_ids: Sequence[str]) -> list[str]:
+    """The queues that takes on their way were sent to."""
+    query = select(_TAKE.c.queue).where(_TAKE.c.run_id.in_(run_ids), _TAKE.c.state == "sent").distinct()
+    return sorted(connection.execute(query).scalars())
+
+
+def recall_strays(connection: Connection, run_ids: Sequence[str], sent_before_ms: int) -> int:
+    """Takes sent before that instant and held by nobody wait again; the caller knows that the queues are empty."""
+    nobody = _TAKE.c.held_by.is_(None) & (_TAKE.c.sent_at_ms < sent_before_ms)
+    # A take that was held and no longer is gets the same time to be reported in.
+    long_ago = or_(_TAKE.c.held_at_ms.is_(None), _TAKE.c.held_at_ms < sent_before_ms)
+    return _wait(connection, _TAKE.c.run_id.in_(run_ids), nobody, long_ago)
+
+
+def holders(connection: Connection, run_ids: Sequence[str]) -> list[str]:
+    """Workers that hold takes of these runs."""
+    held = _TAKE.c.run_id.in_(run_ids) & (_TAKE.c.state == "sent") & _TAKE.c.held_by.is_not(None)
+    return sorted(connection.execute(select(_TAKE.c.held_by).where(held).distinct()).scalars())
+
+
+def finish_runs(connection: Connection, run_ids: Sequence[str], at_ms: int) -> list[str]:
+    """Close the runs that have nothing left to make, and return them."""
+    done = [run_id for run_id in run_ids if not _has_pending(connection, run_id)]
+    if done:
+        closed = update(_RUN).where(_RUN.c.run_id.in_(done), _RUN.c.state == "active")
+        connection.execute(closed.values(state="finished", finished_at_ms=at_ms))
+    return done
+
+
+def _has_pending(connection: Connection, run_id: str) -> bool:
+    pending = _TAKE.c.state.in_(["waiting", "sent"]) & (_TAKE.c.run_id == run_id)
+    # One row is enough to know; counting a hundred thousand several times a second is not.
+    return connection.execute(select(_TAKE.c.take_id).where(pending).limit(1)).first() is not None
+
+
+def end_workers(connection: Connection, reason: str) -> None:
+    """Note the end of every worker that did not say goodbye, at the instant it was last heard of."""
+    gone = update(_WORKER).where(_WORKER.c.ended_at_ms.is_(None))
+    connection.execute(gone.values(ended_at_ms=_WORKER.c.last_seen_ms, end_reason=reason))
+
+
+def _wait(connection: Connection, *where: Any, **more: Any) -> int:
+    result = connection.execute(update(_TAKE).where(_TAKE.c.state == "sent", *where).values(**_WAITING, **more))
+    return int(result.rowcount)

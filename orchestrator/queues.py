@@ -1,0 +1,169 @@
+"""The control side's only door to the broker: takes go out as Celery tasks, records come in.
+
+Records are read without being taken off the queue and removed only after the ledger has them, so a crash
+between the two loses nothing and repeats at most one batch. That needs one reader, which the writer lock
+guarantees, and lists that can be read from their end, which is why the broker is Redis or Valkey.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol
+
+from celery import Celery
+from kombu.exceptions import KombuError
+from kombu.utils.json import loads
+from redis.exceptions import RedisError
+
+from catalog.errors import BrokerError, StoreFullError, TunemillError
+from catalog.queues import KEY_PREFIX, RECORD_QUEUE, RENDER_TASK, TRANSPORT_OPTIONS
+from catalog.settings import without_secrets
+from orchestrator.ledger.work import Outgoing
+
+UNREADABLE_QUEUE = f"{RECORD_QUEUE}.unreadable"
+_CHECK_TIMEOUT_S = 3.0
+_PIPELINED = 500
+# Kombu's own patience with a broker that is away; the controller has its own on top.
+_PATIENCE = {"max_retries": 1, "interval_start": 0.1, "interval_step": 0.1}
+_PRIORITY_SUFFIXES = ("", "\x06\x163", "\x06\x166", "\x06\x169")  # kombu keeps one list a priority
+
+
+class Envelope(NamedTuple):
+    """One record as it lies on the queue. `payload` is None when it is no JSON object."""
+
+    payload: dict[str, Any] | None
+    raw: bytes
+
+
+class Broker(Protocol):
+    """What the controller needs of the queues. Every method raises BrokerError when there is no answer."""
+
+    def send(self, outgoing: Sequence[Outgoing]) -> None:
+        """Publish takes; after an error some of them may have been published."""
+
+    def lengths(self, queues: Sequence[str]) -> dict[str, int]:
+        """Messages waiting in each queue; those a worker has received are not counted."""
+
+    def peek_records(self, limit: int) -> list[Envelope]:
+        """The oldest records, left where they are."""
+
+    def drop_records(self, count: int) -> None:
+        """Remove the oldest `count` records."""
+
+    def set_aside(self, raw: bytes) -> None:
+        """Keep a record that cannot be read, out of the way."""
+
+
+class Queues:
+    """A Broker on Redis or Valkey."""
+
+    def __init__(self, broker_url: str) -> None:
+        self._url = broker_url
+        self._app = _celery(broker_url, {**TRANSPORT_OPTIONS, **_PATIENCE})
+
+    def check(self) -> None:
+        """Prove within seconds that the broker answers and lets us in."""
+        short = {"socket_timeout": _CHECK_TIMEOUT_S, "socket_connect_timeout": _CHECK_TIMEOUT_S}
+        app = _celery(self._url, {**TRANSPORT_OPTIONS, **_PATIENCE, **short})
+        with self._in_words(), app.connection_for_write() as connection:
+            connection.default_channel.client.llen(RECORD_QUEUE)
+
+    def send(self, outgoing: Sequence[Outgoing]) -> None:
+        """Publish takes, pipelined, in their order."""
+        with self._in_words(), self._app.producer_or_acquire() as producer, producer.batch(max_size=_PIPELINED):
+            for each in outgoing:
+                take_id = each.message.take.id
+                self._app.send_task(
+                    RENDER_TASK,
+                    kwargs={"message": each.message.model_dump(mode="json")},
+                    queue=each.queue,
+                    producer=producer,
+                    ignore_result=True,
+                    argsrepr="()",
+                    kwargsrepr=take_id,  # what logs show; by default the whole message twice
+                )
+
+    def lengths(self, queues: Sequence[str]) -> dict[str, int]:
+        """Messages waiting in each queue."""
+        with self._client() as (_, client):
+            return {queue: sum(client.llen(queue + suffix) for suffix in _PRIORITY_SUFFIXES) for queue in queues}
+
+    def peek_records(self, limit: int) -> list[Envelope]:
+        """The oldest records, oldest first: new ones come in at the head of the list."""
+        with self._client() as (channel, client):
+            newest_first = client.lrange(KEY_PREFIX + RECORD_QUEUE, -limit, -1)
+            return [Envelope(_payload(channel, raw), raw) for raw in reversed(newest_first)]
+
+    def drop_records(self, count: int) -> None:
+        """Remove the oldest `count` records."""
+        with self._client() as (_, client):
+            client.ltrim(KEY_PREFIX + RECORD_QUEUE, 0, -count - 1)
+
+    def set_aside(self, raw: bytes) -> None:
+        """Keep an unreadable record in a list of its own."""
+        with self._client() as (_, client):
+            client.lpush(UNREADABLE_QUEUE, raw)
+
+    def forget_renders(self) -> None:
+        """Empty every render queue, and forget what was delivered to workers that are known to be gone."""
+        with self._client() as (_, client):
+            # Commands that kombu does not know get no prefix, those it knows do.
+            keys = [key.decode().removeprefix(KEY_PREFIX) for key in client.scan_iter(f"{KEY_PREFIX}render.*")]
+            client.delete("unacked", "unacked_index", *keys)
+
+    def close(self) -> None:
+        """Let the connections go."""
+        self._app.close()
+
+    @contextmanager
+    def _client(self) -> Iterator[tuple[Any, Any]]:
+        with self._in_words(), self._app.connection_for_write() as connection:
+            channel = connection.default_channel
+            yield channel, channel.client
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        try:
+            yield
+        except (KombuError, RedisError, OSError, KeyError, ValueError) as error:
+            # KeyError and ValueError: an address kombu has no transport for, or with a part it cannot read.
+            raise _explained(error, self._url) from None
+
+
+def _celery(broker_url: str, options: dict[str, Any]) -> Celery:
+    app = Celery("tunemill", broker=broker_url, set_as_current=False)
+    app.conf.update(
+        task_ignore_result=True,
+        task_serializer="json",
+        accept_content=["json"],
+        task_create_missing_queues=True,
+        broker_transport_options=options,
+        task_send_sent_event=False,
+    )
+    return app
+
+
+def _payload(channel: Any, raw: bytes) -> dict[str, Any] | None:
+    try:
+        payload = channel.Message(loads(raw), channel=channel).decode()
+    except Exception:
+        # Whatever a stranger has put there: it is set aside whole, for a person to look at.
+        return None
+    return payload if isinstance(payload, dict) else None
+
+
+def _explained(error: Exception, url: str) -> TunemillError:
+    shown = without_secrets(url)
+    said = str(error.__cause__ or error)
+    if "No space left" in said or "MISCONF" in said:
+        return StoreFullError(
+            "the broker cannot write to its disk",
+            why=f"{shown} says: {said}",
+            fix="free some space and run the same command again; nothing recorded is lost",
+        )
+    return BrokerError(
+        f"no answer from the broker at {shown}",
+        why=f"{type(error).__name__}: {said.replace(url, shown)}",
+        fix="start it, or correct TUNEMILL_BROKER_URL (redis://host:6379/0); unset it to use the embedded one",
+    )

@@ -1,0 +1,75 @@
+"""Fixtures for all tests: the real servers, and a machine of its own for each test."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import servers
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's own TUNEMILL_ variables and AWS keys must not reach a test."""
+    for name in list(os.environ):
+        if name.startswith(("TUNEMILL_", "AWS_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def short_tmp() -> Iterator[Path]:
+    """A folder whose path leaves room for a unix socket."""
+    with tempfile.TemporaryDirectory(prefix="tm", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def _valkey() -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="tm", dir="/tmp") as folder, servers.valkey(Path(folder)) as url:
+        yield url
+
+
+@pytest.fixture
+def broker_url(_valkey: str) -> str:
+    """An empty Valkey server."""
+    import redis
+
+    path = _valkey.removeprefix("redis+socket://").partition("?")[0]
+    with redis.Redis(unix_socket_path=path) as client:
+        client.flushall()
+    return _valkey
+
+
+@pytest.fixture(scope="session")
+def _postgres() -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="tm", dir="/tmp") as folder, servers.postgres(Path(folder) / "pg") as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database, once of each kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+        return
+    with servers.new_database(request.getfixturevalue("_postgres")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def _s3() -> Iterator[str]:
+    with servers.s3() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def s3_endpoint(_s3: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An S3 service with the bucket `servers.BUCKET`, and the keys for it in the environment."""
+    for name, value in {"ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "test", "DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("TUNEMILL_S3_ENDPOINT_URL", _s3)
+    return _s3

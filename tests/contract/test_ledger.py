@@ -1,0 +1,276 @@
+"""The ledger keeps its promises on SQLite and on Postgres alike."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from catalog.errors import BusyError, LedgerError, StoreFullError, UnknownNameError
+from orchestrator.ledger import Ledger, open_ledger, readings, work
+from orchestrator.ledger.facts import record_facts
+from orchestrator.ledger.migrations import HEAD, script_heads
+from orchestrator.ledger.tables import Row
+from orchestrator.ledger.triggers import APPEND_ONLY, trigger_names
+from tests.farm import DOLLAR_AN_HOUR, attempt, heartbeat, started, takes
+
+
+@pytest.fixture
+def ledger(database_url):
+    opened = open_ledger(database_url)
+    yield opened
+    opened.close()
+
+
+def record(ledger: Ledger, *records) -> None:
+    with ledger.write() as connection:
+        record_facts(connection, records, lambda gpu, at_ms: DOLLAR_AN_HOUR, 5_000)
+
+
+def states(ledger: Ledger, run_id: str) -> dict[str, int]:
+    with ledger.read() as connection:
+        return {name: count for name, count in readings.count_takes(connection, run_id)._asdict().items() if count}
+
+
+def test_the_migrations_make_exactly_the_tables(ledger):
+    with ledger.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, Row.metadata) == []
+    assert script_heads() == [HEAD]
+
+
+def test_opening_again_changes_nothing_and_keeps_what_is_there(ledger, database_url):
+    ledger.begin_or_resume_run("spring", "tone", takes(2))
+    again = open_ledger(database_url)
+    assert len(again.known_takes("spring")) == 2
+    again.close()
+
+
+def test_every_trigger_is_there(ledger):
+    query = {
+        "sqlite": "select name from sqlite_master where type = 'trigger'",
+        "postgresql": "select tgname from pg_trigger where not tgisinternal",
+    }[ledger.engine.dialect.name]
+    with ledger.read() as connection:
+        found = set(connection.execute(text(query)).scalars())
+    assert found >= trigger_names()
+
+
+@pytest.mark.parametrize("change", ["update {} set worker_id = 'x'", "delete from {}"])
+@pytest.mark.parametrize("table", APPEND_ONLY)
+def test_facts_cannot_be_changed(ledger, table, change):
+    from catalog.messages import Span, SpansClosed
+
+    spans = SpansClosed(worker_id="w1", spans=[Span(state="render", start_ms=1, end_ms=2)])
+    record(ledger, attempt(takes(1)[0]), spans)
+    with pytest.raises((DBAPIError, LedgerError), match="append-only"), ledger.write() as connection:
+        connection.execute(text(change.format(table)))
+
+
+def test_facts_cannot_be_replaced_or_truncated(ledger):
+    record(ledger, attempt(takes(1)[0]))
+    statement = {
+        "sqlite": "insert or replace into attempt select * from attempt",
+        "postgresql": "truncate attempt",
+    }[ledger.engine.dialect.name]
+    with pytest.raises((DBAPIError, LedgerError), match="append-only"), ledger.write() as connection:
+        connection.execute(text(statement))
+
+
+def test_a_newer_schema_is_refused_and_left_alone(ledger, database_url):
+    with ledger.write() as connection:
+        connection.execute(text("update alembic_version set version_num = '9999'"))
+    with pytest.raises(LedgerError, match="newer version"):
+        open_ledger(database_url)
+    with ledger.read() as connection:
+        assert connection.execute(text("select version_num from alembic_version")).scalar() == "9999"
+
+
+def test_a_plan_is_written_once_and_a_second_time_changes_nothing(ledger):
+    first = ledger.begin_or_resume_run("spring", "tone", takes(5), 100)
+    second = ledger.begin_or_resume_run("spring", "tone", takes(5), 200)
+    assert (first.new, first.pending, first.resumed) == (5, 5, False)
+    assert second.run_id == first.run_id
+    assert (second.new, second.again, second.pending, second.resumed) == (0, 0, 5, True)
+    assert ledger.unfinished_run("spring").max_usd_micros == 200
+
+
+def test_a_take_that_stands_twice_in_a_plan_is_one_take(ledger):
+    assert ledger.begin_or_resume_run("spring", "tone", takes(3) + takes(3)).new == 3
+
+
+def test_a_changed_preset_replaces_what_it_changed_and_cancels_the_old(ledger):
+    run = ledger.begin_or_resume_run("spring", "tone", takes(3))
+    record(ledger, attempt(takes(3)[0]))
+    changed = [takes(3)[0], takes(3)[1], *takes(3, caption="loud brass")[2:]]
+    begun = ledger.begin_or_resume_run("spring", "tone", changed)
+    assert (begun.new, begun.unchanged, begun.dropped, begun.pending) == (1, 1, 1, 2)
+    assert states(ledger, run.run_id) == {"accepted": 1, "waiting": 2, "cancelled": 1}
+    assert {known.take_id for known in ledger.known_takes("spring").values()} == {take.id for take in changed}
+
+
+def test_a_preset_changed_back_finds_its_old_takes(ledger):
+    ledger.begin_or_resume_run("spring", "tone", takes(2))
+    record(ledger, *[attempt(take) for take in takes(2)])
+    ledger.begin_or_resume_run("spring", "tone", takes(2, caption="loud brass"))
+    back = ledger.begin_or_resume_run("spring", "tone", takes(2))
+    assert (back.new, back.unchanged, back.dropped, back.pending, back.run_id) == (0, 2, 2, 0, None)
+    assert ledger.unfinished_run("spring") is None
+    assert {known.take_id for known in ledger.known_takes("spring").values()} == {take.id for take in takes(2)}
+
+
+def test_failed_takes_wait_again_and_rejected_ones_stay(ledger):
+    bad, poor = takes(2)
+    ledger.begin_or_resume_run("spring", "tone", [bad, poor])
+    record(ledger, attempt(bad, "failed"), attempt(poor, "rejected"))
+    begun = ledger.begin_or_resume_run("spring", "tone", [bad, poor])
+    assert (begun.again, begun.unchanged, begun.pending) == (1, 1, 1)
+
+
+def test_a_plan_that_breaks_off_leaves_the_old_one(ledger):
+    def broken():
+        yield from takes(3)
+        raise RuntimeError("the preset file has gone")
+
+    with pytest.raises(RuntimeError):
+        ledger.begin_or_resume_run("spring", "tone", broken())
+    assert ledger.known_takes("spring") == {}
+    assert ledger.unfinished_run("spring") is None
+
+
+def test_a_full_disk_is_said_in_words_and_leaves_the_ledger_whole(tmp_path):
+    ledger = open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    ledger.begin_or_resume_run("spring", "tone", takes(5))
+    with ledger.engine.connect() as connection:
+        pages = connection.exec_driver_sql("pragma page_count").scalar()
+        connection.exec_driver_sql(f"pragma max_page_count = {pages + 5}")  # the connection is kept in the pool
+    with pytest.raises(StoreFullError, match="no space left"):
+        ledger.begin_or_resume_run("summer", "tone", takes(500, catalog="summer"))
+    assert len(ledger.known_takes("spring")) == 5
+    assert ledger.known_takes("summer") == {}
+
+
+def test_facts_written_twice_are_there_once(ledger):
+    run = ledger.begin_or_resume_run("spring", "tone", takes(1))
+    made = attempt(takes(1)[0])
+    record(ledger, started(), made, made)
+    record(ledger, started(), made)
+    with ledger.read() as connection:
+        assert connection.execute(text("select count(*) from attempt")).scalar() == 1
+        assert connection.execute(text("select count(*) from rendition")).scalar() == 1
+    assert states(ledger, run.run_id) == {"accepted": 1}
+
+
+def test_a_second_rendition_is_an_attempt_and_changes_nothing(ledger):
+    (take,) = takes(1)
+    ledger.begin_or_resume_run("spring", "tone", [take])
+    record(ledger, attempt(take, worker_id="w1"))
+    record(ledger, attempt(take, worker_id="w2"))
+    with ledger.read() as connection:
+        assert connection.execute(text("select count(*) from attempt")).scalar() == 2
+    assert ledger.find_rendition(take.id).worker_id == "w1"
+
+
+def test_an_accepted_take_comes_back_as_it_was_sent(ledger):
+    take = takes(1, caption='Café „Übermut“ – 夜 "quoted" 🎷')[0]
+    ledger.begin_or_resume_run("spring", "tone", [take])
+    record(ledger, attempt(take))
+    with ledger.read() as connection:
+        (listed,) = readings.list_tracks(connection, "spring", zone="spa")
+        assert readings.list_tracks(connection, "spring", zone="pool") == []
+    assert listed.take == take
+    assert listed.rendition.dit_seed == take.dit_seed
+    assert listed.rendition.sidecar["take_id"] == take.id
+
+
+def test_a_rendition_is_found_by_the_beginning_of_its_id(ledger):
+    many = takes(40)
+    ledger.begin_or_resume_run("spring", "tone", many)
+    record(ledger, *[attempt(take) for take in many])
+    assert ledger.find_rendition(many[0].id[:12]).take_id == many[0].id
+    assert ledger.find_rendition("%") is None
+    assert ledger.find_rendition("f" * 24) is None
+    shared = next(a.id[:1] for a in many for b in many if a is not b and a.id[0] == b.id[0])
+    with pytest.raises(UnknownNameError, match="several"):
+        ledger.find_rendition(shared)
+
+
+def test_takes_are_sent_in_bucket_order(ledger):
+    mixed = [*takes(3, duration_s=120), *takes(3, duration_s=20, caption="b"), *takes(3, duration_s=60, caption="c")]
+    run = ledger.begin_or_resume_run("spring", "tone", mixed)
+    with ledger.write() as connection:
+        first = work.mark_next_sent(connection, run.run_id, 5, 1)
+        rest = work.mark_next_sent(connection, run.run_id, 50, 1)
+    lengths = [each.message.take.spec.duration_s for each in first + rest]
+    assert lengths == sorted(lengths)
+    assert len({each.message.take.id for each in first + rest}) == len(lengths)
+
+
+def test_money_spent_is_the_workers_time_times_its_rate(ledger):
+    run = ledger.begin_or_resume_run("spring", "tone", takes(1))
+    at = ledger.unfinished_run("spring").started_at_ms
+    alive = started(started_at_ms=at, at_ms=at)
+    record(ledger, alive, heartbeat([], at_ms=at + 3_600_000))
+    with ledger.read() as connection:
+        assert readings.spend_of_run(connection, readings.get_run(connection, run.run_id)).usd_micros == 1_000_000
+
+
+def test_a_worker_without_a_price_is_named_and_never_free(ledger):
+    run = ledger.begin_or_resume_run("spring", "tone", takes(1))
+    at = ledger.unfinished_run("spring").started_at_ms
+    with ledger.write() as connection:
+        record_facts(connection, [started(at_ms=at + 5)], lambda gpu, at_ms: None, 1)
+    with ledger.read() as connection:
+        spend = readings.spend_of_run(connection, readings.get_run(connection, run.run_id))
+    assert spend.unpriced == ("gpu",)
+
+
+def test_the_second_writer_is_told_who_the_first_is(ledger, database_url):
+    program = (
+        "import sys; from orchestrator.ledger import open_ledger; from catalog.errors import BusyError\n"
+        "try: open_ledger(sys.argv[1]).writer_lock().acquire()\n"
+        "except BusyError as error: print(error.what)\n"
+        "else: print('taken')"
+    )
+    with ledger.writer_lock():
+        other = subprocess.run(
+            [sys.executable, "-c", program, database_url], capture_output=True, text=True, check=True
+        )
+        with pytest.raises(BusyError):
+            ledger.writer_lock().acquire()
+    assert "pid" in other.stdout
+    ledger.writer_lock().acquire()
+
+
+def test_reading_goes_on_while_another_writes(ledger):
+    ledger.begin_or_resume_run("spring", "tone", takes(2))
+    with ledger.write() as writer:
+        writer.execute(text("update take set tries = 1"))
+        assert len(ledger.known_takes("spring")) == 2
+
+
+def test_a_file_that_is_no_database_is_refused_in_words(tmp_path: Path):
+    path = tmp_path / "ledger.sqlite"
+    path.write_bytes(b"this is a letter, not a database" * 100)
+    with pytest.raises(LedgerError) as caught:
+        open_ledger(f"sqlite:///{path}")
+    assert "not an SQLite database" in caught.value.why
+
+
+def test_a_server_that_is_down_is_refused_in_words_without_the_password():
+    with pytest.raises(LedgerError) as caught:
+        open_ledger("postgresql://me:geheim@127.0.0.1:1/ledger")
+    assert "does not answer" in caught.value.why
+    assert "geheim" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["mysql://x/y", "nonsense", "redis://localhost", "sqlite+foo:///x"])
+def test_an_address_of_another_kind_is_refused_in_words(url):
+    with pytest.raises(LedgerError, match="TUNEMILL_DATABASE_URL"):
+        open_ledger(url)

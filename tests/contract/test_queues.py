@@ -1,0 +1,106 @@
+"""The door to the broker, against a real Valkey and a real Celery worker's reading of it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from catalog import queues as shared
+from catalog.errors import BrokerError
+from catalog.messages import Heartbeat, RenderMessage, parse_render
+from catalog.queues import RECORD_QUEUE, RENDER_TASK, queue_of
+from orchestrator.ledger.work import Outgoing
+from orchestrator.queues import Queues
+from tests.farm import takes
+
+
+@pytest.fixture
+def queues(broker_url):
+    opened = Queues(broker_url)
+    yield opened
+    opened.close()
+
+
+def outgoing(count: int) -> list[Outgoing]:
+    return [Outgoing(queue_of(take.spec), RenderMessage(run_id="r", take=take)) for take in takes(count)]
+
+
+def publish_records(broker_url: str, bodies: list[object]) -> None:
+    from kombu import Connection, Queue
+
+    options = dict(shared.TRANSPORT_OPTIONS)
+    with Connection(broker_url, transport_options=options) as connection, connection.Producer() as producer:
+        for body in bodies:
+            producer.publish(body, exchange="", routing_key=RECORD_QUEUE, declare=[Queue(RECORD_QUEUE)])
+
+
+def test_a_celery_worker_receives_the_takes_in_their_order(queues, broker_url):
+    from celery import Celery
+
+    queues.send(outgoing(3))
+    app = Celery(broker=broker_url, set_as_current=False)
+    app.conf.broker_transport_options = dict(shared.TRANSPORT_OPTIONS)
+    with app.connection_for_read() as connection:
+        inbox = connection.SimpleQueue(queue_of(takes(1)[0].spec))
+        received = [inbox.get(timeout=2) for _ in range(3)]
+        inbox.close()
+    assert {message.headers["task"] for message in received} == {RENDER_TASK}
+    sent = [parse_render(message.payload[1]["message"]).take for message in received]
+    assert sent == takes(3)
+
+
+def test_a_message_carries_its_take_once(queues, broker_url):
+    import redis
+
+    take = takes(1, caption="unmistakable words")[0]
+    queues.send([Outgoing("render.x", RenderMessage(run_id="r", take=take))])
+    client = redis.Redis(unix_socket_path=broker_url.removeprefix("redis+socket://").partition("?")[0])
+    raw = client.lindex("tunemill:render.x", 0)
+    assert b"unmistakable" not in json.dumps({**json.loads(raw), "body": ""}).encode()
+
+
+def test_lengths_count_what_waits(queues):
+    assert queues.lengths(["render.tone.4g"]) == {"render.tone.4g": 0}
+    queues.send(outgoing(3))
+    assert queues.lengths([queue_of(takes(1)[0].spec)]) == {queue_of(takes(1)[0].spec): 3}
+
+
+def test_records_stay_until_they_are_dropped_and_leave_in_their_order(queues, broker_url):
+    beats = [Heartbeat(worker_id=f"w{n}", held=[]).model_dump(mode="json") for n in range(5)]
+    publish_records(broker_url, beats)
+    assert [each.payload for each in queues.peek_records(3)] == beats[:3]
+    assert [each.payload for each in queues.peek_records(3)] == beats[:3]
+    publish_records(broker_url, [{"late": True}])
+    queues.drop_records(3)
+    assert [each.payload for each in queues.peek_records(9)] == [*beats[3:], {"late": True}]
+
+
+def test_what_is_no_record_comes_as_such_and_can_be_set_aside(queues, broker_url):
+    publish_records(broker_url, ["a string", ["a list"]])
+    envelopes = queues.peek_records(9)
+    assert [each.payload for each in envelopes] == [None, None]
+    queues.set_aside(envelopes[0].raw)
+    assert queues.lengths(["records.unreadable"]) == {"records.unreadable": 1}
+
+
+def test_forgetting_the_renders_leaves_the_records(queues, broker_url):
+    queues.send(outgoing(3))
+    publish_records(broker_url, [{"a": 1}])
+    queues.forget_renders()
+    assert queues.lengths([queue_of(takes(1)[0].spec)]) == {queue_of(takes(1)[0].spec): 0}
+    assert len(queues.peek_records(9)) == 1
+
+
+@pytest.mark.parametrize("url", ["redis://:geheim@127.0.0.1:1/0", "carrier-pigeon://x:geheim@y", "redis://h:port/0"])
+def test_a_broker_that_does_not_answer_is_refused_in_words_without_its_password(url):
+    with pytest.raises(BrokerError) as caught:
+        Queues(url).check()
+    assert "geheim" not in str(caught.value)
+    assert "TUNEMILL_BROKER_URL" in caught.value.fix
+
+
+def test_both_sides_speak_to_the_broker_in_the_same_way():
+    from workers.records import TRANSPORT_OPTIONS
+
+    assert dict(shared.TRANSPORT_OPTIONS) == TRANSPORT_OPTIONS

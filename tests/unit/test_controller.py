@@ -1,0 +1,299 @@
+"""The controller loses nothing, sends nothing twice without need, and keeps within window and budget."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from catalog.errors import BrokerError, BudgetError, MessageError, PriceError
+from catalog.messages import TakesReturned, WorkerStopped
+from orchestrator.controller import Controller
+from orchestrator.ledger import Ledger, open_ledger, readings
+from tests.farm import DOLLAR_AN_HOUR, FakeBroker, attempt, heartbeat, started, takes
+
+START_MS = 10_000_000_000_000  # far ahead of the real clock, which only stamps the run's beginning
+
+
+class Farm:
+    """A ledger, a broker in memory, a controller and a clock that only moves when told to."""
+
+    def __init__(self, plan, *, window=256, silent_after_s=60.0, max_usd_micros=None, take_usd_micros=None, price=True):
+        self.now_ms = START_MS
+        self.plan = plan
+        self.ledger: Ledger = open_ledger("sqlite://")
+        self.broker = FakeBroker()
+        self.run_id = self.ledger.begin_or_resume_run("spring", "tone", plan, max_usd_micros, take_usd_micros).run_id
+        self.controller = Controller(
+            self.ledger,
+            self.broker,
+            price_of=lambda gpu, at_ms: DOLLAR_AN_HOUR if price else None,
+            window=window,
+            silent_after_s=silent_after_s,
+            clock=lambda: self.now_ms,
+        )
+
+    def step(self, *records, after_s=0.0):
+        self.now_ms += round(after_s * 1000)
+        self.broker.deliver(*records)
+        return self.controller.step()
+
+    def received(self):
+        """Takes a worker takes from the queues."""
+        return [message.take for message in self.broker.receive_all()]
+
+    @property
+    def counts(self):
+        with self.ledger.read() as connection:
+            return readings.count_takes(connection, self.run_id)
+
+    def column(self, take, name):
+        with self.ledger.read() as connection:
+            row = connection.execute(text("select * from take where take_id = :id"), {"id": take.id})
+            return row.mappings().one()[name]
+
+
+def test_every_take_is_sent_once_and_a_second_step_sends_nothing():
+    farm = Farm(takes(5))
+    assert farm.step().sent == 5
+    assert farm.step().sent == 0
+    assert {take.id for take in farm.received()} == {take.id for take in farm.plan}
+
+
+def test_the_window_bounds_what_is_on_its_way():
+    farm = Farm(takes(10), window=4)
+    assert farm.step().sent == 4
+    assert farm.step(attempt(farm.received()[0])).sent == 1
+    assert farm.counts.sent == 4
+
+
+def test_a_run_ends_when_every_take_has_ended():
+    farm = Farm(takes(2))
+    farm.step()
+    first, second = farm.received()
+    assert farm.step(attempt(first)).finished == ()
+    assert farm.step(attempt(second, "rejected", reasons=["silence"])).finished == (farm.run_id,)
+    assert farm.ledger.unfinished_run("spring") is None
+
+
+def test_a_record_delivered_twice_counts_once():
+    farm = Farm(takes(1))
+    farm.step()
+    made = attempt(farm.plan[0], "failed", retry=True)
+    farm.step(made, made)
+    farm.step(made)
+    assert farm.column(farm.plan[0], "tries") == 1
+
+
+def test_a_failure_worth_another_try_is_sent_again_alone_and_given_up_after_three():
+    farm = Farm(takes(1))
+    for expected_alone in (False, True, True):
+        farm.step()
+        (message,) = farm.broker.receive_all()
+        assert message.alone is expected_alone
+        farm.step(attempt(message.take, "failed", retry=True, reasons=["the engine died"]))
+        farm.broker.deliver()
+    assert farm.step().sent == 0
+    assert farm.counts.failed == 1
+
+
+def test_a_failure_that_another_try_cannot_mend_is_final():
+    farm = Farm(takes(1))
+    farm.step()
+    farm.step(attempt(farm.plan[0], "failed", reasons=["caption too long"]))
+    assert farm.counts.failed == 1
+
+
+def test_takes_of_a_silent_worker_are_sent_again_once_and_never_counted_as_failures():
+    farm = Farm(takes(2))
+    farm.step()
+    held = [take.id for take in farm.received()]
+    farm.step(started(), heartbeat(held))
+    assert farm.step(after_s=59).sent_again == 0
+    step = farm.step(after_s=2)
+    assert (step.sent_again, step.sent) == (2, 2)
+    assert farm.step(after_s=1).sent_again == 0
+    assert [farm.column(take, "losses") for take in farm.plan] == [1, 1]
+    assert [farm.column(take, "tries") for take in farm.plan] == [0, 0]
+
+
+def test_a_worker_that_speaks_keeps_its_takes_whatever_its_clock_says():
+    farm = Farm(takes(1))
+    farm.step()
+    held = [take.id for take in farm.received()]
+    for _ in range(10):
+        assert farm.step(heartbeat(held, at_ms=5), after_s=30).sent_again == 0
+
+
+def test_a_worker_that_comes_back_gets_its_takes_back():
+    farm = Farm(takes(2), window=1)
+    farm.step()
+    (take,) = farm.received()
+    farm.step(started(), heartbeat([take.id]))
+    farm.controller.feeding = False
+    farm.step(after_s=61)
+    assert farm.counts.waiting == 2
+    farm.step(heartbeat([take.id]))
+    assert farm.column(take, "state") == "sent"
+    farm.step(attempt(take))
+    assert farm.column(take, "state") == "accepted"
+
+
+def test_a_take_that_nobody_has_is_sent_again():
+    farm = Farm(takes(1))
+    farm.step()
+    farm.received()  # a worker took it and died before it could say so
+    farm.step(after_s=30)
+    assert farm.step(after_s=29).sent_again == 0
+    assert farm.step(after_s=2).sent == 1
+
+
+def test_a_take_that_still_queues_is_not_sent_again():
+    farm = Farm(takes(1))
+    farm.step()
+    for _ in range(10):
+        assert farm.step(after_s=60).sent_again == 0
+
+
+def test_takes_that_a_stopping_worker_returns_are_sent_at_once():
+    farm = Farm(takes(3))
+    farm.step()
+    first, second, third = farm.received()
+    farm.step(started(), heartbeat([first.id, second.id, third.id]))
+    step = farm.step(TakesReturned(worker_id="w1", take_ids=[first.id]))
+    assert step.sent == 1
+    step = farm.step(WorkerStopped(worker_id="w1", reason="asked to"))
+    assert step.sent == 2
+    assert farm.column(first, "losses") == 0
+
+
+def test_takes_returned_by_one_worker_are_left_with_the_worker_that_holds_them_now():
+    farm = Farm(takes(1))
+    farm.step()
+    (take,) = farm.received()
+    farm.step(heartbeat([take.id], worker_id="w2"))
+    assert farm.step(TakesReturned(worker_id="w1", take_ids=[take.id])).sent == 0
+
+
+def test_a_late_acceptance_of_a_cancelled_take_is_kept():
+    farm = Farm(takes(1))
+    farm.step()
+    farm.ledger.begin_or_resume_run("spring", "tone", takes(1, caption="another"))
+    farm.step(attempt(farm.plan[0]))
+    assert farm.column(farm.plan[0], "state") == "accepted"
+    assert farm.counts.total == 2
+
+
+def test_nothing_is_lost_when_the_broker_fails_while_sending():
+    farm = Farm(takes(3))
+    farm.broker.refuse = True
+    with pytest.raises(BrokerError):
+        farm.step()
+    farm.broker.refuse = False
+    assert farm.step().sent == 3
+
+
+def test_an_outage_of_the_broker_is_not_a_workers_silence():
+    farm = Farm(takes(1))
+    farm.step()
+    held = [take.id for take in farm.received()]
+    farm.step(started(), heartbeat(held))
+    farm.broker.down = True
+    with pytest.raises(BrokerError):
+        farm.step(after_s=600)
+    farm.broker.down = False
+    assert farm.step(after_s=1).sent_again == 0
+
+
+def test_a_cap_stops_the_feed_before_it_is_passed_and_says_so():
+    farm = Farm(takes(10), max_usd_micros=1_000_000, take_usd_micros=400_000)
+    step = farm.step()
+    assert step.sent == 2  # a third would pass the cap
+    assert step.refused == {}  # two are on their way
+    made = [attempt(take, run_id=farm.run_id) for take in farm.received()]
+    step = farm.step(started(at_ms=START_MS, started_at_ms=START_MS), *made)
+    assert step.sent == 8  # what was measured is far below the estimate
+
+    farm = Farm(takes(10), max_usd_micros=1_000_000, take_usd_micros=2_000_000)
+    refused = farm.step().refused[farm.run_id]
+    assert isinstance(refused, BudgetError)
+    assert farm.counts.sent == 0
+
+
+def test_a_cap_without_a_price_is_an_error_and_not_free():
+    farm = Farm(takes(2), max_usd_micros=1_000_000, take_usd_micros=1, price=False)
+    farm.controller.feeding = False
+    farm.step(started(at_ms=START_MS))
+    farm.controller.feeding = True
+    assert isinstance(farm.step().refused[farm.run_id], PriceError)
+
+
+def test_a_record_that_cannot_be_read_is_set_aside_and_the_rest_is_recorded():
+    farm = Farm(takes(1))
+    farm.step()
+    farm.step({"kind": "nonsense", "v": 1}, attempt(farm.plan[0]))
+    assert farm.broker.aside == [b"raw"]
+    assert farm.counts.accepted == 1
+
+
+def test_a_record_of_a_newer_program_stops_the_controller_and_stays():
+    farm = Farm(takes(1))
+    newer = {**attempt(farm.plan[0]).model_dump(mode="json"), "v": 2}
+    with pytest.raises(MessageError, match="version 2"):
+        farm.step(newer)
+    assert len(farm.broker.records) == 1
+
+
+def test_records_are_removed_only_after_they_are_written():
+    farm = Farm(takes(1))
+    farm.step()
+    farm.broker.deliver(attempt(farm.plan[0]))
+    farm.broker.drop_records = lambda count: (_ for _ in ()).throw(BrokerError("gone"))
+    with pytest.raises(BrokerError):
+        farm.controller.step()
+    assert farm.counts.accepted == 1
+    del farm.broker.drop_records
+    farm.step()
+    assert farm.counts.accepted == 1
+    assert farm.broker.records == []
+
+
+PLAN = takes(4)
+EVENTS = st.tuples(
+    st.sampled_from(["accepted", "rejected", "failed", "retry", "held", "returned", "stopped"]),
+    st.sampled_from(PLAN),
+    st.sampled_from(["w1", "w2"]),
+    st.integers(1, 2),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(events=st.lists(EVENTS, max_size=40), silence_s=st.sampled_from([0.0, 61.0]))
+def test_whatever_order_facts_come_in_the_counts_add_up_and_the_run_can_end(events, silence_s):
+    farm = Farm(PLAN)
+    accepted = set()
+    for kind, take, worker_id, times in events:
+        farm.step(*[_record(kind, take, worker_id)] * times, after_s=silence_s)
+        accepted |= {take.id} if kind == "accepted" else set()
+        assert farm.counts.total == len(PLAN)
+    for take in PLAN:
+        if farm.column(take, "state") in ("waiting", "sent"):
+            farm.step(attempt(take))
+            accepted.add(take.id)
+    farm.step()
+    assert farm.counts.pending == 0
+    assert farm.counts.accepted == len(accepted)
+    assert farm.ledger.unfinished_run("spring") is None
+    farm.ledger.close()
+
+
+def _record(kind, take, worker_id):
+    if kind == "held":
+        return heartbeat([take.id], worker_id)
+    if kind == "returned":
+        return TakesReturned(worker_id=worker_id, take_ids=[take.id])
+    if kind == "stopped":
+        return WorkerStopped(worker_id=worker_id, reason="test")
+    outcome = "failed" if kind == "retry" else kind
+    return attempt(take, outcome, worker_id, retry=kind == "retry")
