@@ -1,0 +1,199 @@
+"""An engine promises the same in this process and in its own; what only its own can suffer is tested here too."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from catalog.buckets import Bucket
+from catalog.errors import ModelError, OutOfVram, TunemillError
+from tests.fakes import FakeEngine
+from tests.makers import a_spec, a_take, takes
+from workers.engine import Job, Refusal, Rendition
+from workers.engine_process import EngineDied, EngineGone, EngineProcess, EngineRecipe
+from workers.gather import LaneEngine
+from workers.tone import synthesise
+
+ROOT = Path(__file__).parents[2]
+FAKE = EngineRecipe("tests.fakes:fake_engine", {"limit": 4, "fits": 4})
+
+
+def jobs(*some: Any) -> list[Job]:
+    return [Job(take) for take in some]
+
+
+@pytest.fixture(params=["here", "process"])
+def engine(request: pytest.FixtureRequest) -> Iterator[LaneEngine]:
+    engine = FakeEngine(limit=4, fits=4) if request.param == "here" else EngineProcess(FAKE)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def process() -> Iterator[EngineProcess]:
+    engine = EngineProcess(FAKE)
+    engine.wait_until_loaded()
+    yield engine
+    engine.close()
+
+
+def test_an_engine_says_what_it_is_and_how_much_it_takes(engine):
+    assert (engine.card.model, engine.card.vram_gib) == ("tone", 24.0)
+    assert engine.batch_limit(Bucket.of(a_spec())) == (4, "fake")
+
+
+def test_outcomes_come_in_the_order_of_the_jobs(engine):
+    some = [a_take("1"), a_take("2", caption="refuse"), a_take("3", keyscale="F minor")]
+    result = engine.render(jobs(*some))
+    first, refused, third = result.outcomes
+    assert isinstance(first, Rendition)
+    assert isinstance(third, Rendition)
+    assert refused == Refusal("the fake was told to refuse")
+    np.testing.assert_array_equal(first.audio, synthesise(some[0]))
+    np.testing.assert_array_equal(third.audio, synthesise(some[2]))
+    assert third.effective.dit_seed == some[2].dit_seed
+    assert result.times.diffuse_ms == 30
+
+
+def test_audio_outlives_the_next_batch_and_the_engine(engine):
+    first = engine.render(jobs(a_take("1"))).outcomes[0]
+    engine.render(jobs(a_take("2")))
+    engine.close()
+    np.testing.assert_array_equal(first.audio, synthesise(a_take("1")))
+
+
+def test_a_batch_that_does_not_fit_says_so_and_a_smaller_one_is_rendered(engine):
+    with pytest.raises(OutOfVram, match="5 takes"):
+        engine.render(jobs(*takes(5)))
+    assert len(engine.render(jobs(*takes(4))).outcomes) == 4
+
+
+def test_an_error_in_words_keeps_its_words(engine):
+    with pytest.raises(TunemillError, match="told to err"):
+        engine.render(jobs(a_take(caption="error")))
+    assert len(engine.render(jobs(a_take())).outcomes) == 1
+
+
+def test_an_unknown_fault_becomes_the_engines_death_with_its_class_and_message(process):
+    with pytest.raises(EngineDied, match="RuntimeError: CUDA error"):
+        process.render(jobs(a_take(caption="fault")))
+    with pytest.raises(EngineDied):
+        process.render(jobs(a_take()))
+
+
+def test_a_killed_engine_is_noticed_at_once(process):
+    began_s = time.monotonic()
+    with pytest.raises(EngineDied, match="SIGKILL"):
+        process.render(jobs(a_take(caption="die")))
+    assert time.monotonic() - began_s < 5
+
+
+def test_an_engine_killed_while_idle_is_not_blamed_on_the_next_batch(process):
+    os.kill(process.pid, 9)
+    _wait_until_gone(process.pid)
+    with pytest.raises(EngineGone):
+        process.render(jobs(a_take()))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="open descriptors are read from /proc")
+def test_neither_a_batch_nor_a_killed_child_leaves_any_shared_memory_behind():
+    before = _descriptors()
+    engine = EngineProcess(FAKE)
+    kept = engine.render(jobs(*takes(3)))
+    assert _descriptors()["/memfd:tunemill-audio (deleted)"] == 1  # without a name: it ends with its last user
+    killer = threading.Timer(0.05, engine.kill)
+    killer.start()
+    with pytest.raises(EngineDied):
+        _render_for_ever(engine)
+    killer.join()
+    engine.close()
+    del kept
+    after = _descriptors()
+    assert after["/memfd:tunemill-audio (deleted)"] == 0
+    assert after.total() <= before.total()
+
+
+def _render_for_ever(engine: EngineProcess) -> None:
+    while True:
+        engine.render(jobs(*takes(3)))
+
+
+def _descriptors() -> Counter[str]:
+    """What this process has open."""
+    gc.collect()
+    links = list(Path("/proc/self/fd").iterdir())
+    return Counter(str(link.readlink()) for link in links if link.is_symlink())
+
+
+def test_a_model_that_cannot_load_keeps_its_words():
+    error = ModelError("no weights", why="the folder is empty", fix="download them")
+    engine = EngineProcess(EngineRecipe("tests.fakes:broken_engine", {"error": error}))
+    with pytest.raises(ModelError) as raised:
+        engine.wait_until_loaded()
+    engine.close()
+    assert (raised.value.what, raised.value.why, raised.value.fix) == (error.what, error.why, error.fix)
+
+
+def test_an_engine_that_hangs_is_killed_and_called_dead(tmp_path):
+    recipe = EngineRecipe("tests.fakes:SlowEngine", {"batch_s": 60, "folder": tmp_path})
+    engine = EngineProcess(recipe, batch_timeout_s=0.5)
+    engine.wait_until_loaded()
+    with pytest.raises(EngineDied, match="gave no answer"):
+        engine.render(jobs(a_take()))
+    engine.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the death signal of a parent is Linux's")
+def test_the_engine_dies_with_its_parent_even_in_the_middle_of_a_batch(tmp_path):
+    program = f"""
+        import os, threading
+        from pathlib import Path
+        from tests.makers import a_take
+        from workers.engine import Job
+        from workers.engine_process import EngineProcess, EngineRecipe
+        folder = Path({str(tmp_path)!r})
+        engine = EngineProcess(EngineRecipe("tests.fakes:SlowEngine", {{"batch_s": 60, "folder": folder}}))
+        engine.wait_until_loaded()
+        print(engine.pid, flush=True)
+        engine.render([Job(a_take())])
+    """
+    parent = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    _wait_until_gone(child)
+
+
+def _wait_until_gone(pid: int) -> None:
+    for _ in range(100):
+        if _is_gone(pid):
+            return
+        time.sleep(0.05)
+    os.kill(pid, 9)
+    pytest.fail("the engine's process did not end")
+
+
+def _is_gone(pid: int) -> bool:
+    if sys.platform != "linux":
+        time.sleep(1)
+        return True
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True

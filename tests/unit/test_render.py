@@ -1,0 +1,227 @@
+"""One take, start to end, with fakes around it: every way it can end, and what is left behind."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import soundfile
+
+from catalog.errors import StoreError
+from catalog.keys import sidecar_key
+from catalog.messages import RenderMessage
+from catalog.sidecar import Sidecar, StageTimes
+from tests.fakes import FakeEngine, FakeLane, MemoryStore, a_studio
+from tests.makers import a_batch, a_message, a_sidecar, a_take
+from workers.gather import TakeFailed, TakeReturned
+from workers.render import Studio, render_take
+
+
+def send(studio: Studio, message: RenderMessage) -> None:
+    render_take(message.model_dump(mode="json"), studio, shown_id=message.take.id)
+
+
+def test_an_accepted_take_leaves_audio_a_sidecar_that_names_it_and_one_record():
+    studio, take = a_studio(), a_take()
+    send(studio, a_message(take))
+    sidecar = Sidecar.model_validate_json(studio.store.objects[sidecar_key(take)])
+    body = studio.store.objects[sidecar.audio.key]
+    samples, rate = soundfile.read(io.BytesIO(body))
+    (attempt,) = studio.recorder.attempts()
+    assert (rate, samples.shape) == (48_000, (480_000, 2))
+    assert (sidecar.take, sidecar.audio.bytes, sidecar.gpu) == (take, len(body), "A100")
+    assert sidecar.batch.id == "batch-7"
+    assert sidecar.times.decode_ms == 5
+    assert sidecar.measures.loudness_out_lufs == pytest.approx(-16, abs=0.5)
+    assert (attempt.outcome, attempt.adopted, attempt.sidecar, attempt.audio_ms) == ("accepted", False, sidecar, 10_000)
+    assert attempt.times.post_ms >= sidecar.times.post_ms
+    assert studio.holds.ids() == []
+
+
+def test_a_take_with_a_sidecar_is_done_and_nothing_is_rendered():
+    lane = FakeLane()
+    studio, take = a_studio(lane=lane), a_take()
+    there = a_sidecar(take)
+    studio.store.objects[sidecar_key(take)] = there.model_dump_json().encode()
+    send(studio, a_message(take, run_id="run-2"))
+    (attempt,) = studio.recorder.attempts()
+    assert (attempt.outcome, attempt.adopted, attempt.sidecar, attempt.run_id) == ("accepted", True, there, "run-2")
+    assert (attempt.times, attempt.batch, attempt.audio_ms) == (StageTimes(), None, 0)
+    assert lane.rendered == 0
+
+
+def test_a_message_delivered_twice_renders_once():
+    lane = FakeLane()
+    studio = a_studio(lane=lane)
+    send(studio, a_message())
+    send(studio, a_message())
+    assert lane.rendered == 1
+    assert [attempt.adopted for attempt in studio.recorder.attempts()] == [False, True]
+
+
+def test_a_second_message_for_a_take_in_hand_is_dropped():
+    lane = FakeLane()
+    studio = a_studio(lane=lane)
+    studio.holds.take(a_take().id)
+    send(studio, a_message())
+    assert lane.rendered == 0
+    assert studio.recorder.attempts() == []
+    assert studio.holds.ids() == [a_take().id]
+
+
+def test_the_loser_of_a_race_adopts_the_winners_sidecar_and_deletes_nothing():
+    store, take = MemoryStore(), a_take()
+    winner = a_sidecar(take, worker_id="worker-2")
+
+    def overtake(key: str) -> None:
+        if "/audio/" in key:
+            store.objects[sidecar_key(take)] = winner.model_dump_json().encode()
+
+    store.on_put = overtake
+    studio = a_studio(store=store)
+    send(studio, a_message(take))
+    (attempt,) = studio.recorder.attempts()
+    assert (attempt.outcome, attempt.adopted, attempt.sidecar) == ("accepted", True, winner)
+    assert attempt.times.decode_ms == 5  # the time was used all the same
+    assert Sidecar.model_validate_json(store.objects[sidecar_key(take)]) == winner
+    assert len([key for key in store.objects if "/audio/" in key]) == 1
+
+
+def test_an_upload_whose_answer_was_lost_is_not_taken_for_somebody_elses():
+    store = MemoryStore()
+    put = store.put_if_absent
+
+    def put_and_lose_the_answer(key: str, body: bytes, *, content_type: str) -> bool:
+        first = put(key, body, content_type=content_type)
+        if first:
+            raise StoreError("connection reset")
+        return first
+
+    store.put_if_absent = put_and_lose_the_answer  # type: ignore[method-assign]
+    studio = a_studio(store=store)
+    send(studio, a_message())
+    (attempt,) = studio.recorder.attempts()
+    assert (attempt.outcome, attempt.adopted) == ("accepted", False)
+
+
+def test_audio_that_fails_the_checks_is_rejected_with_all_reasons_and_stored_nowhere():
+    studio = a_studio(lane=FakeLane(spoil=lambda audio: audio[:, :1000] * np.nan))
+    send(studio, a_message())
+    (attempt,) = studio.recorder.attempts()
+    assert (attempt.outcome, attempt.sidecar, attempt.retry) == ("rejected", None, False)
+    assert len(attempt.reasons) == 2
+    assert attempt.batch is not None
+    assert studio.store.objects == {}
+
+
+def test_white_noise_is_rejected_from_trained_weights_and_kept_with_a_warning_from_random_ones():
+    noise = np.random.default_rng(1).uniform(-0.3, 0.3, (2, 480_000)).astype(np.float32)
+    for engine, outcome in ((FakeEngine(), "rejected"), (FakeEngine(noise=True), "accepted")):
+        studio = a_studio(lane=FakeLane(engine=engine, spoil=lambda audio: noise))
+        send(studio, a_message())
+        (attempt,) = studio.recorder.attempts()
+        assert attempt.outcome == outcome
+        if attempt.sidecar is not None:
+            assert attempt.sidecar.fingerprints.noise
+            assert "noise" in " ".join(attempt.sidecar.measures.warnings)
+
+
+def test_a_refusal_of_the_engine_is_a_rejection():
+    studio = a_studio()
+    send(studio, a_message(a_take(caption="refuse")))
+    (attempt,) = studio.recorder.attempts()
+    assert (attempt.outcome, attempt.reasons) == ("rejected", ["the fake was told to refuse"])
+
+
+def test_a_take_that_killed_the_engine_is_a_failure_with_its_company():
+    error = TakeFailed("the engine died 3 times", retry=False, batch=a_batch(a_take()))
+    studio = a_studio(lane=FakeLane(error=error))
+    send(studio, a_message(alone=True))
+    (attempt,) = studio.recorder.attempts()
+    assert (attempt.outcome, attempt.reasons, attempt.retry) == ("failed", ["the engine died 3 times"], False)
+    assert attempt.batch == a_batch(a_take())
+    assert studio.lane.alone == [True]
+
+
+def test_a_take_the_stopping_worker_gives_back_leaves_no_record_and_is_held_no_more():
+    studio = a_studio(lane=FakeLane(error=TakeReturned()))
+    with pytest.raises(TakeReturned):
+        send(studio, a_message())
+    assert studio.recorder.records == []
+    assert studio.holds.ids() == []
+
+
+def test_a_defect_of_ours_costs_the_take_a_try_and_is_recorded():
+    studio = a_studio(lane=FakeLane(error=ZeroDivisionError("oops")))
+    send(studio, a_message())
+    (attempt,) = studio.recorder.attempts()
+    assert (attempt.outcome, attempt.reasons, attempt.retry) == ("failed", ["ZeroDivisionError: oops"], True)
+
+
+@pytest.mark.parametrize("refused", [1, 2])
+def test_a_hiccup_of_the_store_is_waited_out(refused):
+    studio = a_studio()
+    studio.store.refuse = refused
+    send(studio, a_message())
+    assert studio.recorder.attempts()[0].outcome == "accepted"
+
+
+def test_a_store_that_stays_away_fails_the_take_for_a_later_try_and_tells_the_worker():
+    told: list[StoreError] = []
+    lane = FakeLane()
+    studio = a_studio(lane=lane, on_store_down=told.append)
+    studio.store.refuse = -1
+    send(studio, a_message())
+    (attempt,) = studio.recorder.attempts()
+    assert (attempt.outcome, attempt.retry, attempt.reasons) == ("failed", True, ["store: the store is down"])
+    assert len(told) == 1
+    assert lane.rendered == 0  # no GPU time for what cannot be kept
+
+
+def test_a_store_that_fails_after_rendering_fails_the_take_with_its_times():
+    store = MemoryStore()
+
+    def go_down(key: str) -> None:
+        store.refuse = -1
+        raise StoreError("disk full")
+
+    store.on_put = go_down
+    studio = a_studio(store=store)
+    send(studio, a_message())
+    (attempt,) = studio.recorder.attempts()
+    assert (attempt.outcome, attempt.retry, attempt.sidecar) == ("failed", True, None)
+    assert (attempt.times.decode_ms, attempt.audio_ms) == (5, 10_000)
+
+
+def test_a_message_of_a_newer_version_is_answered_in_words():
+    studio, message = a_studio(), a_message()
+    render_take({**message.model_dump(mode="json"), "v": 2}, studio, shown_id=message.take.id)
+    (attempt,) = studio.recorder.attempts()
+    assert (attempt.take_id, attempt.run_id, attempt.outcome, attempt.retry) == (
+        message.take.id,
+        "run-1",
+        "failed",
+        True,
+    )
+    assert "version 2" in attempt.reasons[0]
+
+
+@pytest.mark.parametrize(
+    "payload", [{}, {"v": 1}, {"run_id": 5}, [], None, "text", {"v": 1, "take": {}, "run_id": "r"}]
+)
+def test_a_message_that_names_no_take_is_logged_and_does_not_crash(payload, caplog):
+    studio = a_studio()
+    render_take(payload, studio)
+    assert studio.recorder.records == []
+    assert "cannot be read" in caplog.text
+
+
+def test_a_damaged_sidecar_fails_the_take_in_words_without_rendering():
+    lane = FakeLane()
+    studio, take = a_studio(lane=lane), a_take()
+    studio.store.objects[sidecar_key(take)] = b'{"v": 9}'
+    send(studio, a_message(take))
+    (attempt,) = studio.recorder.attempts()
+    assert (attempt.outcome, lane.rendered) == ("failed", 0)
+    assert "cannot be read" in attempt.reasons[0]

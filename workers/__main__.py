@@ -1,0 +1,80 @@
+"""`python -m workers`: serve a queue, render a stored take again, or write the tiny random checkpoint.
+
+The environment carries addresses and secrets; arguments, which everybody on the machine can read, carry none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from catalog.errors import INTERRUPTED_EXIT_CODE, TunemillError
+from catalog.messages import now_ms
+from catalog.settings import read_settings
+from catalog.spec import TURBO_MODEL
+from workers.logs import start_log
+
+STARTED_AT_MS = now_ms()  # before the heavy imports: they are part of what starting costs
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; errors a person can mend end as words and their exit code."""
+    arguments = _parser().parse_args(argv)
+    start_log()
+    try:
+        return _COMMANDS[arguments.command](arguments)
+    except TunemillError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED_EXIT_CODE
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from workers.service import ServeOptions, serve  # noqa: PLC0415 - the engine process imports this module too
+
+    options = ServeOptions(
+        model=arguments.model,
+        threads=arguments.threads,
+        grace_s=arguments.grace_s,
+        planner=not arguments.no_planner,
+    )
+    return serve(read_settings(), options, started_at_ms=STARTED_AT_MS)
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from workers.replay import replay_sidecar  # noqa: PLC0415
+
+    verdict = replay_sidecar(sys.stdin.buffer.read(), read_settings())
+    print(verdict.model_dump_json(indent=2))  # noqa: T201
+    return 0
+
+
+def _tiny(arguments: argparse.Namespace) -> int:
+    from workers.ace_step.tiny import tiny_checkpoint  # noqa: PLC0415
+
+    home: Path = arguments.home or read_settings().home
+    print(tiny_checkpoint(home))  # noqa: T201
+    return 0
+
+
+_COMMANDS = {"serve": _serve, "replay": _replay, "tiny": _tiny}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m workers", description="The data plane of tunemill.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    serve = commands.add_parser("serve", help="render takes until told to stop")
+    serve.add_argument("--model", default=TURBO_MODEL, help="the model this worker pins (default: %(default)s)")
+    serve.add_argument("--threads", type=int, help="takes in hand at once (default: 2 x batch limit + 2)")
+    serve.add_argument("--grace-s", type=float, default=120.0, help="time to finish in when told to stop")
+    serve.add_argument("--no-planner", action="store_true", help="load no planner; takes that need one are refused")
+    commands.add_parser("replay", help="read a sidecar on standard input, render it again, print a verdict")
+    tiny = commands.add_parser("tiny", help="write the tiny random checkpoint and print its folder")
+    tiny.add_argument("--home", type=Path, help="where to write it (default: TUNEMILL_HOME)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

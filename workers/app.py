@@ -1,0 +1,111 @@
+"""Celery's doorway: decode, call `render_take`, let it decide; nothing about music happens here.
+
+A message is acknowledged when its take is on the books. Threads carry the takes; signals are ours, because
+Celery's own would wait for takes that nobody is going to render.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from celery import Celery
+from celery.apps.worker import Worker as CeleryWorker
+from celery.exceptions import Reject, SecurityWarning
+from celery.worker import state as celery_state
+
+from catalog.queues import RENDER_TASK, TRANSPORT_OPTIONS
+from workers.gather import TakeReturned
+from workers.logs import without_traceback
+from workers.render import Studio, render_take
+
+CANCEL_TIMEOUT_S = 3.0  # the loop looks at its tasks once a second at least
+
+
+class RenderWorker(CeleryWorker):
+    """A Celery worker that leaves signals alone."""
+
+    def install_platform_tweaks(self, worker: CeleryWorker) -> None:
+        """Nothing to install: `workers.service` hears the signals."""
+
+    def stop_consuming(self) -> bool:
+        """Receive no more, while what is given back still reaches the broker; False when there is no connection.
+
+        Celery's own warm shutdown ends its loop first, and would send rejections only after the last take.
+        """
+        consumer = getattr(self, "consumer", None)
+        if consumer is None or consumer.hub is None or consumer.task_consumer is None:
+            return False
+        cancelled = threading.Event()
+
+        def cancel() -> None:
+            consumer.task_consumer.cancel()
+            cancelled.set()
+
+        consumer.hub.call_soon(cancel)
+        return cancelled.wait(CANCEL_TIMEOUT_S)
+
+    def end(self) -> None:
+        """Return from `start` once every thread is done."""
+        celery_state.should_stop = 0
+
+
+def make_app(broker_url: str, studio: Studio) -> Celery:
+    """The Celery application of a worker, with its one task."""
+    app = Celery("tunemill", broker=broker_url)
+    app.conf.update(
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,  # holds no more than there are threads
+        task_serializer="json",
+        accept_content=["json"],
+        result_accept_content=["json"],
+        task_create_missing_queues=True,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,  # come back whenever the broker does
+        broker_transport_options=dict(TRANSPORT_OPTIONS),
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_send_task_events=False,
+        task_send_sent_event=False,
+        worker_enable_remote_control=False,  # heartbeats say who lives; nobody may command from the broker
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+    )
+
+    @app.task(name=RENDER_TASK, bind=True)
+    def render(self: Any, message: dict[str, Any]) -> None:
+        try:
+            # The sender shows the take's id in place of the arguments.
+            render_take(message, studio, shown_id=str(self.request.kwargsrepr))
+        except TakeReturned:
+            raise Reject("the worker is stopping", requeue=True) from None
+
+    return app
+
+
+def make_worker(app: Celery, *, name: str, queues: Sequence[str], threads: int) -> RenderWorker:
+    """A worker that listens to `queues`, in this order, with `threads` takes in hand at most."""
+    # Celery tells of every message it receives; our own lines say what became of the take.
+    logging.getLogger("celery").setLevel(logging.WARNING)
+    logging.getLogger("celery.app.trace").setLevel(logging.ERROR)  # a take given back is no event to warn of
+    # A broker that restarts is an event, not a defect.
+    logging.getLogger("celery.worker.consumer.consumer").addFilter(without_traceback)
+    # Root is usual on rented machines, and what makes Celery warn of it (pickle) is not accepted here.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    return RenderWorker(
+        app=app,
+        hostname=name,
+        pool_cls="threads",
+        concurrency=threads,
+        queues=list(queues),
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        quiet=True,
+        loglevel="WARNING",
+    )

@@ -1,0 +1,20 @@
+"""The log: our own lines from INFO on, other people's from WARNING on, all on standard error."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def start_log() -> None:
+    """Set the log up; the worker and its engine process both begin with this."""
+    logging.basicConfig(level=logging.WARNING, format=_FORMAT, stream=sys.stderr)
+    logging.getLogger("workers").setLevel(logging.INFO)
+
+
+def without_traceback(record: logging.LogRecord) -> bool:
+    """A logging filter that keeps the words and drops the traceback."""
+    record.exc_info = record.exc_text = None
+    return True

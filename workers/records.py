@@ -1,0 +1,180 @@
+"""Facts for the control side: published on the record queue, and not forgotten while the broker is away.
+
+`record` returns when the message is with the broker, so that a take is acknowledged only after its attempt
+is on the books. The pulse names the takes this worker holds every few seconds, and at once when it takes
+more; what it does not name, it does not hold.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any, Protocol
+
+import redis.exceptions
+from kombu.connection import Connection
+from kombu.entity import Queue
+from kombu.exceptions import OperationalError
+
+from catalog.errors import BrokerError
+from catalog.messages import Heartbeat, Record, SpansClosed
+from catalog.queues import RECORD_QUEUE, TRANSPORT_OPTIONS
+from catalog.settings import without_secrets
+from workers.spans import LaneSpans
+
+log = logging.getLogger(__name__)
+
+COALESCE_S = 0.05  # takes that arrive together are named together
+RETRY_MAX_S = 10.0
+CONNECT_TIMEOUT_S = 5.0
+
+# Kombu would try for ever inside one call; how long to try is decided here.
+_TRY_ONCE = {"max_retries": 0}
+
+
+class Recorder(Protocol):
+    """Where facts go."""
+
+    def record(self, record: Record) -> None:
+        """Hand a fact over; returns when it is safe with the broker, however long that takes."""
+
+    def try_record(self, record: Record) -> bool:
+        """Hand a fact over now or not at all."""
+
+
+class QueueRecorder:
+    """A Recorder on the record queue, for many threads."""
+
+    def __init__(self, broker_url: str) -> None:
+        self._broker_url = broker_url
+        self._connection: Any = None
+        self._producer: Any = None
+        self._lock = threading.Lock()
+
+    def record(self, record: Record) -> None:
+        """Publish, again and again while the broker is away."""
+        wait_s = 0.2
+        while not self.try_record(record):
+            time.sleep(wait_s)
+            wait_s = min(wait_s * 2, RETRY_MAX_S)
+
+    def try_record(self, record: Record) -> bool:
+        """Publish once; False when the broker cannot be reached."""
+        body = record.model_dump(mode="json")
+        with self._lock:
+            try:
+                self._publish(body)
+            except _broker_errors() as error:
+                log.warning("cannot record %s, the broker is away: %s", record.kind, error)
+                self._drop_connection()
+                return False
+        return True
+
+    def close(self) -> None:
+        """Let the connection go."""
+        with self._lock:
+            self._drop_connection()
+
+    def _publish(self, body: dict[str, Any]) -> None:
+        if self._producer is None:
+            self._connection = _connect(self._broker_url)
+            self._producer = self._connection.Producer(serializer="json")
+        queue = Queue(RECORD_QUEUE, durable=True)  # type: ignore[no-untyped-call]
+        self._producer.publish(
+            body, exchange="", routing_key=RECORD_QUEUE, delivery_mode=2, declare=[queue], retry=False
+        )
+
+    def _drop_connection(self) -> None:
+        if self._connection is not None:
+            self._connection.release()
+        self._producer = self._connection = None
+
+
+def _connect(broker_url: str, **options: Any) -> Any:
+    return Connection(broker_url, transport_options={**TRANSPORT_OPTIONS, **_TRY_ONCE, **options})  # type: ignore[no-untyped-call]
+
+
+def _broker_errors() -> tuple[type[Exception], ...]:
+    """What a broker that is away, full or starting makes kombu and redis raise."""
+    return (OperationalError, OSError, redis.exceptions.RedisError)
+
+
+def check_broker(broker_url: str) -> None:
+    """Prove within seconds that the broker answers. Raises BrokerError."""
+    shown = without_secrets(broker_url)
+    try:
+        with _connect(broker_url, socket_timeout=CONNECT_TIMEOUT_S) as connection:
+            connection.default_channel.client.ping()
+    except Exception as error:
+        # Whatever the transport says (refused, denied, unknown scheme), a person mends it at the same place.
+        raise BrokerError(
+            f"no answer from the broker at {shown}",
+            why=f"{type(error).__name__}: {str(error).replace(broker_url, shown)}",
+            fix="start it, or correct TUNEMILL_BROKER_URL (redis://host:6379/0)",
+        ) from None
+
+
+class Holds:
+    """The takes in this worker's hands, from receipt to record."""
+
+    def __init__(self) -> None:
+        self._ids: set[str] = set()
+        self._lock = threading.Lock()
+        self.taken = threading.Event()  # set when a take has come; the pulse clears it
+
+    def take(self, take_id: str) -> bool:
+        """Hold `take_id`; False when it is held already: a second delivery of the same take."""
+        with self._lock:
+            if take_id in self._ids:
+                return False
+            self._ids.add(take_id)
+        self.taken.set()
+        return True
+
+    def drop(self, take_id: str) -> None:
+        """Hold it no longer."""
+        with self._lock:
+            self._ids.discard(take_id)
+
+    def ids(self) -> list[str]:
+        """All that is held."""
+        with self._lock:
+            return sorted(self._ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+
+class Pulse(threading.Thread):
+    """Sends heartbeats, and the closed spans on the way."""
+
+    def __init__(self, recorder: Recorder, holds: Holds, spans: LaneSpans, *, worker_id: str, every_s: float) -> None:
+        super().__init__(name="pulse", daemon=True)
+        self._recorder, self._holds, self._spans = recorder, holds, spans
+        self._worker_id, self._every_s = worker_id, every_s
+        self._ended = False
+
+    def wake(self) -> None:
+        """Send at once."""
+        self._holds.taken.set()
+
+    def run(self) -> None:
+        """Beat until ended."""
+        while not self._ended:
+            self.beat()
+            self._holds.taken.wait(self._every_s)
+            time.sleep(COALESCE_S)
+
+    def beat(self) -> None:
+        """Publish what is new and name what is held."""
+        self._holds.taken.clear()
+        if spans := self._spans.take_closed():
+            self._recorder.record(SpansClosed(worker_id=self._worker_id, spans=spans))
+        self._recorder.try_record(Heartbeat(worker_id=self._worker_id, held=self._holds.ids()))
+
+    def end(self) -> None:
+        """Stop beating; returns when no more will be sent, or after a few seconds when the broker is away."""
+        self._ended = True
+        self.wake()
+        self.join(timeout=5)

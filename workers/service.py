@@ -1,0 +1,246 @@
+"""A worker's life: check the surroundings, load, serve, stop in order.
+
+Before the first take everything that can be wrong is found in seconds and said in words. A first SIGTERM or
+SIGINT gives back what has not been with the engine, finishes and stores the rest, and ends with 0. A second
+one, or the end of the grace time, gives back everything at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import socket
+import threading
+import time
+from types import FrameType
+from typing import Final, NamedTuple
+
+from catalog.errors import BrokerError, StoreError, TunemillError
+from catalog.messages import Heartbeat, SpansClosed, TakesReturned, WorkerStarted, WorkerStopped, new_id
+from catalog.queues import queues_served
+from catalog.settings import Settings
+from catalog.tiers import BatchLimit, tier_of
+from workers.app import RenderWorker, make_app, make_worker
+from workers.engine import EngineCard
+from workers.engine_process import EngineProcess, EngineRecipe
+from workers.gather import Gather
+from workers.records import Holds, Pulse, QueueRecorder, check_broker
+from workers.render import Studio
+from workers.spans import LaneSpans
+from workers.wiring import engine_recipe, open_checked_store, typical_bucket
+
+log = logging.getLogger(__name__)
+
+GRACE_S: Final = 120.0
+ECHO_S: Final = 1.0
+POLL_S: Final = 0.05
+_SIGNAL, _TROUBLE = b"S", b"T"
+
+
+class ServeOptions(NamedTuple):
+    """What the command line decides."""
+
+    model: str
+    threads: int | None = None  # None: follows from the batch limit
+    grace_s: float = GRACE_S  # for the batch on the engine and its uploads, once told to stop
+    planner: bool = True
+
+
+def serve(settings: Settings, options: ServeOptions, *, started_at_ms: int, recipe: EngineRecipe | None = None) -> int:
+    """Serve until told to stop; the exit code. Raises TunemillError when it cannot start or cannot go on.
+
+    `recipe` replaces the engine that the settings name.
+    """
+    if not settings.broker_url:
+        raise BrokerError(
+            "no broker is named",
+            why="a worker takes its work from a queue that others fill",
+            fix="set TUNEMILL_BROKER_URL, or use `tunemill run`, which brings its own broker and worker",
+        )
+    recipe = recipe or engine_recipe(settings, options.model, planner_wanted=options.planner)
+    check_broker(settings.broker_url)
+    return _Service(settings, options, recipe, settings.broker_url, started_at_ms).run()
+
+
+class _Service:
+    def __init__(
+        self, settings: Settings, options: ServeOptions, recipe: EngineRecipe, broker_url: str, started_at_ms: int
+    ) -> None:
+        self._settings, self._options, self._broker_url = settings, options, broker_url
+        self._started_at_ms = started_at_ms
+        self._worker_id = new_id()
+        self._store = open_checked_store(settings)
+        self._holds = Holds()
+        self._spans = LaneSpans(started_at_ms)
+        self._recorder = QueueRecorder(broker_url)
+        self._pulse = Pulse(
+            QueueRecorder(broker_url),
+            self._holds,
+            self._spans,
+            worker_id=self._worker_id,
+            every_s=settings.heartbeat_s,
+        )
+        self._gather = Gather(
+            lambda: EngineProcess(recipe),
+            self._spans,
+            typical=typical_bucket(options.model, planner_wanted=options.planner),
+            on_batch=self._pulse.wake,
+            held=lambda: len(self._holds),
+        )
+        self._lane = threading.Thread(target=self._run_lane, name="lane", daemon=True)
+        self._failure: TunemillError | None = None
+        self._stopping = threading.Event()
+        self._ended = False
+        self._worker: RenderWorker | None = None
+        self._wake_read, self._wake_write = os.pipe()
+
+    def run(self) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        threading.Thread(target=self._watch, name="watch", daemon=True).start()
+        self._pulse.start()
+        self._lane.start()
+        try:
+            card = self._await_engine()
+            if card is not None:
+                self._serve(card)
+        finally:
+            self._end()
+        if self._failure is not None:
+            raise self._failure
+        return 0
+
+    # ------------------------------------------------------------ start
+
+    def _await_engine(self) -> EngineCard | None:
+        """The loaded engine's card; None when told to stop first."""
+        self._announce(None, None)
+        self._gather.ready.wait()
+        if self._stopping.is_set():
+            return None
+        if self._gather.failure is not None:
+            raise self._gather.failure
+        return self._gather.card
+
+    def _serve(self, card: EngineCard) -> None:
+        limit = self._gather.limit
+        assert limit is not None, "a loaded engine has said its limit"  # noqa: S101
+        self._gather.threads = threads = self._options.threads or 2 * limit.takes + 2
+        self._announce(card, limit)
+        log.info("batch limit %d: %s", limit.takes, limit.reason)
+        queues = queues_served(self._options.model, tier_of(card.vram_gib))
+        log.info("worker %s serves %s on %s with %d threads", self._worker_id, card.model, card.gpu, threads)
+        studio = Studio(
+            worker_id=self._worker_id,
+            gpu=self._gpu(card),
+            card=card,
+            lane=self._gather,
+            store=self._store,
+            recorder=self._recorder,
+            holds=self._holds,
+            on_store_down=self._on_store_down,
+        )
+        app = make_app(self._broker_url, studio)
+        name = f"{self._worker_id}@{socket.gethostname()}"
+        self._worker = make_worker(app, name=name, queues=queues, threads=threads)
+        if not self._stopping.is_set():
+            self._worker.start()
+
+    def _announce(self, card: EngineCard | None, limit: BatchLimit | None) -> None:
+        """Tell the control side of this worker: while the engine loads, and again once it is ready."""
+        self._recorder.record(
+            WorkerStarted(
+                worker_id=self._worker_id,
+                host=socket.gethostname(),
+                gpu=self._gpu(card),
+                vram_gib=card.vram_gib if card else 0.0,
+                model=self._options.model,
+                model_fingerprint=card.fingerprints.model if card else "",
+                code=card.fingerprints.code if card else "",
+                noise=card.fingerprints.noise if card else False,
+                batch_limit=limit.takes if limit else 0,
+                batch_limit_reason=limit.reason if limit else "loading",
+                started_at_ms=self._started_at_ms,
+            )
+        )
+
+    def _gpu(self, card: EngineCard | None) -> str:
+        """The name that prices are looked up by: the operator's word goes before the driver's."""
+        return self._settings.gpu or (card.gpu if card else "")
+
+    def _run_lane(self) -> None:
+        self._gather.run()
+        if self._gather.failure is not None and not self._stopping.is_set():
+            self._failure = self._failure or self._gather.failure
+            os.write(self._wake_write, _TROUBLE)
+
+    # ------------------------------------------------------------ stop
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        os.write(self._wake_write, _SIGNAL)  # a handler may take no lock; a pipe needs none
+
+    def _on_store_down(self, error: StoreError) -> None:
+        """A store that stays away would fail one take after the other: stop, and leave them in the queue."""
+        self._failure = self._failure or error
+        os.write(self._wake_write, _TROUBLE)
+
+    def _watch(self) -> None:
+        """Stop in order at the first call; at once at a second signal, or when the grace time is over."""
+        os.read(self._wake_read, 1)
+        self._stopping.set()
+        log.info("stopping: what has not been with the engine goes back to its queue")
+        consuming = self._worker is not None and not self._worker.stop_consuming()
+        if consuming:  # no connection: nothing more can come, and nothing can be given back
+            self._end_worker()
+        self._gather.drain()
+        if not self._gather.ready.is_set():
+            self._gather.kill()
+        self._await_last_take()
+        if not self._ended:
+            self._give_up()
+
+    def _await_last_take(self) -> None:
+        """Wait until all is done; returns early at a second signal or when the grace time is over."""
+        first_s = time.monotonic()
+        while not self._ended and time.monotonic() - first_s < self._options.grace_s:
+            if not len(self._holds):
+                self._end_worker()
+            ready, _, _ = select.select([self._wake_read], [], [], POLL_S)
+            # A terminal signals the whole group, whose leader then signals us too: that is one call, not two.
+            if ready and os.read(self._wake_read, 1) == _SIGNAL and time.monotonic() - first_s > ECHO_S:
+                return
+
+    def _end_worker(self) -> None:
+        if self._worker is not None:
+            self._worker.end()
+
+    def _give_up(self) -> None:
+        """Give back all that is held and end now; the broker's copies are never waited for."""
+        held = self._holds.ids()
+        log.warning("ending at once; %d takes are given back", len(held))
+        self._gather.kill()
+        if held:
+            self._recorder.try_record(TakesReturned(worker_id=self._worker_id, take_ids=held))
+        self._report_end("stopped before its takes were done")
+        if self._failure is not None:
+            log.error("%s", self._failure)
+        os._exit(self._failure.exit_code if self._failure is not None else 0)
+
+    def _end(self) -> None:
+        """The last words, when everything that was held has come to its end."""
+        self._stopping.set()
+        self._gather.kill()
+        self._lane.join(timeout=15)
+        self._pulse.end()
+        self._ended = True
+        self._recorder.try_record(Heartbeat(worker_id=self._worker_id, held=self._holds.ids()))
+        self._report_end(self._failure.what if self._failure else "told to stop")
+        self._recorder.close()
+
+    def _report_end(self, reason: str) -> None:
+        self._spans.close("teardown")
+        if spans := self._spans.take_closed():
+            self._recorder.try_record(SpansClosed(worker_id=self._worker_id, spans=spans))
+        self._recorder.try_record(WorkerStopped(worker_id=self._worker_id, reason=reason))

@@ -1,0 +1,53 @@
+"""Spans: the engine lane's time without a gap, so that what a machine cost can be laid on what it did.
+
+Each span begins where the last one ended. Time is read as a wall clock at the start and a steady one from
+there on, so that a clock set back during a run never makes time negative.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from catalog.messages import Span, now_ms
+
+State = Literal["startup", "render", "idle", "teardown"]
+
+NO_WORK = "no work"
+WAITING_FOR_POST = "waiting for post"  # every thread still checks, encodes or uploads
+RECOVERING = "recovering"
+
+
+def steady_ms() -> Callable[[], int]:
+    """A clock of epoch milliseconds that never goes back."""
+    began_ms, began_s = now_ms(), time.monotonic()
+    return lambda: began_ms + int((time.monotonic() - began_s) * 1000)
+
+
+class LaneSpans:
+    """The spans of one worker from `started_at_ms` on; closed ones wait here until they are published."""
+
+    def __init__(self, started_at_ms: int, clock: Callable[[], int] | None = None) -> None:
+        self._clock = clock or steady_ms()
+        self._cursor_ms = started_at_ms
+        self._closed: list[Span] = []
+        self._lock = threading.Lock()
+
+    def close(self, state: State, *, batch_id: str = "", cause: str = "") -> None:
+        """Say what the time since the last call was used for; less than a millisecond joins the next span."""
+        with self._lock:
+            end_ms = self._clock()
+            if end_ms <= self._cursor_ms:
+                return
+            self._closed.append(
+                Span(state=state, start_ms=self._cursor_ms, end_ms=end_ms, batch_id=batch_id, cause=cause)
+            )
+            self._cursor_ms = end_ms
+
+    def take_closed(self) -> list[Span]:
+        """The closed spans that nobody has taken yet, in order."""
+        with self._lock:
+            closed, self._closed = self._closed, []
+            return closed

@@ -1,0 +1,43 @@
+"""Wiring: which engine and which store this worker uses; the only place that chooses."""
+
+from __future__ import annotations
+
+from catalog.buckets import Bucket
+from catalog.settings import Settings
+from catalog.spec import DEFAULT_PLANNER, TONE_MODEL, DiffusionSpec
+from catalog.store import Store, open_store
+from workers.engine_process import EngineRecipe
+
+TYPICAL_DURATION_S = 120  # what the batch limit in the first log line is about
+
+
+def engine_recipe(settings: Settings, model: str, *, planner_wanted: bool = True) -> EngineRecipe:
+    """How the engine process builds the engine of `model`; nothing is imported here."""
+    if model == TONE_MODEL:
+        return EngineRecipe("workers.tone:load_engine")
+    return EngineRecipe(
+        "workers.ace_step.engine:load_engine",
+        {
+            "model": model,
+            "weights": settings.weights,
+            "planner_weights": settings.planner_weights,
+            "device": settings.device,
+            "vram_gib": settings.vram_gib,
+            "home": settings.home,
+            "planner_wanted": planner_wanted,
+        },
+    )
+
+
+def open_checked_store(settings: Settings) -> Store:
+    """The store, proven to take an object. Raises StoreError."""
+    store = open_store(settings.store, s3_endpoint_url=settings.s3_endpoint_url)
+    store.check()
+    return store
+
+
+def typical_bucket(model: str, *, planner_wanted: bool = True) -> Bucket:
+    """The bucket of an ordinary take of `model`."""
+    usual = DiffusionSpec()
+    planner = DEFAULT_PLANNER if planner_wanted and model != TONE_MODEL else ""
+    return Bucket(model, planner, usual.steps, usual.shift, TYPICAL_DURATION_S)
