@@ -40,7 +40,8 @@ class LocalWorker:
     def start(self) -> None:
         """Start the process; whether it stays up is for `running` to tell."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "workers", "serve", "--model", self._model]
+        # -P: a folder named workers/ where the user stands must not take the place of ours.
+        command = [sys.executable, "-P", "-m", "workers", "serve", "--model", self._model]
         with self.log.open("ab") as log:
             self._began_at = log.tell()
             self._process = subprocess.Popen(

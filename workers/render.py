@@ -31,6 +31,7 @@ from workers.engine import EngineCard, Refusal, Rendition
 from workers.gather import Rendered, TakeFailed, TakeReturned
 from workers.master import Mastered, master
 from workers.records import Holds, Recorder
+from workers.tags import source_type
 
 log = logging.getLogger(__name__)
 
@@ -193,6 +194,7 @@ def _sidecar(
         worker_id=studio.worker_id,
         gpu=studio.gpu,
         created_at_ms=now_ms(),
+        digital_source_type=source_type(message.take.spec.model),
     )
 
 

@@ -12,9 +12,7 @@ import pytest
 import typer
 
 REPO = Path(__file__).parents[2]
-SOURCES = sorted(
-    path for package in ("catalog", "orchestrator", "workers") for path in (REPO / package).rglob("*.py")
-)
+SOURCES = sorted(path for package in ("catalog", "orchestrator", "workers") for path in (REPO / package).rglob("*.py"))
 
 
 def test_imports_point_one_way() -> None:
@@ -92,9 +90,7 @@ def test_exit_codes_are_not_shared() -> None:
     from catalog import errors
 
     kinds = [
-        kind
-        for kind in vars(errors).values()
-        if isinstance(kind, type) and issubclass(kind, errors.TunemillError)
+        kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.TunemillError)
     ]
     codes = [kind.exit_code for kind in kinds if kind is not errors.WorkerError]
     assert len(codes) == len(set(codes))

@@ -240,7 +240,7 @@ def load_engine(
         parts, files = load_components(folder, model, placement)
         if planner_folder and not parts.reads_codes:
             raise no_code_modules(model)
-        planner = _load_planner(planner_folder, placement) if planner_folder else None
+        planner = _load_planner(planner_folder, placement, home) if planner_folder else None
     except torch.OutOfMemoryError:
         raise _too_large(model, placement) from None
     noise = holds_random_weights(folder)
@@ -322,11 +322,11 @@ def _planner_folder(folder: Path, planner_weights: str | None) -> Path:
     return found[0]
 
 
-def _load_planner(folder: Path, placement: Placement) -> PlanWriter:
+def _load_planner(folder: Path, placement: Placement, home: Path) -> PlanWriter:
     # Imported here, so that a worker without a planner does not pay for it.
     from workers.ace_step.planner import Planner  # noqa: PLC0415
 
-    return Planner.load(folder, device=placement.device, dtype=placement.planner_dtype)
+    return Planner.load(folder, device=placement.device, dtype=placement.planner_dtype, home=home)
 
 
 def _planner_name(folder: Path | None, reference: str | None) -> str:
