@@ -12,11 +12,9 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from catalog.errors import BrokerError, BudgetError, PriceError, StoreFullError, TunemillError
+from orchestrator.costs.prices import MICROS_PER_USD
 from orchestrator.ledger import Ledger, RunRow, readings, work
 from orchestrator.queues import Broker
-
-_MS_PER_H = 3_600_000
-_MICROS_PER_USD = 1_000_000
 
 
 class Fed(NamedTuple):
@@ -70,10 +68,10 @@ def _take_usd_micros(connection: Connection, run: RunRow) -> int:
 
 
 def _over(run: RunRow, spend: readings.Spend) -> BudgetError:
-    cap = (run.max_usd_micros or 0) / _MICROS_PER_USD
+    cap = (run.max_usd_micros or 0) / MICROS_PER_USD
     return BudgetError(
         f"the run of {run.catalog!r} has reached its cap of ${cap:,.6f}",
-        why=f"${spend.usd_micros / _MICROS_PER_USD:,.6f} are spent, and the next take would pass the cap",
+        why=f"${spend.usd_micros / MICROS_PER_USD:,.6f} are spent, and the next take would pass the cap",
         fix="run the same command with a higher --max-usd; it goes on where it stopped",
     )
 

@@ -18,6 +18,11 @@ from orchestrator.costs.split import split
 MS_PER_H: Final = 3_600_000
 
 
+def time_usd_micros(ms: int, usd_micros_per_h: int) -> int:
+    """What `ms` of a worker cost at its rate, rounded down: the one rule by which time becomes money."""
+    return ms * usd_micros_per_h // MS_PER_H
+
+
 class Category(StrEnum):
     """What a stretch of paid time was for."""
 
@@ -66,7 +71,7 @@ class WorkerLife(NamedTuple):
     def usd_micros(self) -> int | None:
         """Its time at its rate, or None when the rate is unknown."""
         rate = self.rate_usd_micros_per_h
-        return None if rate is None else self.ms * rate // MS_PER_H
+        return None if rate is None else time_usd_micros(self.ms, rate)
 
 
 class SpanTime(NamedTuple):

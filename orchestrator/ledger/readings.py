@@ -11,6 +11,7 @@ from sqlalchemy import Connection, func, select
 
 from catalog.errors import UnknownNameError
 from catalog.track import Take
+from orchestrator.costs.allocation import MS_PER_H, time_usd_micros
 from orchestrator.ledger.tables import AttemptRow, RenditionRow, RunRow, TakeRow, WorkerRow
 
 _ATTEMPT = AttemptRow.__table__  # type: ignore[attr-defined]
@@ -19,7 +20,6 @@ _RUN = RunRow.__table__  # type: ignore[attr-defined]
 _TAKE = TakeRow.__table__  # type: ignore[attr-defined]
 _WORKER = WorkerRow.__table__  # type: ignore[attr-defined]
 
-_MS_PER_H = 3_600_000
 _LATEST_ATTEMPTS = 200  # takes are sent by length, so the latest resemble the next
 
 
@@ -108,8 +108,9 @@ def spend_of_run(connection: Connection, run: RunRow) -> Spend:
             continue
         end = worker.ended_at_ms or worker.last_seen_ms
         end = min(end, until) if until and worker.ended_at_ms is None else end
-        micros += max(0, end - max(worker.started_at_ms, run.started_at_ms)) * worker.rate_usd_micros_per_h
-    return Spend(-(-micros // _MS_PER_H), tuple(sorted(unpriced)))
+        life_ms = max(0, end - max(worker.started_at_ms, run.started_at_ms))
+        micros += time_usd_micros(life_ms, worker.rate_usd_micros_per_h)  # rounded as the cost report rounds it
+    return Spend(micros, tuple(sorted(unpriced)))
 
 
 def engine_cost_of_run(connection: Connection, run: RunRow) -> int | None:
@@ -127,7 +128,7 @@ def engine_cost_of_run(connection: Connection, run: RunRow) -> int | None:
     rate = connection.execute(rates).scalar()
     if not count or rate is None:
         return None
-    return -(-int(total_ms) * int(rate) // (int(count) * _MS_PER_H))
+    return -(-int(total_ms) * int(rate) // (int(count) * MS_PER_H))
 
 
 def reasons_of_run(connection: Connection, run_id: str, outcome: str) -> Counter[str]:
