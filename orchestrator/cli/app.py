@@ -4,20 +4,40 @@ from __future__ import annotations
 
 import errno
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
-from catalog.errors import StoreFullError, TunemillError
+from catalog.errors import INTERRUPTED_EXIT_CODE, StoreFullError, TunemillError
 from orchestrator.cli.console import print_error
 
 app = typer.Typer(
     name="tunemill",
     help="Turn a matrix of genre and zone presets into a music catalog.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with `tunemill run demo`; `tunemill COMMAND --help` says more about each command.",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"tunemill {version('tunemill')}\n")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def begin(
+    context: typer.Context,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Turn a matrix of genre and zone presets into a music catalog."""
+    if context.invoked_subcommand is None:
+        sys.stdout.write(context.get_help() + "\n")
 
 
 def _register() -> None:
@@ -29,10 +49,12 @@ def _register() -> None:
 
 
 def main() -> None:
-    """Run the program and exit with its code; usage errors and Ctrl-C are typer's to answer (2 and 130)."""
-    _register()
+    """Run the program and exit with its code; usage errors are typer's to answer (2)."""
     try:
+        _register()
         app()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED_EXIT_CODE)
     except TunemillError as error:
         print_error(error)
         sys.exit(error.exit_code)

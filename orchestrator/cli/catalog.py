@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
 from catalog.errors import UnknownNameError
-from catalog.settings import read_settings
+from catalog.settings import Settings, read_settings
 from catalog.store import open_store
-from orchestrator.cli.console import JsonFlag, out, print_json, warn
+from orchestrator.cli.console import JsonFlag, print_json, say, warn
 from orchestrator.cli.plan import find_ledger
 from orchestrator.cli.tracks import NOISE_LABEL, print_tracks, tracks_as_json
 from orchestrator.ledger import readings
+from orchestrator.ledger.readings import ListedTrack
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    catalog = typer.Typer(no_args_is_help=True, help="The finished tracks.")
+    catalog = typer.Typer(no_args_is_help=True, help="List the finished tracks.")
     # A group of its own although it has one command: more will follow, and `catalog list` must not become `catalog`.
     catalog.callback()(lambda: None)
     catalog.command("list")(list_catalog)
@@ -26,32 +28,38 @@ def register(app: typer.Typer) -> None:
 
 def list_catalog(
     catalog: Annotated[str | None, typer.Argument(help="A catalog's name; all of them when left out.")] = None,
-    zone: Annotated[str | None, typer.Option(help="Only this zone.")] = None,
-    genre: Annotated[str | None, typer.Option(help="Only this genre.")] = None,
+    zone: Annotated[str | None, typer.Option(help="List only tracks of this zone.")] = None,
+    genre: Annotated[str | None, typer.Option(help="List only tracks of this genre.")] = None,
+    files: Annotated[bool, typer.Option("--files", help="Print only where the audio lies, one file a line.")] = False,
     json: JsonFlag = False,
 ) -> None:
-    """List accepted tracks that their catalog still has: title, zone, genre, tempo, key, length, loudness, file."""
+    """List the accepted tracks of a catalog: title, zone, genre, tempo, key, length, loudness and file."""
     settings = read_settings()
-    ledger = find_ledger(settings)
-    tracks = []
-    if ledger is not None:
-        with ledger.read() as connection:
-            known = readings.catalogs(connection)
-            if catalog is not None and catalog not in known:
-                raise UnknownNameError(
-                    f"the ledger has no catalog {catalog!r}",
-                    why=f"it has: {', '.join(known) or 'none yet'}",
-                    fix=f"make it with `tunemill run {catalog}`",
-                )
-            tracks = readings.list_tracks(connection, catalog, zone=zone, genre=genre)
+    tracks = _find_tracks(settings, catalog, zone, genre)
     store = open_store(settings.store, s3_endpoint_url=settings.s3_endpoint_url)
     if json:
         print_json(tracks_as_json(tracks, store))
-        return
-    if not tracks:
+    elif files:
+        sys.stdout.writelines(f"{store.locate(track.rendition.audio_key)}\n" for track in tracks)
+    elif not tracks:
         warn("no finished tracks; make some with `tunemill run CATALOG`")
-        return
-    print_tracks(tracks, store, full=True)
-    out.print(f"{len(tracks):,} tracks")
-    if noisy := sum(track.rendition.noise for track in tracks):
-        warn(f"{noisy:,} of them are {NOISE_LABEL}")
+    else:
+        print_tracks(tracks, store)
+        say(f"{len(tracks):,} tracks")
+        if noisy := sum(track.rendition.noise for track in tracks):
+            warn(f"{noisy:,} of them are {NOISE_LABEL}")
+
+
+def _find_tracks(settings: Settings, catalog: str | None, zone: str | None, genre: str | None) -> list[ListedTrack]:
+    ledger = find_ledger(settings)
+    if ledger is None:
+        return []
+    with ledger.read() as connection:
+        known = readings.catalogs(connection)
+        if catalog is not None and catalog not in known:
+            raise UnknownNameError(
+                f"the ledger has no catalog {catalog!r}",
+                why=f"it has: {', '.join(known) or 'none yet'}",
+                fix=f"make it with `tunemill run {catalog}`",
+            )
+        return readings.list_tracks(connection, catalog, zone=zone, genre=genre)

@@ -1,4 +1,4 @@
-"""What commands print with: tables that fit the terminal, JSON for scripts, errors in words.
+"""What commands print with: sentences that fit the terminal, JSON for scripts, errors in words.
 
 Results go to standard output, everything about the doing (progress, warnings, errors) to standard error, so
 that `tunemill ... --json | jq` always works.
@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from catalog.errors import TunemillError
 
@@ -27,18 +27,27 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
+def say(words: str | Text, *, to: Console = out, hang: int = 0) -> None:
+    """Print a paragraph: on a terminal wrapped between words, later lines indented by `hang`; in a pipe as it is."""
+    text = Text(words) if isinstance(words, str) else words
+    if not to.is_terminal:
+        to.print(text, soft_wrap=True)
+        return
+    for place, line in enumerate(text.wrap(to, max(20, to.width - hang))):
+        to.print(Text(" " * hang if place else "").append_text(line), no_wrap=True)
+
+
 def print_error(error: TunemillError) -> None:
     """Print what, why and how to mend it, in words and on standard error."""
-    err.print(f"[bold red]error:[/] {escape(error.what)}", soft_wrap=True)
-    if error.why:
-        err.print(f"  [bold]why:[/] {escape(error.why)}", soft_wrap=True)
-    if error.fix:
-        err.print(f"  [bold]fix:[/] {escape(error.fix)}", soft_wrap=True)
+    say(Text.assemble(("error: ", "bold red"), error.what), to=err, hang=2)
+    for name, words in (("why", error.why), ("fix", error.fix)):
+        if words:
+            say(Text.assemble("  ", (f"{name}: ", "bold"), words), to=err, hang=4)
 
 
 def warn(text: str) -> None:
     """Print a line that a person should see but that stops nothing."""
-    err.print(f"[yellow]note:[/] {escape(text)}", soft_wrap=True)
+    say(Text.assemble(("note: ", "yellow"), text), to=err, hang=2)
 
 
 def usd(micros: int | None) -> str:

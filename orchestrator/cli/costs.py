@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from catalog.messages import now_ms
 from catalog.settings import read_settings
-from orchestrator.cli.console import JsonFlag, clock, out, print_json, warn
+from orchestrator.cli.columns import Column, number, print_table
+from orchestrator.cli.console import JsonFlag, clock, print_json, say, warn
 from orchestrator.cli.plan import find_ledger
 from orchestrator.costs.prices import MICROS_PER_USD, PriceBook, dollars, find_prices_folder, read_price_book
 from orchestrator.costs.report import (
@@ -31,22 +30,40 @@ from orchestrator.ledger.cost_queries import check_scope, read_time_facts
 
 _MS_PER_MIN = 60_000
 _NOTHING = TimeFacts([], [], [])
+_MONEY_COLUMNS = (
+    number("takes", spare=1),
+    number("tries", spare=3),
+    number("audio min", spare=2),
+    number("direct"),
+    number("wasted"),
+    number("shared"),
+    number("total"),
+    number("per take"),
+)
+_PRICE_COLUMNS = (
+    Column("sku"),
+    Column("market"),
+    number("USD/h"),
+    number("GiB"),
+    Column("valid from"),
+    Column("source", least=16),
+)
 
-PricesOption = Annotated[Path | None, typer.Option("--prices", help="Folder of dated price files.")]
+PricesOption = Annotated[Path | None, typer.Option("--prices", help="Read the dated price files of this folder.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    costs = typer.Typer(no_args_is_help=True, help="What the takes cost, and the prices this rests on.")
+    costs = typer.Typer(no_args_is_help=True, help="Report what the takes cost, and the prices this rests on.")
     costs.command("report")(show_report)
     costs.command("prices")(show_prices)
     app.add_typer(costs, name="costs")
 
 
 def show_report(
-    by: Annotated[str, typer.Option(help=f"Rows by these, comma between: {', '.join(CUTS)}.")] = "zone",
-    run: Annotated[str | None, typer.Option(help="Only what this run has cost.")] = None,
-    catalog: Annotated[str | None, typer.Option(help="Only what this catalog has cost.")] = None,
+    by: Annotated[str, typer.Option(help=f"Add up by these, with commas between: {', '.join(CUTS)}.")] = "zone",
+    run: Annotated[str | None, typer.Option(help="Report only what this run has cost.")] = None,
+    catalog: Annotated[str | None, typer.Option(help="Report only what this catalog has cost.")] = None,
     prices: PricesOption = None,
     json: JsonFlag = False,
 ) -> None:
@@ -79,16 +96,13 @@ def show_prices(prices: PricesOption = None, json: JsonFlag = False) -> None:
         ]
         print_json({"folder": str(book.folder), "currency": "USD", "prices": rows})
         return
-    table = Table(box=None, padding=(0, 1), pad_edge=False)
-    for heading in ("sku", "market", "USD/h", "GiB", "valid from"):
-        table.add_column(heading, no_wrap=True, justify="right" if heading in {"USD/h", "GiB"} else "left")
-    table.add_column("source", overflow="fold")
+    rows = []
     for price in in_force:
         market, vram = price.market.replace("_", " "), f"{price.vram_gib:g}" if price.vram_gib else "-"
         hour = dollars(price.usd_micros_per_h)
-        table.add_row(price.sku, market, hour, vram, price.valid_from.isoformat(), escape(price.source))
-    out.print(table)
-    out.print(f"price book: {book.folder}", soft_wrap=True, markup=False)
+        rows.append((price.sku, market, hour, vram, price.valid_from.isoformat(), price.source))
+    print_table(_PRICE_COLUMNS, rows)
+    say(f"price book: {book.folder}", hang=2)
 
 
 def report_as_json(report: CostReport) -> dict[str, Any]:
@@ -128,17 +142,22 @@ def _row_as_json(row: Row) -> dict[str, Any]:
 def _print_report(report: CostReport, book: PriceBook) -> None:
     unit, cells = printed_money(report)
     basis = f"estimate: {', '.join(report.sources)}" if report.sources else "no priced time"
-    out.print(f"costs by {', '.join(report.by)} in USD ({escape(basis)})", soft_wrap=True)
-    out.print(_report_table(report, unit, cells))
+    say(f"costs by {', '.join(report.by)} in USD ({basis})", hang=2)
+    sums = PrintedMoney(*(sum(column) for column in zip(*cells, strict=True))) if cells else PrintedMoney(0, 0, 0)
+    print_table(
+        (*(Column(cut, least=10) for cut in report.by), *_MONEY_COLUMNS),
+        [(*row.name, *_row_cells(row, money, unit)) for row, money in zip(report.rows, cells, strict=True)],
+        total=("total", *[""] * (len(report.by) - 1), *_row_cells(report.total, sums, unit)),
+    )
     whole = _money(report.whole_usd_micros, unit)
     workers = "1 worker" if report.workers == 1 else f"{report.workers:,} workers"
     line = f"{workers}, {clock(report.workers_ms)}, ${whole}"
     if report.unpriced:
         line += f", of which {clock(sum(each.ms for each in report.unpriced))} at an unknown price"
-    out.print(line if _is_scoped(report) else f"{line}: the total above", soft_wrap=True)
+    say(line if _is_scoped(report) else f"{line}: the total above", hang=2)
     if _is_scoped(report):
         share = "none" if report.share is None else f"{report.share:.1%}"
-        out.print(f"shown: ${_money(report.total.total, unit)} of ${whole} ({share} of all that was spent)")
+        say(f"shown: ${_money(report.total.total, unit)} of ${whole} ({share} of all that was spent)", hang=2)
     for each in report.unpriced:
         warn(
             f"{clock(each.ms)} on {each.gpu!r} has no price and is not in these dollars; fix: add a row for it to a "
@@ -148,18 +167,6 @@ def _print_report(report: CostReport, book: PriceBook) -> None:
 
 def _is_scoped(report: CostReport) -> bool:
     return report.scope != WHOLE
-
-
-def _report_table(report: CostReport, unit: int, cells: list[PrintedMoney]) -> Table:
-    sums = PrintedMoney(*(sum(column) for column in zip(*cells, strict=True))) if cells else PrintedMoney(0, 0, 0)
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_footer=True)
-    table.add_column("\n".join(report.by), footer="total", overflow="fold", min_width=11)
-    headings = ("takes\naccepted", "tries", "audio\nmin", "direct", "wasted", "shared", "total", "per\naccepted")
-    for heading, footer in zip(headings, _row_cells(report.total, sums, unit), strict=True):
-        table.add_column(heading, footer=footer, justify="right", no_wrap=True)
-    for row, money in zip(report.rows, cells, strict=True):
-        table.add_row("\n".join(row.name), *_row_cells(row, money, unit))
-    return table
 
 
 def _row_cells(row: Row, money: PrintedMoney, unit: int) -> list[str]:

@@ -11,8 +11,8 @@ from catalog.errors import TunemillError
 from catalog.messages import now_ms
 from catalog.queues import RECORD_QUEUE
 from catalog.settings import Settings, read_settings
-from orchestrator.cli.columns import print_columns
-from orchestrator.cli.console import JsonFlag, clock, out, print_json, usd, warn
+from orchestrator.cli.columns import Column, number, print_table
+from orchestrator.cli.console import JsonFlag, clock, out, print_json, say, usd, warn
 from orchestrator.cli.plan import find_ledger
 from orchestrator.embedded import EmbeddedBroker
 from orchestrator.ledger import Ledger, WorkerRow, readings, work
@@ -20,10 +20,34 @@ from orchestrator.queues import Queues
 
 _WORKERS_SHOWN = 20
 _COUNTS = ("waiting", "sent", "rejected", "failed")
+_RUN_COLUMNS = (
+    Column("run"),
+    Column("catalog", least=10),
+    Column("model", least=12, spare=2),
+    Column("state"),
+    Column("started (UTC)", spare=1),
+    number("done"),
+    number("waiting", spare=3),
+    number("sent", spare=4),
+    number("rejected"),
+    number("failed"),
+    number("cost"),
+)
+_WORKER_COLUMNS = (
+    Column("worker"),
+    Column("host", least=8),
+    Column("gpu", least=12),
+    Column("model", least=12, spare=1),
+    Column("state"),
+    number("holds"),
+    number("batch", spare=2),
+    number("life"),
+    number("an hour"),
+)
 
 
 def show_status(
-    runs: Annotated[int, typer.Option(help="How many runs to show, newest first.", min=1)] = 10,
+    runs: Annotated[int, typer.Option(help="Show so many runs, newest first.", min=1)] = 10,
     json: JsonFlag = False,
 ) -> None:
     """Show runs with their counts and money, workers, and what waits in the queues."""
@@ -101,13 +125,13 @@ def _print_status(status: dict[str, Any]) -> None:
     queues = status["queues"]
     out.print()
     if queues is None:
-        out.print("queues: no broker answers (on one machine it runs only during a run)")
+        say("queues: no broker answers (on one machine it runs only during a run)", hang=8)
     else:
-        out.print("queues: " + ", ".join(f"{name} {length:,}" for name, length in queues.items()))
+        say("queues: " + ", ".join(f"{name} {length:,}" for name, length in queues.items()), hang=8)
 
 
 def _print_runs(runs: list[dict[str, Any]]) -> None:
-    rows = [("run", "catalog", "model", "state", "started (UTC)", "done", *_COUNTS, "cost")]
+    rows = []
     for run in runs:
         takes = run["takes"]
         ended = takes["accepted"] + takes["rejected"] + takes["failed"]
@@ -115,14 +139,14 @@ def _print_runs(runs: list[dict[str, Any]]) -> None:
         started = datetime.fromtimestamp(run["started_at_ms"] / 1000, tz=UTC).strftime("%Y-%m-%d %H:%M")
         names = (run["run_id"][:8], run["catalog"], run["model"], run["state"], started)
         rows.append((*names, done, *(f"{takes[name]:,}" for name in _COUNTS), usd(run["usd_micros"])))
-    print_columns(rows, right=frozenset(range(5, len(rows[0]))))
+    print_table(_RUN_COLUMNS, rows)
 
 
 def _print_workers(workers: list[dict[str, Any]]) -> None:
-    rows = [("worker", "host", "gpu", "model", "state", "holds", "batch", "life", "an hour")]
+    rows = []
     for worker in workers:
         life = clock((worker["ended_at_ms"] or worker["last_seen_ms"]) - worker["started_at_ms"])
         names = (worker["worker_id"][:8], worker["host"], worker["gpu"] or "loading", worker["model"], worker["state"])
         numbers = (str(worker["holds"]), str(worker["batch_limit"]), life, usd(worker["rate_usd_micros_per_h"]))
         rows.append((*names, *numbers))
-    print_columns(rows, right=frozenset(range(5, 9)))
+    print_table(_WORKER_COLUMNS, rows)

@@ -6,10 +6,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from catalog.store import Store
-from orchestrator.cli.columns import print_columns
+from orchestrator.cli.columns import Column, number, print_table
+from orchestrator.cli.console import out, say
 from orchestrator.ledger.readings import ListedTrack
 
 NOISE_LABEL = "noise: random weights, no music"
+_ID_DIGITS_SHOWN = 12  # of 24; `tunemill replay` takes the first digits too
+
+_NAMES = (Column("title", least=14), Column("zone", least=10), Column("genre", least=10))
+_MUSIC = (number("bpm", spare=1), Column("key", spare=2))
+_AUDIO = (number("length"), number("LUFS"))
+_SEED = number("seed", spare=4)
+_PLACE = (Column("take"), Column("file", spare=3))
+_SOUND = Column("sound")
 
 
 def tracks_as_json(tracks: Sequence[ListedTrack], store: Store) -> list[dict[str, Any]]:
@@ -37,18 +46,37 @@ def tracks_as_json(tracks: Sequence[ListedTrack], store: Store) -> list[dict[str
     ]
 
 
-def print_tracks(tracks: Sequence[ListedTrack], store: Store, *, full: bool) -> None:
-    """One line a track, its file last and never cut, so that it can be copied; `full` adds tempo, key and seed."""
-    more = ("bpm", "key", "seed") if full else ()
-    rows = [("title", "zone", "genre", *more, "length", "LUFS", "file")]
-    for take, rendition in tracks:
-        settings = (str(take.spec.bpm), take.spec.keyscale, str(rendition.dit_seed)) if full else ()
-        lufs = "-" if rendition.loudness_lufs is None else f"{rendition.loudness_lufs:.1f}"
-        file = store.locate(rendition.audio_key) + ("  (noise)" if rendition.noise else "")
-        names = (take.track.title or take.track.key, take.track.zone, take.track.genre)
-        rows.append((*names, *settings, _length(rendition.audio_ms), lufs, file))
-    length = len(rows[0]) - 3
-    print_columns(rows, right=frozenset({length, length + 1} | ({3, 5} if full else set())))
+def print_tracks(tracks: Sequence[ListedTrack], store: Store) -> None:
+    """One line a track and the folder of them all.
+
+    On a terminal takes are named by their first digits and files from that folder on, where they fit; in a pipe
+    both are complete.
+    """
+    folder = _common_folder(tracks)
+    noisy = any(track.rendition.noise for track in tracks)
+    columns = (*_NAMES, *_MUSIC, *_AUDIO, _SEED, *([_SOUND] if noisy else []), *_PLACE)
+    print_table(columns, [_row(track, store, folder, noisy=noisy) for track in tracks])
+    first = tracks[0].rendition.audio_key
+    where = store.locate(first).removesuffix(first.removeprefix(folder)).rstrip("/")
+    say(f"audio in {where} ({'' if folder else 'CATALOG/audio/'}ZONE/GENRE/TAKE...)", hang=2)
+
+
+def _row(listed: ListedTrack, store: Store, folder: str, *, noisy: bool) -> tuple[str, ...]:
+    take, rendition = listed
+    key = rendition.audio_key
+    lufs = "-" if rendition.loudness_lufs is None else f"{rendition.loudness_lufs:.1f}"
+    names = (take.track.title or take.track.key, take.track.zone, take.track.genre)
+    music = (str(take.spec.bpm), take.spec.keyscale, _length(rendition.audio_ms), lufs, str(rendition.dit_seed))
+    sound = ("noise" if rendition.noise else "",) if noisy else ()
+    if out.is_terminal:
+        return (*names, *music, *sound, take.id[:_ID_DIGITS_SHOWN], key.removeprefix(folder))
+    return (*names, *music, *sound, take.id, store.locate(key))
+
+
+def _common_folder(tracks: Sequence[ListedTrack]) -> str:
+    """What all keys begin with: the audio of one catalog, or nothing."""
+    catalogs = {track.take.track.catalog for track in tracks}
+    return f"{catalogs.pop()}/audio/" if len(catalogs) == 1 else ""
 
 
 def _length(audio_ms: int) -> str:
