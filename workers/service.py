@@ -130,6 +130,8 @@ class _Service:
         self._gather.threads = threads = self._options.threads or 2 * limit.takes + 2
         self._announce(card, limit)
         log.info("batch limit %d: %s", limit.takes, limit.reason)
+        for note in card.notes:
+            log.info(note)
         queues = queues_served(self._options.model, tier_of(card.vram_gib))
         log.info("worker %s serves %s on %s with %d threads", self._worker_id, card.model, card.gpu, threads)
         studio = Studio(

@@ -7,7 +7,6 @@ and writes down what was really used. Random weights are allowed and labelled: t
 from __future__ import annotations
 
 import importlib.metadata
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +29,6 @@ from workers.ace_step.tiny import holds_random_weights, tiny_checkpoint
 from workers.ace_step.weights import fingerprint, open_weights
 from workers.engine import BatchResult, EngineCard, Job, Refusal, Rendition
 
-log = logging.getLogger(__name__)
 
 TINY_BATCH = 8
 _PLANNER_PREFIX = "acestep-5Hz-lm-"
@@ -255,8 +253,6 @@ def load_engine(
     )
     stages = Stages(parts, placement)
     card = _card(model, placement, fingerprints, stages.attention_kernels())
-    for note in card.notes:
-        log.info(note)
     return AceStepEngine(
         stages,
         planner=planner,
