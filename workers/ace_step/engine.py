@@ -29,7 +29,6 @@ from workers.ace_step.tiny import holds_random_weights, tiny_checkpoint
 from workers.ace_step.weights import fingerprint, open_weights
 from workers.engine import BatchResult, EngineCard, Job, Refusal, Rendition
 
-
 TINY_BATCH = 8
 _PLANNER_PREFIX = "acestep-5Hz-lm-"
 PLANNER_FOLDERS = ("planner", *(f"{_PLANNER_PREFIX}{size}" for size in ("1.7B", "0.6B", "4B")))
