@@ -16,11 +16,12 @@ from orchestrator.costs.prices import (
     price_for_gpu,
     read_price_book,
 )
-from orchestrator.estimate import Estimate, default_gpu, estimate
+from orchestrator.estimate import NO_HISTORY, Estimate, default_gpu, estimate
 from orchestrator.ledger import BegunRun, Ledger
 from orchestrator.ledger.cost_queries import read_history
-from orchestrator.matrix import load_catalog
-from orchestrator.plan import Plan, make_plan, resolve_model
+from orchestrator.matrix import LoadedCatalog, load_catalog
+from orchestrator.models import find_lack, resolve_model
+from orchestrator.plan import Plan, make_plan
 from orchestrator.queues import Queues
 
 
@@ -51,14 +52,19 @@ class Prepared(NamedTuple):
         return -(-self.estimate.usd_micros // self.estimate.takes)
 
 
-def prepare(wish: Wish, ledger: Ledger, settings: Settings) -> Prepared:
-    """Plan and estimate. Raises PresetError, PriceError or BudgetError before anything is written."""
+def prepare(wish: Wish, ledger: Ledger | None, settings: Settings) -> Prepared:
+    """Plan and estimate; `ledger` is None while there is none.
+
+    Raises PresetError, UnknownNameError, ModelError, PriceError or BudgetError before anything is written.
+    """
     cap = wish.max_usd or settings.max_usd
     max_usd_micros = parse_usd(cap, name="--max-usd" if wish.max_usd else "TUNEMILL_MAX_USD") if cap else None
     loaded = load_catalog(wish.catalog, wish.presets, settings)
     choice = resolve_model(loaded.model, wish.model, settings)
-    notes = [choice.warning] if choice.warning else []
-    plan = make_plan(loaded, ledger.known_takes(loaded.name), model=choice.model)
+    plan = plan_against(loaded, ledger, model=choice.model)
+    if plan.to_render and (lack := find_lack(choice.model, settings)):
+        raise lack
+    notes = [choice.warning] if choice.warning and plan.to_render else []
     book = read_price_book(find_prices_folder(None, settings.prices))
     result = None
     try:
@@ -68,6 +74,13 @@ def prepare(wish: Wish, ledger: Ledger, settings: Settings) -> Prepared:
             raise
         notes.append(f"the cost is unknown: {error.what} ({error.fix})")
     return Prepared(plan, book, result, max_usd_micros, tuple(notes))
+
+
+def plan_against(catalog: LoadedCatalog, ledger: Ledger | None, *, model: str) -> Plan:
+    """The plan of `catalog`, held against what `ledger` has of it; None is a ledger that has nothing."""
+    if ledger is None:
+        return make_plan(catalog, {}, model=model)
+    return make_plan(catalog, ledger.known_takes(catalog.name), ledger.shelved_takes(catalog.name), model=model)
 
 
 def begin(prepared: Prepared, ledger: Ledger, settings: Settings) -> BegunRun:
@@ -80,11 +93,12 @@ def begin(prepared: Prepared, ledger: Ledger, settings: Settings) -> BegunRun:
     )
 
 
-def _estimate(plan: Plan, ledger: Ledger, book: PriceBook, gpu: str) -> Estimate:
+def _estimate(plan: Plan, ledger: Ledger | None, book: PriceBook, gpu: str) -> Estimate:
     price = get_price(gpu, now_ms(), book)
 
     def same_gpu(name: str, sku: str | None) -> bool:
         found = price_for_gpu(name, now_ms(), book)
         return price.sku in (sku, found.sku if found else None)
 
-    return estimate(plan, price=price, history=read_history(ledger.engine, model=plan.model, same_gpu=same_gpu))
+    history = read_history(ledger.engine, model=plan.model, same_gpu=same_gpu) if ledger else NO_HISTORY
+    return estimate(plan, price=price, history=history)

@@ -10,14 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
 from catalog.buckets import Bucket
-from catalog.settings import Settings
-from catalog.spec import TINY_MODEL, TURBO_MODEL
 from catalog.track import Take
 from orchestrator.matrix import LoadedCatalog, PlannedTrack, expand
-from orchestrator.matrix.files import AUTO_MODEL
 
 _DONE: Final = frozenset({"accepted", "rejected"})
 
@@ -35,6 +33,8 @@ class KnownTake(Protocol):
 
 
 Known = Mapping[tuple[str, int], KnownTake]  # by track key and take number
+Shelved = Mapping[str, str]  # take id -> state, of takes that the catalog had and has changed or dropped
+NONE_SHELVED: Final[Shelved] = MappingProxyType({})
 
 
 class Standing(StrEnum):
@@ -98,6 +98,7 @@ class Plan:
     cells: Mapping[Cell, Counts]
     loads: tuple[BucketLoad, ...]  # what is to be rendered, in feed order
     dropped: tuple[str, ...]  # ids of takes the ledger has and the catalog no longer plans
+    restored: int  # takes made for an earlier version of the catalog, which this one plans again
     _tracks: Callable[[], Iterable[PlannedTrack]]
 
     @property
@@ -134,33 +135,37 @@ class Plan:
         return sums
 
 
-class ModelChoice(NamedTuple):
-    """The model a catalog is rendered with, and what a person should know about the choice."""
-
-    model: str
-    warning: str | None = None
-
-
-def make_plan(catalog: LoadedCatalog, known: Known, *, model: str | None = None) -> Plan:
+def make_plan(
+    catalog: LoadedCatalog, known: Known, shelved: Shelved = NONE_SHELVED, *, model: str | None = None
+) -> Plan:
     """Hold `catalog` against what the ledger has of it; `model` replaces the catalog's own."""
     model = model or catalog.model
     return plan_tracks(
-        lambda: expand(catalog, model=model), known, catalog=catalog.name, title=catalog.title, model=model
+        lambda: expand(catalog, model=model), known, shelved, catalog=catalog.name, title=catalog.title, model=model
     )
 
 
 def plan_tracks(
-    tracks: Callable[[], Iterable[PlannedTrack]], known: Known, *, catalog: str, title: str, model: str
+    tracks: Callable[[], Iterable[PlannedTrack]],
+    known: Known,
+    shelved: Shelved = NONE_SHELVED,
+    *,
+    catalog: str,
+    title: str,
+    model: str,
 ) -> Plan:
     """The plan of what `tracks` yields; it is called again for each streaming and must yield the same."""
     tally: dict[Cell, Counter[Standing]] = {}
     loads: Counter[Bucket] = Counter()
-    unseen = dict(known)
+    unseen, restored = dict(known), 0
     for take in stream_takes(tracks()):
-        standing = _standing(take, unseen.pop((take.track.key, take.number), None))
+        slot = unseen.pop((take.track.key, take.number), None)
+        standing = _standing(take, slot, shelved)
         tally.setdefault(Cell(take.track.zone, take.track.genre), Counter())[standing] += 1
         if standing is not Standing.UNCHANGED:
             loads[Bucket.of(take.spec)] += 1
+        elif slot is None or slot.take_id != take.id:
+            restored += 1
     return Plan(
         catalog=catalog,
         title=title,
@@ -168,6 +173,7 @@ def plan_tracks(
         cells={cell: Counts(**{str(name): n for name, n in counts.items()}) for cell, counts in tally.items()},
         loads=tuple(BucketLoad(bucket, loads[bucket]) for bucket in sorted(loads)),
         dropped=tuple(sorted(each.take_id for each in unseen.values())),
+        restored=restored,
         _tracks=tracks,
     )
 
@@ -187,26 +193,8 @@ def sum_counts(many: Iterable[Counts]) -> Counts:
     return total
 
 
-def resolve_model(catalog_model: str, option: str | None, settings: Settings) -> ModelChoice:
-    """The model to render with: the option, else the catalog's; `auto` looks at what there is to run it.
-
-    Trained weights here, or a fleet that has them, mean the turbo model; else the random one, with a warning.
-    """
-    wanted = option or catalog_model
-    if wanted != AUTO_MODEL:
-        return ModelChoice(wanted)
-    if settings.weights or not settings.embedded:
-        return ModelChoice(TURBO_MODEL)
-    return ModelChoice(
-        TINY_MODEL,
-        f"no trained weights are configured: {TINY_MODEL} has random weights and its audio is noise; "
-        f"set TUNEMILL_WEIGHTS for {TURBO_MODEL}",
-    )
-
-
-def _standing(take: Take, known: KnownTake | None) -> Standing:
-    if known is None:
-        return Standing.NEW
-    if known.take_id != take.id:
-        return Standing.CHANGED
-    return Standing.UNCHANGED if known.state in _DONE else Standing.UNFINISHED
+def _standing(take: Take, slot: KnownTake | None, shelved: Shelved) -> Standing:
+    state = slot.state if slot is not None and slot.take_id == take.id else shelved.get(take.id)
+    if state is None:
+        return Standing.NEW if slot is None else Standing.CHANGED
+    return Standing.UNCHANGED if state in _DONE else Standing.UNFINISHED

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from catalog.errors import INTERRUPTED_EXIT_CODE, StoreFullError, TunemillError
+from catalog.errors import StoreFullError, TunemillError
 from orchestrator.cli.console import print_error
 
 app = typer.Typer(
@@ -48,13 +48,11 @@ def _register() -> None:
         module.register(app)
 
 
-def main() -> None:
-    """Run the program and exit with its code; usage errors are typer's to answer (2)."""
+def run() -> None:
+    """Run the program and exit with its code; usage errors and Ctrl-C in a command are typer's to answer (2, 130)."""
+    _register()
     try:
-        _register()
         app()
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED_EXIT_CODE)
     except TunemillError as error:
         print_error(error)
         sys.exit(error.exit_code)

@@ -15,6 +15,7 @@ from rich.text import Text
 from orchestrator.cli.console import out
 
 _GAP = "  "
+_COMFORT = 24  # cells that a text is left before another column is let in
 
 
 class Column(NamedTuple):
@@ -23,7 +24,7 @@ class Column(NamedTuple):
     heading: str
     right: bool = False  # aligned to the right, as numbers are
     least: int = 0  # cells that the texts may be cut to; 0: never cut
-    spare: int = 0  # left out before they are cut, the highest first; 0: never left out
+    spare: int = 0  # left out when there is no room, the highest first; 0: never left out
 
 
 def number(heading: str, *, spare: int = 0) -> Column:
@@ -51,12 +52,16 @@ def cut(text: str, width: int) -> str:
 
 
 def _shown(columns: Sequence[Column], widths: Sequence[int], room: int) -> list[int]:
-    shown = list(range(len(columns)))
-    for index in sorted((index for index in shown if columns[index].spare), key=lambda index: -columns[index].spare):
-        if _width(min(widths[each], columns[each].least or widths[each]) for each in shown) <= room:
-            break
-        shown.remove(index)
-    return shown
+    """The columns that must be there, and of the others those that find room, the least spared first."""
+    shown = [index for index, column in enumerate(columns) if not column.spare]
+    for index in sorted(set(range(len(columns))) - set(shown), key=lambda index: columns[index].spare):
+        if _width(_comfort(columns[each], widths[each]) for each in [*shown, index]) <= room:
+            shown.append(index)
+    return sorted(shown)
+
+
+def _comfort(column: Column, width: int) -> int:
+    return min(width, max(column.least, _COMFORT)) if column.least else width
 
 
 def _narrow(columns: Sequence[Column], widths: list[int], shown: Sequence[int], room: int) -> None:

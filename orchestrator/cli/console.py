@@ -27,27 +27,32 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
-def say(words: str | Text, *, to: Console = out, hang: int = 0) -> None:
-    """Print a paragraph: on a terminal wrapped between words, later lines indented by `hang`; in a pipe as it is."""
+def say(words: str | Text, *, to: Console = out, label: str | Text = "", hang: int = 0) -> None:
+    """Print a paragraph after `label`: in a pipe as it is, on a terminal wrapped between words.
+
+    Later lines are indented by `hang` cells, or to stand under the first words.
+    """
     text = Text(words) if isinstance(words, str) else words
+    first = Text(label) if isinstance(label, str) else label
     if not to.is_terminal:
-        to.print(text, soft_wrap=True)
+        to.print(Text.assemble(first, text), soft_wrap=True)
         return
-    for place, line in enumerate(text.wrap(to, max(20, to.width - hang))):
-        to.print(Text(" " * hang if place else "").append_text(line), no_wrap=True)
+    indent = hang or first.cell_len
+    for place, line in enumerate(text.wrap(to, max(20, to.width - max(indent, first.cell_len)))):
+        to.print(Text.assemble(" " * indent if place else first, line), no_wrap=True)
 
 
 def print_error(error: TunemillError) -> None:
     """Print what, why and how to mend it, in words and on standard error."""
-    say(Text.assemble(("error: ", "bold red"), error.what), to=err, hang=2)
+    say(error.what, to=err, label=Text("error: ", style="bold red"), hang=2)
     for name, words in (("why", error.why), ("fix", error.fix)):
         if words:
-            say(Text.assemble("  ", (f"{name}: ", "bold"), words), to=err, hang=4)
+            say(words, to=err, label=Text.assemble("  ", (f"{name}: ", "bold")))
 
 
 def warn(text: str) -> None:
     """Print a line that a person should see but that stops nothing."""
-    say(Text.assemble(("note: ", "yellow"), text), to=err, hang=2)
+    say(text, to=err, label=Text("note: ", style="yellow"), hang=2)
 
 
 def usd(micros: int | None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,9 +10,10 @@ import typer
 from catalog.messages import now_ms
 from catalog.settings import read_settings
 from orchestrator.cli.columns import Column, number, print_table
-from orchestrator.cli.console import JsonFlag, clock, print_json, say, warn
+from orchestrator.cli.console import JsonFlag, clock, out, print_json, say, warn
+from orchestrator.cli.options import PricesOption
 from orchestrator.cli.plan import find_ledger
-from orchestrator.costs.prices import MICROS_PER_USD, PriceBook, dollars, find_prices_folder, read_price_book
+from orchestrator.costs.prices import MICROS_PER_USD, Price, PriceBook, dollars, find_prices_folder, read_price_book
 from orchestrator.costs.report import (
     CUTS,
     WHOLE,
@@ -26,17 +26,18 @@ from orchestrator.costs.report import (
     printed_money,
     with_prices,
 )
+from orchestrator.ledger import Ledger, readings
 from orchestrator.ledger.cost_queries import check_scope, read_time_facts
 
 _MS_PER_MIN = 60_000
 _NOTHING = TimeFacts([], [], [])
 _MONEY_COLUMNS = (
-    number("takes", spare=1),
-    number("tries", spare=3),
-    number("audio min", spare=2),
-    number("direct"),
-    number("wasted"),
-    number("shared"),
+    number("takes", spare=4),  # accepted ones
+    number("tries", spare=6),
+    number("audio min", spare=5),
+    number("direct", spare=1),
+    number("wasted", spare=2),
+    number("shared", spare=3),
     number("total"),
     number("per take"),
 )
@@ -49,8 +50,6 @@ _PRICE_COLUMNS = (
     Column("source", least=16),
 )
 
-PricesOption = Annotated[Path | None, typer.Option("--prices", help="Read the dated price files of this folder.")]
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
@@ -62,7 +61,9 @@ def register(app: typer.Typer) -> None:
 
 def show_report(
     by: Annotated[str, typer.Option(help=f"Add up by these, with commas between: {', '.join(CUTS)}.")] = "zone",
-    run: Annotated[str | None, typer.Option(help="Report only what this run has cost.")] = None,
+    run: Annotated[
+        str | None, typer.Option(help="Report only what this run has cost; its first digits will do.")
+    ] = None,
     catalog: Annotated[str | None, typer.Option(help="Report only what this catalog has cost.")] = None,
     prices: PricesOption = None,
     json: JsonFlag = False,
@@ -74,6 +75,7 @@ def show_report(
     if ledger is None:
         warn("there is no ledger yet: nothing has been rendered, so nothing has cost anything")
     else:
+        run = _whole_run_id(run, ledger) if run else None
         check_scope(ledger.engine, run_id=run, catalog=catalog)
         facts = read_time_facts(ledger.engine)
     book = read_price_book(find_prices_folder(prices, settings.prices))
@@ -83,6 +85,13 @@ def show_report(
         print_json(report_as_json(report))
     else:
         _print_report(report, book)
+
+
+def _whole_run_id(digits: str, ledger: Ledger) -> str:
+    """The id of the run that `digits` begin; `digits` themselves when no run or several begin so."""
+    with ledger.read() as connection:
+        found = readings.find_run_ids(connection, digits)
+    return found[0] if len(found) == 1 else digits
 
 
 def show_prices(prices: PricesOption = None, json: JsonFlag = False) -> None:
@@ -96,13 +105,13 @@ def show_prices(prices: PricesOption = None, json: JsonFlag = False) -> None:
         ]
         print_json({"folder": str(book.folder), "currency": "USD", "prices": rows})
         return
-    rows = []
-    for price in in_force:
-        market, vram = price.market.replace("_", " "), f"{price.vram_gib:g}" if price.vram_gib else "-"
-        hour = dollars(price.usd_micros_per_h)
-        rows.append((price.sku, market, hour, vram, price.valid_from.isoformat(), price.source))
-    print_table(_PRICE_COLUMNS, rows)
+    print_table(_PRICE_COLUMNS, [_price_row(price) for price in in_force])
     say(f"price book: {book.folder}", hang=2)
+
+
+def _price_row(price: Price) -> tuple[str, ...]:
+    market, vram = price.market.replace("_", " "), f"{price.vram_gib:g}" if price.vram_gib else "-"
+    return (price.sku, market, dollars(price.usd_micros_per_h), vram, price.valid_from.isoformat(), price.source)
 
 
 def report_as_json(report: CostReport) -> dict[str, Any]:
@@ -145,8 +154,8 @@ def _print_report(report: CostReport, book: PriceBook) -> None:
     say(f"costs by {', '.join(report.by)} in USD ({basis})", hang=2)
     sums = PrintedMoney(*(sum(column) for column in zip(*cells, strict=True))) if cells else PrintedMoney(0, 0, 0)
     print_table(
-        (*(Column(cut, least=10) for cut in report.by), *_MONEY_COLUMNS),
-        [(*row.name, *_row_cells(row, money, unit)) for row, money in zip(report.rows, cells, strict=True)],
+        (*(Column(cut, least=16) for cut in report.by), *_MONEY_COLUMNS),
+        [(*_names(report, row), *_row_cells(row, money, unit)) for row, money in zip(report.rows, cells, strict=True)],
         total=("total", *[""] * (len(report.by) - 1), *_row_cells(report.total, sums, unit)),
     )
     whole = _money(report.whole_usd_micros, unit)
@@ -163,6 +172,12 @@ def _print_report(report: CostReport, book: PriceBook) -> None:
             f"{clock(each.ms)} on {each.gpu!r} has no price and is not in these dollars; fix: add a row for it to a "
             f"file in {book.folder} with valid_from {_day(each.first_ms)} or earlier"
         )
+
+
+def _names(report: CostReport, row: Row) -> list[str]:
+    """The row's names; a terminal has no room for all digits of a run."""
+    short = out.is_terminal
+    return [name[:8] if cut == "run" and short else name for cut, name in zip(report.by, row.name, strict=True)]
 
 
 def _is_scoped(report: CostReport) -> bool:

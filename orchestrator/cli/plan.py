@@ -7,36 +7,54 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 from sqlalchemy.engine import make_url
 
 from catalog.messages import now_ms
 from catalog.settings import Settings, read_settings
-from orchestrator.cli.console import JsonFlag, clock, out, print_json, usd, warn
+from orchestrator.cli.columns import Column, number, print_table
+from orchestrator.cli.console import JsonFlag, clock, out, print_json, say, usd, warn
+from orchestrator.cli.options import CatalogArgument, GpuOption, ModelOption, PresetsOption, PricesOption
 from orchestrator.costs.prices import Price, find_prices_folder, get_price, parse_usd, price_for_gpu, read_price_book
 from orchestrator.estimate import NO_HISTORY, Estimate, default_gpu, estimate
+from orchestrator.launching import plan_against
 from orchestrator.ledger import Ledger, open_ledger
 from orchestrator.ledger.cost_queries import read_history
 from orchestrator.matrix import load_catalog
-from orchestrator.plan import Counts, Plan, make_plan, resolve_model
+from orchestrator.models import find_lack, resolve_model
+from orchestrator.plan import Counts, Plan
 
 _CELLS_SHOWN_MAX = 40  # a larger matrix is shown by zone and by genre
 _MS_PER_DAY = 86_400_000
+_LABEL_WIDTH = 11
+_BUCKET_COLUMNS = (
+    Column("planner", least=12),
+    number("steps", spare=2),
+    number("shift", spare=1),
+    number("duration"),
+    number("takes"),
+    number("audio"),
+    number("engine"),
+    Column("basis", spare=3),
+)
+_EXAMPLES = """\b
+Examples:
+  tunemill plan hotel_group
+  tunemill plan hotel_group --gpu h100 --max-usd 20
+  tunemill plan ./spring.yaml --json"""
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
-    app.command("plan")(show_plan)
+    app.command("plan", epilog=_EXAMPLES)(show_plan)
 
 
 def show_plan(
-    catalog: Annotated[str, typer.Argument(help="A catalog's name, or the path of its file.")],
-    presets: Annotated[Path | None, typer.Option(help="Folder with zones/, genres/ and catalogs/.")] = None,
-    model: Annotated[str | None, typer.Option(help="Render with this model instead of the catalog's.")] = None,
-    gpu: Annotated[str | None, typer.Option(help="GPU to reckon with, as the price book names it.")] = None,
+    catalog: CatalogArgument,
+    presets: PresetsOption = None,
+    model: ModelOption = None,
+    gpu: GpuOption = None,
     max_usd: Annotated[str | None, typer.Option(help="Fail (exit code 21) when the estimate is above this.")] = None,
-    prices: Annotated[Path | None, typer.Option(help="Folder of dated price files.")] = None,
+    prices: PricesOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Show new, changed and unchanged takes of CATALOG, and what the missing ones would cost.
@@ -47,10 +65,12 @@ def show_plan(
     cap = None if max_usd is None else parse_usd(max_usd)
     loaded = load_catalog(catalog, presets, settings)
     choice = resolve_model(loaded.model, model, settings)
-    if choice.warning:
-        warn(choice.warning)
     ledger = find_ledger(settings)
-    plan = make_plan(loaded, ledger.known_takes(loaded.name) if ledger else {}, model=choice.model)
+    plan = plan_against(loaded, ledger, model=choice.model)
+    if plan.to_render and choice.warning:
+        warn(choice.warning)
+    if plan.to_render and (lack := find_lack(choice.model, settings)):
+        warn(f"`tunemill run` on this machine would refuse: {lack.what}; {lack.fix}")
     book = read_price_book(find_prices_folder(prices, settings.prices))
     price = get_price(default_gpu(choice.model, gpu, settings), now_ms(), book)
 
@@ -83,6 +103,7 @@ def plan_as_json(plan: Plan, result: Estimate) -> dict[str, Any]:
         "model": plan.model,
         "takes": _counts_as_json(plan.counts),
         "dropped": len(plan.dropped),
+        "restored": plan.restored,
         "cells": [{**cell._asdict(), **_counts_as_json(counts)} for cell, counts in plan.cells.items()],
         "buckets": [
             {
@@ -116,44 +137,45 @@ def _counts_as_json(counts: Counts) -> dict[str, int]:
 
 def _print_plan(plan: Plan) -> None:
     counts = plan.counts
-    out.print(f"{escape(plan.title)} ({plan.catalog}): {counts.total:,} takes with {plan.model}", soft_wrap=True)
+    say(f"{plan.title} ({plan.catalog}): {counts.total:,} takes with {plan.model}", hang=2)
     if len(plan.cells) <= _CELLS_SHOWN_MAX:
-        out.print(_counts_table(("zone", "genre"), plan.cells.items(), counts))
+        _print_counts(("zone", "genre"), plan.cells.items(), counts)
     else:
-        out.print(_counts_table(("zone",), (((zone,), each) for zone, each in plan.by_zone().items()), counts))
+        _print_counts(("zone",), (((zone,), each) for zone, each in plan.by_zone().items()), counts)
         out.print()
-        out.print(_counts_table(("genre",), (((genre,), each) for genre, each in plan.by_genre().items()), counts))
+        _print_counts(("genre",), (((genre,), each) for genre, each in plan.by_genre().items()), counts)
     if plan.dropped:
-        out.print(f"{len(plan.dropped):,} takes of the ledger are no longer planned; they stay where they are")
+        say(f"{len(plan.dropped):,} takes of the ledger are no longer planned; they stay where they are", hang=2)
+    if plan.restored:
+        say(f"{plan.restored:,} takes were made for an earlier version and are taken up again", hang=2)
 
 
-def _counts_table(names: tuple[str, ...], rows: Iterable[tuple[tuple[str, ...], Counts]], total: Counts) -> Table:
-    table = Table(box=None, padding=(0, 1), pad_edge=False, show_footer=True)
-    for index, name in enumerate(names):
-        table.add_column(name, footer="" if index else "total", overflow="fold")
-    for heading, number in {**total._asdict(), "total": total.total}.items():
-        table.add_column(heading, footer=f"{number:,}", justify="right", no_wrap=True)
-    for row, counts in rows:
-        table.add_row(*row, *(f"{number:,}" if number else "-" for number in (*counts, counts.total)))
-    return table
+def _print_counts(names: tuple[str, ...], rows: Iterable[tuple[tuple[str, ...], Counts]], total: Counts) -> None:
+    columns = (*(Column(name, least=10) for name in names), *map(number, (*total._fields, "total")))
+    cells = [(*row, *(f"{figure:,}" if figure else "-" for figure in (*counts, counts.total))) for row, counts in rows]
+    sums = (f"{figure:,}" for figure in (*total, total.total))
+    print_table(columns, cells, total=("total", *[""] * (len(names) - 1), *sums))
 
 
 def _print_estimate(result: Estimate) -> None:
-    if result.lines:
-        out.print()
-        out.print(_buckets_table(result))
     out.print()
-    out.print(
-        f"to render  {result.takes:,} takes, {clock(result.audio_s * 1000)} of audio\n"
-        f"estimate   {usd(result.usd_micros)}: {result.gpu_hours:.2f} GPU-hours of {result.gpu}\n"
-        f"speed      {escape(result.source)}",
-        soft_wrap=True,
-    )
+    if not result.takes:
+        say("nothing to do: every planned take is made")
+        return
+    _print_buckets(result)
+    out.print()
+    _say("to render", f"{result.takes:,} takes, {clock(result.audio_s * 1000)} of audio")
+    _say("estimate", f"{usd(result.usd_micros)}: {result.gpu_hours:.2f} GPU-hours of {result.gpu}")
+    _say("speed", result.source)
     if result.overhead_ms:
-        out.print(f"           of these {clock(result.overhead_ms)} to start, stop and wait, as measured")
-    out.print(f"price      {price_line(result.price)}", soft_wrap=True)
-    if result.reject_rate is not None:
-        out.print(f"rejects    {result.reject_rate:.1%} so far: about {result.expected_accepted:,} will be accepted")
+        _say("", f"of these {clock(result.overhead_ms)} to start, stop and wait, as measured")
+    _say("price", price_line(result.price))
+    if result.reject_rate:
+        _say("rejects", f"{result.reject_rate:.1%} so far: about {result.expected_accepted:,} will be accepted")
+
+
+def _say(name: str, words: str) -> None:
+    say(words, label=f"{name:{_LABEL_WIDTH}}")
 
 
 def price_line(price: Price) -> str:
@@ -162,26 +184,16 @@ def price_line(price: Price) -> str:
     market = price.market.replace("_", " ")
     return (
         f"{usd(price.usd_micros_per_h)}/h {price.sku} {market}, valid from {price.valid_from} ({days} days ago): "
-        f"{escape(price.source)}"
+        f"{price.source}"
     )
 
 
-def _buckets_table(result: Estimate) -> Table:
-    table = Table(box=None, padding=(0, 1), pad_edge=False)
-    table.add_column("planner", overflow="fold")
-    for heading in ("steps", "shift", "duration", "takes", "audio", "engine"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("basis", overflow="fold")
+def _print_buckets(result: Estimate) -> None:
+    rows = []
     for line in result.lines:
         bucket = line.bucket
-        table.add_row(
-            bucket.planner.removeprefix("acestep-") or "off",
-            f"{bucket.steps}",
-            f"{bucket.shift:g}",
-            f"{bucket.duration_s} s",
-            f"{line.takes:,}",
-            clock(line.audio_s * 1000),
-            clock(line.engine_ms),
-            str(line.basis).split()[0],
-        )
-    return table
+        planner = bucket.planner.removeprefix("acestep-") or "off"
+        audio = (f"{bucket.duration_s} s", f"{line.takes:,}", clock(line.audio_s * 1000))
+        basis = str(line.basis).split()[0]
+        rows.append((planner, f"{bucket.steps}", f"{bucket.shift:g}", *audio, clock(line.engine_ms), basis))
+    print_table(_BUCKET_COLUMNS, rows)

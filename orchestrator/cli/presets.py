@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from catalog.errors import UnknownNameError
 from catalog.settings import read_settings
-from orchestrator.cli.console import JsonFlag, out, print_error, print_json, warn
+from orchestrator.cli.columns import Column, number, print_table
+from orchestrator.cli.console import JsonFlag, out, print_error, print_json, say, warn
+from orchestrator.cli.options import PresetsOption
 from orchestrator.matrix.checking import Finding, check_library
 from orchestrator.matrix.imports import import_prompts
 from orchestrator.matrix.problems import closest
@@ -23,15 +25,16 @@ from orchestrator.matrix.reading import (
     load_catalog,
     open_library,
 )
-from orchestrator.matrix.summary import CatalogSummary, summarise
+from orchestrator.matrix.summary import CatalogSummary, Group, summarise
 
 KINDS: tuple[Kind, ...] = ("zones", "genres", "catalogs")
-_ROWS_SHOWN = 60
+_CELLS_SHOWN_MAX = 40  # a larger matrix is shown by zone and by genre
+_IMPORT_EXAMPLES = """\b
+Examples:
+  tunemill presets import prompts.csv --as spring
+  tunemill presets import prompts.csv --as spring --zone hotel_lobby --force
+  tunemill presets import examples/ --as samples    # ACE-Step example JSON"""
 _METRES = {"2": "2/4", "3": "3/4", "4": "4/4", "6": "6/8"}
-
-PresetsOption = Annotated[
-    Path | None, typer.Option("--presets", help="Folder with zones/, genres/ and catalogs/.", file_okay=False)
-]
 
 commands = typer.Typer(name="presets", help="List, show, check and import presets.", no_args_is_help=True)
 
@@ -53,14 +56,21 @@ def list_presets(
     if json:
         print_json(found)
         return
-    for name, entries in found.items():
-        table = Table(title=f"{len(entries)} {name}", title_justify="left")
-        for heading in ("name", "bpm" if name != "catalogs" else "tracks", "what it is"):
-            table.add_column(heading, overflow="fold", no_wrap=heading == "bpm")
-        for entry in entries:
-            numbers = entry["tracks"] if name == "catalogs" else "-".join(str(bpm) for bpm in entry["tempo"])
-            table.add_row(entry["name"], str(numbers or ""), escape(entry["description"] or entry["title"]))
-        out.print(table)
+    for place, (name, entries) in enumerate(found.items()):
+        if place:
+            out.print()
+        _print_listed(name, entries)
+
+
+def _print_listed(kind: Kind, entries: list[dict[str, Any]]) -> None:
+    rows = []
+    for entry in entries:
+        size = entry["tracks"] if kind == "catalogs" else "-".join(str(bpm) for bpm in entry["tempo"])
+        what = " ".join((entry["description"] or entry["title"]).split())
+        rows.append((entry["name"], str(size or ""), what))
+    heading = f"{len(entries)} {kind if len(entries) != 1 else kind.removesuffix('s')}"
+    figures = number("tracks" if kind == "catalogs" else "bpm")
+    print_table((Column(heading), figures, Column("what it is", least=20)), rows)
 
 
 def _kinds(kind: str) -> tuple[Kind, ...]:
@@ -100,6 +110,7 @@ def _listed(library: PresetLibrary, kind: Kind) -> list[dict[str, Any]]:
 @commands.command()
 def show(
     name: Annotated[str, typer.Argument(help="A zone, a genre, a catalog, or the path of a catalog file.")],
+    cells: Annotated[bool, typer.Option("--cells", help="Print every cell of a large catalog.")] = False,
     presets: PresetsOption = None,
     json: JsonFlag = False,
 ) -> None:
@@ -122,7 +133,7 @@ def show(
             summary = summarise(catalog)
             shown["catalog"] = summary.as_dict()
             if not json:
-                _print_catalog(catalog, summary)
+                _print_catalog(catalog, summary, every_cell=cells)
         else:
             preset = library.zone(name) if kind == "zones" else library.genre(name)
             content = preset.content.model_dump(mode="json", exclude_unset=True)
@@ -134,48 +145,66 @@ def show(
 
 
 def _print_preset(kind: str, name: str, content: dict[str, Any]) -> None:
-    table = Table(title=f"{kind} {name}", title_justify="left", show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    say(Text(f"{kind} {name}", style="bold"))
+    width = max(map(len, content)) + 2
     for key, value in content.items():
         if key == "tempo":
-            text = f"{value[0]}-{value[1]} bpm"
+            texts = [f"{value[0]}-{value[1]} bpm"]
         elif isinstance(value, list):
-            text = ("\n" if any(len(str(each)) > 30 for each in value) else ", ").join(str(each) for each in value)
+            texts = [str(each) for each in value]
+            texts = texts if any(len(text) > 30 for text in texts) else [", ".join(texts)]
         else:
-            text = str(value)
-        table.add_row(key, escape(text))
-    out.print(table)
+            texts = [str(value)]
+        for place, text in enumerate(texts):
+            say(" ".join(text.split()), label=f"{'' if place else key:{width}}")
 
 
-def _print_catalog(catalog: LoadedCatalog, summary: CatalogSummary) -> None:
-    out.print(f"[bold]{escape(summary.title)}[/] ({catalog.name}), model {summary.model}")
+def _print_catalog(catalog: LoadedCatalog, summary: CatalogSummary, *, every_cell: bool) -> None:
+    say(Text.assemble((summary.title, "bold"), f" ({catalog.name}), model {summary.model}"), hang=2)
     if catalog.preset.content.description:
-        out.print(escape(catalog.preset.content.description))
-    table = Table(title=f"{summary.tracks:,} tracks, {summary.takes:,} takes", title_justify="left")
-    for heading in ("zone", "genre"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("cells", "tracks", "bpm"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for group in summary.groups[:_ROWS_SHOWN]:
-        tempo = f"{group.bpm_low}-{group.bpm_high}"
-        table.add_row(group.zone, group.genre, f"{group.cells:,}", f"{group.tracks:,}", tempo)
-    out.print(table)
-    if len(summary.groups) > _ROWS_SHOWN:
-        out.print(f"... and {len(summary.groups) - _ROWS_SHOWN} more; --json has them all")
+        say(" ".join(catalog.preset.content.description.split()))
+    say(f"{summary.tracks:,} tracks, {summary.takes:,} takes")
+    out.print()
+    if every_cell or len(summary.groups) <= _CELLS_SHOWN_MAX:
+        _print_groups(("zone", "genre"), {(group.zone, group.genre): [group] for group in summary.groups})
+    else:
+        _print_groups(("zone",), _grouped(summary.groups, lambda group: group.zone))
+        out.print()
+        _print_groups(("genre",), _grouped(summary.groups, lambda group: group.genre))
+        say(f"{len(summary.groups):,} pairs of zone and genre in all: --cells or --json shows each")
     if summary.left_out:
-        warn(f"{len(summary.left_out)} cells are left out because no tempo suits both zone and genre")
-    out.print("[bold]Examples[/]")
+        warn(f"{len(summary.left_out):,} cells are left out because no tempo suits both zone and genre")
+    out.print()
+    say(Text("examples", style="bold"))
     for example in summary.examples:
         spec = example.spec
         metas = f"{spec.bpm} bpm, {spec.keyscale}, {_METRES[spec.timesignature]}, {spec.duration_s} s"
-        out.print(f"  {escape(example.title)} [dim]{escape(example.key)}[/]", soft_wrap=False)
-        out.print(f"    {escape(spec.caption)} [dim]({metas})[/]")
+        say(Text.assemble(f"{example.title} ", (example.key, "dim")), label="  ", hang=4)
+        say(Text.assemble(f"{spec.caption} ", (f"({metas})", "dim")), label="    ")
+
+
+def _grouped(groups: Sequence[Group], name: Callable[[Group], str]) -> dict[tuple[str, ...], list[Group]]:
+    found: dict[tuple[str, ...], list[Group]] = {}
+    for group in groups:
+        found.setdefault((name(group),), []).append(group)
+    return found
+
+
+def _print_groups(headings: tuple[str, ...], groups: Mapping[tuple[str, ...], Sequence[Group]]) -> None:
+    everything = [group for members in groups.values() for group in members]
+    columns = (*(Column(heading, least=10) for heading in headings), number("cells"), number("tracks"), number("bpm"))
+    rows = [(*names, *_figures(members)) for names, members in groups.items()]
+    print_table(columns, rows, total=("total", *[""] * (len(headings) - 1), *_figures(everything)))
+
+
+def _figures(groups: Sequence[Group]) -> tuple[str, str, str]:
+    low, high = min(group.bpm_low for group in groups), max(group.bpm_high for group in groups)
+    return f"{sum(group.cells for group in groups):,}", f"{sum(group.tracks for group in groups):,}", f"{low}-{high}"
 
 
 @commands.command()
 def check(
-    names: Annotated[list[str] | None, typer.Argument(help="Only these; the whole library without any.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Check only these; the whole library without any.")] = None,
     presets: PresetsOption = None,
     json: JsonFlag = False,
 ) -> None:
@@ -191,7 +220,7 @@ def check(
             if finding.error:
                 print_error(finding.error)
         good = len(findings) - len(wrong)
-        out.print(f"{good} of {len(findings)} presets are sound" + ("" if wrong else "; nothing to mend"))
+        say(f"{good} of {len(findings)} presets are sound" + ("" if wrong else "; nothing to mend"))
     if wrong and wrong[0].error:
         raise typer.Exit(wrong[0].error.exit_code)
 
@@ -200,23 +229,21 @@ def _print_findings(findings: list[Finding]) -> None:
     expanded = [finding for finding in findings if finding.kind == "catalog" and not finding.error]
     if not expanded:
         return
-    table = Table(title="catalogs", title_justify="left")
-    table.add_column("name", overflow="fold")
-    for heading in ("tracks", "takes", "prompts", "captions", "cells left out"):
-        table.add_column(heading, justify="right")
+    rows = []
     for finding in expanded:
         counts = (finding.tracks, finding.takes, finding.prompts, finding.captions, finding.left_out)
-        table.add_row(finding.name, *(f"{count:,}" for count in counts))
-    out.print(table)
-    out.print("[dim]prompts and captions: how many differ from all others of their catalog[/]")
+        rows.append((finding.name, *(f"{count:,}" for count in counts)))
+    headings = ("tracks", "takes", "prompts", "captions", "left out")
+    print_table((Column("catalog", least=10), *map(number, headings)), rows)
+    say("prompts and captions differ from all others of their catalog; left out are cells without a tempo")
 
 
-@commands.command("import")
+@commands.command("import", epilog=_IMPORT_EXAMPLES)
 def import_(
     file: Annotated[Path, typer.Argument(help="A CSV file, ACE-Step example JSON, or a folder of .json files.")],
-    name: Annotated[str, typer.Option("--as", help="Name of the catalog to write.")],
-    zone: Annotated[str | None, typer.Option(help="Zone label of prompts that name none.")] = None,
-    genre: Annotated[str | None, typer.Option(help="Genre label of prompts that name none.")] = None,
+    name: Annotated[str, typer.Option("--as", help="Name the catalog to write.")],
+    zone: Annotated[str | None, typer.Option(help="Put prompts that name no zone into this one.")] = None,
+    genre: Annotated[str | None, typer.Option(help="Put prompts that name no genre into this one.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a catalog of that name.")] = False,
     presets: PresetsOption = None,
     json: JsonFlag = False,
@@ -230,6 +257,7 @@ def import_(
         return
     if done.left_out:
         warn(f"not used: {', '.join(done.left_out[:20])}")
-    out.print(f"prompts: {done.rows:,}; of these duplicates, each a track of its own: {done.duplicates:,}")
-    out.print(f"wrote {escape(str(done.catalog))}\n      {escape(str(done.prompts))}", soft_wrap=True)
-    out.print(f"next: tunemill plan {escape(str(done.catalog) if presets else name)}", soft_wrap=True)
+    say(f"prompts: {done.rows:,}; of these duplicates, each a track of its own: {done.duplicates:,}", hang=2)
+    say(str(done.catalog), label="wrote ")
+    say(str(done.prompts), label="      ")
+    say(f"tunemill plan {done.catalog if presets else name}", label="next: ")

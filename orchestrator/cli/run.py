@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,9 +11,12 @@ import typer
 from catalog.errors import INTERRUPTED_EXIT_CODE, BrokerError
 from catalog.settings import Settings, read_settings
 from orchestrator.cli import status
-from orchestrator.cli.console import JsonFlag, clock, err, out, print_json, usd, warn
+from orchestrator.cli.console import JsonFlag, clock, err, print_json, say, usd, warn
+from orchestrator.cli.options import CatalogArgument, GpuOption, ModelOption, PresetsOption
+from orchestrator.cli.plan import find_ledger
 from orchestrator.cli.summary import Summary, as_json, print_summary, raise_if_incomplete, summarise
 from orchestrator.cli.watching import Display, display_for
+from orchestrator.cli.worker import require_worker_extra
 from orchestrator.costs.prices import find_prices_folder, read_price_book
 from orchestrator.detaching import start_detached
 from orchestrator.launching import Prepared, Wish, begin, prepare
@@ -22,17 +24,23 @@ from orchestrator.ledger import Ledger, open_ledger
 from orchestrator.running import AttachedRun, Ending, price_lookup
 from orchestrator.serving import serve_runs
 
-CatalogArgument = Annotated[str, typer.Argument(help="A catalog's name, or the path of its file.")]
-PresetsOption = Annotated[Path | None, typer.Option(help="Folder with zones/, genres/ and catalogs/.")]
-ModelOption = Annotated[str | None, typer.Option(help="Render with this model instead of the catalog's.")]
-GpuOption = Annotated[str | None, typer.Option(help="GPU to reckon with, as the price book names it.")]
-MaxUsdOption = Annotated[str | None, typer.Option(help="Stop before this is passed (exit code 21).")]
+MaxUsdOption = Annotated[str | None, typer.Option(help="Stop before the run costs more than this (exit code 21).")]
+
+_RUN_EXAMPLES = """\b
+Examples:
+  tunemill run demo
+  tunemill run hotel_group --max-usd 20
+  tunemill run hotel_group --model tone    # a rehearsal, without any model"""
+_REFRESH_EXAMPLES = """\b
+Examples:
+  tunemill refresh hotel_group --max-usd 15
+  15 2 * * *  tunemill refresh hotel_group --max-usd 15    # a line for cron"""
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    app.command("run")(run)
-    app.command("refresh")(refresh)
+    app.command("run", epilog=_RUN_EXAMPLES)(run)
+    app.command("refresh", epilog=_REFRESH_EXAMPLES)(refresh)
     app.command("status")(status.show_status)
     app.command("controller")(controller)
 
@@ -43,8 +51,8 @@ def run(
     model: ModelOption = None,
     gpu: GpuOption = None,
     max_usd: MaxUsdOption = None,
-    worker: Annotated[bool, typer.Option("--worker", help="In a fleet: start a worker on this machine too.")] = False,
-    detach: Annotated[bool, typer.Option("--detach", help="Go on in the background.")] = False,
+    worker: Annotated[bool, typer.Option("--worker", help="Start a worker on this machine too, in a fleet.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Leave the work to the background and return.")] = False,
     json: JsonFlag = False,
 ) -> None:
     """Render every take of CATALOG that is missing; a second run sends nothing.
@@ -52,21 +60,25 @@ def run(
     Ctrl-C stops in order; the same command goes on where it stopped.
     """
     settings = read_settings()
-    ledger = open_ledger(settings.database)
+    found = find_ledger(settings)
     wish = Wish(catalog, presets, model, gpu, max_usd)
-    prepared = prepare(wish, ledger, settings)
+    prepared = prepare(wish, found, settings)
     _print_prepared(prepared)
-    if _is_unchanged(prepared, ledger):
+    if _is_unchanged(prepared, found):
         _print_unchanged(prepared, json=json)
-    elif detach:
+        return
+    if prepared.plan.to_render and (settings.embedded or worker):
+        require_worker_extra(prepared.plan.model)
+    ledger = found or open_ledger(settings.database)
+    if detach:
         _detach(prepared, ledger, settings, wish, json=json)
+        return
+    with display_for() as display:
+        summary = _render(prepared, ledger, settings, display, worker=worker)
+    if summary is None:
+        _print_unchanged(prepared, json=json)
     else:
-        with display_for() as display:
-            summary = _render(prepared, ledger, settings, display, worker=worker)
-        if summary is None:
-            _print_unchanged(prepared, json=json)
-        else:
-            _end(summary, settings, json=json)
+        _end(summary, settings, json=json)
 
 
 def refresh(
@@ -83,12 +95,16 @@ def refresh(
     were rejected or failed; every other mistake has its own.
     """
     settings = read_settings()
-    ledger = open_ledger(settings.database)
+    found = find_ledger(settings)
     with display_for(dated=True) as display:
-        prepared = prepare(Wish(catalog, presets, model, gpu, max_usd), ledger, settings)
+        prepared = prepare(Wish(catalog, presets, model, gpu, max_usd), found, settings)
         for note in prepared.notes:
             display.say(note)
-        summary = None if _is_unchanged(prepared, ledger) else _render(prepared, ledger, settings, display)
+        summary = None
+        if not _is_unchanged(prepared, found):
+            if prepared.plan.to_render and settings.embedded:
+                require_worker_extra(prepared.plan.model)
+            summary = _render(prepared, found or open_ledger(settings.database), settings, display)
         if summary is None:
             display.say(f"{prepared.plan.catalog}: nothing to do, {prepared.plan.counts.unchanged:,} takes unchanged")
             if json:
@@ -106,7 +122,7 @@ def refresh(
 
 
 def controller(
-    until_done: Annotated[bool, typer.Option("--until-done", help="End when no run is active.")] = False,
+    until_done: Annotated[bool, typer.Option("--until-done", help="End as soon as no run is active.")] = False,
 ) -> None:
     """Feed and record all active runs of a fleet, until told to stop."""
     settings = read_settings()
@@ -148,9 +164,11 @@ def _render(
     return summarise(ledger, settings, begun.run_id, outcome, duration_ms)
 
 
-def _is_unchanged(prepared: Prepared, ledger: Ledger) -> bool:
+def _is_unchanged(prepared: Prepared, ledger: Ledger | None) -> bool:
     plan = prepared.plan
-    return plan.to_render == 0 and not plan.dropped and ledger.unfinished_run(plan.catalog) is None
+    if plan.to_render or plan.dropped or plan.restored:
+        return False
+    return ledger is None or ledger.unfinished_run(plan.catalog) is None
 
 
 def _detach(prepared: Prepared, ledger: Ledger, settings: Settings, wish: Wish, *, json: bool) -> None:
@@ -167,7 +185,7 @@ def _detach(prepared: Prepared, ledger: Ledger, settings: Settings, wish: Wish, 
     if json:
         print_json({"catalog": prepared.plan.catalog, "ending": "detached", **said})
     else:
-        out.print(words, soft_wrap=True, markup=False)
+        say(words, hang=2)
 
 
 def _print_prepared(prepared: Prepared) -> None:
@@ -176,26 +194,24 @@ def _print_prepared(prepared: Prepared) -> None:
         warn(note)
     if not plan.to_render:
         return
-    err.print(
-        f"{plan.catalog}: {plan.to_render:,} of {counts.total:,} takes to render with {plan.model} "
-        f"({counts.new:,} new, {counts.changed:,} changed, {counts.unfinished:,} unfinished)",
-        soft_wrap=True,
-        markup=False,
+    kinds = {"new": counts.new, "changed": counts.changed, "unfinished": counts.unfinished}
+    what = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
+    say(
+        f"{plan.catalog}: {plan.to_render:,} of {counts.total:,} takes to render with {plan.model} ({what})",
+        to=err,
+        hang=2,
     )
     if prepared.estimate is not None:
         guess = prepared.estimate
-        err.print(
-            f"estimate: {usd(guess.usd_micros)} for {clock(guess.gpu_ms)} of {guess.gpu} ({guess.source})",
-            soft_wrap=True,
-            markup=False,
-        )
+        words = f"estimate: {usd(guess.usd_micros)} for {clock(guess.gpu_ms)} of {guess.gpu} ({guess.source})"
+        say(words, to=err, hang=2)
 
 
 def _print_unchanged(prepared: Prepared, *, json: bool) -> None:
     if json:
         print_json(_unchanged_as_json(prepared))
     else:
-        out.print(f"nothing to do: {prepared.plan.counts.unchanged:,} unchanged")
+        say(f"nothing to do: {prepared.plan.counts.unchanged:,} unchanged")
 
 
 def _unchanged_as_json(prepared: Prepared) -> dict[str, Any]:

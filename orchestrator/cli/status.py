@@ -125,9 +125,9 @@ def _print_status(status: dict[str, Any]) -> None:
     queues = status["queues"]
     out.print()
     if queues is None:
-        say("queues: no broker answers (on one machine it runs only during a run)", hang=8)
+        say("no broker answers (on one machine it runs only during a run)", label="queues: ")
     else:
-        say("queues: " + ", ".join(f"{name} {length:,}" for name, length in queues.items()), hang=8)
+        say(", ".join(f"{name} {length:,}" for name, length in queues.items()), label="queues: ")
 
 
 def _print_runs(runs: list[dict[str, Any]]) -> None:
@@ -136,7 +136,7 @@ def _print_runs(runs: list[dict[str, Any]]) -> None:
         takes = run["takes"]
         ended = takes["accepted"] + takes["rejected"] + takes["failed"]
         done = f"{ended:,}/{takes['total'] - takes['cancelled']:,}"
-        started = datetime.fromtimestamp(run["started_at_ms"] / 1000, tz=UTC).strftime("%Y-%m-%d %H:%M")
+        started = datetime.fromtimestamp(run["started_at_ms"] / 1000, tz=UTC).strftime("%m-%d %H:%M")
         names = (run["run_id"][:8], run["catalog"], run["model"], run["state"], started)
         rows.append((*names, done, *(f"{takes[name]:,}" for name in _COUNTS), usd(run["usd_micros"])))
     print_table(_RUN_COLUMNS, rows)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from rich.markup import escape
+from rich.text import Text
 
 from catalog.errors import IncompleteError, TunemillError
 from catalog.settings import Settings, without_secrets
 from catalog.store import open_store
-from orchestrator.cli.console import clock, out, usd, warn
+from orchestrator.cli.console import clock, say, usd, warn
 from orchestrator.cli.tracks import NOISE_LABEL, print_tracks, tracks_as_json
 from orchestrator.ledger import Ledger, RunRow, readings
 from orchestrator.ledger.readings import ListedTrack, Spend, TakeCounts
@@ -28,7 +28,7 @@ class Summary(NamedTuple):
     duration_ms: int
     rejected: dict[str, int]  # reason -> how often
     failed: dict[str, int]
-    tracks: list[ListedTrack]  # the first few
+    tracks: list[ListedTrack]  # a few, from all over the matrix
     store: str
     refusal: TunemillError | None = None  # why it stopped early
 
@@ -45,7 +45,7 @@ def summarise(ledger: Ledger, settings: Settings, run_id: str, outcome: Outcome,
             duration_ms=duration_ms,
             rejected=dict(readings.reasons_of_run(connection, run_id, "rejected").most_common()),
             failed=dict(readings.reasons_of_run(connection, run_id, "failed").most_common()),
-            tracks=readings.list_tracks(connection, run_id=run_id, limit=TRACKS_SHOWN),
+            tracks=readings.list_tracks(connection, run_id=run_id, spread=TRACKS_SHOWN),
             store=settings.store,
             refusal=outcome.refusal,
         )
@@ -76,29 +76,31 @@ def print_summary(summary: Summary, settings: Settings) -> None:
     counts, spend = summary.counts, summary.spend
     store = open_store(settings.store, s3_endpoint_url=settings.s3_endpoint_url)
     cost = "unknown" if spend.unpriced else usd(spend.usd_micros)
-    out.print(
+    say(
         f"{counts.accepted:,} accepted, {counts.rejected:,} rejected, {counts.failed:,} failed"
         + (f", {counts.pending:,} still to be made" if counts.pending else "")
         + f"; {clock(summary.duration_ms)}, cost {cost}",
-        soft_wrap=True,
+        hang=2,
     )
     for outcome, reasons in (("rejected", summary.rejected), ("failed", summary.failed)):
         for reason, count in list(reasons.items())[:5]:
-            out.print(f"  {outcome} {count}x: {escape(reason)}", soft_wrap=True)
+            say(reason, label=f"  {outcome} {count:,}x: ", hang=4)
     if summary.tracks:
-        print_tracks(summary.tracks, store, full=False)
-        if counts.accepted > len(summary.tracks):
-            out.print(
-                f"  and {counts.accepted - len(summary.tracks):,} more: tunemill catalog list {summary.run.catalog}"
-            )
+        print_tracks(summary.tracks, store)
         if any(track.rendition.noise for track in summary.tracks):
-            out.print(f"[bold red]{NOISE_LABEL}[/]; set TUNEMILL_WEIGHTS for music", soft_wrap=True)
-    out.print(f"audio in {escape(without_secrets(str(summary.store)))}/{summary.run.catalog}/audio", soft_wrap=True)
+            say(Text.assemble((NOISE_LABEL, "bold red"), "; set TUNEMILL_WEIGHTS for music"), hang=2)
     if spend.unpriced:
         warn(f"no price for {', '.join(spend.unpriced)}: the cost is unknown, not zero")
-    out.print(f"next: tunemill costs report --run {summary.run.run_id}", soft_wrap=True)
+    _print_next(summary)
+
+
+def _print_next(summary: Summary) -> None:
+    commands = [f"costs report --run {summary.run.run_id}"]
     if summary.tracks:
-        out.print(f"      tunemill replay {summary.tracks[0].take.id}", soft_wrap=True)
+        listed = f"catalog list {summary.run.catalog}"
+        commands = [listed, f"{listed} --files", *commands, f"replay {summary.tracks[0].take.id}"]
+    for place, command in enumerate(commands):
+        say(f"tunemill {command}", label="      " if place else "next: ", hang=8)
 
 
 def raise_if_incomplete(summary: Summary) -> None:

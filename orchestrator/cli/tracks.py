@@ -53,21 +53,21 @@ def print_tracks(tracks: Sequence[ListedTrack], store: Store) -> None:
     both are complete.
     """
     folder = _common_folder(tracks)
-    noisy = any(track.rendition.noise for track in tracks)
-    columns = (*_NAMES, *_MUSIC, *_AUDIO, _SEED, *([_SOUND] if noisy else []), *_PLACE)
-    print_table(columns, [_row(track, store, folder, noisy=noisy) for track in tracks])
+    mixed = len({track.rendition.noise for track in tracks}) > 1  # where all are noise, saying it once is enough
+    columns = (*_NAMES, *_MUSIC, *_AUDIO, _SEED, *([_SOUND] if mixed else []), *_PLACE)
+    print_table(columns, [_row(track, store, folder, mixed=mixed) for track in tracks])
     first = tracks[0].rendition.audio_key
     where = store.locate(first).removesuffix(first.removeprefix(folder)).rstrip("/")
     say(f"audio in {where} ({'' if folder else 'CATALOG/audio/'}ZONE/GENRE/TAKE...)", hang=2)
 
 
-def _row(listed: ListedTrack, store: Store, folder: str, *, noisy: bool) -> tuple[str, ...]:
+def _row(listed: ListedTrack, store: Store, folder: str, *, mixed: bool) -> tuple[str, ...]:
     take, rendition = listed
     key = rendition.audio_key
     lufs = "-" if rendition.loudness_lufs is None else f"{rendition.loudness_lufs:.1f}"
     names = (take.track.title or take.track.key, take.track.zone, take.track.genre)
     music = (str(take.spec.bpm), take.spec.keyscale, _length(rendition.audio_ms), lufs, str(rendition.dit_seed))
-    sound = ("noise" if rendition.noise else "",) if noisy else ()
+    sound = ("noise" if rendition.noise else "",) if mixed else ()
     if out.is_terminal:
         return (*names, *music, *sound, take.id[:_ID_DIGITS_SHOWN], key.removeprefix(folder))
     return (*names, *music, *sound, take.id, store.locate(key))

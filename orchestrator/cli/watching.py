@@ -7,14 +7,18 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final, Protocol
 
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-from rich.progress import Progress as Bar
+from rich.cells import cell_len
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
 
-from orchestrator.cli.console import clock, err, usd
+from orchestrator.cli.columns import cut
+from orchestrator.cli.console import clock, err, say, usd, warn
 from orchestrator.progress import Progress, Watcher
 
 LINE_EVERY_S: Final = 10.0
+_BAR_WIDTH: Final = 24  # at most; on a narrow terminal the words come first
+_BAR_LEAST: Final = 8
 
 
 class Display(Watcher, Protocol):
@@ -32,45 +36,59 @@ def display_for(*, dated: bool = False) -> Display:
     return BarDisplay() if err.is_terminal and not dated else LineDisplay(dated=dated)
 
 
-def describe(progress: Progress) -> str:
-    """Rate, time left, money, rejects and failures, in words."""
+def describe(progress: Progress, *, short: bool = False) -> str:
+    """Done and planned, rate, time left and money in words; rejects and failures when there are any."""
     counts, spend = progress.counts, progress.spend
-    parts = [f"{progress.takes_per_min:.1f}/min" if progress.takes_per_min else "starting"]
+    parts = [f"{counts.ended:,}/{counts.ended + counts.pending:,} takes"]
+    parts.append(f"{progress.takes_per_min:,.1f}/min" if progress.takes_per_min else "starting")
     if progress.eta_ms is not None and counts.pending:
         parts.append(f"{clock(progress.eta_ms)} left")
     parts.append(usd(spend.usd_micros) + (" + unknown" if spend.unpriced else ""))
-    parts.append(f"{counts.rejected} rejected")
-    parts.append(f"{counts.failed} failed")
+    for count, word, shorter in ((counts.rejected, "rejected", "rej"), (counts.failed, "failed", "fail")):
+        if count:
+            parts.append(f"{count:,} {shorter if short else word}")
+    if short:
+        parts[0] = parts[0].removesuffix(" takes")
     return ", ".join(parts)
 
 
 class BarDisplay:
-    """A bar that is redrawn in place."""
+    """A bar and a line of words, redrawn in place and never wider than the terminal."""
 
     def __init__(self) -> None:
-        columns = (TextColumn("takes"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}"))
-        self._bar = Bar(*columns, console=err, transient=True)
-        self._task = self._bar.add_task("starting", total=None)
+        self._progress: Progress | None = None
+        self._live = Live(get_renderable=self._line, console=err, transient=True)
 
     def __enter__(self) -> BarDisplay:
-        self._bar.start()
+        self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        self._live.stop()
 
     def show(self, progress: Progress) -> None:
-        """Redraw."""
-        total = progress.counts.ended + progress.counts.pending
-        self._bar.update(
-            self._task, total=total, completed=progress.counts.ended, description=escape(describe(progress))
-        )
+        """Have it drawn at the next refresh."""
+        self._progress = progress
 
     def say(self, text: str) -> None:
         """Print above the bar."""
-        err.print(f"[yellow]note:[/] {escape(text)}", soft_wrap=True)
+        warn(text)
+
+    def _line(self) -> Table:
+        room = err.width - 1  # a full last column would make some terminals begin a new line
+        total, done, words = None, 0, "starting"
+        if self._progress is not None:
+            counts = self._progress.counts
+            total, done = counts.ended + counts.pending, counts.ended
+            words = describe(self._progress)
+            if cell_len(words) + 1 + _BAR_LEAST > room:
+                words = describe(self._progress, short=True)
+        words = cut(words, room - 1 - _BAR_LEAST)
+        line = Table.grid(padding=(0, 1, 0, 0))
+        line.add_row(ProgressBar(total=total, completed=done, width=min(_BAR_WIDTH, room - 1 - cell_len(words))), words)
+        return line
 
 
 class LineDisplay:
@@ -89,8 +107,7 @@ class LineDisplay:
 
     def show(self, progress: Progress) -> None:
         """Print, unless it is too early or nothing has changed."""
-        counts = progress.counts
-        line = f"{counts.ended}/{counts.ended + counts.pending} takes, {describe(progress)}"
+        line = describe(progress)
         if time.monotonic() >= self._next_s and line != self._last:
             self._next_s, self._last = time.monotonic() + LINE_EVERY_S, line
             self.say(line)
@@ -98,4 +115,4 @@ class LineDisplay:
     def say(self, text: str) -> None:
         """Print a line."""
         at = datetime.now(tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ ") if self._dated else ""
-        err.print(at + escape(text), soft_wrap=True)
+        say(at + text, to=err)

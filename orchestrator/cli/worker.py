@@ -14,7 +14,7 @@ import typer
 from catalog.errors import DifferentAudioError, UnknownNameError, WorkerError
 from catalog.settings import Settings, read_settings
 from catalog.spec import TONE_MODEL, TURBO_MODEL
-from orchestrator.cli.console import JsonFlag, out, print_json
+from orchestrator.cli.console import JsonFlag, err, print_json, say
 from orchestrator.ledger import RenditionRow, open_ledger
 
 # -P: a folder "workers" where the command is typed must not stand in for our package.
@@ -108,26 +108,23 @@ def _find_rendition(prefix: str, settings: Settings) -> RenditionRow:
 
 
 def _replay(sidecar: dict[str, Any]) -> dict[str, Any]:
-    done = subprocess.run(
-        [*_WORKERS, "replay"],
-        input=json.dumps(sidecar),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
+    with err.status("rendering it again"):
+        done = subprocess.run(
+            [*_WORKERS, "replay"], input=json.dumps(sidecar), capture_output=True, text=True, check=False
+        )
     if done.returncode:
-        raise typer.Exit(done.returncode)  # it has said in its own words what is wrong
+        sys.stderr.write(done.stderr)  # its log, and in its own words what is wrong
+        raise typer.Exit(done.returncode)
     verdict: dict[str, Any] = json.loads(done.stdout)
     return verdict
 
 
 def _print_verdict(verdict: dict[str, Any]) -> None:
-    out.print(f"take {verdict['take_id']}: {verdict['verdict']}")
+    say(f"take {verdict['take_id']}: {verdict['verdict']}")
     if verdict["rms_diff_db"] is not None:
-        out.print(
-            f"  difference {verdict['rms_diff_db']:.1f} dB relative to the track (limit {verdict['tolerance_db']:g} dB)"
-        )
-        out.print(f"  largest sample difference {verdict['max_abs_diff']:.2e} of full scale")
-    out.print(f"  model {verdict['model_fingerprint_now'][:16]}, then {verdict['model_fingerprint_then'][:16]}")
+        difference, limit = verdict["rms_diff_db"], verdict["tolerance_db"]
+        say(f"difference {difference:.1f} dB relative to the track (limit {limit:g} dB)", label="  ")
+        say(f"largest sample difference {verdict['max_abs_diff']:.2e} of full scale", label="  ")
+    say(f"model {verdict['model_fingerprint_now'][:16]}, then {verdict['model_fingerprint_then'][:16]}", label="  ")
     for note in verdict["notes"]:
-        out.print(f"  note: {note}")
+        say(note, label="  note: ")

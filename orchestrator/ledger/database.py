@@ -133,7 +133,11 @@ def _explained(error: DBAPIError, url: URL) -> TunemillError:
     for sign, why, fix in _SIGNS:
         if sign in said:
             return LedgerError(f"the ledger at {place} cannot be used", why=why, fix=fix)
-    return LedgerError(f"the ledger at {place} refused", why=said.splitlines()[0] if said else type(error).__name__)
+    return LedgerError(
+        f"the ledger at {place} refused",
+        why=said.splitlines()[0] if said else type(error).__name__,
+        fix="restore a copy, or move the ledger away and run again; accepted takes are found in the store and adopted",
+    )
 
 
 _SIGNS = (

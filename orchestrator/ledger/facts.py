@@ -208,7 +208,7 @@ class _Workers:
         self._connection, self._price_of = connection, price_of
         query = select(_WORKER).where(_WORKER.c.worker_id.in_(sorted(worker_ids)))
         self._rows = {row["worker_id"]: dict(row) for row in connection.execute(query).mappings()}
-        self._known = frozenset(self._rows)
+        self._known = set(self._rows)
 
     def heard(self, record: Record) -> None:
         """Note that a worker spoke, and what it said of itself."""
@@ -235,12 +235,35 @@ class _Workers:
         row = self._rows.get(record.worker_id, {"last_seen_ms": 0, "ended_at_ms": None, "end_reason": None})
         if row.get("model_fingerprint") and not record.model_fingerprint:
             return  # the first announcement, arriving after the complete one
-        price = self._price_of(record.gpu, record.started_at_ms)
         said = record.model_dump(exclude={"v", "record_id", "at_ms", "kind"})
-        self._rows[record.worker_id] = {
-            **row,
-            **said,
-            "price_sku": price.sku if price else None,
-            "price_source": price.source if price else None,
-            "rate_usd_micros_per_h": price.rate_usd_micros_per_h if price else None,
-        }
+        self._rows[record.worker_id] = {**row, **said}
+        self._price(self._rows[record.worker_id], record.gpu or self._gpu_seen_on(record.host))
+        if record.gpu:
+            for silent in self._silent_on(record.host):
+                self._price(silent, record.gpu)
+
+    def _price(self, row: dict[str, Any], gpu: str) -> None:
+        price = self._price_of(gpu, row["started_at_ms"]) if gpu else None
+        row["gpu"] = gpu
+        row["price_sku"] = price.sku if price else None
+        row["price_source"] = price.source if price else None
+        row["rate_usd_micros_per_h"] = price.rate_usd_micros_per_h if price else None
+
+    # A worker names its GPU when its model is loaded. One that was ended before that has cost money too, and a
+    # host's GPUs are of one kind, so its other workers say which.
+
+    def _gpu_seen_on(self, host: str) -> str:
+        """The GPU that the latest worker on `host` has named; empty when none has."""
+        here = [row for row in self._rows.values() if row["host"] == host and row["gpu"]]
+        if here:
+            return str(max(here, key=lambda row: row["started_at_ms"])["gpu"])
+        named = select(_WORKER.c.gpu).where(_WORKER.c.host == host, _WORKER.c.gpu != "")
+        return self._connection.execute(named.order_by(_WORKER.c.started_at_ms.desc()).limit(1)).scalar() or ""
+
+    def _silent_on(self, host: str) -> list[dict[str, Any]]:
+        """The rows of workers on `host` that never named a GPU, fit to be written back."""
+        query = select(_WORKER).where(_WORKER.c.host == host, _WORKER.c.gpu == "")
+        for row in self._connection.execute(query).mappings():
+            self._rows.setdefault(row["worker_id"], dict(row))
+            self._known.add(row["worker_id"])
+        return [row for row in self._rows.values() if row["host"] == host and not row["gpu"]]

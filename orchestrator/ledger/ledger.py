@@ -44,6 +44,11 @@ class Ledger:
         with self.read() as connection:
             return plans.known_takes(connection, catalog)
 
+    def shelved_takes(self, catalog: str) -> dict[str, str]:
+        """Take id -> state of the takes that the catalog had and has changed or dropped since."""
+        with self.read() as connection:
+            return plans.shelved_takes(connection, catalog)
+
     def begin_or_resume_run(
         self,
         catalog: str,

@@ -60,6 +60,12 @@ def known_takes(connection: Connection, catalog: str) -> dict[tuple[str, int], K
     return {(key, number): KnownTake(take_id, state) for key, number, take_id, state in rows}
 
 
+def shelved_takes(connection: Connection, catalog: str) -> dict[str, str]:
+    """Take id -> state of the takes that the catalog had and has changed or dropped since."""
+    query = select(_TAKE.c.take_id, _TAKE.c.state).where(_TAKE.c.catalog == catalog, ~_TAKE.c.current)
+    return dict(connection.execute(query).all())
+
+
 def unfinished_run(connection: Connection, catalog: str) -> RunRow | None:
     """The catalog's active run; there is at most one."""
     query = select(_RUN).where(_RUN.c.catalog == catalog, _RUN.c.state == "active")

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from catalog.errors import UnknownNameError
 from catalog.track import Take
@@ -75,6 +75,13 @@ def get_run(connection: Connection, run_id: str) -> RunRow:
     return RunRow(**row)
 
 
+def find_run_ids(connection: Connection, prefix: str) -> list[str]:
+    """Ids of the runs that begin so."""
+    return list(
+        connection.execute(select(_RUN.c.run_id).where(_RUN.c.run_id.startswith(prefix, autoescape=True))).scalars()
+    )
+
+
 def latest_runs(connection: Connection, limit: int) -> list[RunRow]:
     """Runs, newest first."""
     query = select(_RUN).order_by(_RUN.c.started_at_ms.desc(), _RUN.c.run_id).limit(limit)
@@ -101,6 +108,8 @@ def spend_of_run(connection: Connection, run: RunRow) -> Spend:
     """
     until = run.finished_at_ms
     query = select(_WORKER).where(_WORKER.c.model == run.model, _WORKER.c.last_seen_ms > run.started_at_ms)
+    if until:
+        query = query.where(_WORKER.c.started_at_ms < until)
     micros, unpriced = 0, set()
     for worker in connection.execute(query):
         if worker.rate_usd_micros_per_h is None:
@@ -151,24 +160,30 @@ def list_tracks(
     run_id: str | None = None,
     zone: str | None = None,
     genre: str | None = None,
-    limit: int | None = None,
+    spread: int | None = None,
 ) -> list[ListedTrack]:
-    """Accepted takes that their catalog still has, by track."""
+    """Accepted takes that their catalog still has, by track; with `spread` so many, from as many cells as there are."""
+    wanted = {"catalog": catalog, "run_id": run_id, "zone": zone, "genre": genre}
+    finished = [_TAKE.c.current, _TAKE.c.state == "accepted"]
+    finished += [_TAKE.c[name] == value for name, value in wanted.items() if value is not None]
     query = (
         select(_TAKE.c.message, *_RENDITION.c)
         .join(_RENDITION, _RENDITION.c.take_id == _TAKE.c.take_id)
-        .where(_TAKE.c.current, _TAKE.c.state == "accepted")
         .order_by(_TAKE.c.track_key, _TAKE.c.number)
-        .limit(limit)
     )
-    wanted = {"catalog": catalog, "run_id": run_id, "zone": zone, "genre": genre}
-    for name, value in wanted.items():
-        if value is not None:
-            query = query.where(_TAKE.c[name] == value)
+    query = query.where(*finished) if spread is None else query.where(_TAKE.c.take_id.in_(_spread(finished, spread)))
     return [
         ListedTrack(Take.model_validate(row["message"]), _rendition(row))
         for row in connection.execute(query).mappings()
     ]
+
+
+def _spread(finished: list[ColumnElement[bool]], limit: int) -> Select[tuple[str]]:
+    """Ids of `limit` takes: the first of every cell, then the second; among equals by id, which is a hash."""
+    cell, order = (_TAKE.c.zone, _TAKE.c.genre), (_TAKE.c.track_key, _TAKE.c.number)
+    place = func.row_number().over(partition_by=cell, order_by=order)
+    placed = select(_TAKE.c.take_id, place.label("place")).where(*finished).subquery()
+    return select(placed.c.take_id).order_by(placed.c.place, placed.c.take_id).limit(limit)
 
 
 def catalogs(connection: Connection) -> list[str]:

@@ -93,6 +93,10 @@ def _read_json(files: list[Path]) -> tuple[list[Row], list[str]]:
         problems += repeated_ids(mine, file)
         rows += mine
     raise_problems(problems)
+    if not rows:
+        raise UnreadableFileError(
+            f"{', '.join(shown(file) for file in files[:3])}: there is no prompt in it", fix="add at least one prompt"
+        )
     return rows, list(left_out)
 
 
@@ -125,10 +129,11 @@ def _items(file: Path) -> Iterator[tuple[int, Any]]:
         counted = at
         try:
             item, at = decoder.raw_decode(text, at)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # a ValueError may also be a number of thousands of digits
             problem_line = getattr(error, "lineno", line)
+            reason = getattr(error, "msg", "nested too deeply, or a number too long")
             raise UnreadableFileError(
-                f"{shown(file)}:{problem_line}: this is not JSON: {getattr(error, 'msg', 'nested too deeply')}",
+                f"{shown(file)}:{problem_line}: this is not JSON: {reason}",
                 fix="look at this line and the one above: quotes, commas and braces",
             ) from None
         yield line, item

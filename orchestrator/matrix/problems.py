@@ -55,12 +55,18 @@ def validated(model: type[_M], tree: Located) -> _M:
     try:
         return model.model_validate(tree.plain())
     except ValidationError as error:
-        problems = [_problem(model, tree, each) for each in error.errors(include_url=False)]
+        problems = [_problem(model, tree, each) for each in _first_hand(error.errors(include_url=False))]
     # A misspelt key is one mistake, not two: that the right one is then missing goes without saying.
     meant = {problem.fix.replace("write", "add the key") for problem in problems if problem.fix.startswith("write ")}
     told = dict.fromkeys(problem for problem in problems if problem.fix not in meant)
     raise_problems(sorted(told, key=lambda problem: _line_of(problem.where)))
     raise AssertionError("a validation error holds at least one problem")
+
+
+def _first_hand(errors: list[Any]) -> list[Any]:
+    """`errors` without those that only follow from another: a list whose entry is wrong is also called too short."""
+    wrong_within = {tuple(each["loc"])[:depth] for each in errors for depth in range(len(each["loc"]))}
+    return [each for each in errors if each["type"] != "too_short" or tuple(each["loc"]) not in wrong_within]
 
 
 def _line_of(where: str) -> tuple[str, int]:

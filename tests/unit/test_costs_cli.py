@@ -63,16 +63,30 @@ def test_the_report_adds_up_to_the_workers_time_at_its_price(home):
     assert (found["rows"][0]["zone"], found["rows"][0]["run"], found["rows"][0]["accepted"]) == ("spa", "run1", 1)
 
 
-def test_the_printed_table_fits_and_adds_up(home):
+def test_the_printed_table_adds_up(home):
     a_ledger(home, *some_work(rate=1_700_001))
     result = run("report")
     assert result.exit_code == 0, result.exception
-    assert max(map(len, result.stdout.splitlines())) <= 80
     [spa] = [line.split() for line in result.stdout.splitlines() if line.startswith("spa")]
     direct, wasted, shared, total = map(Decimal, spa[4:8])
     assert direct + wasted + shared == total == Decimal(spa[8]) == Decimal("1.700001")
     assert "1 worker, 1 h 00 min, $1.700001: the total above" in result.stdout
     assert "estimate: price book 2026-11-20" in result.stdout
+
+
+@pytest.mark.parametrize("cuts", ["zone", "catalog", "zone,genre,run,catalog"])
+def test_the_report_fits_a_terminal_of_80_columns(home, terminal, cuts):
+    terminal(80)
+    a_ledger(home, *some_work(rate=1_700_001))
+    lines = run("report", "--by", cuts).stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert all("1.700001" in line for line in lines if line.startswith("total"))
+
+
+def test_a_run_is_named_by_its_first_digits(home):
+    a_ledger(home, *some_work(rate=1_000_000))
+    assert json.loads(run("report", "--run", "ru", "--json").stdout)["run"] == "run1"
+    assert isinstance(run("report", "--run", "r%").exception, UnknownNameError)
 
 
 def test_an_unknown_price_is_shown_as_unknown_with_the_fix(home):

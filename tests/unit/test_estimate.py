@@ -33,7 +33,7 @@ def a_plan(*loads: tuple[str, int, int], model="acestep-v15-turbo") -> Plan:
     """Loads are (planner, duration_s, takes)."""
     buckets = tuple(BucketLoad(Bucket(model, planner, 8, 3.0, seconds), takes) for planner, seconds, takes in loads)
     counts = Counts(new=sum(load.takes for load in buckets))
-    return Plan("hotels", "Hotels", model, {Cell("spa", "ambient"): counts}, buckets, (), lambda: [])
+    return Plan("hotels", "Hotels", model, {Cell("spa", "ambient"): counts}, buckets, (), 0, lambda: [])
 
 
 def test_the_published_speed_of_1800_songs_an_hour_costs_one_hour():

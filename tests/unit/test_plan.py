@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catalog.settings import Settings
 from catalog.spec import TrackSpec
 from catalog.track import Track
 from orchestrator.matrix import PlannedTrack
-from orchestrator.plan import Cell, Counts, plan_tracks, resolve_model
+from orchestrator.plan import Cell, Counts, plan_tracks
 
 
 class Known(NamedTuple):
@@ -31,8 +30,10 @@ def wanted(track: Track, takes: int = 1) -> PlannedTrack:
     return PlannedTrack(track, takes)
 
 
-def a_plan(planned, known=None):
-    return plan_tracks(lambda: planned, known or {}, catalog="hotels", title="Hotels", model="acestep-v15-turbo")
+def a_plan(planned, known=None, shelved=None):
+    return plan_tracks(
+        lambda: planned, known or {}, shelved or {}, catalog="hotels", title="Hotels", model="acestep-v15-turbo"
+    )
 
 
 def as_known(planned, state="accepted"):
@@ -127,17 +128,16 @@ def test_counts_add_up_to_the_takes_and_sums_to_each_other(now, before, bpm):
     assert Counter(take.track.zone for take in takes) == {z: c.total for z, c in plan.by_zone().items()}
 
 
-def test_auto_means_the_turbo_model_where_something_can_run_it():
-    alone, weights = Settings(), Settings(weights="/weights")
-    fleet = Settings(broker_url="redis://broker")
-    assert resolve_model("auto", None, weights) == ("acestep-v15-turbo", None)
-    assert resolve_model("auto", None, fleet) == ("acestep-v15-turbo", None)
-    model, warning = resolve_model("auto", None, alone)
-    assert model == "tiny-random"
-    assert "noise" in warning
+def test_a_preset_changed_back_finds_what_was_made_for_it_before():
+    first, then = [wanted(a_track(bpm=70), 2)], [wanted(a_track(bpm=71), 2)]
+    made, cancelled = (first[0].track.take(number).id for number in (1, 2))
+    plan = a_plan(first, as_known(then), {made: "accepted", cancelled: "cancelled"})
+    assert plan.counts == Counts(unchanged=1, unfinished=1)
+    assert (plan.to_render, plan.restored) == (1, 1)
+    assert a_plan(then, as_known(then), {made: "accepted"}).restored == 0
 
 
-def test_the_option_comes_before_the_catalogs_model():
-    assert resolve_model("acestep-v15-turbo", None, Settings()).model == "acestep-v15-turbo"
-    assert resolve_model("acestep-v15-turbo", "tone", Settings()) == ("tone", None)
-    assert resolve_model("tone", "auto", Settings()).model == "tiny-random"
+def test_a_track_dropped_and_planned_again_is_not_made_again():
+    planned = [wanted(a_track())]
+    plan = a_plan(planned, {}, {planned[0].track.take(1).id: "rejected"})
+    assert (plan.counts, plan.restored) == (Counts(unchanged=1), 1)

@@ -9,10 +9,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from catalog.errors import BudgetError, PriceError, SettingsError
+from catalog.errors import BudgetError, PriceError, SettingsError, UnknownNameError
 from orchestrator.cli import plan as plan_command
 from orchestrator.ledger import open_ledger
+from orchestrator.ledger.facts import record_facts
+from orchestrator.plan import make_plan
 from tests.bench.bench_plan import write_presets
+from tests.farm import attempt
 from tests.unit.test_costs_prices import SHIPPED
 from tests.unit.test_costs_queries import a_worker, an_attempt, record
 
@@ -59,13 +62,13 @@ def test_json_adds_up_and_names_what_it_rests_on(small):
     assert found["estimate"]["usd_micros"] > 0
 
 
-def test_the_tables_fit_80_columns_and_show_source_and_price_age(small):
+def test_the_plan_fits_80_columns_and_shows_source_and_price_age(small, terminal):
+    terminal(80)
     result = run(small)
     assert result.exit_code == 0, result.exception
-    tables = result.stdout.split("to render")[0].splitlines()
-    assert max(map(len, tables)) <= 80
+    assert max(map(len, result.stdout.splitlines())) <= 80
     for words in ("zone00", "genre01", "unchanged", "published speeds", "valid from 2020-01-01", "days ago", "a test"):
-        assert words in result.stdout
+        assert words in " ".join(result.stdout.split())
 
 
 def test_a_large_matrix_is_shown_by_zone_and_by_genre(home):
@@ -98,7 +101,7 @@ def test_planning_does_not_make_a_ledger(small, home):
 
 def test_what_the_ledger_has_is_not_planned_again(small, home):
     catalog = plan_command.load_catalog(small[1], Path(small[3]), plan_command.read_settings())
-    takes = list(plan_command.make_plan(catalog, {}).takes())
+    takes = list(make_plan(catalog, {}).takes())
     ledger = open_ledger(f"sqlite:///{home / 'home' / 'ledger.sqlite'}")
     ledger.begin_or_resume_run(catalog.name, catalog.model, takes)
     ledger.close()
@@ -106,9 +109,31 @@ def test_what_the_ledger_has_is_not_planned_again(small, home):
     assert (found["takes"]["unfinished"], found["takes"]["new"], found["dropped"]) == (8, 0, 0)
 
 
+def test_a_plan_with_nothing_to_render_says_so_and_estimates_nothing(small, home):
+    catalog = plan_command.load_catalog(small[1], Path(small[3]), plan_command.read_settings())
+    takes = list(make_plan(catalog, {}).takes())
+    ledger = open_ledger(f"sqlite:///{home / 'home' / 'ledger.sqlite'}")
+    run_id = ledger.begin_or_resume_run(catalog.name, catalog.model, takes).run_id
+    with ledger.write() as connection:
+        made = [attempt(take, run_id=run_id) for take in takes]
+        record_facts(connection, made, lambda gpu, at_ms: None, 1)
+    ledger.close()
+    shown = run(small)
+    assert "nothing to do" in shown.stdout
+    assert not {"rejects", "estimate", "price"} & {line.split()[0] for line in shown.stdout.splitlines() if line}
+    assert shown.stderr == ""
+
+
+def test_what_run_would_lack_is_noted_and_no_error(small):
+    result = run(small)
+    assert result.exit_code == 0
+    assert "TUNEMILL_WEIGHTS" in result.stderr
+    assert isinstance(run([*small, "--model", "acestep-v15-turb"]).exception, UnknownNameError)
+
+
 def test_the_estimate_rests_on_the_ledgers_own_measurements_once_there_are_some(small, home):
     catalog = plan_command.load_catalog(small[1], Path(small[3]), plan_command.read_settings())
-    takes = list(plan_command.make_plan(catalog, {}).takes())
+    takes = list(make_plan(catalog, {}).takes())
     ledger = open_ledger(f"sqlite:///{home / 'home' / 'ledger.sqlite'}")
     ledger.begin_or_resume_run(catalog.name, catalog.model, takes)
     worker = a_worker(gpu="NVIDIA A100-SXM4-80GB", model=catalog.model, sku=None, end=6_000)

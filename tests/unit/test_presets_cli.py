@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def test_list_names_every_preset(tmp_path: Path) -> None:
     a_catalog(a_library(tmp_path))
     code, printed = run("list", "--presets", tmp_path)
     assert code == 0
-    assert all(name in printed for name in ("z0", "z1", "g0", "g1", " c ", "2 zones"))
+    assert all(name in printed for name in ("z0", "z1", "g0", "g1", "\nc ", "2 zones"))
     assert list(run_json("list", "zones", "--presets", tmp_path)) == ["zones"]
     assert run("list", "zoness", "--presets", tmp_path)[0] == 10
 
@@ -55,6 +56,16 @@ def test_show_gives_cells_counts_and_examples(tmp_path: Path) -> None:
     assert "24 tracks" in printed
     assert run_json("show", "z1", "--presets", tmp_path)["zone"]["name"] == "Zone 1"
     assert run("show", "z9", "--presets", tmp_path)[0] == 10
+
+
+def test_a_large_matrix_is_summed_up_by_zone_and_by_genre_unless_all_cells_are_wanted() -> None:
+    code, printed = run("show", "hotel_group", "--presets", REPO / "presets")
+    short = [line.split()[:2] for line in printed.splitlines()]
+    assert code == 0
+    assert sum(words[:1] == ["poolside"] for words in short) == sum(words[:1] == ["bossa_nova"] for words in short) == 1
+    assert sum(words[:1] == ["total"] for words in short) == 2
+    code, printed = run("show", "hotel_group", "--cells", "--presets", REPO / "presets")
+    assert ["poolside", "bossa_nova"] in [line.split()[:2] for line in printed.splitlines()]
 
 
 def test_check_finds_every_mistake_and_exits_with_the_first_ones_code(tmp_path: Path) -> None:
@@ -83,7 +94,8 @@ def test_import_writes_a_catalog_that_check_accepts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["list"], ["show", "hotel_group"], ["show", "bossa_nova"], ["check", "demo"]])
-def test_nothing_is_wider_than_the_terminal(arguments: list[str]) -> None:
+def test_nothing_is_wider_than_the_terminal(arguments: list[str], terminal: Callable[[int], None]) -> None:
+    terminal(80)
     code, printed = run(*arguments, "--presets", REPO / "presets")
     assert code == 0
     assert max(len(line) for line in printed.splitlines()) <= 80

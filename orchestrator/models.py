@@ -1,0 +1,79 @@
+"""Models: which one a catalog is rendered with, and whether this machine has what that takes.
+
+Names are free, since anybody may bring weights of their own; but a name that is almost one of ours is a slip of
+the keyboard, and a model without weights can only fail, so both are found before anything is written or spent.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from catalog.errors import ModelError, UnknownNameError
+from catalog.settings import Settings
+from catalog.spec import TINY_MODEL, TONE_MODEL, TURBO_MODEL
+from orchestrator.matrix.files import AUTO_MODEL
+from orchestrator.matrix.problems import closest
+
+NEED_NO_WEIGHTS: Final = frozenset({TINY_MODEL, TONE_MODEL})
+_KNOWN: Final = (TONE_MODEL, TINY_MODEL, TURBO_MODEL, "acestep-v15-xl-turbo", AUTO_MODEL)
+_SLIP: Final = 0.85  # alike to this degree, of 1: one or two letters amiss
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
+
+
+class ModelChoice(NamedTuple):
+    """The model a catalog is rendered with, and what a person should know about the choice."""
+
+    model: str
+    warning: str | None = None
+
+
+def resolve_model(catalog_model: str, option: str | None, settings: Settings) -> ModelChoice:
+    """The model to render with: the option, else the catalog's; `auto` looks at what there is to run it.
+
+    Trained weights here, or a fleet that has them, mean the turbo model; else the random one, with a warning.
+    Raises UnknownNameError for a misspelt name.
+    """
+    wanted = option or catalog_model
+    if wanted != AUTO_MODEL:
+        return ModelChoice(_spelt_right(wanted))
+    if settings.weights or not settings.embedded:
+        return ModelChoice(TURBO_MODEL)
+    return ModelChoice(
+        TINY_MODEL,
+        f"no trained weights are configured: {TINY_MODEL} has random weights and its audio is noise; "
+        f"set TUNEMILL_WEIGHTS for {TURBO_MODEL}",
+    )
+
+
+def find_lack(model: str, settings: Settings) -> ModelError | None:
+    """What this machine lacks to render with `model`; None when it lacks nothing, or when a fleet renders."""
+    if not settings.embedded or model in NEED_NO_WEIGHTS:
+        return None
+    if settings.weights is None:
+        return ModelError(
+            f"{model} needs trained weights, and none are configured",
+            why="TUNEMILL_WEIGHTS is not set, and without TUNEMILL_BROKER_URL this machine is to render",
+            fix=f"set TUNEMILL_WEIGHTS to a folder or to owner/name@<commit>; or rehearse with `--model {TONE_MODEL}` "
+            f"(simple tones) or `--model {TINY_MODEL}` (the real program, but its audio is noise)",
+        )
+    if not Path(settings.weights).expanduser().is_dir() and not _HUB_ID.fullmatch(settings.weights):
+        return ModelError(
+            f"there are no weights at {settings.weights!r}",
+            why="TUNEMILL_WEIGHTS is neither a folder on this machine nor a hub id with a pinned commit",
+            fix="set it to an existing folder, or to owner/name@<40-digit commit>",
+        )
+    return None
+
+
+def _spelt_right(name: str) -> str:
+    guess = None if name in _KNOWN else closest(name, _KNOWN, cutoff=_SLIP)
+    # A longer name such as acestep-v15-turbo-spring is somebody's own.
+    if guess is None or re.match(rf"{re.escape(guess)}[-._\d]", name):
+        return name
+    raise UnknownNameError(
+        f"there is no model {name!r}",
+        why=f"it is almost {guess!r}; weights of your own need a name that cannot be mistaken",
+        fix=f"write {guess!r} in --model or in the catalog's `model:`",
+    )

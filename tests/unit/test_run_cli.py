@@ -1,0 +1,123 @@
+"""`tunemill run`, `catalog list` and `status`: what they refuse before anything is written, and what they print."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import typer
+from sqlalchemy import update
+from typer.testing import CliRunner
+
+from catalog.errors import ModelError, UnknownNameError
+from catalog.messages import WorkerStopped
+from catalog.track import Track
+from orchestrator.cli import catalog as catalog_command
+from orchestrator.cli import run as run_command
+from orchestrator.cli.app import app as program
+from orchestrator.ledger import open_ledger, readings
+from orchestrator.ledger.facts import record_facts
+from orchestrator.ledger.tables import RunRow
+from tests.bench.bench_plan import write_presets
+from tests.farm import DOLLAR_AN_HOUR, attempt, started
+from tests.makers import a_spec
+
+CELLS = [(zone, genre) for zone in ("spa", "lobby") for genre in ("ambient", "cool_jazz")]
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    for name in ("BROKER_URL", "DATABASE_URL", "STORE_URL", "WEIGHTS", "PRESETS", "PRICES", "MAX_USD"):
+        monkeypatch.delenv(f"TUNEMILL_{name}", raising=False)
+    monkeypatch.setenv("TUNEMILL_HOME", str(tmp_path / "home"))
+    return tmp_path
+
+
+def invoke(*arguments: str):
+    app = typer.Typer()
+    run_command.register(app)
+    catalog_command.register(app)
+    return CliRunner().invoke(app, list(arguments))
+
+
+def a_catalog_made(home, count=3, *, title=""):
+    """`count` accepted tracks in each cell of a catalog called spring."""
+    planned = [
+        Track(catalog="spring", zone=zone, genre=genre, slot=f"{slot:04d}", title=title, spec=a_spec()).take()
+        for zone, genre in CELLS
+        for slot in range(count)
+    ]
+    ledger = open_ledger(f"sqlite:///{home / 'home' / 'ledger.sqlite'}")
+    run_id = ledger.begin_or_resume_run("spring", "tone", planned).run_id
+    host = started(host="a-host-with-a-very-long-name.example.org")
+    records = [host, *(attempt(take, run_id=run_id) for take in planned)]
+    with ledger.write() as connection:
+        record_facts(connection, records, lambda gpu, at_ms: DOLLAR_AN_HOUR, 1)
+    return ledger, run_id
+
+
+@pytest.mark.parametrize("command", ["run", "refresh"])
+def test_a_model_without_weights_is_refused_before_anything_is_written(home, command):
+    path = write_presets(home / "presets", zones=1, genres=1, tracks=2)
+    wish = [command, str(path), "--presets", str(home / "presets"), "--json"]
+    refused = invoke(*wish).exception
+    assert isinstance(refused, ModelError)
+    assert "TUNEMILL_WEIGHTS" in refused.fix
+    assert isinstance(invoke(*wish, "--model", "tiny-randm").exception, UnknownNameError)
+    assert not (home / "home").exists()
+
+
+def test_a_run_shows_tracks_from_as_many_cells_as_there_are(home):
+    ledger, run_id = a_catalog_made(home)
+    with ledger.read() as connection:
+        few, some, more = (readings.list_tracks(connection, run_id=run_id, spread=count) for count in (2, 4, 6))
+    cells = [[(track.take.track.zone, track.take.track.genre) for track in tracks] for tracks in (few, some, more)]
+    assert [len(each) for each in cells] == [2, 4, 6]
+    assert [len(set(each)) for each in cells] == [2, 4, 4]
+    assert {track.take.track.slot for track in some} == {"0000"}
+    ledger.close()
+
+
+def test_a_list_fits_the_terminal_and_is_complete_in_a_pipe(home, terminal):
+    a_catalog_made(home, title="夜のロビーと長い長い題名 with more words")[0].close()
+    piped = invoke("catalog", "list", "spring")
+    files = invoke("catalog", "list", "spring", "--files").stdout.splitlines()
+    assert len(files) == 12
+    assert all(file.startswith(str(home / "home" / "store")) and file in piped.stdout for file in files)
+    assert [track["file"] for track in json.loads(invoke("catalog", "list", "--json").stdout)] == files
+    terminal(80)
+    shown = invoke("catalog", "list", "spring").stdout.splitlines()
+    table = [line for line in shown if " ambient " in line or " cool_jazz " in line]
+    assert len(table) == 12
+    assert max(map(len, table)) <= 80
+    assert invoke("catalog", "list", "spring", "--files").stdout.splitlines() == files
+
+
+def test_status_fits_80_columns(home, terminal):
+    a_catalog_made(home)[0].close()
+    terminal(80)
+    lines = invoke("status").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any("spring" in line and "12/12" in line for line in lines)
+
+
+def test_a_run_that_is_over_costs_no_more_when_later_workers_come(home):
+    ledger, run_id = a_catalog_made(home)
+    with ledger.write() as connection:
+        over = {"started_at_ms": 1_000, "finished_at_ms": 5_000}
+        connection.execute(update(RunRow).where(RunRow.run_id == run_id).values(**over))
+        later = [
+            started("w2", started_at_ms=6_000, at_ms=6_000),
+            WorkerStopped(worker_id="w2", reason="done", at_ms=3_606_000),
+        ]
+        record_facts(connection, later, lambda gpu, at_ms: DOLLAR_AN_HOUR, 1)
+    ledger.close()
+    (run,) = json.loads(invoke("status", "--json").stdout)["runs"]
+    assert 0 < run["usd_micros"] < 1_000
+
+
+def test_the_program_alone_prints_help_and_knows_its_version():
+    alone = CliRunner().invoke(program, [])
+    assert alone.exit_code == 0
+    assert "Usage:" in alone.stdout
+    assert CliRunner().invoke(program, ["--version"]).stdout.startswith("tunemill ")
