@@ -7,9 +7,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests import servers
+
+# Speed is measured in benchmarks; a busy machine must not fail a property.
+hypothesis.settings.register_profile("tunemill", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("tunemill")
 
 
 @pytest.fixture(autouse=True)

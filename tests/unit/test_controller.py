@@ -268,7 +268,7 @@ EVENTS = st.tuples(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(events=st.lists(EVENTS, max_size=40), silence_s=st.sampled_from([0.0, 61.0]))
 def test_whatever_order_facts_come_in_the_counts_add_up_and_the_run_can_end(events, silence_s):
     farm = Farm(PLAN)

@@ -31,7 +31,7 @@ def test_two_hundred_tracks_of_one_cell_share_no_prompt(tmp_path: Path) -> None:
     assert {each.track.spec.bpm for each in planned} == set(range(60, 91))
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(few=st.integers(1, 40), more=st.integers(0, 200))
 def test_more_tracks_leave_the_earlier_ones_alone(tmp_path: Path, few: int, more: int) -> None:
     root = a_library(tmp_path, 1, 1)

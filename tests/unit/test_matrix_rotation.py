@@ -19,7 +19,7 @@ def named(sizes: list[int]) -> list[tuple[str, int]]:
     return [(f"wheel{number}", size) for number, size in enumerate(sizes)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SIZES, KEYS, st.integers(1, 4))
 def test_every_lane_shows_each_combination_once_before_any_twice(sizes: list[int], key: int, lanes: int) -> None:
     turning = odometer(key, named(sizes), lanes)

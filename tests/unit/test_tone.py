@@ -14,7 +14,7 @@ from workers.engine import Job
 from workers.tone import load_engine, synthesise
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     bpm=st.integers(30, 300),
     keyscale=st.sampled_from(sorted(KEYSCALES)),
