@@ -27,11 +27,6 @@ def audio_key(take: Take, sha256: str, extension: str) -> str:
     return f"{track.catalog}/audio/{track.zone}/{track.genre}/{take.id}-{sha256[:16]}.{extension}"
 
 
-def sidecar_prefix(catalog: str) -> str:
-    """Prefix under which every sidecar of `catalog` lies."""
-    return f"{catalog}/takes/"
-
-
 def checked_key(key: str) -> str:
     """`key`, or StoreError when it holds anything but plain segments (no `..`, no leading slash)."""
     if len(key.encode()) > KEY_BYTES_MAX or ".." in key or not _SAFE_KEY.fullmatch(key):

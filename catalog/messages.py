@@ -18,7 +18,6 @@ from catalog.spec import Frozen
 from catalog.track import Take
 
 MESSAGE_VERSION: Final = 1
-MESSAGE_BYTES_MAX: Final = 256 * 1024  # lyrics are at most 2,048 tokens; a larger message is not one of ours
 
 
 def now_ms() -> int:

@@ -21,9 +21,10 @@ from typing import Any, NamedTuple, Protocol
 
 import yaml
 
+from catalog.prompt import PLANNER_INSTRUCTION
 from catalog.spec import PlannerSpec, TrackSpec
 
-SYSTEM = "# Instruction\nGenerate audio semantic tokens based on the given conditions:\n\n"
+SYSTEM = f"# Instruction\n{PLANNER_INSTRUCTION}\n\n"
 NO_USER_INPUT = "NO USER INPUT"
 
 Metadata = dict[str, str | int]
