@@ -7,18 +7,23 @@ and a folder below TUNEMILL_HOME. Secrets live in URLs or the AWS environment an
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from typing import Final
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from catalog.errors import SettingsError
+
+BROKER_SCHEMES: Final = ("redis", "rediss", "redis+socket")
 
 
 class Settings(BaseSettings):
     """The environment of one process."""
 
-    model_config = SettingsConfigDict(env_prefix="TUNEMILL_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="TUNEMILL_", env_ignore_empty=True, frozen=True, extra="ignore", allow_inf_nan=False
+    )
 
     home: Path = Field(default_factory=lambda: Path.home() / ".tunemill")
     presets: Path | None = None  # folder with zones/, genres/, catalogs/; None: ./presets or the installed ones
@@ -39,6 +44,14 @@ class Settings(BaseSettings):
     heartbeat_s: float = Field(default=10.0, gt=0)
     silent_after_s: float = Field(default=60.0, gt=0)  # a worker silent for so long has lost its takes
     window: int = Field(default=256, ge=1)  # most takes sent and not finished
+
+    @field_validator("broker_url")
+    @classmethod
+    def _a_broker(cls, url: str | None) -> str | None:
+        # The value is not repeated: it may hold a password.
+        if url is not None and (_scheme(url) not in BROKER_SCHEMES):
+            raise ValueError(f"it must begin with {', '.join(f'{scheme}://' for scheme in BROKER_SCHEMES)}")
+        return url
 
     @property
     def embedded(self) -> bool:
@@ -63,13 +76,24 @@ def read_settings() -> Settings:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         variable = "TUNEMILL_" + "_".join(str(part) for part in first["loc"]).upper()
-        raise SettingsError(f"{variable} is wrong: {first['msg']}", fix=f"correct or unset {variable}") from None
+        raise SettingsError(
+            f"{variable} is wrong: {first['msg'].removeprefix('Value error, ')}", fix=f"correct or unset {variable}"
+        ) from None
 
 
 def without_secrets(url: str) -> str:
     """`url` as it may be shown: user name, password and query removed."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "(an address that cannot be read)"  # nobody knows where in it a password would stand
     if not parts.scheme:
         return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _scheme(url: str) -> str:
+    try:
+        return urlsplit(url).scheme
+    except ValueError:  # such as a bracket that is not closed
+        return ""

@@ -63,7 +63,7 @@ def _room(connection: Connection, run: RunRow, window: int, on_the_way: int) -> 
 
 def _take_usd_micros(connection: Connection, run: RunRow) -> int:
     """What the next take should cost: as measured in this run, else as estimated; 0 before either is known."""
-    measured = readings.engine_cost_of_run(connection, run)
+    measured = readings.attempt_cost_of_run(connection, run)
     return measured if measured is not None else run.take_usd_micros or 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -12,11 +13,12 @@ from sqlalchemy import ColumnElement, Connection, Select, func, select
 from catalog.errors import UnknownNameError
 from catalog.track import Take
 from orchestrator.costs.allocation import MS_PER_H, time_usd_micros
-from orchestrator.ledger.tables import AttemptRow, RenditionRow, RunRow, TakeRow, WorkerRow
+from orchestrator.ledger.tables import AttemptRow, RenditionRow, RunRow, SpanRow, TakeRow, WorkerRow
 
 _ATTEMPT = AttemptRow.__table__  # type: ignore[attr-defined]
 _RENDITION = RenditionRow.__table__  # type: ignore[attr-defined]
 _RUN = RunRow.__table__  # type: ignore[attr-defined]
+_SPAN = SpanRow.__table__  # type: ignore[attr-defined]
 _TAKE = TakeRow.__table__  # type: ignore[attr-defined]
 _WORKER = WorkerRow.__table__  # type: ignore[attr-defined]
 
@@ -122,22 +124,30 @@ def spend_of_run(connection: Connection, run: RunRow) -> Spend:
     return Spend(micros, tuple(sorted(unpriced)))
 
 
-def engine_cost_of_run(connection: Connection, run: RunRow) -> int | None:
-    """What one attempt of the run has cost in engine time, on average of the latest; None before the first.
+def attempt_cost_of_run(connection: Connection, run: RunRow) -> int | None:
+    """What one attempt of the run has cost; None before the first.
 
-    Start-up and idle time are left out: they are in `spend_of_run` already and the next take adds none.
+    Its engine time, on average of the latest, or the time in which the run's workers rendered and waited, shared
+    by all attempts, whichever is more: where mastering holds up the engine, the engine's time alone is too
+    little. Start-up is left out: it is in `spend_of_run` already and the next take adds none.
     """
     engine_ms = _ATTEMPT.c.plan_ms + _ATTEMPT.c.encode_ms + _ATTEMPT.c.diffuse_ms + _ATTEMPT.c.decode_ms
     made = select(engine_ms.label("engine_ms")).where(_ATTEMPT.c.run_id == run.run_id, ~_ATTEMPT.c.adopted)
     latest = made.order_by(_ATTEMPT.c.at_ms.desc()).limit(_LATEST_ATTEMPTS).subquery()
     count, total_ms = connection.execute(select(func.count(), func.sum(latest.c.engine_ms))).one()
-    rates = select(func.max(_WORKER.c.rate_usd_micros_per_h)).where(
-        _WORKER.c.model == run.model, _WORKER.c.last_seen_ms > run.started_at_ms
-    )
-    rate = connection.execute(rates).scalar()
+    ours = (_WORKER.c.model == run.model) & (_WORKER.c.last_seen_ms > run.started_at_ms)
+    rate = connection.execute(select(func.max(_WORKER.c.rate_usd_micros_per_h)).where(ours)).scalar()
     if not count or rate is None:
         return None
-    return -(-int(total_ms) * int(rate) // (int(count) * MS_PER_H))
+    in_use = (
+        select(func.sum(_SPAN.c.end_ms - _SPAN.c.start_ms))
+        .join(_WORKER, _WORKER.c.worker_id == _SPAN.c.worker_id)
+        .where(ours, _SPAN.c.start_ms >= run.started_at_ms, _SPAN.c.state.in_(("render", "idle")))
+    )
+    in_use_ms = connection.execute(in_use).scalar() or 0
+    attempts = connection.execute(select(func.count()).select_from(made.subquery())).scalar_one()
+    attempt_ms = max(int(total_ms) / int(count), int(in_use_ms) / attempts)
+    return math.ceil(attempt_ms * int(rate) / MS_PER_H)
 
 
 def reasons_of_run(connection: Connection, run_id: str, outcome: str) -> Counter[str]:

@@ -102,11 +102,15 @@ def _seed(value: Any) -> int:
     return seed
 
 
+# What a terminal, a tag or an XML reader would take for a command; never part of a word. Line ends and tabs stay.
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
+
+
 def _whole_text(value: Any) -> str:
     text = value if isinstance(value, str) else str(value)
     if "<|" in text:
         raise ValueError("holds '<|', which opens the model's control tokens")
-    return text
+    return _CONTROL.sub(" ", text)
 
 
 def _caption(value: Any) -> str:
@@ -179,7 +183,7 @@ _READERS: Final[dict[str, Callable[[Any], Any]]] = {
     "language": _language,
     "zone": lambda value: slugified(str(value)),
     "genre": lambda value: slugified(str(value)),
-    "title": lambda value: " ".join(str(value).split())[:200],
+    "title": lambda value: " ".join(_CONTROL.sub(" ", str(value)).split())[:200],
     "takes": lambda value: _number(value, 1, TAKES_MAX),
     "seed": _seed,
     "planner": _switch,

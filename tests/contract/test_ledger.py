@@ -231,6 +231,20 @@ def test_a_worker_without_a_price_is_named_and_never_free(ledger):
     assert spend.unpriced == ("gpu",)
 
 
+@pytest.mark.parametrize("order", [("loading", "ready"), ("ready", "loading")])
+def test_a_worker_that_ended_while_it_was_loading_costs_what_its_host_costs(ledger, order):
+    said = {"gpu": "", "model_fingerprint": "", "batch_limit": 0, "batch_limit_reason": "loading"}
+    for name in order:
+        record(ledger, started(name, **(said if name == "loading" else {}), host="rented"))
+    record(ledger, started("elsewhere", **said, host="other"))
+    with ledger.read() as connection:
+        rows = connection.execute(text("select worker_id, gpu, rate_usd_micros_per_h from worker")).all()
+    rates = {worker: (gpu, rate) for worker, gpu, rate in rows}
+    assert rates["loading"] == rates["ready"]
+    assert rates["ready"][1]
+    assert rates["elsewhere"] == ("", None)
+
+
 def test_the_second_writer_is_told_who_the_first_is(ledger, database_url):
     program = (
         "import sys; from orchestrator.ledger import open_ledger; from catalog.errors import BusyError\n"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from catalog.errors import BrokerError, BudgetError, MessageError, PriceError
-from catalog.messages import TakesReturned, WorkerStopped
+from catalog.messages import Span, SpansClosed, TakesReturned, WorkerStopped
 from orchestrator.controller import Controller
 from orchestrator.ledger import Ledger, open_ledger, readings
 from tests.farm import DOLLAR_AN_HOUR, FakeBroker, attempt, heartbeat, started, takes
@@ -219,6 +219,17 @@ def test_a_cap_stops_the_feed_before_it_is_passed_and_says_so():
     refused = farm.step().refused[farm.run_id]
     assert isinstance(refused, BudgetError)
     assert farm.counts.sent == 0
+
+
+def test_a_cap_counts_the_time_that_workers_wait_as_well_as_the_engine() -> None:
+    farm = Farm(takes(10), max_usd_micros=1_000_000, take_usd_micros=500_000)
+    farm.step()
+    made = [attempt(take, run_id=farm.run_id) for take in farm.received()]  # 100 ms of engine time each
+    worked = Span(state="render", start_ms=START_MS, end_ms=START_MS + 200)
+    waited = Span(state="idle", start_ms=START_MS + 200, end_ms=START_MS + 1_440_000)  # 0.4 dollars
+    spans = SpansClosed(worker_id="w1", spans=[worked, waited], at_ms=START_MS + 1_440_000)
+    step = farm.step(started(at_ms=START_MS, started_at_ms=START_MS), *made, spans)
+    assert step.sent == 3  # at 0.2 dollars each, not all eight
 
 
 def test_a_cap_without_a_price_is_an_error_and_not_free():

@@ -92,6 +92,12 @@ def test_all_problems_of_a_file_come_together_in_the_order_of_its_lines(tmp_path
     assert [line.split(":")[1] for line in lines] == ["3", "4", "8"]
 
 
+def test_a_wrong_entry_of_a_list_is_one_problem_not_two(tmp_path: Path) -> None:
+    error = zone_error(tmp_path, ZONE_TEXT + "defaults:\n  duration_s: 5\n")
+    assert len(error.what.splitlines()) == 1
+    assert zone_error(tmp_path, ZONE_TEXT + "defaults:\n  duration_s: []\n").what.endswith("not 0")
+
+
 def test_a_misspelt_key_is_answered_with_the_right_one(tmp_path: Path) -> None:
     error = zone_error(tmp_path, ZONE_TEXT.replace("moods:", "mods:"))
     assert (error.fix, len(error.what.splitlines())) == ("write 'moods'", 1)

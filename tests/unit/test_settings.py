@@ -1,0 +1,43 @@
+"""Settings from the environment: what is wrong is named, and secrets stay unsaid."""
+
+import pytest
+
+from catalog.errors import SettingsError
+from catalog.settings import read_settings, without_secrets
+
+
+def test_a_variable_that_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNEMILL_BROKER_URL", "")
+    assert read_settings().embedded
+
+
+@pytest.mark.parametrize("url", ["redis://u:hidden@[::bad", "http://u:hidden@x", "u:hidden@x", "amqp://u:hidden@x/"])
+def test_a_broker_address_of_another_kind_is_refused_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("TUNEMILL_BROKER_URL", url)
+    with pytest.raises(SettingsError, match="TUNEMILL_BROKER_URL is wrong: it must begin with redis://") as raised:
+        read_settings()
+    assert "hidden" not in str(raised.value)
+
+
+@pytest.mark.parametrize("variable", ["SILENT_AFTER_S", "HEARTBEAT_S", "VRAM_GIB"])
+@pytest.mark.parametrize("value", ["inf", "nan", "0", "soon"])
+def test_a_number_that_is_none_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    monkeypatch.setenv(f"TUNEMILL_{variable}", value)
+    with pytest.raises(SettingsError, match=f"TUNEMILL_{variable} is wrong"):
+        read_settings()
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("rediss://user:hidden@host:6379/0?password=hidden", "rediss://host:6379/0"),
+        ("redis+socket:///run/broker?password=hidden", "redis+socket:///run/broker"),
+        ("sqlite:////srv/ledger.sqlite", "sqlite:////srv/ledger.sqlite"),
+        ("/srv/store", "/srv/store"),
+        ("redis://u:hidden@[::bad", "(an address that cannot be read)"),
+    ],
+)
+def test_an_address_is_shown_without_its_secrets(url: str, shown: str) -> None:
+    assert without_secrets(url) == shown
