@@ -8,6 +8,7 @@ from typing import NamedTuple
 from catalog.errors import PriceError
 from catalog.messages import now_ms
 from catalog.settings import Settings
+from catalog.store import open_store
 from orchestrator.costs.prices import (
     PriceBook,
     find_prices_folder,
@@ -17,7 +18,7 @@ from orchestrator.costs.prices import (
     read_price_book,
 )
 from orchestrator.estimate import NO_HISTORY, Estimate, default_gpu, estimate
-from orchestrator.ledger import BegunRun, Ledger
+from orchestrator.ledger import BegunRun, Ledger, readings
 from orchestrator.ledger.cost_queries import read_history
 from orchestrator.matrix import LoadedCatalog, load_catalog
 from orchestrator.models import find_lack, resolve_model
@@ -68,7 +69,8 @@ def prepare(wish: Wish, ledger: Ledger | None, settings: Settings) -> Prepared:
     book = read_price_book(find_prices_folder(None, settings.prices))
     result = None
     try:
-        result = _estimate(plan, ledger, book, default_gpu(choice.model, wish.gpu, settings)).within(max_usd_micros)
+        gpu = default_gpu(choice.model, wish.gpu, settings)
+        result = _estimate(plan, ledger, book, gpu).within(max_usd_micros, spent_usd_micros=_spent(plan, ledger))
     except PriceError as error:
         if wish.gpu or max_usd_micros is not None:
             raise
@@ -84,13 +86,27 @@ def plan_against(catalog: LoadedCatalog, ledger: Ledger | None, *, model: str) -
 
 
 def begin(prepared: Prepared, ledger: Ledger, settings: Settings) -> BegunRun:
-    """Write the plan down as a run, or go on with the one that is unfinished; BrokerError while there is no broker."""
+    """Write the plan down as a run, or go on with the one that is unfinished.
+
+    Raises BrokerError while there is no broker, and StoreError when this machine is to render and cannot store.
+    """
     if settings.broker_url is not None:
         Queues(settings.broker_url).check()
+    elif prepared.plan.to_render:
+        open_store(settings.store, s3_endpoint_url=settings.s3_endpoint_url).check()
     plan = prepared.plan
     return ledger.begin_or_resume_run(
         plan.catalog, plan.model, plan.takes(), prepared.max_usd_micros, prepared.take_usd_micros
     )
+
+
+def _spent(plan: Plan, ledger: Ledger | None) -> int:
+    """Micro-dollars that the catalog's unfinished run has cost already; its cap counts them."""
+    run = ledger.unfinished_run(plan.catalog) if ledger else None
+    if ledger is None or run is None:
+        return 0
+    with ledger.read() as connection:
+        return readings.spend_of_run(connection, run).usd_micros
 
 
 def _estimate(plan: Plan, ledger: Ledger | None, book: PriceBook, gpu: str) -> Estimate:

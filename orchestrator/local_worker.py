@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -30,8 +30,9 @@ _PR_SET_PDEATHSIG: Final = 1
 class LocalWorker:
     """One worker for one model; its log lies below `home`/logs."""
 
-    def __init__(self, home: Path, model: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, home: Path, model: str, environment: Mapping[str, str], options: Sequence[str] = ()) -> None:
         self._note = home / "worker.json"
+        self._options = tuple(options)
         self._model, self._environment = model, environment
         self.log = home / "logs" / f"worker-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -41,7 +42,7 @@ class LocalWorker:
         """Start the process; whether it stays up is for `running` to tell."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         # -P: a folder named workers/ where the user stands must not take the place of ours.
-        command = [sys.executable, "-P", "-m", "workers", "serve", "--model", self._model]
+        command = [sys.executable, "-P", "-m", "workers", "serve", "--model", self._model, *self._options]
         with self.log.open("ab") as log:
             self._began_at = log.tell()
             self._process = subprocess.Popen(

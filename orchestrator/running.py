@@ -7,15 +7,17 @@ Whatever happens to it, the same command goes on: takes live in the ledger, reco
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from catalog.errors import BrokerError, LedgerError, TunemillError
+from catalog.errors import BrokerError, LedgerError, TunemillError, WorkerError
 from catalog.messages import now_ms
+from catalog.queues import queues_served
 from catalog.settings import Settings
+from catalog.tiers import tier_of
 from orchestrator.controller import Controller, Step
 from orchestrator.costs.prices import PriceBook, price_for_gpu
 from orchestrator.embedded import EmbeddedBroker
@@ -75,7 +77,7 @@ class AttachedRun:
         run_id: str,
         price_of: PriceOf,
         watcher: Watcher,
-        local_worker: bool,
+        local_worker: Sequence[str] | None,  # options of a worker on this machine; None: there is none
     ) -> None:
         self._ledger, self._lock, self._settings, self._watcher = ledger, lock, settings, watcher
         self._run_id = run_id
@@ -92,7 +94,12 @@ class AttachedRun:
         )
         with ledger.read() as connection:
             model = readings.get_run(connection, run_id).model
-        self._worker = LocalWorker(settings.home, model, _environment(settings, url)) if local_worker else None
+        self._model = model
+        environment = _environment(settings, url)
+        self._worker = None
+        if local_worker is not None:
+            self._worker = LocalWorker(settings.home, model, environment, local_worker)
+        self._fits = False  # whether the local worker was seen to serve every take's queue
         self._meter = Meter(ledger, run_id)
         self._deaths = 0
         self._outage_since_s: float | None = None
@@ -200,11 +207,32 @@ class AttachedRun:
 
     def _tend_worker(self) -> None:
         """Start the worker when takes are on their way, and again when it has died."""
-        if self._worker is None or self._worker.running:
+        if self._worker is None:
+            return
+        if self._worker.running:
+            self._check_that_takes_fit()
             return
         if self._worker.started:
             self._bury_worker(self._worker)
         self._worker.start()
+
+    def _check_that_takes_fit(self) -> None:
+        """On one machine no other worker will come for a take that this one is too small for."""
+        if self._fits or self._broker is None:
+            return
+        with self._ledger.read() as connection:
+            seen = [worker for worker in readings.latest_workers(connection, 1) if worker.batch_limit]
+            queues = work.pending_queues(connection, self._run_id)
+        if not seen or seen[0].ended_at_ms is not None:
+            return
+        tier = tier_of(seen[0].vram_gib)
+        self._fits = True
+        if unserved := queues.keys() - set(queues_served(self._model, tier)):
+            raise WorkerError(
+                f"this machine has too little memory for {sum(queues[name] for name in unserved):,} of the takes",
+                why=f"{seen[0].vram_gib:.1f} GiB is tier {tier.name}; they need {', '.join(sorted(unserved))}",
+                fix="render them on a larger GPU, make them shorter, or turn the planner off (`planner: false`)",
+            )
 
     def _bury_worker(self, worker: LocalWorker) -> None:
         reason = worker.why_it_ended()

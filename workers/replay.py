@@ -60,6 +60,7 @@ def replay_sidecar(body: bytes, settings: Settings) -> Verdict:
             fix="upgrade this machine to the version that wrote it",
         ) from None
     stored = _stored_audio(sidecar, settings)
+    _decode(stored, sidecar.audio.format)  # a damaged file is found before anything is rendered
     card, finished = _render_again(sidecar, settings)
     return compare(sidecar, stored, finished, card)
 
@@ -131,7 +132,14 @@ def _stored_audio(sidecar: Sidecar, settings: Settings) -> bytes:
 def _decode(body: bytes, audio_format: AudioFormat) -> Samples:
     """Samples as (frames, 2), in units of full scale; exact for lossless formats."""
     kind: Any = "int32" if audio_format in _LOSSLESS else "float64"
-    samples, _ = soundfile.read(io.BytesIO(body), dtype=kind, always_2d=True)
+    try:
+        samples, _ = soundfile.read(io.BytesIO(body), dtype=kind, always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise StoreError(
+            "the stored audio cannot be decoded",
+            why=f"{error}; it was changed or damaged in the store",
+            fix="restore the file, for example from a backup or an older version of the object",
+        ) from None
     exact: Samples = samples.astype(np.float64)
     return exact / 2.0**31 if audio_format in _LOSSLESS else exact
 

@@ -21,6 +21,7 @@ from catalog.errors import BrokerError, StoreError, TunemillError
 from catalog.messages import Heartbeat, SpansClosed, TakesReturned, WorkerStarted, WorkerStopped, new_id
 from catalog.queues import queues_served
 from catalog.settings import Settings
+from catalog.spec import TONE_MODEL
 from catalog.tiers import BatchLimit, tier_of
 from workers.app import RenderWorker, make_app, make_worker
 from workers.engine import EngineCard
@@ -34,6 +35,7 @@ from workers.wiring import engine_recipe, open_checked_store, typical_bucket
 log = logging.getLogger(__name__)
 
 GRACE_S: Final = 120.0
+CPU: Final = "cpu"
 ECHO_S: Final = 1.0
 POLL_S: Final = 0.05
 _SIGNAL, _TROUBLE = b"S", b"T"
@@ -170,6 +172,8 @@ class _Service:
 
     def _gpu(self, card: EngineCard | None) -> str:
         """The name that prices are looked up by: the operator's word goes before the driver's."""
+        if card is None and (self._options.model == TONE_MODEL or self._settings.device == CPU):
+            return self._settings.gpu or CPU  # known before anything is loaded
         return self._settings.gpu or (card.gpu if card else "")
 
     def _run_lane(self) -> None:

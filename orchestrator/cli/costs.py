@@ -168,6 +168,12 @@ def _print_report(report: CostReport, book: PriceBook) -> None:
         share = "none" if report.share is None else f"{report.share:.1%}"
         say(f"shown: ${_money(report.total.total, unit)} of ${whole} ({share} of all that was spent)", hang=2)
     for each in report.unpriced:
+        if not each.gpu:
+            warn(
+                f"{clock(each.ms)} of workers that ended before they named their GPU have no price and are not in "
+                "these dollars; fix: set TUNEMILL_GPU where they run"
+            )
+            continue
         warn(
             f"{clock(each.ms)} on {each.gpu!r} has no price and is not in these dollars; fix: add a row for it to a "
             f"file in {book.folder} with valid_from {_day(each.first_ms)} or earlier"

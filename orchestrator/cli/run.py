@@ -157,11 +157,16 @@ def _render(
             run_id=begun.run_id,
             price_of=price_lookup(prepared.book),
             watcher=display,
-            local_worker=settings.embedded or worker,
+            local_worker=_worker_options(prepared) if settings.embedded or worker else None,
         )
         outcome = attached.run()
     duration_ms = round((time.monotonic() - began_s) * 1000)
     return summarise(ledger, settings, begun.run_id, outcome, duration_ms)
+
+
+def _worker_options(prepared: Prepared) -> list[str]:
+    """A planner that no take wants is not loaded."""
+    return [] if any(load.bucket.planner for load in prepared.plan.loads) else ["--no-planner"]
 
 
 def _is_unchanged(prepared: Prepared, ledger: Ledger | None) -> bool:

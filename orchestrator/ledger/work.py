@@ -42,6 +42,13 @@ def count_sent(connection: Connection, run_ids: Sequence[str]) -> dict[str, int]
     return {run_id: counted.get(run_id, 0) for run_id in run_ids}
 
 
+def pending_queues(connection: Connection, run_id: str) -> dict[str, int]:
+    """Takes of the run that are not finished, by queue."""
+    pending = _TAKE.c.state.in_(["waiting", "sent"])
+    query = select(_TAKE.c.queue, func.count()).where(_TAKE.c.run_id == run_id, pending).group_by(_TAKE.c.queue)
+    return dict(connection.execute(query).all())
+
+
 def mark_next_sent(connection: Connection, run_id: str, limit: int, at_ms: int) -> list[Outgoing]:
     """Mark up to `limit` waiting takes as sent, in feed order, and return their messages."""
     query = (

@@ -117,3 +117,11 @@ def _with_stored_audio(sidecar: Sidecar, store: Store, change: Any) -> Sidecar:
     digest = sha256(body).hexdigest()
     store.put(sidecar.audio.key, body, content_type="audio/flac", sha256=digest)
     return sidecar.model_copy(update={"audio": sidecar.audio.model_copy(update={"sha256": digest})})
+
+
+@pytest.mark.parametrize("body", [b"no audio at all", b""])
+def test_stored_audio_that_nobody_can_decode_is_answered_in_words(settings, store, body):
+    sidecar = a_stored_take(store)
+    store.put(sidecar.audio.key, body, content_type="audio/flac", sha256=sha256(body).hexdigest())
+    with pytest.raises(StoreError, match="cannot be decoded"):
+        replay_sidecar(sidecar.model_dump_json().encode(), settings)

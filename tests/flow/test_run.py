@@ -259,3 +259,40 @@ def test_a_fleet_is_fed_and_recorded_by_a_controller(machine, broker_url):
         worker.wait(timeout=60)
     assert ended.returncode == 0, ended.stderr
     assert_complete(machine)
+
+
+NEEDS_WEIGHTS = """
+title: Flow
+description: A trained model's takes.
+model: acestep-v15-turbo
+defaults: {duration_s: 10, planner: %s}
+matrix: {zones: [hotel_lobby], genres: [piano_solo]}
+tracks: 1
+"""
+
+
+def test_a_machine_too_small_for_a_take_says_so_and_one_without_planner_loads_none(machine):
+    weights = subprocess.run(
+        [sys.executable, "-m", "workers", "tiny", "--home", str(machine.home)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    small = {"TUNEMILL_WEIGHTS": weights, "TUNEMILL_VRAM_GIB": "5"}
+    machine.catalog.write_text(NEEDS_WEIGHTS % "true")
+    refused = machine.run(**small)
+    assert refused.returncode == 40
+    assert "this machine has too little memory for 1 of the takes" in refused.stderr
+    assert "render.acestep-v15-turbo.15g" in refused.stderr
+    machine.catalog.write_text(NEEDS_WEIGHTS % "false")
+    done = machine.run(**small)
+    assert done.returncode == 0, done.stderr
+    logs = "".join(path.read_text() for path in (machine.home / "logs").glob("worker-*.log"))
+    assert "planner off" in logs
+    assert machine.query(ACCEPTED) == [(1,)]
+
+
+def test_a_store_that_refuses_is_found_before_a_run_begins(machine):
+    refused = machine.run(TUNEMILL_STORE_URL="/proc/nowhere")
+    assert refused.returncode == 31
+    assert machine.query("select count(*) from run") == [(0,)]

@@ -23,7 +23,7 @@ from catalog.spec import TINY_MODEL, PlannerSpec
 from catalog.tiers import BatchLimit, batch_limit
 from catalog.track import Take
 from workers.ace_step.device import Placement, choose_placement, free_cache, wait_for
-from workers.ace_step.loading import load_components
+from workers.ace_step.loading import check_layout, load_components
 from workers.ace_step.stages import Script, Stages
 from workers.ace_step.tiny import holds_random_weights, tiny_checkpoint
 from workers.ace_step.weights import fingerprint, open_weights
@@ -232,6 +232,7 @@ def load_engine(
     """
     placement = choose_placement(device, vram_gib)
     folder = tiny_checkpoint(home) if model == TINY_MODEL else _weights_folder(model, weights)
+    check_layout(folder, model)
     planner_folder = _planner_folder(folder, planner_weights) if planner_wanted else None
     try:
         parts, files = load_components(folder, model, placement)

@@ -64,24 +64,32 @@ class _Part(NamedTuple):
     source: Path  # the file to name when it does not fit
 
 
+def check_layout(folder: Path, model: str) -> None:
+    """Raise ModelError when `folder` holds `model` in neither layout."""
+    if not _is_diffusers(folder) and not (folder / model / "config.json").is_file():
+        raise _no_layout(folder, model)
+
+
 def load_components(folder: Path, model: str, placement: Placement) -> tuple[Components, list[Path]]:
     """Load `model` from `folder`, in either layout; also returns the weight files read.
 
     Raises ModelError naming the file when the checkpoint is incomplete, corrupt, in a pickle format, or of a
     variant that needs guidance.
     """
+    check_layout(folder, model)
     reader = WeightReader(folder)
-    if (folder / "model_index.json").is_file():
-        parts, tokenizer_folder = _diffusers_parts(reader)
-    elif (folder / model / "config.json").is_file():
-        parts, tokenizer_folder = _original_parts(reader, folder / model)
-    else:
-        raise _no_layout(folder, model)
+    parts, tokenizer_folder = (
+        _diffusers_parts(reader) if _is_diffusers(folder) else _original_parts(reader, folder / model)
+    )
     _check_turbo(parts["transformer"], model)
     modules = {name: _build(name, part, placement) for name, part in parts.items()}
     for name in CODE_MODULES:
         modules.setdefault(name, None)
     return Components(tokenizer=_load_tokenizer(reader, tokenizer_folder), **modules), reader.files
+
+
+def _is_diffusers(folder: Path) -> bool:
+    return (folder / "model_index.json").is_file()
 
 
 def _diffusers_parts(reader: WeightReader) -> tuple[dict[str, _Part], Path]:
