@@ -1,0 +1,74 @@
+"""How long audio takes on this machine: the tiny random model alone and batched, then checks and mastering.
+
+The tiny model tells nothing about the speed of the real one; the ratio of a batch to single takes, measured side
+by side, shows what the program itself adds. Medians of several rounds, one thread.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import statistics
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from catalog.spec import TINY_MODEL, PlannerSpec
+from tests.bench.measuring import Figure, hand_back, timed
+from tests.makers import a_take, takes
+from tests.sounds import chords
+from workers.ace_step.engine import AceStepEngine, load_engine
+from workers.checks import check_audio
+from workers.engine import Job
+from workers.master import master
+
+ROUNDS = 5
+BATCH = 8
+
+
+def median_s(work: Callable[[], object]) -> float:
+    """Median wall-clock seconds of `work` after one round that does not count."""
+    work()
+    spent = []
+    for _ in range(ROUNDS):
+        with timed() as watch:
+            work()
+        spent.append(watch.seconds)
+    return statistics.median(spent)
+
+
+def engine_figures(engine: AceStepEngine) -> list[Figure]:
+    """Seconds of one 10 s take and of a batch, with and without the planner."""
+    figures = []
+    for words, planner in (("planner off", None), ("planner on", PlannerSpec())):
+        jobs = [Job(take) for take in takes(BATCH, model=TINY_MODEL, planner=planner)]
+        one = median_s(lambda jobs=jobs: engine.render(jobs[:1]))
+        batch = median_s(lambda jobs=jobs: engine.render(jobs))
+        figures.append(Figure(f"tiny model, 10 s, {words}", one, "s"))
+        figures.append(Figure(f"a batch of {BATCH} against {BATCH} single takes, {words}", batch / (BATCH * one), "x"))
+    return figures
+
+
+def post_figures() -> list[Figure]:
+    """Seconds that three minutes of audio cost beside the engine."""
+    take, audio = a_take(duration_s=180), chords(180)
+    measures = check_audio(audio, take.spec, noise=False)
+    check = median_s(lambda: check_audio(audio, take.spec, noise=False))
+    flac = median_s(lambda: master(audio, take, measures=measures, noise=False, model=TINY_MODEL))
+    return [Figure("check 180 s", check, "s"), Figure("master 180 s to 24-bit FLAC", flac, "s")]
+
+
+def main() -> None:
+    """Measure and hand back."""
+    with tempfile.TemporaryDirectory() as home:
+        engine = load_engine(
+            TINY_MODEL, weights=None, planner_weights=None, device="cpu", vram_gib=None, home=Path(home)
+        )
+        figures = engine_figures(engine)
+    hand_back([*figures, *post_figures()])
+
+
+if __name__ == "__main__":
+    main()
