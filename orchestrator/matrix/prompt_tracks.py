@@ -1,6 +1,7 @@
 """Prompt tracks: a catalog of given prompts becomes tracks, one for each row of its CSV file.
 
-A track's slot is the row's id, or a hash of what the row says, so other rows may come and go around it.
+A track's slot is the row's id, or a hash of what is to be heard, so other rows may come and go around it, and a
+new title or a further take renders nothing again.
 What a row leaves open the catalog decides, or a neutral choice that follows from the row; never chance.
 """
 
@@ -74,8 +75,8 @@ def _settings(content: CatalogFile, zone: str, genre: str) -> Settings:
 
 
 def _slot(row: Row, zone: str, genre: str, taken: set[tuple[str, str, str]]) -> str:
-    """The row's id or content, with a number from the second time it occurs."""
-    name = slot = row.id or row.content[:16]
+    """The row's id or sound, with a number from the second time it occurs."""
+    name = slot = row.id or row.sound[:16]
     times = 1
     while (zone, genre, slot) in taken:
         times += 1

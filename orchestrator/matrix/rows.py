@@ -63,6 +63,11 @@ class Row(NamedTuple):
         """32 hex digits that any difference in what is written changes, and its line does not."""
         return blake2b(repr(self[1:]).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
+    @property
+    def sound(self) -> str:
+        """The same of what is heard alone: another title or more takes of it leave a track what it is."""
+        return self._replace(title=None, takes=None).content
+
 
 def slugified(text: str, joint: str = "_") -> str:
     """`text` as a slug; where letters are lost on the way, a short hash keeps different texts apart."""

@@ -45,6 +45,15 @@ def test_a_row_says_all_there_is_to_say(tmp_path: Path) -> None:
     assert (track.key, track.title, track.seed) == ("mine/hotel_lobby/jazz/no-7", "My Title", 9007199254740993)
 
 
+def test_a_new_title_or_more_takes_leave_a_track_what_it_is(tmp_path: Path) -> None:
+    first, second, other = imported(
+        tmp_path,
+        write(tmp_path / "p.csv", "caption,title,takes,bpm\nrain,Rain,1,80\nrain,Drops,3,80\nrain,Rain,1,81\n"),
+    )
+    assert second.slot == f"{first.slot}-2"  # the same sound a second time is a track of its own
+    assert other.slot not in {first.slot, second.slot}
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 def test_delimiters_line_endings_and_the_byte_order_mark_do_not_matter(
