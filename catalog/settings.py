@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from catalog.errors import SettingsError
@@ -43,7 +43,8 @@ class Settings(BaseSettings):
 
     heartbeat_s: float = Field(default=10.0, gt=0)
     silent_after_s: float = Field(default=60.0, gt=0)  # a worker silent for so long has lost its takes
-    window: int = Field(default=256, ge=1)  # most takes sent and not finished
+    # Most takes sent and not finished. One statement names them all, and SQLite allows 32,766 names in one.
+    window: int = Field(default=256, ge=1, le=10_000)
 
     @field_validator("broker_url")
     @classmethod
@@ -52,6 +53,15 @@ class Settings(BaseSettings):
         if url is not None and (_scheme(url) not in BROKER_SCHEMES):
             raise ValueError(f"it must begin with {', '.join(f'{scheme}://' for scheme in BROKER_SCHEMES)}")
         return url
+
+    @field_validator("silent_after_s")
+    @classmethod
+    def _longer_than_a_heartbeat(cls, silent_after_s: float, info: ValidationInfo) -> float:
+        # Otherwise every worker would be taken for dead between two heartbeats, and all it holds be sent again.
+        heartbeat_s = info.data.get("heartbeat_s", 0.0)
+        if silent_after_s < 2 * heartbeat_s:
+            raise ValueError(f"it must be at least twice TUNEMILL_HEARTBEAT_S, which is {heartbeat_s:g}")
+        return silent_after_s
 
     @property
     def embedded(self) -> bool:

@@ -21,7 +21,7 @@ from orchestrator.queues import Broker, Envelope
 log = logging.getLogger(__name__)
 
 RECORDS_AT_ONCE = 500
-STRAY_GRACE_MS = 5_000  # so long must the queues stay empty before a take in nobody's hands counts as lost
+STRAY_GRACE_MS = 5_000  # so long must its queue stay empty before a take in nobody's hands counts as lost
 _QUEUE_CHECK_MS = 1_000
 
 
@@ -32,7 +32,7 @@ class Step:
     records: int
     outcomes: Counter[str]
     sent: int = 0
-    sent_again: int = 0  # takes that will be sent once more: their worker is silent, or nobody has them
+    sent_again: int = 0  # takes that their worker has lost, or that nobody has: sent once more, but for hopeless ones
     finished: tuple[str, ...] = ()
     refused: dict[str, TunemillError] = field(default_factory=dict)  # run -> why it is not fed; nothing is on its way
 
@@ -62,7 +62,7 @@ class Controller:
         self._run_ids = run_ids
         # By our own clock: a worker's may be wrong, and its last record may have waited while we were away.
         self._heard_ms: dict[str, int] = {}
-        self._queues_empty_since_ms: int | None = None
+        self._empty_since_ms: dict[str, int] = {}  # by queue
         self._queues_checked_ms = 0
 
     def step(self) -> Step:
@@ -72,7 +72,7 @@ class Controller:
         except BrokerError:
             # Workers could not speak either: their silence begins anew.
             self._heard_ms.clear()
-            self._queues_empty_since_ms = None
+            self._empty_since_ms.clear()
             raise
 
     def record_waiting(self) -> int:
@@ -140,10 +140,8 @@ class Controller:
             silent_ms = now - self._heard_ms.setdefault(worker_id, now)
             if silent_ms > self._silent_after_ms:
                 with self._ledger.write() as connection:
-                    takes = work.lose_held(connection, worker_id)
-                log.warning(
-                    "worker %s is silent for %d s: %d takes are sent again", worker_id, silent_ms // 1000, takes
-                )
+                    takes = work.lose_held(connection, worker_id, now)
+                log.warning("worker %s is silent for %d s: it has lost %d takes", worker_id, silent_ms // 1000, takes)
                 lost += takes
         return lost
 
@@ -154,15 +152,14 @@ class Controller:
         self._queues_checked_ms = now
         with self._ledger.read() as connection:
             queues = work.sent_queues(connection, run_ids)
-        if not queues or any(self._broker.lengths(queues).values()):
-            self._queues_empty_since_ms = None
-            return 0
-        if self._queues_empty_since_ms is None:
-            self._queues_empty_since_ms = now
-        if now - self._queues_empty_since_ms < STRAY_GRACE_MS:
+        # Each queue for itself: one that no worker serves stays full, and is no concern of the others' takes.
+        empty = [queue for queue, waiting in self._broker.lengths(queues).items() if not waiting]
+        self._empty_since_ms = {queue: self._empty_since_ms.get(queue, now) for queue in empty}
+        long_empty = [queue for queue, since_ms in self._empty_since_ms.items() if now - since_ms >= STRAY_GRACE_MS]
+        if not long_empty:
             return 0
         with self._ledger.write() as connection:
-            found = work.recall_strays(connection, run_ids, now - self._silent_after_ms)
+            found = work.recall_strays(connection, run_ids, long_empty, now - self._silent_after_ms)
         if found:
             log.warning("%d takes were sent, but no worker and no queue has them: they are sent again", found)
         return found

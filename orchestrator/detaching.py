@@ -34,9 +34,8 @@ def start_detached(home: Path, arguments: Sequence[str]) -> Detached:
         command = [sys.executable, "-c", _PROGRAM, *arguments]
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     deadline = time.monotonic() + _WATCH_S
-    while time.monotonic() < deadline:
-        code = child.poll()
-        if code is not None and code != 0:
+    while time.monotonic() < deadline and (code := child.poll()) != 0:  # 0: it had nothing to do
+        if code is not None:
             raise error_of("the run in the background", code, log_path)
         time.sleep(0.1)
     return Detached(child.pid, log_path)

@@ -23,6 +23,7 @@ import redis
 from filelock import FileLock, Timeout
 from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from catalog.errors import BrokerError, BusyError, StoreFullError, TunemillError
@@ -96,18 +97,14 @@ class EmbeddedBroker:
         self._lock.release()
 
     def _start(self) -> None:
-        program = _find_program()
-        with self._log.open("ab") as log:
-            began_at = log.tell()
-            # A session of its own: a Ctrl-C in the terminal must not reach it while results are still coming in.
-            self._server = subprocess.Popen(
-                [str(program), *self._arguments()], stdout=log, stderr=log, start_new_session=True, cwd=self.folder
-            )
+        began_at = self._log.stat().st_size if self._log.exists() else 0
+        if not self._is_there():
+            self._launch()
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             if self.answers():
                 return
-            if self._server.poll() is not None:
+            if self._server is not None and self._server.poll() is not None:
                 raise self._died(self._server.returncode, began_at)
             time.sleep(_POLL_S)
         raise BrokerError(
@@ -115,6 +112,26 @@ class EmbeddedBroker:
             why=f"the last line of {self._log}: {self._last_line(began_at)}",
             fix="run again; set TUNEMILL_BROKER_URL to use a server of your own",
         )
+
+    def _is_there(self) -> bool:
+        """Whether a server lives, even one that loads its file or is stuck: two of them would ruin that file."""
+        if self._server is not None and self._server.poll() is None:
+            return True
+        try:
+            with self._client() as client:
+                return bool(client.ping())
+        except (BusyLoadingError, RedisTimeoutError):
+            return True
+        except (RedisError, OSError):  # nobody listens at the socket
+            return False
+
+    def _launch(self) -> None:
+        program = _find_program()
+        with self._log.open("ab") as log:
+            # A session of its own: a Ctrl-C in the terminal must not reach it while results are still coming in.
+            self._server = subprocess.Popen(
+                [str(program), *self._arguments()], stdout=log, stderr=log, start_new_session=True, cwd=self.folder
+            )
 
     def _arguments(self) -> list[str]:
         settings = {

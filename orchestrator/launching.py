@@ -70,7 +70,7 @@ def prepare(wish: Wish, ledger: Ledger | None, settings: Settings) -> Prepared:
     result = None
     try:
         gpu = default_gpu(choice.model, wish.gpu, settings)
-        result = _estimate(plan, ledger, book, gpu).within(max_usd_micros, spent_usd_micros=_spent(plan, ledger))
+        result = estimate_on(gpu, plan, ledger, book).within(max_usd_micros, spent_usd_micros=_spent(plan, ledger))
     except PriceError as error:
         if wish.gpu or max_usd_micros is not None:
             raise
@@ -83,6 +83,18 @@ def plan_against(catalog: LoadedCatalog, ledger: Ledger | None, *, model: str) -
     if ledger is None:
         return make_plan(catalog, {}, model=model)
     return make_plan(catalog, ledger.known_takes(catalog.name), ledger.shelved_takes(catalog.name), model=model)
+
+
+def estimate_on(gpu: str, plan: Plan, ledger: Ledger | None, book: PriceBook) -> Estimate:
+    """What `plan` will take on `gpu`, as far as `ledger` has measured it there. Raises PriceError without a price."""
+    price = get_price(gpu, now_ms(), book)
+
+    def same_gpu(name: str, sku: str | None) -> bool:
+        found = price_for_gpu(name, now_ms(), book)
+        return price.sku in (sku, found.sku if found else None)
+
+    history = read_history(ledger.engine, model=plan.model, same_gpu=same_gpu) if ledger else NO_HISTORY
+    return estimate(plan, price=price, history=history)
 
 
 def begin(prepared: Prepared, ledger: Ledger, settings: Settings) -> BegunRun:
@@ -107,14 +119,3 @@ def _spent(plan: Plan, ledger: Ledger | None) -> int:
         return 0
     with ledger.read() as connection:
         return readings.spend_of_run(connection, run).usd_micros
-
-
-def _estimate(plan: Plan, ledger: Ledger | None, book: PriceBook, gpu: str) -> Estimate:
-    price = get_price(gpu, now_ms(), book)
-
-    def same_gpu(name: str, sku: str | None) -> bool:
-        found = price_for_gpu(name, now_ms(), book)
-        return price.sku in (sku, found.sku if found else None)
-
-    history = read_history(ledger.engine, model=plan.model, same_gpu=same_gpu) if ledger else NO_HISTORY
-    return estimate(plan, price=price, history=history)

@@ -51,7 +51,7 @@ class LocalWorker:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env={**os.environ, **self._environment},
+                env=_without_database({**os.environ, **self._environment}),
                 preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
             )
         pid = self._process.pid
@@ -87,6 +87,11 @@ class LocalWorker:
         """Its own words, as the kind of error its exit code stands for."""
         code = self._process.poll() if self._process else None
         return error_of("the worker", code, self.log, began_at=self._began_at)
+
+
+def _without_database(environment: dict[str, str]) -> dict[str, str]:
+    """A worker never sees the database, not even on the ledger's own machine."""
+    return {name: value for name, value in environment.items() if name != "TUNEMILL_DATABASE_URL"}
 
 
 def end_stale_worker(home: Path) -> bool:

@@ -6,6 +6,7 @@ Whatever happens to it, the same command goes on: takes live in the ledger, reco
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ WORKER_STOP_S: Final = 150.0  # its own grace time is 120 s
 LEDGER_PATIENCE_S: Final = 120.0
 _BACKOFF_MAX_S: Final = 15.0
 _NO_WORKER_S: Final = 20.0
+_WORKERS_SEEN: Final = 20  # the latest in the ledger, of which ours is one once it has spoken
 
 
 class Ending(StrEnum):
@@ -103,6 +105,7 @@ class AttachedRun:
         self._meter = Meter(ledger, run_id)
         self._deaths = 0
         self._outage_since_s: float | None = None
+        self._began_ms = now_ms()
         self._shown_s = 0.0
 
     def run(self) -> Outcome:
@@ -121,17 +124,18 @@ class AttachedRun:
     def _services(self) -> Iterator[None]:
         """Broker and worker, from before the first step until after the last record."""
         try:
+            if self._broker is not None:
+                self._broker.start()  # first of all: while another run uses this home, its worker is not ours to end
             if self._worker is not None and end_stale_worker(self._settings.home):
                 self._watcher.say("ended the worker of a run that was killed")
             if self._broker is not None:
-                self._broker.start()
                 self._controller.record_waiting()
                 self._reset_embedded("its run ended before it")
             else:
                 self._queues.check()
             yield
         finally:
-            if self._worker is not None:
+            if self._worker is not None and self._worker.started:
                 self._worker.kill()
                 self._worker.forget()
             self._queues.close()
@@ -139,10 +143,13 @@ class AttachedRun:
                 self._broker.stop()
 
     def _reset_embedded(self, reason: str) -> None:
-        """No worker is left and nobody else uses this broker: what was on its way waits again."""
+        """No worker is left and nobody else uses this broker: what was on its way waits again.
+
+        Only this run's takes and this machine's workers: the ledger may be a fleet's as well.
+        """
         with self._ledger.write() as connection:
-            work.recall_sent(connection)
-            work.end_workers(connection, reason)
+            work.recall_sent(connection, self._run_id, now_ms())
+            work.end_workers(connection, socket.gethostname(), reason)
         self._queues.forget_renders()
 
     # ------------------------------------------------------------ the loop
@@ -167,10 +174,9 @@ class AttachedRun:
     def _step(self, stop: StopRequest) -> Step | None:
         """One step of the controller; None while the broker or the ledger is away."""
         try:
-            if self._outage_since_s is not None:
-                self._lock.verify()
-                if self._broker is not None:
-                    self._broker.ensure()
+            self._lock.verify(now=self._outage_since_s is not None)
+            if self._outage_since_s is not None and self._broker is not None:
+                self._broker.ensure()
             step = self._controller.step()
         except (BrokerError, LedgerError) as error:
             self._endure(error, stop)
@@ -221,9 +227,11 @@ class AttachedRun:
         if self._fits or self._broker is None:
             return
         with self._ledger.read() as connection:
-            seen = [worker for worker in readings.latest_workers(connection, 1) if worker.batch_limit]
+            latest = readings.latest_workers(connection, _WORKERS_SEEN)
             queues = work.pending_queues(connection, self._run_id)
-        if not seen or seen[0].ended_at_ms is not None:
+        here = [each for each in latest if each.host == socket.gethostname() and each.started_at_ms >= self._began_ms]
+        seen = [worker for worker in here if worker.batch_limit and worker.ended_at_ms is None]
+        if not seen:
             return
         tier = tier_of(seen[0].vram_gib)
         self._fits = True

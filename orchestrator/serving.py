@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from typing import Final
 
 from catalog.errors import BrokerError, LedgerError, TunemillError
@@ -31,11 +32,10 @@ def serve_runs(
     watcher.say("controller started")
     told: set[str] = set()
     away_since_s: float | None = None
-    with StopRequest().listening() as stop:
+    with closing(queues), StopRequest().listening() as stop:
         while not stop.made:
             try:
-                if away_since_s is not None:
-                    lock.verify()
+                lock.verify(now=away_since_s is not None)
                 step = controller.step()
                 if until_done and not step.records and not _any_active(ledger):
                     break
@@ -51,7 +51,6 @@ def serve_runs(
             _tell(step, told, watcher)
             if not step.more:
                 stop.wait(POLL_S)
-    queues.close()
     watcher.say("controller stopped; what is on its way is recorded when the next one starts")
 
 

@@ -31,8 +31,8 @@ from workers.tone import synthesise
 class FakeEngine:
     """Renders tones; takes whose caption holds a word of its vocabulary go wrong.
 
-    `refuse`: is refused. `error`: an error in words. `fault`: an unknown exception. `die`: the process is
-    killed (in-process: EngineDied). A batch above `fits` takes raises OutOfVram.
+    `refuse`: is refused, `refuse here`: only by this worker. `error`: an error in words. `fault`: an unknown
+    exception. `die`: the process is killed (in-process: EngineDied). A batch above `fits` takes raises OutOfVram.
     """
 
     def __init__(self, *, limit: int = 4, fits: int = 99, noise: bool = False, in_process: bool = True) -> None:
@@ -79,7 +79,7 @@ class FakeEngine:
 
     def _outcome(self, job: Job) -> Rendition | Refusal:
         if "refuse" in job.take.spec.caption:
-            return Refusal("the fake was told to refuse")
+            return Refusal("the fake was told to refuse", elsewhere="refuse here" in job.take.spec.caption)
         return Rendition(audio=synthesise(job.take), plan=job.plan, effective=an_effective(job.take))
 
     def _die(self) -> None:

@@ -7,9 +7,6 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from catalog.spec import MasterSpec, TrackSpec
-from catalog.track import Take, Track
-
 RATE = 48_000
 Sound = npt.NDArray[np.float32]  # (2, n)
 
@@ -53,21 +50,3 @@ def pink_noise(duration_s: int, *, seed: int = 1) -> Sound:
     spectrum[:, 1:] /= np.sqrt(np.arange(1, spectrum.shape[1]))
     sound = np.fft.irfft(spectrum, axis=1)
     return (0.1 * sound / sound.std()).astype(np.float32)
-
-
-def a_spec(duration_s: int = 10, **master: object) -> TrackSpec:
-    return TrackSpec(
-        caption="soft plucked chords", bpm=96, keyscale="F# minor", duration_s=duration_s, master=MasterSpec(**master)
-    )
-
-
-def a_take(duration_s: int = 10, *, title: str = "Überfahrt 東京", **master: object) -> Take:
-    track = Track(
-        catalog="spring-2026",
-        zone="hotel-lobby",
-        genre="deep-house",
-        slot="0001",
-        title=title,
-        spec=a_spec(duration_s, **master),
-    )
-    return track.take(1)

@@ -43,6 +43,7 @@ class Refusal:
     """One take the engine cannot render whatever its company, and why."""
 
     reason: str
+    elsewhere: bool = False  # a worker that is set up otherwise may render it
 
 
 @dataclass(frozen=True, slots=True)

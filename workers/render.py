@@ -114,7 +114,9 @@ def _finish(message: RenderMessage, rendered: Rendered, studio: Studio) -> Attem
     """What follows the engine: check, master, store."""
     outcome, take = rendered.outcome, message.take
     if isinstance(outcome, Refusal):
-        attempt = _record(message, studio, outcome="rejected", reasons=[outcome.reason])
+        # A rejected take is never tried again, so a worker's own lack must not reject it.
+        verdict = {"outcome": "failed", "retry": True} if outcome.elsewhere else {"outcome": "rejected"}
+        attempt = _record(message, studio, **verdict, reasons=[outcome.reason])
         return attempt.model_copy(update={"times": rendered.times})
     began_s = time.monotonic()
     try:

@@ -1,16 +1,20 @@
 """A folder as the store: every object appears whole or not at all, whatever dies in the middle.
 
 An object is written to a hidden file beside its place, flushed to disk, and moved there in one step. Keys never
-begin with a dot, so a listing cannot mistake what a killed writer left behind for an object.
+begin with a dot, so a listing cannot mistake what a killed writer left behind for an object; `check` removes it
+once it is a day old.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import re
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +34,10 @@ _FIXES: Final = {
     errno.ENOTDIR: "a file stands where a folder is needed: move it away, or choose another with TUNEMILL_STORE_URL",
     errno.EEXIST: "a file stands where a folder is needed: move it away, or choose another with TUNEMILL_STORE_URL",
 }
+
+
+_PART: Final = re.compile(r"\.[0-9a-f]{32}\.part")
+_PART_AGE_MAX_S: Final = 86_400  # no writer takes a day
 
 
 class FolderStore:
@@ -83,8 +91,10 @@ class FolderStore:
             self._path(key).unlink(missing_ok=True)
 
     def check(self) -> None:
-        """See Store."""
+        """See Store. Also sweeps up what killed writers left behind."""
         prove(self)
+        with self._words_for("sweep"):
+            _sweep(self._root, older_than_s=time.time() - _PART_AGE_MAX_S)
 
     def locate(self, key: str) -> str:
         """See Store."""
@@ -119,7 +129,7 @@ class FolderStore:
 @contextmanager
 def _written_beside(path: Path, body: bytes) -> Iterator[Path]:
     """A hidden file next to `path` that holds `body` on disk; it is gone afterwards."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     temporary = path.parent / f".{uuid.uuid4().hex}.part"
     try:
         with temporary.open("xb") as file:
@@ -129,6 +139,17 @@ def _written_beside(path: Path, body: bytes) -> Iterator[Path]:
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sweep(root: Path, *, older_than_s: float) -> None:
+    """Remove the hidden files below `root` that were last written before that instant (UTC epoch seconds)."""
+    for folder, _, names in os.walk(root):
+        for name in names:
+            if _PART.fullmatch(name):
+                left = Path(folder, name)
+                with suppress(FileNotFoundError, PermissionError):  # another sweeps too; somebody else's stays
+                    if left.stat().st_mtime < older_than_s:
+                        left.unlink()
 
 
 def _move_if_absent(temporary: Path, path: Path) -> bool:
@@ -146,6 +167,15 @@ def _move_if_absent(temporary: Path, path: Path) -> bool:
                 return False
             temporary.replace(path)
     return True
+
+
+def _make_folder(folder: Path) -> None:
+    """Make `folder` and those above it, so that they survive a power cut as the objects in them do."""
+    missing = list(takewhile(lambda each: not each.exists(), (folder, *folder.parents)))
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in reversed(missing):
+        with suppress(PermissionError):  # one that we may write to and not read cannot be flushed
+            _flush_folder(each.parent)
 
 
 def _flush_folder(folder: Path) -> None:

@@ -14,11 +14,10 @@ from catalog.settings import Settings, read_settings
 from orchestrator.cli.columns import Column, number, print_table
 from orchestrator.cli.console import JsonFlag, clock, out, print_json, say, usd, warn
 from orchestrator.cli.options import CatalogArgument, GpuOption, ModelOption, PresetsOption, PricesOption
-from orchestrator.costs.prices import Price, find_prices_folder, get_price, parse_usd, price_for_gpu, read_price_book
-from orchestrator.estimate import NO_HISTORY, Estimate, default_gpu, estimate
-from orchestrator.launching import plan_against
+from orchestrator.costs.prices import Price, find_prices_folder, parse_usd, read_price_book
+from orchestrator.estimate import Estimate, default_gpu
+from orchestrator.launching import estimate_on, plan_against
 from orchestrator.ledger import Ledger, open_ledger
-from orchestrator.ledger.cost_queries import read_history
 from orchestrator.matrix import load_catalog
 from orchestrator.models import find_lack, resolve_model
 from orchestrator.plan import Counts, Plan
@@ -72,14 +71,7 @@ def show_plan(
     if plan.to_render and (lack := find_lack(choice.model, settings)):
         warn(f"`tunemill run` on this machine would refuse: {lack.what}; {lack.fix}")
     book = read_price_book(find_prices_folder(prices, settings.prices))
-    price = get_price(default_gpu(choice.model, gpu, settings), now_ms(), book)
-
-    def same_gpu(name: str, sku: str | None) -> bool:
-        found = price_for_gpu(name, now_ms(), book)
-        return price.sku in (sku, found.sku if found else None)
-
-    history = read_history(ledger.engine, model=choice.model, same_gpu=same_gpu) if ledger else NO_HISTORY
-    result = estimate(plan, price=price, history=history)
+    result = estimate_on(default_gpu(choice.model, gpu, settings), plan, ledger, book)
     if json:
         print_json(plan_as_json(plan, result))
     else:

@@ -32,7 +32,7 @@ _ENGINE_MS: Final[ColumnElement[int]] = (
 
 def read_time_facts(engine: Engine) -> TimeFacts:
     """Every worker's life, span and attempt, as of one instant."""
-    with in_words(engine.url), engine.connect() as connection, connection.begin():
+    with in_words(engine.url), _snapshot(engine).begin() as connection:
         spans = [SpanTime(*row) for row in connection.execute(_spans())]
         attempts = [_attempt(row) for row in connection.execute(_attempts())]
         workers = connection.execute(_workers()).all()
@@ -44,7 +44,7 @@ def read_time_facts(engine: Engine) -> TimeFacts:
 
 def read_history(engine: Engine, *, model: str, same_gpu: Callable[[str, str | None], bool]) -> History:
     """What was measured of `model` on workers whose (GPU name, sku) satisfies `same_gpu`."""
-    with in_words(engine.url), engine.connect() as connection, connection.begin():
+    with in_words(engine.url), _snapshot(engine).begin() as connection:
         rows = connection.execute(_workers().where(col(WorkerRow.model) == model)).all()
         newest = sorted(rows, key=lambda row: row.started_at_ms, reverse=True)
         lives = [_life(row, []) for row in newest if same_gpu(row.gpu, row.price_sku)][:_WORKERS_MAX]
@@ -63,6 +63,11 @@ def read_history(engine: Engine, *, model: str, same_gpu: Callable[[str, str | N
         startup_ms=startup_ms,
         idle_share=idle_share,
     )
+
+
+def _snapshot(engine: Engine) -> Engine:
+    """`engine` for transactions whose queries all see one instant; SQLite's always do."""
+    return engine.execution_options(isolation_level="REPEATABLE READ") if engine.name == "postgresql" else engine
 
 
 def _workers() -> Select[*tuple[Any, ...]]:

@@ -221,6 +221,8 @@ class _Workers:
         row["last_seen_ms"] = max(row["last_seen_ms"], record.at_ms, *ends)
         if isinstance(record, WorkerStopped):
             row["ended_at_ms"], row["end_reason"] = record.at_ms, record.reason
+        elif isinstance(record, Heartbeat) and record.at_ms > (row["ended_at_ms"] or record.at_ms):
+            row["ended_at_ms"] = row["end_reason"] = None  # taken for dead, but it lives on and costs money
 
     def write(self) -> None:
         """Write all rows back."""

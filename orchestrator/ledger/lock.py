@@ -10,8 +10,10 @@ import json
 import os
 import socket
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
+from typing import Final
 
 from filelock import FileLock, Timeout
 from sqlalchemy import Connection, Engine, text
@@ -20,6 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from catalog.errors import BusyError, LedgerError
 from orchestrator.ledger.database import in_words
 
+VERIFY_EVERY_S: Final = 15.0  # firewalls forget a connection that says nothing for some minutes
 _KEY = 0x746D6C6C  # any constant of our own
 _HOLDER_QUERY = text(
     "select a.application_name from pg_locks l join pg_stat_activity a on a.pid = l.pid "
@@ -35,6 +38,8 @@ class WriterLock:
         self._engine = engine
         self._file: FileLock | None = None
         self._connection: Connection | None = None
+        self._entered = False
+        self._verified_s = 0.0
 
     def __enter__(self) -> WriterLock:
         self.acquire()
@@ -51,26 +56,46 @@ class WriterLock:
             self._acquire_postgres()
         elif self._engine.url.database not in (None, "", ":memory:"):
             self._acquire_file(Path(str(self._engine.url.database)))
+        self._entered = True
+        self._verified_s = time.monotonic()
 
     def release(self) -> None:
         """Give the lock back; nothing happens when it is not held."""
+        self._entered = False
         if self._file is not None:
             self._file.release()
             self._file = None
+        self._end_session()
+
+    def verify(self, *, now: bool = False) -> None:
+        """Make sure the lock is still ours, every few seconds or `now`; take it again when it was lost.
+
+        A Postgres lock ends with its session, as when the server restarts, and the ledger's other connections may
+        not notice. Raises BusyError when another process has taken it, LedgerError while there is no answer.
+        """
+        if not self._entered or self._engine.dialect.name != "postgresql":
+            return
+        if not now and self._connection is not None and time.monotonic() - self._verified_s < VERIFY_EVERY_S:
+            return
+        if not self._session_lives():
+            self._end_session()
+            self._acquire_postgres()
+        self._verified_s = time.monotonic()
+
+    def _session_lives(self) -> bool:
+        if self._connection is None:
+            return False
+        try:
+            self._connection.execute(text("select 1"))
+        except DBAPIError:
+            return False
+        return True
+
+    def _end_session(self) -> None:
         if self._connection is not None:
             self._connection.invalidate()  # ends the session, and the lock with it
             self._connection.close()
             self._connection = None
-
-    def verify(self) -> None:
-        """Make sure the lock is still ours: a Postgres lock ends with its session when the server restarts."""
-        if self._connection is None:
-            return
-        try:
-            self._connection.execute(text("select 1"))
-        except DBAPIError:
-            self.release()
-            self.acquire()
 
     def _acquire_file(self, database: Path) -> None:
         lock = FileLock(f"{database}.lock", timeout=0, thread_local=False)

@@ -115,10 +115,12 @@ def feed_order(spec: TrackSpec) -> str:
 
 
 def _open_run(connection: Connection, catalog: str, terms: Terms, at_ms: int) -> tuple[str, bool]:
-    run = unfinished_run(connection, catalog)
-    if run is not None:
-        connection.execute(update(_RUN).where(_RUN.c.run_id == run.run_id).values(**terms._asdict()))
-        return run.run_id, True
+    # Locked, so that the controller cannot finish the run while takes are added to it.
+    active = select(_RUN.c.run_id).where(_RUN.c.catalog == catalog, _RUN.c.state == "active").with_for_update()
+    found = connection.execute(active).scalar()
+    if found is not None:
+        connection.execute(update(_RUN).where(_RUN.c.run_id == found).values(**terms._asdict()))
+        return str(found), True
     run_id = new_id()
     row = {"run_id": run_id, "catalog": catalog, "state": "active", "started_at_ms": at_ms, **terms._asdict()}
     connection.execute(insert(_RUN).values(**row))

@@ -151,16 +151,15 @@ def attempt_cost_of_run(connection: Connection, run: RunRow) -> int | None:
 
 
 def reasons_of_run(connection: Connection, run_id: str, outcome: str) -> Counter[str]:
-    """Why attempts of the run were rejected or failed, counted over the takes that ended so."""
+    """Why takes of the run ended as rejected or failed; a reason counts once for a take, however often it was tried."""
     query = (
-        select(_ATTEMPT.c.reasons)
+        select(_ATTEMPT.c.take_id, _ATTEMPT.c.reasons)
         .join(_TAKE, _TAKE.c.take_id == _ATTEMPT.c.take_id)
         .where(_TAKE.c.run_id == run_id, _TAKE.c.state == outcome, _ATTEMPT.c.outcome == outcome)
+        .order_by(_ATTEMPT.c.at_ms, _ATTEMPT.c.record_id)
     )
-    reasons: Counter[str] = Counter()
-    for listed in connection.execute(query).scalars():
-        reasons.update(listed)
-    return reasons
+    found = {(take_id, reason): None for take_id, listed in connection.execute(query) for reason in listed}
+    return Counter(reason for _, reason in found)
 
 
 def list_tracks(

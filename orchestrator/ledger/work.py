@@ -1,20 +1,24 @@
 """Work on its way: which takes are sent next, which come back unmade, and when a run is done.
 
 A take's state is committed before its message is published, so a crash between the two leaves a take that is
-sent but in no queue; `stray_takes` finds it.
+sent but in no queue; `recall_strays` finds it. Losing a worker is never a take's failure, but one that so many
+workers were lost with ends as failed, or it would go round for ever.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, case, func, or_, select, update
+from sqlalchemy import Connection, case, func, insert, or_, select, update
 
-from catalog.messages import RenderMessage
+from catalog.messages import RenderMessage, new_id
 from catalog.track import Take
-from orchestrator.ledger.tables import RunRow, TakeRow, WorkerRow
+from orchestrator.ledger.tables import AttemptRow, RunRow, TakeRow, WorkerRow
 
+LOSSES_MAX: Final = 20  # far more than preemption causes: that many workers in a row do not end by chance
+
+_ATTEMPT = AttemptRow.__table__  # type: ignore[attr-defined]
 _RUN = RunRow.__table__  # type: ignore[attr-defined]
 _TAKE = TakeRow.__table__  # type: ignore[attr-defined]
 _WORKER = WorkerRow.__table__  # type: ignore[attr-defined]
@@ -73,15 +77,46 @@ def put_back(connection: Connection, take_ids: Sequence[str]) -> None:
     _wait(connection, _TAKE.c.take_id.in_(take_ids))
 
 
-def recall_sent(connection: Connection) -> int:
-    """Every take on its way waits again: for when it is known that no worker and no queue has any."""
+def recall_sent(connection: Connection, run_id: str, at_ms: int) -> int:
+    """Every take of the run on its way waits again: for when it is known that no worker and no queue has any."""
+    ours = _TAKE.c.run_id == run_id
+    given_up = _give_up_lost(connection, ours & _TAKE.c.held_by.is_not(None), at_ms)
     held = case((_TAKE.c.held_by.is_not(None), 1), else_=0)
-    return _wait(connection, losses=_TAKE.c.losses + held)
+    return _wait(connection, ours, losses=_TAKE.c.losses + held) + given_up
 
 
-def lose_held(connection: Connection, worker_id: str) -> int:
-    """What a silent worker held waits again; that is a loss, not a failure."""
-    return _wait(connection, _TAKE.c.held_by == worker_id, losses=_TAKE.c.losses + 1)
+def lose_held(connection: Connection, worker_id: str, at_ms: int) -> int:
+    """What a silent worker held waits again; that is a loss, not a failure. Returns how many takes it held."""
+    held = _TAKE.c.held_by == worker_id
+    return _give_up_lost(connection, held, at_ms) + _wait(connection, held, losses=_TAKE.c.losses + 1)
+
+
+def _give_up_lost(connection: Connection, where: Any, at_ms: int) -> int:
+    """Of the takes that are being lost, fail those for which it is once too often, with the reason on the books."""
+    last_time = where & (_TAKE.c.state == "sent") & (_TAKE.c.losses >= LOSSES_MAX - 1)
+    query = select(_TAKE.c.take_id, _TAKE.c.run_id, _TAKE.c.held_by).where(last_time).with_for_update()
+    lost = connection.execute(query).all()
+    if lost:
+        connection.execute(insert(_ATTEMPT), [_lost_attempt(row, at_ms) for row in lost])
+        failed = update(_TAKE).where(_TAKE.c.take_id.in_([row.take_id for row in lost]))
+        connection.execute(failed.values(**{**_WAITING, "state": "failed", "losses": LOSSES_MAX}))
+    return len(lost)
+
+
+def _lost_attempt(take: Any, at_ms: int) -> dict[str, Any]:
+    unmeasured = ("batch_size", "plan_ms", "encode_ms", "diffuse_ms", "decode_ms", "post_ms", "audio_ms")
+    return {
+        "record_id": new_id(),
+        "take_id": take.take_id,
+        "run_id": take.run_id,
+        "worker_id": take.held_by,
+        "outcome": "failed",
+        "reasons": [f"{LOSSES_MAX} workers fell silent or died while they held this take"],
+        "adopted": False,
+        "batch_id": "",
+        "at_ms": at_ms,
+        **dict.fromkeys(unmeasured, 0),
+    }
 
 
 def sent_queues(connection: Connection, run_ids: Sequence[str]) -> list[str]:
@@ -90,12 +125,14 @@ def sent_queues(connection: Connection, run_ids: Sequence[str]) -> list[str]:
     return sorted(connection.execute(query).scalars())
 
 
-def recall_strays(connection: Connection, run_ids: Sequence[str], sent_before_ms: int) -> int:
-    """Takes sent before that instant and held by nobody wait again; the caller knows that the queues are empty."""
+def recall_strays(
+    connection: Connection, run_ids: Sequence[str], empty_queues: Sequence[str], sent_before_ms: int
+) -> int:
+    """Takes sent to these queues before that instant and held by nobody wait again."""
     nobody = _TAKE.c.held_by.is_(None) & (_TAKE.c.sent_at_ms < sent_before_ms)
     # A take that was held and no longer is gets the same time to be reported in.
     long_ago = or_(_TAKE.c.held_at_ms.is_(None), _TAKE.c.held_at_ms < sent_before_ms)
-    return _wait(connection, _TAKE.c.run_id.in_(run_ids), nobody, long_ago)
+    return _wait(connection, _TAKE.c.run_id.in_(run_ids), _TAKE.c.queue.in_(empty_queues), nobody, long_ago)
 
 
 def holders(connection: Connection, run_ids: Sequence[str]) -> list[str]:
@@ -108,7 +145,11 @@ def finish_runs(connection: Connection, run_ids: Sequence[str], at_ms: int) -> l
     """Close the runs that have nothing left to make, and return them."""
     done = [run_id for run_id in run_ids if not _has_pending(connection, run_id)]
     if done:
-        closed = update(_RUN).where(_RUN.c.run_id.in_(done), _RUN.c.state == "active")
+        # Another process may be adding takes to a run that looks done: its plan is whole once we have the row.
+        ours = select(_RUN.c.run_id).where(_RUN.c.run_id.in_(done), _RUN.c.state == "active").order_by(_RUN.c.run_id)
+        active = connection.execute(ours.with_for_update()).scalars().all()
+        done = [run_id for run_id in active if not _has_pending(connection, run_id)]
+        closed = update(_RUN).where(_RUN.c.run_id.in_(done))
         connection.execute(closed.values(state="finished", finished_at_ms=at_ms))
     return done
 
@@ -119,9 +160,9 @@ def _has_pending(connection: Connection, run_id: str) -> bool:
     return connection.execute(select(_TAKE.c.take_id).where(pending).limit(1)).first() is not None
 
 
-def end_workers(connection: Connection, reason: str) -> None:
-    """Note the end of every worker that did not say goodbye, at the instant it was last heard of."""
-    gone = update(_WORKER).where(_WORKER.c.ended_at_ms.is_(None))
+def end_workers(connection: Connection, host: str, reason: str) -> None:
+    """Note the end of every worker on `host` that did not say goodbye, at the instant it was last heard of."""
+    gone = update(_WORKER).where(_WORKER.c.ended_at_ms.is_(None), _WORKER.c.host == host)
     connection.execute(gone.values(ended_at_ms=_WORKER.c.last_seen_ms, end_reason=reason))
 
 

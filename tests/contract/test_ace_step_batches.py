@@ -214,6 +214,7 @@ def test_a_take_that_cannot_be_rendered_is_refused_and_its_neighbours_are_not(en
     assert reasons[1] == ""
     assert "lyrics" in reasons[2]
     assert "49 codes" in reasons[3]
+    assert not any(outcome.elsewhere for outcome in result.outcomes if isinstance(outcome, Refusal))
     (alone,) = renditions(engine.render([Job(a_take(0))]))
     rendered = result.outcomes[1]
     assert not isinstance(rendered, Refusal)
@@ -224,6 +225,7 @@ def test_a_take_for_another_model_is_refused(engine: AceStepEngine):
     (outcome,) = engine.render([Job(a_take(model="acestep-v15-turbo"))]).outcomes
     assert isinstance(outcome, Refusal)
     assert "acestep-v15-turbo" in outcome.reason
+    assert outcome.elsewhere
 
 
 def test_a_worker_without_a_planner_refuses_takes_that_want_one(home: Path):
@@ -233,6 +235,7 @@ def test_a_worker_without_a_planner_refuses_takes_that_want_one(home: Path):
     (outcome,) = bare.render([Job(a_take(planner=PlannerSpec()))]).outcomes
     assert isinstance(outcome, Refusal)
     assert "planner" in outcome.reason
+    assert outcome.elsewhere
     assert bare.card.fingerprints.planner == ""
 
 

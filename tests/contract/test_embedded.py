@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,22 @@ def test_it_survives_its_parent_and_is_found_again(broker, short_tmp):
     assert broker._find_pid() == int(parent.stdout)
     broker.stop()
     assert not broker.answers()
+
+
+def test_a_server_that_is_stuck_for_a_while_is_waited_for_and_not_doubled(broker, short_tmp):
+    broker.start()
+    pid = broker._find_pid()
+    broker._lock.release()
+    other = EmbeddedBroker(short_tmp)
+    os.kill(pid, signal.SIGSTOP)
+    waking = threading.Timer(3.0, os.kill, (pid, signal.SIGCONT))
+    waking.start()
+    other.start()
+    waking.join()
+    assert other._find_pid() == pid
+    assert (short_tmp / "broker" / "server.log").read_text().count("Server initialized") == 1
+    other._lock.release()
+    broker._lock.acquire()  # so that the fixture ends the server
 
 
 def test_a_second_user_is_told_that_it_is_in_use(broker, short_tmp):

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from catalog.errors import BusyError, LedgerError, StoreFullError, UnknownNameError
-from orchestrator.ledger import Ledger, open_ledger, readings, work
+from catalog.messages import Span, SpansClosed
+from orchestrator.ledger import Ledger, cost_queries, open_ledger, plans, readings, work
 from orchestrator.ledger.facts import record_facts
 from orchestrator.ledger.migrations import HEAD, script_heads
 from orchestrator.ledger.tables import Row
 from orchestrator.ledger.triggers import APPEND_ONLY, trigger_names
 from tests.farm import DOLLAR_AN_HOUR, attempt, heartbeat, started, takes
+
+# SQLite's writers take turns, and its lock ends with the process only.
+ON_POSTGRES = pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
 
 
 @pytest.fixture
@@ -65,8 +71,6 @@ def test_every_trigger_is_there(ledger):
 @pytest.mark.parametrize("change", ["update {} set worker_id = 'x'", "delete from {}"])
 @pytest.mark.parametrize("table", APPEND_ONLY)
 def test_facts_cannot_be_changed(ledger, table, change):
-    from catalog.messages import Span, SpansClosed
-
     spans = SpansClosed(worker_id="w1", spans=[Span(state="render", start_ms=1, end_ms=2)])
     record(ledger, attempt(takes(1)[0]), spans)
     with pytest.raises((DBAPIError, LedgerError), match="append-only"), ledger.write() as connection:
@@ -221,6 +225,50 @@ def test_money_spent_is_the_workers_time_times_its_rate(ledger):
         assert readings.spend_of_run(connection, readings.get_run(connection, run.run_id)).usd_micros == 1_000_000
 
 
+def test_only_this_machines_workers_are_taken_for_ended_and_one_that_speaks_again_is_not(ledger):
+    record(ledger, started("here", host="h"), started("there", host="fleet"), heartbeat([], "here", at_ms=4_000))
+    with ledger.write() as connection:
+        work.end_workers(connection, "h", "killed")
+    with ledger.read() as connection:
+        ended = {worker.worker_id: worker.ended_at_ms for worker in readings.latest_workers(connection, 9)}
+    assert ended == {"here": 4_000, "there": None}
+    record(ledger, heartbeat([], "here", at_ms=9_000))
+    with ledger.read() as connection:
+        ended = {worker.worker_id: worker.ended_at_ms for worker in readings.latest_workers(connection, 9)}
+    assert ended == {"here": None, "there": None}
+
+
+def test_a_run_on_one_machine_recalls_its_own_takes_and_no_others(ledger):
+    ours, other = (
+        ledger.begin_or_resume_run(name, "tone", takes(2, catalog=name)).run_id for name in ("spring", "autumn")
+    )
+    with ledger.write() as connection:
+        for run_id in (ours, other):
+            work.mark_next_sent(connection, run_id, 9, 1_000)
+        assert work.recall_sent(connection, ours, 2_000) == 2
+    assert states(ledger, ours) == {"waiting": 2}
+    assert states(ledger, other) == {"sent": 2}
+
+
+@ON_POSTGRES
+def test_a_run_to_which_takes_are_being_added_is_not_finished(ledger):
+    run_id = ledger.begin_or_resume_run("spring", "tone", takes(1)).run_id
+    record(ledger, attempt(takes(1)[0]))
+
+    def finish() -> list[str]:
+        with ledger.write() as connection:
+            return work.finish_runs(connection, [run_id], 9_000)
+
+    with ThreadPoolExecutor(1) as other, ledger.write() as connection:
+        plans.begin_or_resume(connection, "spring", plans.Terms("tone"), takes(2), 8_000)
+        finishing = other.submit(finish)
+        time.sleep(0.3)  # it has seen a run without anything left to make, and waits for us
+        assert not finishing.done()
+        connection.commit()
+        assert finishing.result(timeout=10) == []
+    assert ledger.unfinished_run("spring").run_id == run_id
+
+
 def test_a_worker_without_a_price_is_named_and_never_free(ledger):
     run = ledger.begin_or_resume_run("spring", "tone", takes(1))
     at = ledger.unfinished_run("spring").started_at_ms
@@ -262,6 +310,25 @@ def test_the_second_writer_is_told_who_the_first_is(ledger, database_url):
     ledger.writer_lock().acquire()
 
 
+@ON_POSTGRES
+def test_a_lock_that_was_lost_with_its_session_is_taken_again_once_the_server_is_back(ledger):
+    lock = ledger.writer_lock()
+    lock.acquire()
+    there = lock._engine
+    session = lock._connection.execute(text("select pg_backend_pid()")).scalar()
+    with ledger.write() as connection:
+        connection.execute(text("select pg_terminate_backend(:pid)"), {"pid": session})
+    lock._engine = create_engine("postgresql+psycopg://127.0.0.1:1/none")
+    for _ in range(2):  # the outage goes on
+        with pytest.raises(LedgerError):
+            lock.verify(now=True)
+    lock._engine = there
+    lock.verify()
+    with pytest.raises(BusyError):
+        ledger.writer_lock().acquire()
+    lock.release()
+
+
 def test_reading_goes_on_while_another_writes(ledger):
     ledger.begin_or_resume_run("spring", "tone", takes(2))
     with ledger.write() as writer:
@@ -288,3 +355,17 @@ def test_a_server_that_is_down_is_refused_in_words_without_the_password():
 def test_an_address_of_another_kind_is_refused_in_words(url):
     with pytest.raises(LedgerError, match="TUNEMILL_DATABASE_URL"):
         open_ledger(url)
+
+
+def test_time_and_speeds_are_read_alike(ledger):
+    plan = takes(2)
+    ledger.begin_or_resume_run("spring", "tone", plan)
+    loading = Span(state="startup", start_ms=1_000, end_ms=1_500)
+    spans = SpansClosed(worker_id="w1", spans=[loading], at_ms=1_500)
+    record(ledger, started(), spans, *(attempt(take, audio_ms=10_000) for take in plan))
+    facts = cost_queries.read_time_facts(ledger.engine)
+    assert [(life.worker_id, life.ms) for life in facts.lives] == [("w1", 2_000)]
+    assert {fact.payer.catalog for fact in facts.attempts} == {"spring"}
+    history = cost_queries.read_history(ledger.engine, model="tone", same_gpu=lambda name, sku: True)
+    ((key, speed),) = history.speeds.items()
+    assert (key.planner, key.steps, speed.ms_per_audio_s, speed.takes) == ("", plan[0].spec.diffusion.steps, 10.0, 2)

@@ -18,6 +18,7 @@ from moto.server import ThreadedMotoServer
 
 from catalog.errors import StoreError, StoreFullError
 from catalog.store import ObjectInfo, open_store
+from catalog.store import folder as folder_module
 from catalog.store import s3 as s3_module
 from catalog.store.folder import FolderStore
 
@@ -205,6 +206,32 @@ def test_other_files_in_the_folder_are_not_listed(folder_store, tmp_path):
     for name in (".DS_Store", "README.md", "a/.0123.part"):
         (tmp_path / "store" / name).write_text("not ours")
     assert [info.key for info in folder_store.list("")] == ["a/b.flac"]
+
+
+def test_new_folders_survive_a_power_cut_as_their_objects_do(folder_store, tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(folder_module, "_flush_folder", flushed.append)
+    root = tmp_path / "store"
+    put(folder_store, "a/b/c.flac")
+    assert flushed == [tmp_path, root, root / "a", root / "a" / "b"]
+    put(folder_store, "a/b/d.flac")
+    assert flushed[4:] == [root / "a" / "b"]
+
+
+def test_what_a_killed_writer_left_is_swept_up_when_it_is_a_day_old(folder_store, tmp_path):
+    put(folder_store, "a/b.flac")
+    old, young, strange = (
+        tmp_path / "store" / "a" / name for name in (f".{'0' * 32}.part", f".{'1' * 32}.part", ".x.part")
+    )
+    for path in (old, young, strange):
+        path.write_bytes(b"half of it")
+    for path in (old, strange, Path(folder_store.locate("a/b.flac"))):
+        os.utime(path, (0, 0))
+    folder_store.check()
+    assert not old.exists()
+    assert young.exists()
+    assert strange.exists()
+    assert folder_store.find("a/b.flac") == AUDIO
 
 
 @pytest.mark.parametrize("moment", ["fsync", "replace"])

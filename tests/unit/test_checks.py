@@ -6,7 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from tests.sounds import a_spec, chords, pink_noise, sine, white_noise
+from tests.makers import a_spec
+from tests.sounds import chords, pink_noise, sine, white_noise
 from workers.checks import Rejected, check_audio
 
 

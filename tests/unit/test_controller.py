@@ -10,7 +10,7 @@ from sqlalchemy import text
 from catalog.errors import BrokerError, BudgetError, MessageError, PriceError
 from catalog.messages import Span, SpansClosed, TakesReturned, WorkerStopped
 from orchestrator.controller import Controller
-from orchestrator.ledger import Ledger, open_ledger, readings
+from orchestrator.ledger import Ledger, open_ledger, readings, work
 from tests.farm import DOLLAR_AN_HOUR, FakeBroker, attempt, heartbeat, started, takes
 
 START_MS = 10_000_000_000_000  # far ahead of the real clock, which only stamps the run's beginning
@@ -96,6 +96,8 @@ def test_a_failure_worth_another_try_is_sent_again_alone_and_given_up_after_thre
         farm.broker.deliver()
     assert farm.step().sent == 0
     assert farm.counts.failed == 1
+    with farm.ledger.read() as connection:
+        assert readings.reasons_of_run(connection, farm.run_id, "failed") == {"the engine died": 1}
 
 
 def test_a_failure_that_another_try_cannot_mend_is_final():
@@ -116,6 +118,25 @@ def test_takes_of_a_silent_worker_are_sent_again_once_and_never_counted_as_failu
     assert farm.step(after_s=1).sent_again == 0
     assert [farm.column(take, "losses") for take in farm.plan] == [1, 1]
     assert [farm.column(take, "tries") for take in farm.plan] == [0, 0]
+
+
+def test_a_take_that_loses_one_worker_after_the_other_ends_as_failed_with_the_reason():
+    farm = Farm(takes(2))
+    poison, innocent = farm.plan
+    for round_ in range(work.LOSSES_MAX):
+        farm.step()
+        farm.received()
+        farm.step(heartbeat([poison.id], f"w{round_}"), attempt(innocent))
+        assert farm.counts.failed == 0
+        assert farm.step(after_s=61).sent_again == 1
+    assert farm.counts.failed == 1
+    assert farm.step().sent == 0
+    with farm.ledger.read() as connection:
+        reasons = readings.reasons_of_run(connection, farm.run_id, "failed")
+    assert reasons == {"20 workers fell silent or died while they held this take": 1}
+    assert farm.ledger.unfinished_run("spring") is None
+    farm.ledger.begin_or_resume_run("spring", "tone", farm.plan)
+    assert farm.column(poison, "losses") == 0  # the next run gives it another chance
 
 
 def test_a_worker_that_speaks_keeps_its_takes_whatever_its_clock_says():
@@ -154,6 +175,18 @@ def test_a_take_that_still_queues_is_not_sent_again():
     farm.step()
     for _ in range(10):
         assert farm.step(after_s=60).sent_again == 0
+
+
+def test_a_take_that_nobody_has_is_sent_again_although_another_queue_is_never_served():
+    farm = Farm(takes(1))
+    unserved = farm.ledger.begin_or_resume_run("autumn", "turbo", takes(1, catalog="autumn", model="another"))
+    assert farm.step().sent == 2
+    farm.broker.waiting.pop(farm.column(farm.plan[0], "queue"))  # a worker took it and died
+    farm.step(after_s=59)
+    step = farm.step(after_s=6)
+    assert (step.sent_again, step.sent) == (1, 1)
+    with farm.ledger.read() as connection:
+        assert readings.count_takes(connection, unserved.run_id).sent == 1
 
 
 def test_takes_that_a_stopping_worker_returns_are_sent_at_once():

@@ -14,14 +14,23 @@ from mutagen.id3 import ID3
 from mutagen.oggopus import OggOpus
 from mutagen.oggvorbis import OggVorbis
 
-from catalog.spec import AudioFormat
-from tests.sounds import RATE, a_take, chords, sine, stereo, white_noise
+from catalog.spec import AudioFormat, MasterSpec
+from catalog.track import Take, Track
+from tests.makers import a_spec
+from tests.sounds import RATE, chords, sine, stereo, white_noise
 from workers import encode, tags
 from workers.checks import check_audio
 from workers.loudness import measure_level
 from workers.master import fade_ends, master
 
 LOSSLESS = [(AudioFormat.FLAC, 16), (AudioFormat.FLAC, 24), (AudioFormat.WAV, 16), (AudioFormat.WAV, 24)]
+
+
+def a_take(duration_s=10, *, title="Überfahrt 東京", **master) -> Take:
+    """A take with a title that tests every format's characters; fields of its mastering may be named."""
+    spec = a_spec(bpm=96, keyscale="F# minor", duration_s=duration_s, master=MasterSpec(**master))
+    filed = {"catalog": "spring-2026", "zone": "hotel-lobby", "genre": "deep-house", "slot": "0001"}
+    return Track(**filed, title=title, spec=spec).take(1)
 
 
 def mastered(audio=None, *, duration_s=10, noise=False, model="acestep-v15-turbo", title="Überfahrt 東京", **spec):

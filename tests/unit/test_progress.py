@@ -1,11 +1,15 @@
-"""Progress tells the rate of the last minutes and the time left at that rate; a second request to stop hastens."""
+"""Progress tells the rate of the last minutes and the time left at that rate; requests to stop are heard at once."""
 
 from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 
+import pytest
+
+from orchestrator import stopping
 from orchestrator.ledger import open_ledger
 from orchestrator.ledger.facts import record_facts
 from orchestrator.progress import Meter
@@ -38,3 +42,27 @@ def test_the_first_signal_asks_and_the_second_hastens():
         stop.wait(0.01)
         assert stop.hasty
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_wait_ends_when_somebody_asks_and_again_when_somebody_hastens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "_ECHO_S", 0.0)
+    with StopRequest().listening() as stop:
+        for hasty in (False, True):
+            asking = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM))
+            asking.start()
+            began_s = time.monotonic()
+            stop.wait(30)
+            asking.join()
+            assert time.monotonic() - began_s < 10
+            assert (stop.made, stop.hasty) == (True, hasty)
+
+
+def test_a_hang_up_that_nohup_has_muted_stays_muted() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest().listening() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.made
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -134,6 +134,13 @@ def test_a_refusal_of_the_engine_is_a_rejection():
     assert (attempt.outcome, attempt.reasons) == ("rejected", ["the fake was told to refuse"])
 
 
+def test_what_only_this_worker_cannot_render_is_left_to_another():
+    studio = a_studio()
+    send(studio, a_message(a_take(caption="refuse here")))
+    (attempt,) = studio.recorder.attempts()
+    assert (attempt.outcome, attempt.retry) == ("failed", True)
+
+
 def test_a_take_that_killed_the_engine_is_a_failure_with_its_company():
     error = TakeFailed("the engine died 3 times", retry=False, batch=a_batch(a_take()))
     studio = a_studio(lane=FakeLane(error=error))

@@ -29,6 +29,20 @@ def test_a_number_that_is_none_is_refused_by_name(monkeypatch: pytest.MonkeyPatc
         read_settings()
 
 
+def test_a_worker_must_not_be_taken_for_dead_between_two_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNEMILL_HEARTBEAT_S", "45")
+    with pytest.raises(SettingsError, match="SILENT_AFTER_S is wrong: it must be at least twice TUNEMILL_HEARTBEAT_S"):
+        read_settings()
+    monkeypatch.setenv("TUNEMILL_SILENT_AFTER_S", "90")
+    assert read_settings().heartbeat_s == 45
+
+
+def test_a_window_that_no_statement_can_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNEMILL_WINDOW", "50000")
+    with pytest.raises(SettingsError, match="TUNEMILL_WINDOW is wrong"):
+        read_settings()
+
+
 @pytest.mark.parametrize(
     ("url", "shown"),
     [

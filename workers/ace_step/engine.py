@@ -122,6 +122,9 @@ class AceStepEngine:
         watch = _Stopwatch(self._placement.device)
         orders: list[_Order] = []
         for place, job in enumerate(jobs):
+            if unable := self._setup_refusal(job):
+                outcomes[place] = Refusal(unable, elsewhere=True)
+                continue
             reason = self._plan_refusal(job)
             if not reason:
                 script = self._stages.write_script(job.take, coded=_coded(job))
@@ -167,21 +170,27 @@ class AceStepEngine:
                 audio = self._stages.decode(row)[:, : spec.n_samples]
             yield Rendition(audio, plan, self._effective(order, plan))
 
-    def _plan_refusal(self, job: Job) -> str:
-        """Why `job` cannot be rendered in any company, its plan considered, or "". Raises ModelError."""
+    def _setup_refusal(self, job: Job) -> str:
+        """Why this worker, as it was started, cannot render `job`, or "". Raises ModelError."""
         spec = job.take.spec
         if spec.model != self._card.model:
             return f"the take wants {spec.model} and this worker holds {self._card.model}"
         if _coded(job) and not self._stages.parts.reads_codes:
             raise no_code_modules(self._card.model)
-        if job.plan is not None:
-            return _given_plan_refusal(job.plan, spec.n_codes)
-        if spec.planner is None:
+        if job.plan is not None or spec.planner is None:
             return ""
         if self._planner is None:
             return "the take wants a planner and this worker was started without one"
         if self._planner_name not in {"", spec.planner.model}:
             return f"the take wants planner {spec.planner.model} and this worker holds {self._planner_name}"
+        return ""
+
+    def _plan_refusal(self, job: Job) -> str:
+        """Why `job` cannot be rendered in any company, its plan considered, or ""."""
+        if job.plan is not None:
+            return _given_plan_refusal(job.plan, job.take.spec.n_codes)
+        if job.take.spec.planner is None or self._planner is None:
+            return ""
         return self._planner.refusal(job.take) or ""
 
     def _script_refusal(self, script: Script) -> str:
