@@ -25,14 +25,16 @@ from catalog.messages import (
     WorkerStopped,
 )
 from orchestrator.ledger.progress import TakeProgress
-from orchestrator.ledger.tables import AttemptRow, RenditionRow, RunRow, SpanRow, TakeRow, WorkerRow
-
-_ATTEMPT = AttemptRow.__table__  # type: ignore[attr-defined]
-_RENDITION = RenditionRow.__table__  # type: ignore[attr-defined]
-_RUN = RunRow.__table__  # type: ignore[attr-defined]
-_SPAN = SpanRow.__table__  # type: ignore[attr-defined]
-_TAKE = TakeRow.__table__  # type: ignore[attr-defined]
-_WORKER = WorkerRow.__table__  # type: ignore[attr-defined]
+from orchestrator.ledger.tables import (
+    ATTEMPT,
+    RUN,
+    TAKE,
+    WORKER,
+    AttemptRow,
+    RenditionRow,
+    SpanRow,
+    WorkerRow,
+)
 
 
 class WorkerPrice(NamedTuple):
@@ -103,7 +105,7 @@ def _apply(record: Record, takes: dict[str, TakeProgress], at_ms: int) -> None:
 
 def _new_attempts(connection: Connection, records: Sequence[Record]) -> dict[str, AttemptMade]:
     made = {record.record_id: record for record in records if isinstance(record, AttemptMade)}
-    written = select(_ATTEMPT.c.record_id).where(_ATTEMPT.c.record_id.in_(list(made)))
+    written = select(ATTEMPT.c.record_id).where(ATTEMPT.c.record_id.in_(list(made)))
     for record_id in connection.execute(written).scalars():
         del made[record_id]
     return made
@@ -123,10 +125,10 @@ def _named_takes(records: Sequence[Record]) -> list[str]:
 
 def _read_progress(connection: Connection, named: list[str]) -> dict[str, TakeProgress]:
     """The takes that are named and all that are on their way: a heartbeat speaks of those it does not name too."""
-    columns = [_TAKE.c.take_id, *(_TAKE.c[name] for name in TakeProgress.__slots__)]
-    active = select(_RUN.c.run_id).where(_RUN.c.state == "active")
+    columns = [TAKE.c.take_id, *(TAKE.c[name] for name in TakeProgress.__slots__)]
+    active = select(RUN.c.run_id).where(RUN.c.state == "active")
     found: dict[str, TakeProgress] = {}
-    for condition in (_TAKE.c.take_id.in_(named), _TAKE.c.run_id.in_(active) & (_TAKE.c.state == "sent")):
+    for condition in (TAKE.c.take_id.in_(named), TAKE.c.run_id.in_(active) & (TAKE.c.state == "sent")):
         for row in connection.execute(select(*columns).where(condition).with_for_update()):
             found[row[0]] = TakeProgress(*row[1:])
     return found
@@ -140,7 +142,7 @@ def _write_progress(connection: Connection, takes: dict[str, TakeProgress], befo
     ]
     if changed:
         values: dict[str, Any] = {name: bindparam(f"to_{name}") for name in TakeProgress.__slots__}
-        connection.execute(update(_TAKE).where(_TAKE.c.take_id == bindparam("of_take")).values(**values), changed)
+        connection.execute(update(TAKE).where(TAKE.c.take_id == bindparam("of_take")).values(**values), changed)
 
 
 def _insert_attempt(connection: Connection, made: AttemptMade) -> None:
@@ -206,7 +208,7 @@ class _Workers:
 
     def __init__(self, connection: Connection, worker_ids: set[str], price_of: PriceOf) -> None:
         self._connection, self._price_of = connection, price_of
-        query = select(_WORKER).where(_WORKER.c.worker_id.in_(sorted(worker_ids)))
+        query = select(WORKER).where(WORKER.c.worker_id.in_(sorted(worker_ids)))
         self._rows = {row["worker_id"]: dict(row) for row in connection.execute(query).mappings()}
         self._known = set(self._rows)
 
@@ -230,7 +232,7 @@ class _Workers:
         insert_new(self._connection, WorkerRow, fresh)
         for worker_id in self._known:
             self._connection.execute(
-                update(_WORKER).where(_WORKER.c.worker_id == worker_id).values(**self._rows[worker_id])
+                update(WORKER).where(WORKER.c.worker_id == worker_id).values(**self._rows[worker_id])
             )
 
     def _started(self, record: WorkerStarted) -> None:
@@ -259,12 +261,12 @@ class _Workers:
         here = [row for row in self._rows.values() if row["host"] == host and row["gpu"]]
         if here:
             return str(max(here, key=lambda row: row["started_at_ms"])["gpu"])
-        named = select(_WORKER.c.gpu).where(_WORKER.c.host == host, _WORKER.c.gpu != "")
-        return self._connection.execute(named.order_by(_WORKER.c.started_at_ms.desc()).limit(1)).scalar() or ""
+        named = select(WORKER.c.gpu).where(WORKER.c.host == host, WORKER.c.gpu != "")
+        return self._connection.execute(named.order_by(WORKER.c.started_at_ms.desc()).limit(1)).scalar() or ""
 
     def _silent_on(self, host: str) -> list[dict[str, Any]]:
         """The rows of workers on `host` that never named a GPU, fit to be written back."""
-        query = select(_WORKER).where(_WORKER.c.host == host, _WORKER.c.gpu == "")
+        query = select(WORKER).where(WORKER.c.host == host, WORKER.c.gpu == "")
         for row in self._connection.execute(query).mappings():
             self._rows.setdefault(row["worker_id"], dict(row))
             self._known.add(row["worker_id"])

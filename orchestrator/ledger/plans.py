@@ -17,10 +17,8 @@ from catalog.messages import new_id
 from catalog.queues import queue_of
 from catalog.spec import TrackSpec
 from catalog.track import Take
-from orchestrator.ledger.tables import RunRow, TakeRow
+from orchestrator.ledger.tables import RUN, TAKE, RunRow
 
-_RUN = RunRow.__table__  # type: ignore[attr-defined]
-_TAKE = TakeRow.__table__  # type: ignore[attr-defined]
 _ROWS_AT_ONCE = 2_000
 _DONE = frozenset({"accepted", "rejected"})  # rendering again would only say the same
 _PENDING = frozenset({"waiting", "sent"})
@@ -55,20 +53,20 @@ class BegunRun(NamedTuple):
 
 def known_takes(connection: Connection, catalog: str) -> dict[tuple[str, int], KnownTake]:
     """(track key, take number) -> the current take of the slot."""
-    query = select(_TAKE.c.track_key, _TAKE.c.number, _TAKE.c.take_id, _TAKE.c.state)
-    rows = connection.execute(query.where(_TAKE.c.catalog == catalog, _TAKE.c.current))
+    query = select(TAKE.c.track_key, TAKE.c.number, TAKE.c.take_id, TAKE.c.state)
+    rows = connection.execute(query.where(TAKE.c.catalog == catalog, TAKE.c.current))
     return {(key, number): KnownTake(take_id, state) for key, number, take_id, state in rows}
 
 
 def shelved_takes(connection: Connection, catalog: str) -> dict[str, str]:
     """Take id -> state of the takes that the catalog had and has changed or dropped since."""
-    query = select(_TAKE.c.take_id, _TAKE.c.state).where(_TAKE.c.catalog == catalog, ~_TAKE.c.current)
+    query = select(TAKE.c.take_id, TAKE.c.state).where(TAKE.c.catalog == catalog, ~TAKE.c.current)
     return dict(connection.execute(query).all())
 
 
 def unfinished_run(connection: Connection, catalog: str) -> RunRow | None:
     """The catalog's active run; there is at most one."""
-    query = select(_RUN).where(_RUN.c.catalog == catalog, _RUN.c.state == "active")
+    query = select(RUN).where(RUN.c.catalog == catalog, RUN.c.state == "active")
     row = connection.execute(query).mappings().first()
     return RunRow(**row) if row else None
 
@@ -81,7 +79,7 @@ def begin_or_resume(connection: Connection, catalog: str, terms: Terms, takes: I
     before = {
         row.take_id: (row.state, row.current)
         for row in connection.execute(
-            select(_TAKE.c.take_id, _TAKE.c.state, _TAKE.c.current).where(_TAKE.c.catalog == catalog)
+            select(TAKE.c.take_id, TAKE.c.state, TAKE.c.current).where(TAKE.c.catalog == catalog)
         )
     }
     seen: set[str] = set()
@@ -116,28 +114,28 @@ def feed_order(spec: TrackSpec) -> str:
 
 def _open_run(connection: Connection, catalog: str, terms: Terms, at_ms: int) -> tuple[str, bool]:
     # Locked, so that the controller cannot finish the run while takes are added to it.
-    active = select(_RUN.c.run_id).where(_RUN.c.catalog == catalog, _RUN.c.state == "active").with_for_update()
+    active = select(RUN.c.run_id).where(RUN.c.catalog == catalog, RUN.c.state == "active").with_for_update()
     found = connection.execute(active).scalar()
     if found is not None:
-        connection.execute(update(_RUN).where(_RUN.c.run_id == found).values(**terms._asdict()))
+        connection.execute(update(RUN).where(RUN.c.run_id == found).values(**terms._asdict()))
         return str(found), True
     run_id = new_id()
     row = {"run_id": run_id, "catalog": catalog, "state": "active", "started_at_ms": at_ms, **terms._asdict()}
-    connection.execute(insert(_RUN).values(**row))
+    connection.execute(insert(RUN).values(**row))
     return run_id, False
 
 
 def _close_empty_run(connection: Connection, run_id: str, resumed: bool, at_ms: int) -> None:
     if resumed:
-        connection.execute(update(_RUN).where(_RUN.c.run_id == run_id).values(state="finished", finished_at_ms=at_ms))
+        connection.execute(update(RUN).where(RUN.c.run_id == run_id).values(state="finished", finished_at_ms=at_ms))
     else:
-        connection.execute(_RUN.delete().where(_RUN.c.run_id == run_id))
+        connection.execute(RUN.delete().where(RUN.c.run_id == run_id))
 
 
 def _insert(connection: Connection, takes: list[Take], run_id: str) -> None:
     rows = {take.id: _row(take, run_id) for take in takes}
     if rows:
-        connection.execute(insert(_TAKE), list(rows.values()))
+        connection.execute(insert(TAKE), list(rows.values()))
 
 
 def _row(take: Take, run_id: str) -> dict[str, Any]:
@@ -175,12 +173,12 @@ def _set_current(connection: Connection, take_ids: list[str]) -> None:
 
 def _drop(connection: Connection, take_ids: list[str]) -> None:
     _update(connection, take_ids, {"current": False})
-    pending = or_(*(_TAKE.c.state == state for state in sorted(_PENDING)))
+    pending = or_(*(TAKE.c.state == state for state in sorted(_PENDING)))
     released = {"state": "cancelled", "sent_at_ms": None, "held_by": None, "held_at_ms": None}
     _update(connection, take_ids, released, pending)
 
 
 def _update(connection: Connection, take_ids: list[str], values: dict[str, Any], *where: Any) -> None:
     if take_ids:
-        statement = update(_TAKE).where(_TAKE.c.take_id == bindparam("of_take"), *where).values(**values)
+        statement = update(TAKE).where(TAKE.c.take_id == bindparam("of_take"), *where).values(**values)
         connection.execute(statement, [{"of_take": take_id} for take_id in take_ids])

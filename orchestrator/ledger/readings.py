@@ -13,14 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Select, func, select
 from catalog.errors import UnknownNameError
 from catalog.track import Take
 from orchestrator.costs.allocation import MS_PER_H, time_usd_micros
-from orchestrator.ledger.tables import AttemptRow, RenditionRow, RunRow, SpanRow, TakeRow, WorkerRow
-
-_ATTEMPT = AttemptRow.__table__  # type: ignore[attr-defined]
-_RENDITION = RenditionRow.__table__  # type: ignore[attr-defined]
-_RUN = RunRow.__table__  # type: ignore[attr-defined]
-_SPAN = SpanRow.__table__  # type: ignore[attr-defined]
-_TAKE = TakeRow.__table__  # type: ignore[attr-defined]
-_WORKER = WorkerRow.__table__  # type: ignore[attr-defined]
+from orchestrator.ledger.tables import ATTEMPT, RENDITION, RUN, SPAN, TAKE, WORKER, RenditionRow, RunRow, WorkerRow
 
 _LATEST_ATTEMPTS = 200  # takes are sent by length, so the latest resemble the next
 
@@ -67,39 +60,39 @@ class ListedTrack(NamedTuple):
 
 def count_takes(connection: Connection, run_id: str) -> TakeCounts:
     """The run's takes by state."""
-    query = select(_TAKE.c.state, func.count()).where(_TAKE.c.run_id == run_id).group_by(_TAKE.c.state)
+    query = select(TAKE.c.state, func.count()).where(TAKE.c.run_id == run_id).group_by(TAKE.c.state)
     return TakeCounts(**dict(connection.execute(query).all()))
 
 
 def get_run(connection: Connection, run_id: str) -> RunRow:
     """The run of that id."""
-    row = connection.execute(select(_RUN).where(_RUN.c.run_id == run_id)).mappings().one()
+    row = connection.execute(select(RUN).where(RUN.c.run_id == run_id)).mappings().one()
     return RunRow(**row)
 
 
 def find_run_ids(connection: Connection, prefix: str) -> list[str]:
     """Ids of the runs that begin so."""
     return list(
-        connection.execute(select(_RUN.c.run_id).where(_RUN.c.run_id.startswith(prefix, autoescape=True))).scalars()
+        connection.execute(select(RUN.c.run_id).where(RUN.c.run_id.startswith(prefix, autoescape=True))).scalars()
     )
 
 
 def latest_runs(connection: Connection, limit: int) -> list[RunRow]:
     """Runs, newest first."""
-    query = select(_RUN).order_by(_RUN.c.started_at_ms.desc(), _RUN.c.run_id).limit(limit)
+    query = select(RUN).order_by(RUN.c.started_at_ms.desc(), RUN.c.run_id).limit(limit)
     return [RunRow(**row) for row in connection.execute(query).mappings()]
 
 
 def latest_workers(connection: Connection, limit: int) -> list[WorkerRow]:
     """Workers, last seen first."""
-    query = select(_WORKER).order_by(_WORKER.c.last_seen_ms.desc(), _WORKER.c.worker_id).limit(limit)
+    query = select(WORKER).order_by(WORKER.c.last_seen_ms.desc(), WORKER.c.worker_id).limit(limit)
     return [WorkerRow(**row) for row in connection.execute(query).mappings()]
 
 
 def held_takes(connection: Connection) -> Counter[str]:
     """How many takes each worker holds."""
-    query = select(_TAKE.c.held_by, func.count()).where(_TAKE.c.state == "sent", _TAKE.c.held_by.is_not(None))
-    return Counter(dict(connection.execute(query.group_by(_TAKE.c.held_by)).all()))
+    query = select(TAKE.c.held_by, func.count()).where(TAKE.c.state == "sent", TAKE.c.held_by.is_not(None))
+    return Counter(dict(connection.execute(query.group_by(TAKE.c.held_by)).all()))
 
 
 def spend_of_run(connection: Connection, run: RunRow) -> Spend:
@@ -109,9 +102,9 @@ def spend_of_run(connection: Connection, run: RunRow) -> Spend:
     worker that is still loading has not named its GPU; its time counts from its start once it has.
     """
     until = run.finished_at_ms
-    query = select(_WORKER).where(_WORKER.c.model == run.model, _WORKER.c.last_seen_ms > run.started_at_ms)
+    query = select(WORKER).where(WORKER.c.model == run.model, WORKER.c.last_seen_ms > run.started_at_ms)
     if until:
-        query = query.where(_WORKER.c.started_at_ms < until)
+        query = query.where(WORKER.c.started_at_ms < until)
     micros, unpriced = 0, set()
     for worker in connection.execute(query):
         if worker.rate_usd_micros_per_h is None:
@@ -131,18 +124,18 @@ def attempt_cost_of_run(connection: Connection, run: RunRow) -> int | None:
     by all attempts, whichever is more: where mastering holds up the engine, the engine's time alone is too
     little. Start-up is left out: it is in `spend_of_run` already and the next take adds none.
     """
-    engine_ms = _ATTEMPT.c.plan_ms + _ATTEMPT.c.encode_ms + _ATTEMPT.c.diffuse_ms + _ATTEMPT.c.decode_ms
-    made = select(engine_ms.label("engine_ms")).where(_ATTEMPT.c.run_id == run.run_id, ~_ATTEMPT.c.adopted)
-    latest = made.order_by(_ATTEMPT.c.at_ms.desc()).limit(_LATEST_ATTEMPTS).subquery()
+    engine_ms = ATTEMPT.c.plan_ms + ATTEMPT.c.encode_ms + ATTEMPT.c.diffuse_ms + ATTEMPT.c.decode_ms
+    made = select(engine_ms.label("engine_ms")).where(ATTEMPT.c.run_id == run.run_id, ~ATTEMPT.c.adopted)
+    latest = made.order_by(ATTEMPT.c.at_ms.desc()).limit(_LATEST_ATTEMPTS).subquery()
     count, total_ms = connection.execute(select(func.count(), func.sum(latest.c.engine_ms))).one()
-    ours = (_WORKER.c.model == run.model) & (_WORKER.c.last_seen_ms > run.started_at_ms)
-    rate = connection.execute(select(func.max(_WORKER.c.rate_usd_micros_per_h)).where(ours)).scalar()
+    ours = (WORKER.c.model == run.model) & (WORKER.c.last_seen_ms > run.started_at_ms)
+    rate = connection.execute(select(func.max(WORKER.c.rate_usd_micros_per_h)).where(ours)).scalar()
     if not count or rate is None:
         return None
     in_use = (
-        select(func.sum(_SPAN.c.end_ms - _SPAN.c.start_ms))
-        .join(_WORKER, _WORKER.c.worker_id == _SPAN.c.worker_id)
-        .where(ours, _SPAN.c.start_ms >= run.started_at_ms, _SPAN.c.state.in_(("render", "idle")))
+        select(func.sum(SPAN.c.end_ms - SPAN.c.start_ms))
+        .join(WORKER, WORKER.c.worker_id == SPAN.c.worker_id)
+        .where(ours, SPAN.c.start_ms >= run.started_at_ms, SPAN.c.state.in_(("render", "idle")))
     )
     in_use_ms = connection.execute(in_use).scalar() or 0
     attempts = connection.execute(select(func.count()).select_from(made.subquery())).scalar_one()
@@ -153,10 +146,10 @@ def attempt_cost_of_run(connection: Connection, run: RunRow) -> int | None:
 def reasons_of_run(connection: Connection, run_id: str, outcome: str) -> Counter[str]:
     """Why takes of the run ended as rejected or failed; a reason counts once for a take, however often it was tried."""
     query = (
-        select(_ATTEMPT.c.take_id, _ATTEMPT.c.reasons)
-        .join(_TAKE, _TAKE.c.take_id == _ATTEMPT.c.take_id)
-        .where(_TAKE.c.run_id == run_id, _TAKE.c.state == outcome, _ATTEMPT.c.outcome == outcome)
-        .order_by(_ATTEMPT.c.at_ms, _ATTEMPT.c.record_id)
+        select(ATTEMPT.c.take_id, ATTEMPT.c.reasons)
+        .join(TAKE, TAKE.c.take_id == ATTEMPT.c.take_id)
+        .where(TAKE.c.run_id == run_id, TAKE.c.state == outcome, ATTEMPT.c.outcome == outcome)
+        .order_by(ATTEMPT.c.at_ms, ATTEMPT.c.record_id)
     )
     found = {(take_id, reason): None for take_id, listed in connection.execute(query) for reason in listed}
     return Counter(reason for _, reason in found)
@@ -173,14 +166,14 @@ def list_tracks(
 ) -> list[ListedTrack]:
     """Accepted takes that their catalog still has, by track; with `spread` so many, from as many cells as there are."""
     wanted = {"catalog": catalog, "run_id": run_id, "zone": zone, "genre": genre}
-    finished = [_TAKE.c.current, _TAKE.c.state == "accepted"]
-    finished += [_TAKE.c[name] == value for name, value in wanted.items() if value is not None]
+    finished = [TAKE.c.current, TAKE.c.state == "accepted"]
+    finished += [TAKE.c[name] == value for name, value in wanted.items() if value is not None]
     query = (
-        select(_TAKE.c.message, *_RENDITION.c)
-        .join(_RENDITION, _RENDITION.c.take_id == _TAKE.c.take_id)
-        .order_by(_TAKE.c.track_key, _TAKE.c.number)
+        select(TAKE.c.message, *RENDITION.c)
+        .join(RENDITION, RENDITION.c.take_id == TAKE.c.take_id)
+        .order_by(TAKE.c.track_key, TAKE.c.number)
     )
-    query = query.where(*finished) if spread is None else query.where(_TAKE.c.take_id.in_(_spread(finished, spread)))
+    query = query.where(*finished) if spread is None else query.where(TAKE.c.take_id.in_(_spread(finished, spread)))
     return [
         ListedTrack(Take.model_validate(row["message"]), _rendition(row))
         for row in connection.execute(query).mappings()
@@ -189,23 +182,23 @@ def list_tracks(
 
 def _spread(finished: list[ColumnElement[bool]], limit: int) -> Select[tuple[str]]:
     """Ids of `limit` takes: the first of every cell, then the second; among equals by id, which is a hash."""
-    cell, order = (_TAKE.c.zone, _TAKE.c.genre), (_TAKE.c.track_key, _TAKE.c.number)
+    cell, order = (TAKE.c.zone, TAKE.c.genre), (TAKE.c.track_key, TAKE.c.number)
     place = func.row_number().over(partition_by=cell, order_by=order)
-    placed = select(_TAKE.c.take_id, place.label("place")).where(*finished).subquery()
+    placed = select(TAKE.c.take_id, place.label("place")).where(*finished).subquery()
     return select(placed.c.take_id).order_by(placed.c.place, placed.c.take_id).limit(limit)
 
 
 def catalogs(connection: Connection) -> list[str]:
     """Names of the catalogs the ledger has takes of."""
-    return sorted(connection.execute(select(_TAKE.c.catalog).distinct()).scalars())
+    return sorted(connection.execute(select(TAKE.c.catalog).distinct()).scalars())
 
 
 def find_rendition(connection: Connection, take_id_prefix: str) -> RenditionRow | None:
     """The rendition whose take id begins so; UnknownNameError when several do."""
     if not re.fullmatch(r"[0-9a-f]+", take_id_prefix):
         return None
-    within = _RENDITION.c.take_id.between(take_id_prefix, take_id_prefix + "g")  # ids are hex digits
-    rows = connection.execute(select(_RENDITION).where(within).order_by(_RENDITION.c.take_id).limit(3)).mappings().all()
+    within = RENDITION.c.take_id.between(take_id_prefix, take_id_prefix + "g")  # ids are hex digits
+    rows = connection.execute(select(RENDITION).where(within).order_by(RENDITION.c.take_id).limit(3)).mappings().all()
     exact = [row for row in rows if row["take_id"] == take_id_prefix] or rows
     if len(exact) > 1:
         raise UnknownNameError(
@@ -217,4 +210,4 @@ def find_rendition(connection: Connection, take_id_prefix: str) -> RenditionRow 
 
 
 def _rendition(row: Mapping[Any, Any]) -> RenditionRow:
-    return RenditionRow(**{column.name: row[column.name] for column in _RENDITION.c})
+    return RenditionRow(**{column.name: row[column.name] for column in RENDITION.c})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, Index, MetaData
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, Index, MetaData, Table
 from sqlmodel import Field, SQLModel
 
 NAMING = {
@@ -174,3 +174,12 @@ class SpanRow(Row, table=True):
     state: str  # startup, render, idle or teardown
     batch_id: str
     cause: str
+
+
+# The same tables for statements that take and give plain rows; SQLModel does not tell type checkers of them.
+RUN: Table = RunRow.__table__  # type: ignore[attr-defined]
+TAKE: Table = TakeRow.__table__  # type: ignore[attr-defined]
+ATTEMPT: Table = AttemptRow.__table__  # type: ignore[attr-defined]
+RENDITION: Table = RenditionRow.__table__  # type: ignore[attr-defined]
+WORKER: Table = WorkerRow.__table__  # type: ignore[attr-defined]
+SPAN: Table = SpanRow.__table__  # type: ignore[attr-defined]

@@ -14,14 +14,10 @@ from sqlalchemy import Connection, case, func, insert, or_, select, update
 
 from catalog.messages import RenderMessage, new_id
 from catalog.track import Take
-from orchestrator.ledger.tables import AttemptRow, RunRow, TakeRow, WorkerRow
+from orchestrator.ledger.tables import ATTEMPT, RUN, TAKE, WORKER, RunRow
 
 LOSSES_MAX: Final = 20  # far more than preemption causes: that many workers in a row do not end by chance
 
-_ATTEMPT = AttemptRow.__table__  # type: ignore[attr-defined]
-_RUN = RunRow.__table__  # type: ignore[attr-defined]
-_TAKE = TakeRow.__table__  # type: ignore[attr-defined]
-_WORKER = WorkerRow.__table__  # type: ignore[attr-defined]
 
 _WAITING = {"state": "waiting", "sent_at_ms": None, "held_by": None, "held_at_ms": None}
 
@@ -35,36 +31,36 @@ class Outgoing(NamedTuple):
 
 def active_runs(connection: Connection) -> list[RunRow]:
     """Runs that are not finished, oldest first."""
-    query = select(_RUN).where(_RUN.c.state == "active").order_by(_RUN.c.started_at_ms, _RUN.c.run_id)
+    query = select(RUN).where(RUN.c.state == "active").order_by(RUN.c.started_at_ms, RUN.c.run_id)
     return [RunRow(**row) for row in connection.execute(query).mappings()]
 
 
 def count_sent(connection: Connection, run_ids: Sequence[str]) -> dict[str, int]:
     """Takes of each run that are sent and not finished."""
-    query = select(_TAKE.c.run_id, func.count()).where(_TAKE.c.run_id.in_(run_ids), _TAKE.c.state == "sent")
-    counted: dict[str, int] = dict(connection.execute(query.group_by(_TAKE.c.run_id)).all())
+    query = select(TAKE.c.run_id, func.count()).where(TAKE.c.run_id.in_(run_ids), TAKE.c.state == "sent")
+    counted: dict[str, int] = dict(connection.execute(query.group_by(TAKE.c.run_id)).all())
     return {run_id: counted.get(run_id, 0) for run_id in run_ids}
 
 
 def pending_queues(connection: Connection, run_id: str) -> dict[str, int]:
     """Takes of the run that are not finished, by queue."""
-    pending = _TAKE.c.state.in_(["waiting", "sent"])
-    query = select(_TAKE.c.queue, func.count()).where(_TAKE.c.run_id == run_id, pending).group_by(_TAKE.c.queue)
+    pending = TAKE.c.state.in_(["waiting", "sent"])
+    query = select(TAKE.c.queue, func.count()).where(TAKE.c.run_id == run_id, pending).group_by(TAKE.c.queue)
     return dict(connection.execute(query).all())
 
 
 def mark_next_sent(connection: Connection, run_id: str, limit: int, at_ms: int) -> list[Outgoing]:
     """Mark up to `limit` waiting takes as sent, in feed order, and return their messages."""
     query = (
-        select(_TAKE.c.take_id, _TAKE.c.queue, _TAKE.c.message, _TAKE.c.alone)
-        .where(_TAKE.c.run_id == run_id, _TAKE.c.state == "waiting")
-        .order_by(_TAKE.c.bucket, _TAKE.c.take_id)
+        select(TAKE.c.take_id, TAKE.c.queue, TAKE.c.message, TAKE.c.alone)
+        .where(TAKE.c.run_id == run_id, TAKE.c.state == "waiting")
+        .order_by(TAKE.c.bucket, TAKE.c.take_id)
         .limit(limit)
         .with_for_update()
     )
     rows = connection.execute(query).all()
     if rows:
-        sent = update(_TAKE).where(_TAKE.c.take_id.in_([row.take_id for row in rows]))
+        sent = update(TAKE).where(TAKE.c.take_id.in_([row.take_id for row in rows]))
         connection.execute(sent.values(state="sent", sent_at_ms=at_ms, held_by=None, held_at_ms=None))
     return [
         Outgoing(row.queue, RenderMessage(run_id=run_id, take=Take.model_validate(row.message), alone=row.alone))
@@ -74,31 +70,31 @@ def mark_next_sent(connection: Connection, run_id: str, limit: int, at_ms: int) 
 
 def put_back(connection: Connection, take_ids: Sequence[str]) -> None:
     """Takes that were marked as sent but could not be published wait again."""
-    _wait(connection, _TAKE.c.take_id.in_(take_ids))
+    _wait(connection, TAKE.c.take_id.in_(take_ids))
 
 
 def recall_sent(connection: Connection, run_id: str, at_ms: int) -> int:
     """Every take of the run on its way waits again: for when it is known that no worker and no queue has any."""
-    ours = _TAKE.c.run_id == run_id
-    given_up = _give_up_lost(connection, ours & _TAKE.c.held_by.is_not(None), at_ms)
-    held = case((_TAKE.c.held_by.is_not(None), 1), else_=0)
-    return _wait(connection, ours, losses=_TAKE.c.losses + held) + given_up
+    ours = TAKE.c.run_id == run_id
+    given_up = _give_up_lost(connection, ours & TAKE.c.held_by.is_not(None), at_ms)
+    held = case((TAKE.c.held_by.is_not(None), 1), else_=0)
+    return _wait(connection, ours, losses=TAKE.c.losses + held) + given_up
 
 
 def lose_held(connection: Connection, worker_id: str, at_ms: int) -> int:
     """What a silent worker held waits again; that is a loss, not a failure. Returns how many takes it held."""
-    held = _TAKE.c.held_by == worker_id
-    return _give_up_lost(connection, held, at_ms) + _wait(connection, held, losses=_TAKE.c.losses + 1)
+    held = TAKE.c.held_by == worker_id
+    return _give_up_lost(connection, held, at_ms) + _wait(connection, held, losses=TAKE.c.losses + 1)
 
 
 def _give_up_lost(connection: Connection, where: Any, at_ms: int) -> int:
     """Of the takes that are being lost, fail those for which it is once too often, with the reason on the books."""
-    last_time = where & (_TAKE.c.state == "sent") & (_TAKE.c.losses >= LOSSES_MAX - 1)
-    query = select(_TAKE.c.take_id, _TAKE.c.run_id, _TAKE.c.held_by).where(last_time).with_for_update()
+    last_time = where & (TAKE.c.state == "sent") & (TAKE.c.losses >= LOSSES_MAX - 1)
+    query = select(TAKE.c.take_id, TAKE.c.run_id, TAKE.c.held_by).where(last_time).with_for_update()
     lost = connection.execute(query).all()
     if lost:
-        connection.execute(insert(_ATTEMPT), [_lost_attempt(row, at_ms) for row in lost])
-        failed = update(_TAKE).where(_TAKE.c.take_id.in_([row.take_id for row in lost]))
+        connection.execute(insert(ATTEMPT), [_lost_attempt(row, at_ms) for row in lost])
+        failed = update(TAKE).where(TAKE.c.take_id.in_([row.take_id for row in lost]))
         connection.execute(failed.values(**{**_WAITING, "state": "failed", "losses": LOSSES_MAX}))
     return len(lost)
 
@@ -121,7 +117,7 @@ def _lost_attempt(take: Any, at_ms: int) -> dict[str, Any]:
 
 def sent_queues(connection: Connection, run_ids: Sequence[str]) -> list[str]:
     """The queues that takes on their way were sent to."""
-    query = select(_TAKE.c.queue).where(_TAKE.c.run_id.in_(run_ids), _TAKE.c.state == "sent").distinct()
+    query = select(TAKE.c.queue).where(TAKE.c.run_id.in_(run_ids), TAKE.c.state == "sent").distinct()
     return sorted(connection.execute(query).scalars())
 
 
@@ -129,16 +125,16 @@ def recall_strays(
     connection: Connection, run_ids: Sequence[str], empty_queues: Sequence[str], sent_before_ms: int
 ) -> int:
     """Takes sent to these queues before that instant and held by nobody wait again."""
-    nobody = _TAKE.c.held_by.is_(None) & (_TAKE.c.sent_at_ms < sent_before_ms)
+    nobody = TAKE.c.held_by.is_(None) & (TAKE.c.sent_at_ms < sent_before_ms)
     # A take that was held and no longer is gets the same time to be reported in.
-    long_ago = or_(_TAKE.c.held_at_ms.is_(None), _TAKE.c.held_at_ms < sent_before_ms)
-    return _wait(connection, _TAKE.c.run_id.in_(run_ids), _TAKE.c.queue.in_(empty_queues), nobody, long_ago)
+    long_ago = or_(TAKE.c.held_at_ms.is_(None), TAKE.c.held_at_ms < sent_before_ms)
+    return _wait(connection, TAKE.c.run_id.in_(run_ids), TAKE.c.queue.in_(empty_queues), nobody, long_ago)
 
 
 def holders(connection: Connection, run_ids: Sequence[str]) -> list[str]:
     """Workers that hold takes of these runs."""
-    held = _TAKE.c.run_id.in_(run_ids) & (_TAKE.c.state == "sent") & _TAKE.c.held_by.is_not(None)
-    return sorted(connection.execute(select(_TAKE.c.held_by).where(held).distinct()).scalars())
+    held = TAKE.c.run_id.in_(run_ids) & (TAKE.c.state == "sent") & TAKE.c.held_by.is_not(None)
+    return sorted(connection.execute(select(TAKE.c.held_by).where(held).distinct()).scalars())
 
 
 def finish_runs(connection: Connection, run_ids: Sequence[str], at_ms: int) -> list[str]:
@@ -146,26 +142,26 @@ def finish_runs(connection: Connection, run_ids: Sequence[str], at_ms: int) -> l
     done = [run_id for run_id in run_ids if not _has_pending(connection, run_id)]
     if done:
         # Another process may be adding takes to a run that looks done: its plan is whole once we have the row.
-        ours = select(_RUN.c.run_id).where(_RUN.c.run_id.in_(done), _RUN.c.state == "active").order_by(_RUN.c.run_id)
+        ours = select(RUN.c.run_id).where(RUN.c.run_id.in_(done), RUN.c.state == "active").order_by(RUN.c.run_id)
         active = connection.execute(ours.with_for_update()).scalars().all()
         done = [run_id for run_id in active if not _has_pending(connection, run_id)]
-        closed = update(_RUN).where(_RUN.c.run_id.in_(done))
+        closed = update(RUN).where(RUN.c.run_id.in_(done))
         connection.execute(closed.values(state="finished", finished_at_ms=at_ms))
     return done
 
 
 def _has_pending(connection: Connection, run_id: str) -> bool:
-    pending = _TAKE.c.state.in_(["waiting", "sent"]) & (_TAKE.c.run_id == run_id)
+    pending = TAKE.c.state.in_(["waiting", "sent"]) & (TAKE.c.run_id == run_id)
     # One row is enough to know; counting a hundred thousand several times a second is not.
-    return connection.execute(select(_TAKE.c.take_id).where(pending).limit(1)).first() is not None
+    return connection.execute(select(TAKE.c.take_id).where(pending).limit(1)).first() is not None
 
 
 def end_workers(connection: Connection, host: str, reason: str) -> None:
     """Note the end of every worker on `host` that did not say goodbye, at the instant it was last heard of."""
-    gone = update(_WORKER).where(_WORKER.c.ended_at_ms.is_(None), _WORKER.c.host == host)
-    connection.execute(gone.values(ended_at_ms=_WORKER.c.last_seen_ms, end_reason=reason))
+    gone = update(WORKER).where(WORKER.c.ended_at_ms.is_(None), WORKER.c.host == host)
+    connection.execute(gone.values(ended_at_ms=WORKER.c.last_seen_ms, end_reason=reason))
 
 
 def _wait(connection: Connection, *where: Any, **more: Any) -> int:
-    result = connection.execute(update(_TAKE).where(_TAKE.c.state == "sent", *where).values(**_WAITING, **more))
+    result = connection.execute(update(TAKE).where(TAKE.c.state == "sent", *where).values(**_WAITING, **more))
     return int(result.rowcount)
