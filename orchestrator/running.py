@@ -164,7 +164,7 @@ class AttachedRun:
                     return Ending.DONE, None
                 if self._run_id in step.refused:
                     return Ending.REFUSED, step.refused[self._run_id]
-                self._deaths = 0 if step.outcomes else self._deaths
+                self._deaths = 0 if step.outcomes["accepted"] or step.outcomes["rejected"] else self._deaths
                 self._tend_worker()
             self._warn_of_no_worker(began_s)
             if step is None or not step.more:
