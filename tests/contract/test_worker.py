@@ -217,6 +217,7 @@ def test_a_worker_stopped_while_it_loads_exits_with_zero(farm):
     worker = farm.start_slow_worker(batch_s=0)
     farm.wait(lambda: farm.of(WorkerStarted))
     stop(worker)
+    assert worker.returncode == 0
 
 
 def test_an_engine_killed_in_the_middle_of_a_batch_costs_no_take(farm):

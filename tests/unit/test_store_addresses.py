@@ -48,4 +48,4 @@ def test_an_endpoint_needs_a_scheme():
 
 def test_a_folder_needs_no_boto3():
     code = "import sys; from catalog.store import open_store; open_store('/tmp/x'); assert 'boto3' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
