@@ -52,8 +52,8 @@ check: $(VENV)/.dev  ## Formatting, lint, types, import rules and current schema
 arch: $(VENV)/.dev  ## Prove the import rules.
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev  ## Measure speed and memory, as ratios taken side by side.
-	$(BIN)/python -m tests.bench
+bench: $(VENV)/.dev  ## Measure speed and memory, as ratios taken side by side; BENCH="planner engine" runs only those.
+	$(BIN)/python -m tests.bench $(BENCH)
 
 schemas: $(VENV)/.dev  ## Write the JSON Schemas of the preset language for editors.
 	$(BIN)/python -m orchestrator.matrix.schema

@@ -42,11 +42,19 @@ class RenderMessage(Frozen):
 class Span(Frozen):
     """What a worker did with a stretch of its time. Spans of one worker touch and never overlap."""
 
-    state: Literal["startup", "render", "idle", "teardown"]
+    state: Literal["startup", "plan", "render", "idle", "teardown"]
     start_ms: int
     end_ms: int
-    batch_id: str = ""  # of a render span
-    cause: str = ""  # of an idle span: no work, waiting for post, recovering
+    batch_id: str = ""  # of a render span its batch, of a plan span the planner call
+    cause: str = ""  # of an idle span: no work, waiting for post, loading, recovering
+
+
+class MemoryUse(Frozen):
+    """What an engine holds, in MiB, and how it grows; a slope over too few takes to tell is None."""
+
+    rss_mib: float  # of the engine's process
+    device_mib: float = 0.0  # allocated on the device; 0 on the CPU
+    growth_mib_per_100_takes: float | None = None  # of both together
 
 
 class _Record(Frozen):
@@ -69,6 +77,8 @@ class WorkerStarted(_Record):
     noise: bool
     batch_limit: int
     batch_limit_reason: str
+    plan_limit: int = 0  # takes in one planner call; 0: no planner
+    holds_max: int = 0  # takes it holds at most, in whatever stage; 0: not said
     started_at_ms: int
 
 
@@ -77,6 +87,7 @@ class Heartbeat(_Record):
 
     kind: Literal["heartbeat"] = "heartbeat"
     held: list[str]
+    memory: MemoryUse | None = None  # of the engine, as last measured
 
 
 class SpansClosed(_Record):

@@ -35,10 +35,11 @@ def instruction_of(spec: TrackSpec) -> str:
 
 
 def text_prompt(spec: TrackSpec, instruction: str | None = None) -> str:
-    """The diffusion model's text prompt for `spec`; `instruction` defaults to the one that suits the spec."""
+    """The diffusion model's text prompt for a settled `spec`; `instruction` defaults to the one that suits it."""
+    bpm, keyscale, timesignature = spec.music
     metas = (
-        f"- bpm: {spec.bpm}\n- timesignature: {spec.timesignature}\n"
-        f"- keyscale: {spec.keyscale}\n- duration: {spec.duration_s} seconds\n"
+        f"- bpm: {bpm}\n- timesignature: {timesignature}\n"
+        f"- keyscale: {keyscale}\n- duration: {spec.duration_s} seconds\n"
     )
     opening = instruction or instruction_of(spec)
     return f"# Instruction\n{opening}\n\n# Caption\n{spec.caption}\n\n# Metas\n{metas}<|endoftext|>\n"

@@ -2,7 +2,8 @@
 
 A seed follows from what the take is (its track's place in the catalog and its number), never from when it
 ran or which takes shared its batch. A retry, another GPU tier and a re-packed batch all begin at the same
-place. A seed pinned in a preset is the diffusion seed of take 1; take n gets the n-1 th after it.
+place. A seed pinned in a preset is the diffusion seed of take 1; take n gets the n-1 th after it. Takes that
+reuse one plan differ in the diffusion seed alone.
 """
 
 from __future__ import annotations
@@ -26,8 +27,13 @@ def stable_hash(*parts: object) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())
 
 
-def take_seeds(track_key: str, number: int, pinned: int | None = None) -> Seeds:
-    """Seeds of take `number` (from 1) of the track `track_key`, each in [0, 2**63)."""
+def take_seeds(track_key: str, number: int, pinned: int | None = None, *, one_plan: bool = False) -> Seeds:
+    """Seeds of take `number` (from 1) of the track `track_key`, each in [0, 2**63).
+
+    With `one_plan` every take has the planner's seed of take 1, and so its plan.
+    """
+    if one_plan and number > 1:
+        return take_seeds(track_key, number, pinned)._replace(lm=take_seeds(track_key, 1, pinned).lm)
     if pinned is None:
         dit = stable_hash("dit", track_key, number) % SEED_LIMIT
         return Seeds(dit=dit, lm=stable_hash("lm", track_key, number) % SEED_LIMIT)

@@ -7,7 +7,7 @@ and a folder below TUNEMILL_HOME. Secrets live in URLs or the AWS environment an
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
@@ -38,12 +38,16 @@ class Settings(BaseSettings):
     planner_weights: str | None = None  # the same for the planner; None: beside the model's own weights
     device: str | None = None  # cuda, cuda:1, mps or cpu; None: the best there is
     vram_gib: float | None = Field(default=None, gt=0)  # pretend the device has this much
+    quantize: Literal["auto", "none", "int8", "fp8"] = "auto"  # the diffusion model's weights; auto: by VRAM tier
+    offload: Literal["auto", "on", "off"] = "auto"  # weights wait in host memory; auto: by VRAM tier
+    compile: Literal["auto", "on", "off"] = "auto"  # the model, by torch.compile, at start; auto: on a CUDA device
     gpu: str | None = None  # the price list's name of the GPU, when the driver's name is not enough
     max_usd: str | None = None  # default cap for run and refresh
 
     heartbeat_s: float = Field(default=10.0, gt=0)
     silent_after_s: float = Field(default=60.0, gt=0)  # a worker silent for so long has lost its takes
-    # Most takes sent and not finished. One statement names them all, and SQLite allows 32,766 names in one.
+    # Takes of a run sent and not finished: twice what its workers can hold, and at the least so many. One statement
+    # names them all, and SQLite allows 32,766 names in one.
     window: int = Field(default=256, ge=1, le=10_000)
 
     @field_validator("broker_url")

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from pydantic import Field
 
-from catalog.spec import AudioFormat, Frozen
+from catalog.spec import AudioFormat, Frozen, TrackSpec, settle
 from catalog.track import Take
 
 SIDECAR_VERSION: Final = 1
@@ -56,6 +56,8 @@ class BatchNote(Frozen):
     size: int
     position: int
     takes: list[str]
+    plan_id: str = ""  # the planner call that wrote its plan; "" when there was none
+    plan_size: int = 0  # takes in that call
 
 
 class Effective(Frozen):
@@ -124,3 +126,8 @@ class Sidecar(Frozen):
     created_at_ms: int  # UTC
     # Machine-readable disclosure, in IPTC's vocabulary.
     digital_source_type: str = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+
+    @property
+    def settled_spec(self) -> TrackSpec:
+        """The take's spec with what its planner chose."""
+        return settle(self.take.spec, self.plan.metadata if self.plan else {})

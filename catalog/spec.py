@@ -2,19 +2,24 @@
 
 A spec is frozen, complete and inside the model's published limits; its fingerprint is the hash of its
 canonical JSON with the recipe version, so two specs sound the same exactly when their fingerprints agree.
+
+A spec may leave tempo, key, metre or length to the planner, within bounds; it is then open. Until it is planned it
+counts as long as the longest it may become; `settle` makes of it and the planner's choice a spec like any other.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import cached_property
 from hashlib import blake2b
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from catalog import limits
+from catalog.errors import OutOfRangeError
 
 # Raise it when the same spec would from now on sound different; every track is then rendered anew.
 RECIPE_VERSION: Final = 1
@@ -50,6 +55,24 @@ Bpm = Annotated[int, Field(ge=limits.BPM_MIN, le=limits.BPM_MAX)]
 DurationS = Annotated[int, Field(ge=limits.DURATION_MIN_S, le=limits.DURATION_MAX_S)]
 TimeSignature = Literal["2", "3", "4", "6"]
 ThinkField = Literal["bpm", "caption", "duration", "keyscale", "language", "timesignature"]
+OpenField = Literal["bpm", "duration", "keyscale", "timesignature"]
+OPEN_FIELDS: Final[tuple[OpenField, ...]] = get_args(OpenField)
+
+
+def _in_block_order(fields: tuple[OpenField, ...]) -> tuple[OpenField, ...]:
+    if not fields:
+        raise ValueError(f"it names no field; name some of {', '.join(OPEN_FIELDS)}")
+    return tuple(name for name in OPEN_FIELDS if name in fields)
+
+
+def _rising(value: tuple[int, int]) -> tuple[int, int]:
+    if value[0] > value[1]:
+        raise ValueError(f"the range {list(value)} ends before it begins; write [{value[1]}, {value[0]}]")
+    return value
+
+
+def _sorted(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(set(values)))
 
 
 class AudioFormat(StrEnum):
@@ -75,6 +98,9 @@ class PlannerSpec(Frozen):
     think_fields: tuple[ThinkField, ...] = ("bpm", "duration", "keyscale", "timesignature")
     # Upstream judged the closed turn a train/inference mismatch (2026-04); kept for comparison.
     assistant_turn: Literal["open", "closed"] = "open"
+    metadata: Literal["given", "fill"] = "given"  # fill: the planner chooses what is open, in words, before the codes
+    open: Annotated[tuple[OpenField, ...], AfterValidator(_in_block_order)] = ("bpm", "keyscale", "timesignature")
+    reuse: bool = False  # the further takes of a track follow the plan of its first
 
 
 class DiffusionSpec(Frozen):
@@ -93,16 +119,55 @@ class MasterSpec(Frozen):
     peak_dbtp: float = Field(default=-1.0, ge=-9, le=0)
 
 
+class Bounds(Frozen):
+    """What the planner may choose from; a field without bounds is not left to it. The order of lists means nothing."""
+
+    bpm: Annotated[tuple[Bpm, Bpm], AfterValidator(_rising)] | None = None  # both ends included
+    keyscales: Annotated[tuple[KeyScale, ...], AfterValidator(_sorted)] = ()
+    timesignatures: Annotated[tuple[TimeSignature, ...], AfterValidator(_sorted)] = ()
+    duration_s: Annotated[tuple[DurationS, DurationS], AfterValidator(_rising)] | None = None
+    duration_step_s: int = Field(default=1, ge=1)  # lengths are this far apart, so that takes can share batches
+
+    @property
+    def open(self) -> tuple[OpenField, ...]:
+        """The fields left to the planner, in the think block's order."""
+        choices = {
+            "bpm": self.bpm,
+            "duration": self.duration_s,
+            "keyscale": self.keyscales,
+            "timesignature": self.timesignatures,
+        }
+        return tuple(name for name in OPEN_FIELDS if choices[name])
+
+    def choices(self, field: OpenField) -> tuple[int, ...] | tuple[str, ...]:
+        """Every value that `field` may become; none when it is not open."""
+        if field == "keyscale":
+            return self.keyscales
+        if field == "timesignature":
+            return self.timesignatures
+        ends, step = (self.bpm, 1) if field == "bpm" else (self.duration_s, self.duration_step_s)
+        return tuple(range(ends[0], ends[1] + 1, step)) if ends else ()
+
+
+class Music(NamedTuple):
+    """Tempo, key and metre, known for certain."""
+
+    bpm: int
+    keyscale: str
+    timesignature: str
+
+
 class TrackSpec(Frozen):
     """What one track should sound like. Durations are whole seconds, so codes, latents and samples come out even."""
 
     caption: str = Field(min_length=1)
     lyrics: str = INSTRUMENTAL
     language: Language = "unknown"
-    bpm: Bpm
-    keyscale: KeyScale
-    timesignature: TimeSignature = "4"
-    duration_s: DurationS
+    bpm: Bpm | None  # None here and below: the planner chooses within `bounds`
+    keyscale: KeyScale | None
+    timesignature: TimeSignature | None = "4"
+    duration_s: DurationS  # while it is open, the longest it may become
+    bounds: Bounds | None = None
     model: str = Field(default=TURBO_MODEL, pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
     diffusion: DiffusionSpec = DiffusionSpec()
     planner: PlannerSpec | None = PlannerSpec()  # None: the diffusion model works from text alone
@@ -114,16 +179,46 @@ class TrackSpec(Frozen):
             raise ValueError("the caption is blank")
         return self
 
+    @model_validator(mode="after")
+    def _open_exactly_where_the_planner_fills(self) -> TrackSpec:
+        open_fields = self.bounds.open if self.bounds else ()
+        filled = self.planner.open if self.planner and self.planner.metadata == "fill" else ()
+        if filled != open_fields or (self.bounds and not open_fields):
+            asked, given = (", ".join(fields) or "nothing" for fields in (filled, open_fields))
+            raise ValueError(f"the planner is to fill {asked}, and there are bounds for {given}")
+        for field in ("bpm", "keyscale", "timesignature"):
+            if (getattr(self, field) is None) is not (field in open_fields):
+                raise ValueError(f"{field} must be None exactly where the planner fills it")
+        if self.bounds and self.bounds.duration_s and self.duration_s != self.bounds.choices("duration")[-1]:
+            raise ValueError("an open duration counts as the longest it may become")
+        return self
+
     @cached_property
     def fingerprint(self) -> str:
         """32 hex digits; equal exactly when the specs (and the recipe) are."""
+        # What is filled, the bounds say; what is reused, the seeds of further takes.
+        unheard: dict[str, Any] = {"planner": {"metadata", "open", "reuse"}}
+        if self.bounds is None:
+            unheard["bounds"] = True
         text = json.dumps(
-            {"recipe": RECIPE_VERSION, **self.model_dump(mode="json")},
+            {"recipe": RECIPE_VERSION, **self.model_dump(mode="json", exclude=unheard)},
             sort_keys=True,
             separators=(",", ":"),
             ensure_ascii=False,
         )
         return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the planner has still to choose something."""
+        return self.bounds is not None
+
+    @property
+    def music(self) -> Music:
+        """Tempo, key and metre. ValueError while any of them is open."""
+        if self.bpm is None or self.keyscale is None or self.timesignature is None:
+            raise ValueError("tempo, key or metre is still open; settle the spec with its plan first")
+        return Music(self.bpm, self.keyscale, self.timesignature)
 
     @property
     def n_codes(self) -> int:
@@ -144,3 +239,37 @@ class TrackSpec(Frozen):
     def is_noise(self) -> bool:
         """Whether the model named here has random weights, so that its audio is noise by design."""
         return self.model == TINY_MODEL
+
+
+def settle(spec: TrackSpec, metadata: Mapping[str, str | int]) -> TrackSpec:
+    """`spec` with what the planner chose: complete, and equal to a spec in which all was given from the start.
+
+    `metadata` is a plan's; a spec that is not open is returned as it is. A field that was chosen stays in the think
+    block. Raises OutOfRangeError for a choice that is missing or outside the bounds.
+    """
+    if spec.bounds is None or spec.planner is None:
+        return spec
+    chosen: dict[str, Any] = {}
+    for field in spec.bounds.open:
+        value = metadata.get(field)
+        value = str(value) if field == "timesignature" and value is not None else value
+        if value not in (choices := spec.bounds.choices(field)):
+            raise OutOfRangeError(
+                f"the plan says {value!r} for {field}; the spec leaves open {_in_words(choices)}",
+                why="the plan was written for another spec, or was changed",
+                fix="plan the take anew",
+            )
+        chosen["duration_s" if field == "duration" else field] = value
+    think_fields = (*spec.planner.think_fields, *sorted(set(spec.bounds.open) - set(spec.planner.think_fields)))
+    planner = PlannerSpec(
+        **spec.planner.model_dump(exclude={"metadata", "open", "think_fields"}), think_fields=think_fields
+    )
+    # Not model_copy, which would take the open spec's fingerprint along.
+    given = {name: getattr(spec, name) for name in TrackSpec.model_fields}
+    return TrackSpec(**{**given, **chosen, "bounds": None, "planner": planner})
+
+
+def _in_words(choices: tuple[int, ...] | tuple[str, ...]) -> str:
+    if len(choices) > 2 and isinstance(choices[0], int):
+        return f"{choices[0]}, {choices[1]} ... {choices[-1]}"
+    return ", ".join(map(str, choices))

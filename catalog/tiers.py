@@ -1,12 +1,14 @@
 """VRAM tiers: what a GPU of a given size may be asked for.
 
 The table is the one published with ACE-Step 1.5 (upstream `gpu_config.py` as of 2026-06). It caps duration,
-batch and planner size; a worker that has measured its own GPU may go past the batch.
+batch and planner size, and says where a model must be made smaller to fit: by weights that wait in host memory
+and visit the device for their stage, or by weights of one byte. A worker that has measured its own GPU may go
+past the batch.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from catalog.errors import OutOfRangeError
 from catalog.spec import TrackSpec
@@ -22,6 +24,9 @@ class Tier(NamedTuple):
     batch_planned: int  # most takes in one call when the planner is on
     batch: int
     planners: frozenset[str]
+    offload: bool  # planner, encoders, code modules and VAE visit the device for their stage
+    offload_dit: bool  # so does the diffusion transformer
+    quantize: Literal["", "int8"]  # number format of the diffusion transformer's weights; "": as loaded
 
 
 _NONE: frozenset[str] = frozenset()
@@ -32,14 +37,14 @@ _ALL = _MEDIUM | {"acestep-5Hz-lm-4B"}
 # needs_gib: published thresholds are upper bounds ("up to 4 GB"); each class begins where the one below ends.
 # 15.5 rather than 16, because "16 GB" cards report slightly less.
 TIERS: tuple[Tier, ...] = (
-    Tier("4g", 0.0, 240, 360, 1, 1, _NONE),
-    Tier("6g", 4.01, 480, 600, 1, 1, _NONE),
-    Tier("8g", 6.01, 480, 600, 2, 2, _SMALL),
-    Tier("12g", 8.01, 480, 600, 2, 4, _SMALL),
-    Tier("15g", 12.01, 480, 600, 4, 4, _MEDIUM),
-    Tier("16g", 15.5, 480, 600, 4, 8, _MEDIUM),
-    Tier("24g", 20.0, 480, 480, 8, 8, _ALL),
-    Tier("max", 24.01, 600, 600, 8, 8, _ALL),
+    Tier("4g", 0.0, 240, 360, 1, 1, _NONE, True, True, "int8"),
+    Tier("6g", 4.01, 480, 600, 1, 1, _NONE, True, True, "int8"),
+    Tier("8g", 6.01, 480, 600, 2, 2, _SMALL, True, True, "int8"),
+    Tier("12g", 8.01, 480, 600, 2, 4, _SMALL, True, True, "int8"),
+    Tier("15g", 12.01, 480, 600, 4, 4, _MEDIUM, True, False, "int8"),
+    Tier("16g", 15.5, 480, 600, 4, 8, _MEDIUM, True, False, "int8"),
+    Tier("24g", 20.0, 480, 480, 8, 8, _ALL, False, False, ""),
+    Tier("max", 24.01, 600, 600, 8, 8, _ALL, False, False, ""),
 )
 
 

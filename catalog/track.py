@@ -39,7 +39,8 @@ class Track(Frozen):
 
     def take(self, number: int = 1) -> Take:
         """Take `number`, counted from 1."""
-        seeds = take_seeds(self.key, number, self.seed)
+        planner = self.spec.planner
+        seeds = take_seeds(self.key, number, self.seed, one_plan=planner is not None and planner.reuse)
         return Take(track=self, number=number, dit_seed=seeds.dit, lm_seed=seeds.lm)
 
 

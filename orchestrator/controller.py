@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from catalog.errors import BrokerError, MessageError, TunemillError
-from catalog.messages import MESSAGE_VERSION, Record, now_ms, parse_record
-from orchestrator.dispatch import feed
+from catalog.messages import MESSAGE_VERSION, AttemptMade, Record, SpansClosed, now_ms, parse_record
+from orchestrator.dispatch import Fed, feed, window_of
 from orchestrator.ledger import Ledger, RunRow, work
 from orchestrator.ledger.facts import PriceOf, record_facts
 from orchestrator.queues import Broker, Envelope
@@ -51,7 +52,7 @@ class Controller:
         broker: Broker,
         *,
         price_of: PriceOf,
-        window: int,
+        window: int,  # takes of a run on their way at the least, however few the workers hold
         silent_after_s: float,
         run_ids: Collection[str] | None = None,  # None: every active run
         clock: Callable[[], int] = now_ms,
@@ -91,7 +92,7 @@ class Controller:
         again = 0
         if count < RECORDS_AT_ONCE:  # otherwise their heartbeats may be further back in the queue
             again = self._lose_silent(run_ids) + self._recall_strays(run_ids)
-        fed = feed(self._ledger, self._broker, runs, window=self._window, at_ms=self._clock()) if self.feeding else {}
+        fed = self._feed(runs) if self.feeding else {}
         with self._ledger.write() as connection:
             finished = work.finish_runs(connection, run_ids, self._clock())
             on_the_way = work.count_sent(connection, run_ids)
@@ -102,6 +103,14 @@ class Controller:
         }
         return Step(count, outcomes, sum(each.sent for each in fed.values()), again, tuple(finished), refused)
 
+    def _feed(self, runs: list[RunRow]) -> dict[str, Fed]:
+        now = self._clock()
+        heard = [worker_id for worker_id, at_ms in self._heard_ms.items() if now - at_ms <= self._silent_after_ms]
+        with self._ledger.read() as connection:
+            holds_max = {run.model: work.holds_max(connection, run.model, heard) for run in runs}
+        windows = {model: window_of(self._window, holds) for model, holds in holds_max.items()}
+        return feed(self._ledger, self._broker, runs, windows=windows, at_ms=now)
+
     def _runs(self) -> list[RunRow]:
         with self._ledger.read() as connection:
             runs = work.active_runs(connection)
@@ -109,25 +118,28 @@ class Controller:
 
     def _record(self) -> tuple[int, Counter[str]]:
         envelopes = self._broker.peek_records(RECORDS_AT_ONCE)
-        records = [record for each in envelopes if (record := self._read(each)) is not None]
-        outcomes: Counter[str] = Counter()
-        if records:
-            with self._ledger.write() as connection:
-                recorded = record_facts(connection, records, self._price_of, self._clock())
-            outcomes = recorded.outcomes
-            self._heard_ms.update(dict.fromkeys(recorded.seen, self._clock()))
-        if envelopes:
-            self._broker.drop_records(len(envelopes))
+        # A record of a newer program stays on the queue for that program, and so does all that came after it.
+        newer = next((place for place, each in enumerate(envelopes) if _is_newer(each)), len(envelopes))
+        records = [record for each in envelopes[:newer] if (record := self._read(each)) is not None]
+        outcomes = self._write([*records, *_facts_in(envelopes[newer:])])
+        if newer:
+            self._broker.drop_records(newer)
+        if newer < len(envelopes):
+            parse_record(envelopes[newer].payload or {})  # raises, in words
         return len(envelopes), outcomes
 
+    def _write(self, records: list[Record]) -> Counter[str]:
+        if not records:
+            return Counter()
+        with self._ledger.write() as connection:
+            recorded = record_facts(connection, records, self._price_of, self._clock())
+        self._heard_ms.update(dict.fromkeys(recorded.seen, self._clock()))
+        return recorded.outcomes
+
     def _read(self, envelope: Envelope) -> Record | None:
-        payload = envelope.payload
         try:
-            return parse_record(payload or {})
+            return parse_record(envelope.payload or {})
         except MessageError as error:
-            version = payload.get("v") if payload else None
-            if isinstance(version, int) and version > MESSAGE_VERSION:
-                raise  # it stays on the queue for the newer program
             log.warning("a record that cannot be read was set aside: %s", error.what)
             self._broker.set_aside(envelope.raw)
             return None
@@ -163,3 +175,17 @@ class Controller:
         if found:
             log.warning("%d takes were sent, but no worker and no queue has them: they are sent again", found)
         return found
+
+
+def _is_newer(envelope: Envelope) -> bool:
+    version = envelope.payload.get("v") if envelope.payload else None
+    return isinstance(version, int) and version > MESSAGE_VERSION
+
+
+def _facts_in(envelopes: Iterable[Envelope]) -> Iterator[Record]:
+    """The attempts and spans among records that will be read again: the ledger knows them by then."""
+    for each in envelopes:
+        with suppress(MessageError):
+            record = parse_record(each.payload or {})
+            if isinstance(record, AttemptMade | SpansClosed):
+                yield record

@@ -1,13 +1,14 @@
 """Dispatch: waiting takes go to their queues, a bounded window ahead of the workers and within the budget.
 
-Each run has a window of its own, so one that no worker serves does not hold up the others. A run with a cap
-is fed only as far as what was spent, what is on its way and what comes next stay below it together.
+Each run has a window of its own, so one that no worker serves does not hold up the others. It follows what the
+workers can hold, so that a large planner call never waits for the feed. A run with a cap is fed only as far as
+what was spent, what is on its way and what comes next stay below it together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -15,6 +16,8 @@ from catalog.errors import BrokerError, BudgetError, PriceError, StoreFullError,
 from orchestrator.costs.prices import MICROS_PER_USD
 from orchestrator.ledger import Ledger, RunRow, readings, work
 from orchestrator.queues import Broker
+
+WINDOW_MAX: Final = 10_000  # one statement names all that is on its way, and SQLite allows 32,766 names in one
 
 
 class Fed(NamedTuple):
@@ -24,13 +27,20 @@ class Fed(NamedTuple):
     refused: TunemillError | None = None  # why nothing more is sent although takes wait
 
 
-def feed(ledger: Ledger, broker: Broker, runs: Sequence[RunRow], *, window: int, at_ms: int) -> dict[str, Fed]:
-    """Send what there is room for. After a BrokerError the takes wait again."""
+def window_of(least: int, holds_max: Iterable[int]) -> int:
+    """Takes of a run that may be on their way: twice what its workers hold, so that as many wait as are in hand."""
+    return min(WINDOW_MAX, max(least, 2 * sum(holds_max)))
+
+
+def feed(
+    ledger: Ledger, broker: Broker, runs: Sequence[RunRow], *, windows: Mapping[str, int], at_ms: int
+) -> dict[str, Fed]:
+    """Send what there is room for in the window of each run's model. After a BrokerError the takes wait again."""
     fed = {}
     for run in runs:
         with ledger.write() as connection:
             on_the_way = work.count_sent(connection, [run.run_id])[run.run_id]
-            room, refused = _room(connection, run, window - on_the_way, on_the_way)
+            room, refused = _room(connection, run, windows[run.model] - on_the_way, on_the_way)
             outgoing = work.mark_next_sent(connection, run.run_id, room, at_ms) if room > 0 else []
         if outgoing:
             _publish(ledger, broker, outgoing)

@@ -66,7 +66,7 @@ class SpeedKey(NamedTuple):
 
 
 class Speed(NamedTuple):
-    """Engine time for a second of audio, over so many takes."""
+    """A worker's engine time for a second of audio, over so many takes; what overlapped is counted once."""
 
     ms_per_audio_s: float
     takes: int

@@ -100,6 +100,7 @@ class Plan:
     dropped: tuple[str, ...]  # ids of takes the ledger has and the catalog no longer plans
     restored: int  # takes made for an earlier version of the catalog, which this one plans again
     _tracks: Callable[[], Iterable[PlannedTrack]]
+    open_lengths: int = 0  # takes to render whose planner chooses the length; they count as long as they may become
 
     @property
     def counts(self) -> Counts:
@@ -157,13 +158,14 @@ def plan_tracks(
     """The plan of what `tracks` yields; it is called again for each streaming and must yield the same."""
     tally: dict[Cell, Counter[Standing]] = {}
     loads: Counter[Bucket] = Counter()
-    unseen, restored = dict(known), 0
+    unseen, restored, open_lengths = dict(known), 0, 0
     for take in stream_takes(tracks()):
         slot = unseen.pop((take.track.key, take.number), None)
         standing = _standing(take, slot, shelved)
         tally.setdefault(Cell(take.track.zone, take.track.genre), Counter())[standing] += 1
         if standing is not Standing.UNCHANGED:
             loads[Bucket.of(take.spec)] += 1
+            open_lengths += take.spec.bounds is not None and take.spec.bounds.duration_s is not None
         elif slot is None or slot.take_id != take.id:
             restored += 1
     return Plan(
@@ -175,6 +177,7 @@ def plan_tracks(
         dropped=tuple(sorted(each.take_id for each in unseen.values())),
         restored=restored,
         _tracks=tracks,
+        open_lengths=open_lengths,
     )
 
 

@@ -1,4 +1,4 @@
-"""`python -m workers`: serve a queue, render a stored take again, or write the tiny random checkpoint.
+"""`python -m workers`: serve a queue, render a stored take again, calibrate, or write the tiny random checkpoint.
 
 The environment carries addresses and secrets; arguments, which everybody on the machine can read, carry none.
 """
@@ -51,6 +51,21 @@ def _replay(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _calibrate(arguments: argparse.Namespace) -> int:
+    from workers.calibrate import Sitting, open_subject  # noqa: PLC0415
+
+    settings = read_settings()
+    subject = open_subject(settings, arguments.model, planner_wanted=not arguments.no_planner)
+    sitting = Sitting(subject, settings.home)
+    exit_code = 0
+    try:
+        sitting.measure(arguments.duration_s, ceiling=arguments.ceiling)
+    except KeyboardInterrupt:
+        exit_code = INTERRUPTED_EXIT_CODE
+    print(sitting.report())  # noqa: T201
+    return exit_code
+
+
 def _tiny(arguments: argparse.Namespace) -> int:
     from workers.ace_step.tiny import tiny_checkpoint  # noqa: PLC0415
 
@@ -59,7 +74,7 @@ def _tiny(arguments: argparse.Namespace) -> int:
     return 0
 
 
-_COMMANDS = {"serve": _serve, "replay": _replay, "tiny": _tiny}
+_COMMANDS = {"serve": _serve, "replay": _replay, "calibrate": _calibrate, "tiny": _tiny}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,10 +82,17 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("serve", help="render takes until told to stop")
     serve.add_argument("--model", default=TURBO_MODEL, help="the model this worker pins (default: %(default)s)")
-    serve.add_argument("--threads", type=int, help="takes in hand at once (default: 2 x batch limit + 2)")
+    serve.add_argument("--threads", type=int, help="takes in hand at once (default: by the engine's limits)")
     serve.add_argument("--grace-s", type=float, default=120.0, help="time to finish in when told to stop")
     serve.add_argument("--no-planner", action="store_true", help="load no planner; takes that need one are refused")
     commands.add_parser("replay", help="read a sidecar on standard input, render it again, print a verdict")
+    calibrate = commands.add_parser("calibrate", help="measure batch limits on this GPU, keep them, print them as JSON")
+    calibrate.add_argument("--model", default=TURBO_MODEL, help="the model to load (default: %(default)s)")
+    calibrate.add_argument(
+        "--duration-s", type=int, action="append", default=[], help="measure this one; may be repeated"
+    )
+    calibrate.add_argument("--ceiling", type=int, default=64, help="try no larger batch (default: %(default)s)")
+    calibrate.add_argument("--no-planner", action="store_true", help="load no planner, as a worker without one")
     tiny = commands.add_parser("tiny", help="write the tiny random checkpoint and print its folder")
     tiny.add_argument("--home", type=Path, help="where to write it (default: TUNEMILL_HOME)")
     return parser

@@ -7,7 +7,7 @@ the model itself is at fault.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from catalog.buckets import Bucket
+from catalog.messages import MemoryUse
 from catalog.sidecar import Effective, Fingerprints, Plan, StageTimes
 from catalog.tiers import BatchLimit
 from catalog.track import Take
@@ -23,7 +24,7 @@ Audio = npt.NDArray[np.float32]  # (2 channels, samples) at 48 kHz, as the model
 
 
 class Job(NamedTuple):
-    """One take to render; `plan` is given on replay, so that nothing is planned anew."""
+    """One take to render. `plan` was written before, or comes from a sidecar; without one it is planned on the way."""
 
     take: Take
     plan: Plan | None = None
@@ -55,6 +56,17 @@ class BatchResult:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanResult:
+    """Plans in the order of the takes; `plan_ms` is the whole call's."""
+
+    outcomes: list[Plan | Refusal]
+    plan_ms: int
+
+
+Finish = Callable[[], BatchResult]  # decodes what `begin` has left; runs on any one thread, once
+
+
+@dataclass(frozen=True, slots=True)
 class EngineCard:
     """What an engine says of itself once it has loaded."""
 
@@ -65,6 +77,7 @@ class EngineCard:
     vram_gib: float  # total memory that batches are limited by
     fingerprints: Fingerprints
     attention: str = ""
+    overlaps: bool = False  # whether a finish gains by running beside the next call, as on a GPU
     notes: list[str] = field(default_factory=list)  # lines for the first log entries
 
 
@@ -76,11 +89,26 @@ class Engine(Protocol):
         """What it is and runs on."""
 
     def batch_limit(self, bucket: Bucket) -> BatchLimit:
-        """The most takes of `bucket` in one call, with the reason."""
+        """The most takes of `bucket` in one model call, with the reason."""
+
+    def plan_limit(self, bucket: Bucket) -> BatchLimit:
+        """The most takes as long as those of `bucket` in one planner call; 0 when there is no planner."""
+
+    def plan(self, takes: Sequence[Take]) -> PlanResult:
+        """Write the plans of `takes`, which may differ in everything, length included.
+
+        Each take's plan is what it would be alone. Raises OutOfVram when they do not fit.
+        """
+
+    def begin(self, jobs: Sequence[Job]) -> Finish:
+        """Render one batch as far as its latents; all jobs share a bucket.
+
+        The next `plan` or `begin` may be called at once; the returned function, on another thread, decodes beside
+        it. Raises OutOfVram when the batch does not fit, ModelError when the model is at fault.
+        """
 
     def render(self, jobs: Sequence[Job]) -> BatchResult:
-        """Render one batch; all jobs share a bucket.
+        """`begin` and its finish in one. Each take sounds as it would alone."""
 
-        Each take sounds as it would alone. Raises OutOfVram when the batch does not fit, ModelError when
-        the model is at fault.
-        """
+    def memory(self) -> MemoryUse:
+        """What it holds now; growth is left to whoever watches."""

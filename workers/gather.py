@@ -1,109 +1,61 @@
-"""Takes into batches: takes wait here, one thread hands the next batch to the engine, nothing is lost.
+"""The engine's lane: takes wait here, one thread asks the engine for the next step, nothing is lost.
 
-The rule is pure (`next_batch`): the oldest take decides the bucket, its mates join up to the limit. What goes
-wrong is put right here: a batch that does not fit is halved; an engine that dies is started anew and the takes
-that were aboard are tried again alone, behind those that are above suspicion, so a poison take condemns no
-neighbour. Each caller waits in its own thread, so no more takes wait than there are threads.
+What comes next is a pure rule (`workers.steps`), and so is what follows when a call fails (`workers.aftermath`). While
+one batch is decoded the next step has begun, and finished takes go on their way at once; the audio on that way is
+bounded. A plan once written is kept whatever happens to the engine. Each caller waits in its own thread, so no more
+takes wait than there are threads.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from functools import partial
+from typing import NamedTuple
 
 from catalog.buckets import Bucket
-from catalog.errors import ModelError, OutOfVram, TunemillError, WorkerError
-from catalog.messages import new_id
-from catalog.sidecar import BatchNote, StageTimes
+from catalog.errors import TunemillError, WorkerError
+from catalog.messages import MemoryUse
+from catalog.sidecar import Plan, StageTimes
 from catalog.tiers import BatchLimit
 from catalog.track import Take
-from workers.engine import BatchResult, Engine, EngineCard, Job, Refusal, Rendition
-from workers.engine_process import EngineDied, EngineGone
-from workers.spans import NO_WORK, RECOVERING, WAITING_FOR_POST, LaneSpans
+from workers.aftermath import Mishap, aftermath_of
+from workers.engine import BatchResult, EngineCard, Job, PlanResult, Refusal, Rendition
+from workers.engine_wire import EngineDied
+from workers.growth import GrowthBound
+from workers.memory import machine_bytes
+from workers.passage import Flight, Rendered, Step, TakeFailed, TakeReturned, Waiting
+from workers.shelf import Shelf
+from workers.spans import LOADING, NO_WORK, RECOVERING, WAITING_FOR_POST, LaneSpans, State
+from workers.steps import next_step, plan_step, share_ms, share_times, take_out
+from workers.succession import LaneEngine, Succession
 
 log = logging.getLogger(__name__)
 
 QUIET_S = 0.05  # takes arrive about a millisecond apart; so long a pause means that no more are coming
-LINGER_S = 0.25  # longest wait for company
+LINGER_S = 0.25  # longest wait for company in a batch
+PLAN_LINGER_S = 1.0  # and in a planner call, which holds more and costs about the same for one as for all
 IDLE_SPAN_S = 60.0  # an idle stretch goes on the books this often, so that little is lost with a worker
-DEATHS_ALONE_MAX = 3
-DEATHS_IN_A_ROW_MAX = 8  # nothing succeeds any more: the fault is not in the takes
-STARTS_MAX = 3
+AUDIO_SHARE = 4  # audio on its way to the store may fill one part in so many of the memory
 
 
-class LaneEngine(Engine, Protocol):
-    """An engine that can be ended."""
+class LaneBounds(NamedTuple):
+    """What a lane and its engine may fill."""
 
-    def kill(self) -> None:
-        """End it from any thread; what is under way raises EngineDied."""
-
-    def close(self) -> None:
-        """End it and take leave of it; called by the lane's thread alone."""
+    audio_bytes: int | None = None  # audio on its way to the store; None: a share of the machine's memory
+    growth: GrowthBound = GrowthBound()
 
 
-class TakeReturned(Exception):
-    """The worker is stopping and the take has not been with the engine: it goes back to its queue."""
+class _Use(NamedTuple):
+    """What a stretch of the lane's time goes to while it waits."""
 
-
-class TakeFailed(Exception):
-    """The engine could not render the take."""
-
-    def __init__(self, reason: str, *, retry: bool, batch: BatchNote) -> None:
-        super().__init__(reason)
-        self.reason, self.retry, self.batch = reason, retry, batch
-
-
-class Rendered(NamedTuple):
-    """What became of one take: its outcome, the company it was in and its share of the batch's time."""
-
-    outcome: Rendition | Refusal
-    batch: BatchNote
-    times: StageTimes
-
-
-@dataclass(eq=False)
-class Waiting:
-    """A take on its way through the engine, and what it has met so far."""
-
-    take: Take
-    alone: bool = False
-    deaths_alone: int = 0
-    oom_limit: int = 0  # the batch limit after the last batch that did not fit; 0: all fitted
-    done: Future[Rendered] = field(default_factory=Future)
-
-    @property
-    def bucket(self) -> Bucket:
-        """What a batch with this take must share."""
-        return Bucket.of(self.take.spec)
-
-
-def next_batch(waiting: Sequence[Waiting], limit_of: Callable[[Bucket], int]) -> list[Waiting]:
-    """The takes of the next model call. `waiting` is in order of age, oldest first."""
-    if not waiting:
-        return []
-    oldest = waiting[0]
-    if oldest.alone:
-        return [oldest]
-    mates = [each for each in waiting if not each.alone and each.bucket == oldest.bucket]
-    return mates[: max(1, limit_of(oldest.bucket))]
-
-
-def share_times(times: StageTimes, size: int) -> list[StageTimes]:
-    """The batch's times split over its takes, in parts that sum to them exactly."""
-
-    def parts(total_ms: int) -> list[int]:
-        part, odd = divmod(total_ms, size)
-        return [part + (i < odd) for i in range(size)]
-
-    stages = zip(
-        parts(times.plan_ms), parts(times.encode_ms), parts(times.diffuse_ms), parts(times.decode_ms), strict=True
-    )
-    return [StageTimes(plan_ms=p, encode_ms=e, diffuse_ms=d, decode_ms=a) for p, e, d, a in stages]
+    state: State
+    batch_id: str = ""
+    cause: str = ""
 
 
 class Gather:
@@ -116,64 +68,107 @@ class Gather:
         *,
         typical: Bucket,
         on_batch: Callable[[], None] = lambda: None,
-        held: Callable[[], int] = lambda: 0,
+        bounds: LaneBounds | None = None,
     ) -> None:
-        self._open_engine = open_engine
+        bounds = bounds or LaneBounds()
         self._spans = spans
-        self._typical = typical  # the bucket whose limit is told at the start
-        self._on_batch = on_batch  # called after each batch and each booked idle stretch
-        self._held = held  # how many takes the worker holds, wherever they are
-        self.threads = 1  # how many takes can wait at most; set once the limit is known
+        self._on_batch = on_batch  # called after each call of the engine and each booked idle stretch
+        self._engines = Succession(
+            open_engine, typical=typical, bound=bounds.growth, is_stopping=lambda: self._stopping
+        )
+        self._shelf = Shelf(machine_bytes() // AUDIO_SHARE if bounds.audio_bytes is None else bounds.audio_bytes)
+        self.threads = 1  # how many takes the worker can hold at most; set once the limits are known
         self.ready = threading.Event()  # set when the engine has loaded or failed to
-        self.card: EngineCard | None = None
-        self.limit: BatchLimit | None = None
         self.failure: TunemillError | None = None  # why the lane has ended before it was told to
-        self._engine: LaneEngine | None = None
-        self._waiting: list[Waiting] = []
-        self._arrival_s = 0.0
-        self._smaller: dict[Bucket, int] = {}  # limits learnt from batches that did not fit
-        self._deaths_in_a_row = 0
-        self._stopping = False
+        # Guarded by `_changed`, which is never held while the engine is asked for anything.
         self._changed = threading.Condition()
+        self._turns = itertools.count()
+        self._waiting: list[Waiting] = []
+        self._planning: list[Waiting] = []
+        self._flights: list[Flight] = []  # batches that are being decoded, oldest first
+        self._mishaps: list[Mishap] = []
+        self._inside = 0  # takes that have come and whose audio is not yet done with
+        self._arrival_s = 0.0
+        self._stopping = False
+        # The lane's thread alone.
+        self._use: _Use | None = None
+        self._ripe_s: float | None = None  # since when there is a step that could be taken
 
-    # ------------------------------------------------------------ for the threads that carry takes
+    # ------------------------------------------------------------ for everybody
 
-    def render(self, take: Take, *, alone: bool = False) -> Rendered:
-        """Wait for the engine. Raises TakeReturned when the worker stops first, TakeFailed when it cannot be done."""
-        waiting = Waiting(take, alone)
+    @property
+    def card(self) -> EngineCard | None:
+        """What the engine is, once it is ready."""
+        return self._engines.card
+
+    @property
+    def batch_limit(self) -> BatchLimit | None:
+        """How many takes of the usual kind a batch holds."""
+        return self._engines.batch_limit
+
+    @property
+    def plan_limit(self) -> BatchLimit | None:
+        """How many of them a planner call holds; 0: there is no planner."""
+        return self._engines.plan_limit
+
+    @property
+    def memory(self) -> MemoryUse | None:
+        """What the engine held after its last batch, and how that grows."""
+        return self._engines.memory
+
+    def render(self, take: Take, *, alone: bool = False, plan: Plan | None = None) -> Rendered:
+        """Wait for the engine; `plan` spares it the planning. What it returns must be let go.
+
+        Raises TakeReturned when the worker stops first, TakeFailed when it cannot be done.
+        """
+        waiting = Waiting(take, alone, plan)
         with self._changed:
             if self._stopping:
                 raise TakeReturned
+            waiting.turn = next(self._turns)
             self._waiting.append(waiting)
+            self._inside += 1
             self._arrival_s = time.monotonic()
             self._changed.notify_all()
-        return waiting.done.result()
+        try:
+            return waiting.done.result()
+        except (TakeReturned, TakeFailed):
+            self._leave()
+            raise
+
+    def let_go(self, rendered: Rendered) -> None:
+        """The take is done with; the memory of its audio may be counted on, and its thread."""
+        self._leave(rendered.batch.id if isinstance(rendered.outcome, Rendition) else "")
+
+    def _leave(self, batch_id: str = "") -> None:
+        with self._changed:
+            self._inside -= 1
+            self._shelf.take_one(batch_id)
+            self._changed.notify_all()
 
     def drain(self) -> None:
-        """Give back all that waits; the batch with the engine is finished, and then the lane ends."""
+        """Give back all that has not been begun; the batches with the engine are finished, and then the lane ends."""
         with self._changed:
             self._stopping = True
-            for each in self._waiting:
-                each.done.set_exception(TakeReturned())
+            _give_back([*self._waiting, *self._planning])
             self._waiting.clear()
             self._changed.notify_all()
 
     def kill(self) -> None:
         """End the engine at once, in the middle of whatever it does."""
         self.drain()
-        if self._engine is not None:
-            self._engine.kill()
+        self._engines.kill()
 
     # ------------------------------------------------------------ the lane's own thread
 
     def run(self) -> None:
-        """Load the engine, render batch after batch until drained, and end it."""
+        """Load the engine, take step after step until drained, and end it."""
         try:
-            self._start_engine()
+            self._engines.start()
             self._spans.close("startup")
             self.ready.set()
-            while batch := self._next_batch():
-                self._render(batch)
+            while step := self._await_step():
+                self._take(Flight.of(step))
         except TunemillError as error:
             self.failure = error
         except Exception as error:  # a defect of ours must end the worker in words, not leave its threads waiting
@@ -181,161 +176,221 @@ class Gather:
             self.failure = WorkerError(f"the engine lane failed: {type(error).__name__}: {error}")
         finally:
             self.drain()
-            if self._engine is not None:
-                self._engine.close()
+            self._engines.close()
+            for mishap in self._take_mishaps():
+                _give_back(mishap.flight.takes if mishap.flight else [])
             if not self.ready.is_set():
                 self._spans.close("startup")
             self.ready.set()
             self._on_batch()
 
-    def limit_of(self, bucket: Bucket) -> int:
-        """The most takes of `bucket` in one call: the engine's limit, or what was learnt since."""
-        engine_limit = self._the_engine().batch_limit(bucket).takes
-        return min(engine_limit, self._smaller.get(bucket, engine_limit))
-
-    def _the_engine(self) -> LaneEngine:
-        assert self._engine is not None, "the lane asks an engine before it has one"  # noqa: S101
-        return self._engine
-
-    def _start_engine(self) -> None:
-        for attempt in range(1, STARTS_MAX + 1):
-            self._engine = self._open_engine()
-            if self._stopping:  # told so before there was an engine to kill
-                self._engine.kill()
-            try:
-                self.card = self._engine.card
-                self.limit = self._engine.batch_limit(self._typical)
-                return
-            except EngineDied as error:
-                self._engine.close()
-                if attempt == STARTS_MAX or self._stopping:
-                    raise
-                log.warning("the engine died while it loaded, starting it again: %s", error)
-
-    def _next_batch(self) -> list[Waiting]:
+    def _await_step(self) -> Step | None:
+        """The next step, as full as a short wait can make it; None when the lane is to end."""
+        self._ripe_s = None
         while True:
-            try:
-                return self._await_batch()
-            except EngineDied as error:  # asked for a limit, with no take aboard
-                self._restart(error)
+            self._do_chores()
+            with self._changed:
+                while not self._has_chores():
+                    if self._stopping and not self._flights:
+                        self._book()
+                        return None
+                    step = self._possible_step()
+                    self._spend_on(self._pastime(step))
+                    if step and not self._may_grow(step):
+                        self._book()
+                        self._waiting = take_out(step, self._waiting)
+                        self._planning = step.takes if step.call == "plan" else []
+                        return step
+                    self._wait(step)
 
-    def _await_batch(self) -> list[Waiting]:
-        """The next batch, as full as a short wait can make it; empty when the lane is to end."""
-        began_s = time.monotonic()
-        cause = NO_WORK
-        with self._changed:
-            while not self._stopping:
-                batch = next_batch(self._waiting, self.limit_of)
-                if batch and not self._may_grow(batch, began_s):
-                    self._waiting = [each for each in self._waiting if each not in batch]
-                    self._spans.close("idle", cause=cause)
-                    return batch
-                if not batch:
-                    began_s = time.monotonic()
-                    if self._held() >= self.threads:
-                        cause = WAITING_FOR_POST
-                if not self._changed.wait(QUIET_S if batch else IDLE_SPAN_S) and not batch:
-                    self._spans.close("idle", cause=cause)
-                    cause = NO_WORK
-                    self._on_batch()
-        return []
+    def _possible_step(self) -> Step | None:
+        """The next step, if there is one and it may be taken now."""
+        if self._engines.has_outgrown:  # it is replaced as soon as nothing is under way
+            return None
+        limits = self._engines.limits
+        step = next_step(self._waiting, limits)
+        if step and step.call == "render" and not self._shelf.has_room(step.audio_bytes):
+            step = plan_step(self._waiting, limits)
+        if step and self._flights and (step.is_exclusive or self._flights[0].step.is_exclusive):
+            return None
+        return step
 
-    def _may_grow(self, batch: Sequence[Waiting], began_s: float) -> bool:
-        """Whether company for `batch` may still arrive within the linger."""
-        if batch[0].alone or len(batch) >= self.limit_of(batch[0].bucket) or len(self._waiting) >= self.threads:
+    def _may_grow(self, step: Step) -> bool:
+        """Whether company for `step` may still arrive within the linger."""
+        if step.is_full or step.is_exclusive or self._inside >= self.threads:
             return False
         now_s = time.monotonic()
-        return now_s - began_s < LINGER_S and now_s - self._arrival_s < QUIET_S
+        self._ripe_s = self._ripe_s or now_s
+        linger_s = PLAN_LINGER_S if step.call == "plan" else LINGER_S
+        return now_s - self._ripe_s < linger_s and now_s - self._arrival_s < QUIET_S
 
-    def _render(self, batch: list[Waiting]) -> None:
-        note = BatchNote(id=new_id(), size=len(batch), position=0, takes=[each.take.id for each in batch])
+    def _wait(self, step: Step | None) -> None:
+        """Until something changes, or the company that `step` waits for is not coming."""
+        if step is None:
+            self._ripe_s = None
+        if not self._changed.wait(QUIET_S if step else IDLE_SPAN_S) and step is None:
+            self._book()
+            self._on_batch()
+
+    # ------------------------------------------------------------ its time
+
+    def _pastime(self, step: Step | None) -> _Use:
+        """What the lane's time goes to while it waits."""
+        if self._flights:
+            return _Use("render", batch_id=self._flights[0].note.id)
+        crowded = step is None and (self._waiting or self._inside >= self.threads)
+        return _Use("idle", cause=WAITING_FOR_POST if crowded else NO_WORK)
+
+    def _spend_on(self, use: _Use) -> None:
+        if use != self._use:
+            self._book()
+        self._use = use
+
+    def _book(self) -> None:
+        """Put the time since the last span on the books."""
+        if self._use is not None:
+            self._spans.close(self._use.state, batch_id=self._use.batch_id, cause=self._use.cause)
+        self._use = None
+
+    # ------------------------------------------------------------ its calls
+
+    def _take(self, flight: Flight) -> None:
         try:
-            try:
-                result = self._the_engine().render([Job(each.take) for each in batch])
-            finally:
-                self._spans.close("render", batch_id=note.id)
-            self._deliver(batch, result, note)
-            self._deaths_in_a_row = 0
-        except OutOfVram as error:
-            self._halve(batch, error, note)
-        except EngineGone as error:
-            self._put_back(batch, front=True)
-            self._restart(error)
-        except EngineDied as error:
-            self._suspect(batch, error, note)
-            self._restart(error)
-        except ModelError:
-            self._put_back(batch, front=True)  # the lane ends, which returns them
-            raise
-        except TunemillError as error:
-            self._blame(batch, str(error), note)
-        except Exception:
-            self._put_back([each for each in batch if not each.done.done()], front=True)
-            raise
+            if flight.step.call == "plan":
+                self._plan(flight)
+            else:
+                self._begin(flight)
+        except Exception as error:
+            with self._changed:
+                self._mishaps.append(Mishap(flight, error))
         finally:
             self._on_batch()
 
-    def _deliver(self, batch: list[Waiting], result: BatchResult, note: BatchNote) -> None:
-        shares = share_times(result.times, len(batch))
-        for position, (each, outcome, times) in enumerate(zip(batch, result.outcomes, shares, strict=True)):
-            if each.oom_limit and isinstance(outcome, Rendition):
-                extra = {**outcome.effective.extra, "batch_limit_after_oom": each.oom_limit}
-                effective = outcome.effective.model_copy(update={"extra": extra})
-                outcome = Rendition(audio=outcome.audio, plan=outcome.plan, effective=effective)  # noqa: PLW2901
-            each.done.set_result(Rendered(outcome, note.model_copy(update={"position": position}), times))
-
-    def _halve(self, batch: list[Waiting], error: OutOfVram, note: BatchNote) -> None:
-        if len(batch) == 1:
-            reason = f"a batch of one does not fit the device: {error}"
-            batch[0].done.set_exception(TakeFailed(reason, retry=True, batch=note))
-            return
-        limit = len(batch) // 2
-        self._smaller[batch[0].bucket] = limit
-        log.warning("batch limit %d for %s: a batch of %d did not fit (%s)", limit, batch[0].bucket, len(batch), error)
-        for each in batch:
-            each.oom_limit = limit
-        self._put_back(batch, front=True)
-
-    def _suspect(self, batch: list[Waiting], error: EngineDied, note: BatchNote) -> None:
-        log.warning("the engine died with %d takes aboard (%s); each is tried again alone", len(batch), error)
-        if len(batch) == 1:
-            batch[0].deaths_alone += 1
-        for each in batch:
-            each.alone = True
-        if batch[0].deaths_alone >= DEATHS_ALONE_MAX:
-            reason = f"the engine died {DEATHS_ALONE_MAX} times with this take alone aboard: {error.what}"
-            batch[0].done.set_exception(TakeFailed(reason, retry=False, batch=note))
-        else:
-            self._put_back(batch, front=False)
-
-    def _blame(self, batch: list[Waiting], reason: str, note: BatchNote) -> None:
-        """An error in words: whose fault it is shows when each is tried alone."""
-        if len(batch) == 1:
-            batch[0].done.set_exception(TakeFailed(reason, retry=False, batch=note))
-            return
-        log.warning("a batch of %d was refused (%s); each is tried again alone", len(batch), reason)
-        for each in batch:
-            each.alone = True
-        self._put_back(batch, front=False)
-
-    def _put_back(self, batch: list[Waiting], *, front: bool) -> None:
+    def _plan(self, flight: Flight) -> None:
+        try:
+            result = self._engines.engine.plan([each.take for each in flight.takes])
+        finally:
+            self._spans.close("plan", batch_id=flight.note.plan_id)
         with self._changed:
-            if self._stopping:
-                for each in batch:
-                    each.done.set_exception(TakeReturned())
-                return
-            self._waiting = [*batch, *self._waiting] if front else [*self._waiting, *batch]
+            self._engines.fitted("plan", flight.step.bucket)
+            _hand_out_plans(flight, result)
+            self._put_back(flight.takes)
 
-    def _restart(self, error: EngineDied) -> None:
-        self._the_engine().close()
+    def _begin(self, flight: Flight) -> None:
+        with self._changed:
+            self._shelf.put(flight.note.id, size_bytes=flight.step.audio_bytes, takes=len(flight.takes))
+        try:
+            audio = self._engines.engine.begin([Job(each.take, each.plan) for each in flight.takes])
+        finally:
+            self._spans.close("render", batch_id=flight.note.id)
+        with self._changed:
+            self._flights.append(flight)
+        audio.add_done_callback(partial(self._land, flight))
+        self._engines.watch_memory(flight.takes)
+
+    def _land(self, flight: Flight, audio: Future[BatchResult]) -> None:
+        """A batch is decoded, or has failed in that; called by whichever thread finds out."""
+        with self._changed:
+            self._flights.remove(flight)
+            try:
+                self._deliver(flight, audio.result())
+            except Exception as error:
+                self._mishaps.append(Mishap(flight, error))
+            self._changed.notify_all()
+        self._on_batch()
+
+    def _deliver(self, flight: Flight, result: BatchResult) -> None:
+        shares = share_times(result.times, len(flight.takes))
+        for each, outcome, share in zip(flight.takes, result.outcomes, shares, strict=True):
+            if isinstance(outcome, Refusal):
+                self._shelf.take_one(flight.note.id)
+            times = share.model_copy(update={"plan_ms": share.plan_ms + each.plan_ms})
+            each.done.set_result(Rendered(each.noted(outcome), flight.note_of(each), times))
+        self._engines.fitted("render", flight.step.bucket)
+
+    # ------------------------------------------------------------ its chores
+
+    def _has_chores(self) -> bool:
+        return bool(self._mishaps or self._unasked() or self._is_replacement_due())
+
+    def _do_chores(self) -> None:
+        """What cannot be done with the lock held, because the engine is asked for it."""
+        with self._changed:
+            due, unasked = self._is_replacement_due(), self._unasked()
+        if self._mishaps:
+            self._book()
+            self._mend()
+        elif due:
+            self._book()
+            self._engines.replace()
+            self._spans.close("idle", cause=LOADING)
+        elif unasked:
+            self._ask_limits(unasked)
+
+    def _is_replacement_due(self) -> bool:
+        return self._engines.has_outgrown and not self._flights and not self._stopping
+
+    def _unasked(self) -> set[Bucket]:
+        return self._engines.unasked({each.bucket for each in self._waiting})
+
+    def _ask_limits(self, buckets: set[Bucket]) -> None:
+        try:
+            self._engines.ask(buckets)
+        except EngineDied as error:
+            with self._changed:
+                self._mishaps.append(Mishap(None, error))
+
+    def _mend(self) -> None:
+        """Put right what has failed. Raises what ends the lane."""
+        mishaps = self._take_mishaps()
+        death = next((mishap.error for mishap in mishaps if isinstance(mishap.error, EngineDied)), None)
+        if death is not None:
+            self._engines.close()  # with that, everything that was under way has failed
+            mishaps += self._take_mishaps()
+        with self._changed:
+            for mishap in mishaps:
+                self._shelf.clear(mishap.flight.note.id if mishap.flight else "")
+            end = aftermath_of(mishaps, self._engines.capacities)
+            for each, failed in end.given_up:
+                if not each.is_done:
+                    each.done.set_exception(failed)
+            self._put_back(end.again)
+            self._put_back(end.behind, behind=True)
+        if end.fatal is not None:
+            raise end.fatal
+        if death is not None and not self._stopping:
+            self._engines.follow(death)
+            self._spans.close("idle", cause=RECOVERING)
+
+    def _take_mishaps(self) -> list[Mishap]:
+        with self._changed:
+            mishaps, self._mishaps = self._mishaps, []
+            return mishaps
+
+    def _put_back(self, takes: Sequence[Waiting], *, behind: bool = False) -> None:
+        """Into the line again, where they were or behind all others, unless they have their answer."""
+        self._planning = []
         if self._stopping:
+            _give_back(takes)
             return
-        self._deaths_in_a_row += 1
-        if self._deaths_in_a_row >= DEATHS_IN_A_ROW_MAX:
-            raise WorkerError(
-                f"the engine died {self._deaths_in_a_row} times and nothing succeeded in between",
-                why=error.what,
-                fix="look at the device (driver, memory, temperature), then start the worker again",
-            )
-        self._start_engine()
-        self._spans.close("idle", cause=RECOVERING)
+        left = [each for each in takes if not each.is_done]
+        for each in left if behind else ():
+            each.turn = next(self._turns)
+        self._waiting = sorted([*self._waiting, *left], key=lambda each: each.turn)
+
+
+def _hand_out_plans(flight: Flight, result: PlanResult) -> None:
+    """Give each take its plan and its share of the call's time; one that cannot be planned has its answer."""
+    plan_ms = share_ms(result.plan_ms, len(flight.takes))
+    for each, outcome, share in zip(flight.takes, result.outcomes, plan_ms, strict=True):
+        each.plan_id, each.plan_size, each.plan_ms = flight.note.plan_id, flight.note.plan_size, share
+        if not isinstance(outcome, Refusal):
+            each.follow(outcome)
+        elif not each.is_done:
+            each.done.set_result(Rendered(outcome, flight.note_of(each), StageTimes(plan_ms=share)))
+
+
+def _give_back(takes: Sequence[Waiting]) -> None:
+    for each in takes:
+        if not each.is_done:
+            each.done.set_exception(TakeReturned())

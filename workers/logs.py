@@ -12,6 +12,8 @@ def start_log() -> None:
     """Set the log up; the worker and its engine process both begin with this."""
     logging.basicConfig(level=logging.WARNING, format=_FORMAT, stream=sys.stderr)
     logging.getLogger("workers").setLevel(logging.INFO)
+    # It warns of kernels for GPUs that this machine does not have, whether or not anything asks for them.
+    logging.getLogger("torchao").setLevel(logging.ERROR)
 
 
 def without_traceback(record: logging.LogRecord) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 
 from catalog.limits import SAMPLE_RATE_HZ
 from catalog.sidecar import Measures
-from catalog.spec import MasterSpec
+from catalog.spec import AudioFormat, MasterSpec, TrackSpec
 from catalog.track import Take
 from workers import encode, tags
 from workers.engine import Audio
@@ -40,11 +40,14 @@ class Mastered(NamedTuple):
     measures: Measures
 
 
-def master(audio: Audio, take: Take, *, measures: Measures, noise: bool, model: str) -> Mastered:
+def master(
+    audio: Audio, take: Take, *, measures: Measures, noise: bool, model: str, settled: TrackSpec | None = None
+) -> Mastered:
     """Finish raw audio, float32 (2, n) at 48 kHz, that `check_audio` accepted with `measures`.
 
     `model` is the name of what made it, `noise` says that its weights are random; both go into the tags.
-    The audio itself is not written to.
+    `settled` is the take's spec with what its planner chose, where it left something open. The audio itself is not
+    written to.
     """
     spec = take.spec.master
     container = encode.CONTAINERS[spec.format]
@@ -58,7 +61,8 @@ def master(audio: Audio, take: Take, *, measures: Measures, noise: bool, model: 
         bit_depth=encode.bit_depth(spec),
         dither_seed=take.dit_seed,
     )
-    body = _file(pcm, take, model=model, noise=noise)
+    labels = tags.labels_of(take, model=model, noise=noise, spec=settled)
+    body = _file(pcm, spec.format, labels)
     return Mastered(
         body=body,
         sha256=sha256(body).hexdigest(),
@@ -93,9 +97,7 @@ def _rise(n: int) -> Audio:
     return (0.5 - 0.5 * np.cos(np.linspace(0, np.pi, n))).astype(np.float32)
 
 
-def _file(pcm: encode.Pcm, take: Take, *, model: str, noise: bool) -> bytes:
-    audio_format = take.spec.master.format
-    labels = tags.labels_of(take, model=model, noise=noise)
+def _file(pcm: encode.Pcm, audio_format: AudioFormat, labels: tags.Labels) -> bytes:
     if tags.has_mutagen():
         return tags.write_tags(encode.encode(pcm, audio_format, {}), audio_format, labels)
     return encode.encode(pcm, audio_format, tags.sndfile_strings(labels, audio_format))

@@ -2,7 +2,7 @@
 
 `record` returns when the message is with the broker, so that a take is acknowledged only after its attempt
 is on the books. The pulse names the takes this worker holds every few seconds, and at once when it takes
-more; what it does not name, it does not hold.
+more; what it does not name, it does not hold. It also says what the engine holds in memory.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import redis.exceptions
@@ -18,7 +19,7 @@ from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 
 from catalog.errors import BrokerError
-from catalog.messages import Heartbeat, Record, SpansClosed
+from catalog.messages import Heartbeat, MemoryUse, Record, SpansClosed
 from catalog.queues import RECORD_QUEUE, TRANSPORT_OPTIONS
 from catalog.settings import without_secrets
 from workers.spans import LaneSpans
@@ -149,10 +150,20 @@ class Holds:
 class Pulse(threading.Thread):
     """Sends heartbeats, and the closed spans on the way."""
 
-    def __init__(self, recorder: Recorder, holds: Holds, spans: LaneSpans, *, worker_id: str, every_s: float) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        holds: Holds,
+        spans: LaneSpans,
+        *,
+        worker_id: str,
+        every_s: float,
+        memory: Callable[[], MemoryUse | None] = lambda: None,
+    ) -> None:
         super().__init__(name="pulse", daemon=True)
         self._recorder, self._holds, self._spans = recorder, holds, spans
         self._worker_id, self._every_s = worker_id, every_s
+        self._memory = memory  # what the engine holds, as last said
         self._ended = False
 
     def wake(self) -> None:
@@ -171,7 +182,8 @@ class Pulse(threading.Thread):
         self._holds.taken.clear()
         if spans := self._spans.take_closed():
             self._recorder.record(SpansClosed(worker_id=self._worker_id, spans=spans))
-        self._recorder.try_record(Heartbeat(worker_id=self._worker_id, held=self._holds.ids()))
+        beat = Heartbeat(worker_id=self._worker_id, held=self._holds.ids(), memory=self._memory())
+        self._recorder.try_record(beat)
 
     def end(self) -> None:
         """Stop beating; returns when no more will be sent, or after a few seconds when the broker is away."""

@@ -23,13 +23,14 @@ from catalog.errors import MessageError, StoreError
 from catalog.keys import audio_key, sidecar_key
 from catalog.limits import CHANNELS, SAMPLE_RATE_HZ
 from catalog.messages import AttemptMade, RenderMessage, now_ms, parse_render
-from catalog.sidecar import AudioFile, Measures, Sidecar, StageTimes
+from catalog.sidecar import AudioFile, Measures, Plan, Sidecar, StageTimes
+from catalog.spec import settle
 from catalog.store.base import Store
 from catalog.track import Take
 from workers.checks import Rejected, check_audio
 from workers.engine import EngineCard, Refusal, Rendition
-from workers.gather import Rendered, TakeFailed, TakeReturned
 from workers.master import Mastered, master
+from workers.passage import Rendered, TakeFailed, TakeReturned
 from workers.records import Holds, Recorder
 from workers.tags import source_type
 
@@ -43,8 +44,11 @@ _T = TypeVar("_T")
 class Lane(Protocol):
     """Where takes become audio."""
 
-    def render(self, take: Take, *, alone: bool = False) -> Rendered:
-        """Wait for the engine. Raises TakeReturned or TakeFailed."""
+    def render(self, take: Take, *, alone: bool = False, plan: Plan | None = None) -> Rendered:
+        """Wait for the engine; `plan` spares it the planning. Raises TakeReturned or TakeFailed."""
+
+    def let_go(self, rendered: Rendered) -> None:
+        """Its audio is done with; due for everything that `render` has returned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ class Studio:
     on_store_down: Callable[[StoreError], None] = lambda error: None  # called when retries did not help
     store_waits_s: tuple[float, ...] = STORE_WAITS_S
     # Checks and mastering take several times the audio's memory and a whole core: no more at once than help.
-    benches: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_cores()))
+    benches: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(cores()))
 
     @property
     def noise(self) -> bool:
@@ -97,7 +101,8 @@ def _attempt(message: RenderMessage, studio: Studio) -> AttemptMade:
     try:
         if (done := _find_sidecar(message.take, studio)) is not None:
             return _record(message, studio, outcome="accepted", adopted=True, sidecar=done)
-        rendered = studio.lane.render(message.take, alone=message.alone)
+        plan = _plan_of_first_take(message.take, studio)
+        rendered = studio.lane.render(message.take, alone=message.alone, plan=plan)
     except TakeReturned:
         raise
     except TakeFailed as error:
@@ -106,7 +111,10 @@ def _attempt(message: RenderMessage, studio: Studio) -> AttemptMade:
         return _store_failed(message, studio, error)
     except Exception as error:
         return _broken(message, studio, error)
-    attempt = _finish(message, rendered, studio)
+    try:
+        attempt = _finish(message, rendered, studio)
+    finally:
+        studio.lane.let_go(rendered)
     return attempt.model_copy(update={"batch": rendered.batch})
 
 
@@ -122,8 +130,7 @@ def _finish(message: RenderMessage, rendered: Rendered, studio: Studio) -> Attem
     try:
         with studio.benches:
             began_s = time.monotonic()  # waiting for a bench is no work
-            measures = check_audio(outcome.audio, take.spec, noise=studio.noise)
-            finished = master(outcome.audio, take, measures=measures, noise=studio.noise, model=studio.card.model)
+            finished = _check_and_master(outcome, take, studio)
         attempt = _keep(message, rendered, outcome, finished, studio, began_s)
     except Rejected as error:
         attempt = _record(message, studio, outcome="rejected", reasons=error.reasons)
@@ -134,6 +141,14 @@ def _finish(message: RenderMessage, rendered: Rendered, studio: Studio) -> Attem
     times = rendered.times.model_copy(update={"post_ms": _since_ms(began_s)})
     audio_ms = outcome.audio.shape[-1] * 1000 // SAMPLE_RATE_HZ
     return attempt.model_copy(update={"times": times, "audio_ms": audio_ms})
+
+
+def _check_and_master(rendition: Rendition, take: Take, studio: Studio) -> Mastered:
+    """Both hold the audio to what the planner has chosen. Raises Rejected."""
+    settled = settle(take.spec, rendition.plan.metadata if rendition.plan else {})
+    measures = check_audio(rendition.audio, settled, noise=studio.noise)
+    model = studio.card.model
+    return master(rendition.audio, take, measures=measures, noise=studio.noise, model=model, settled=settled)
 
 
 def _keep(
@@ -198,6 +213,22 @@ def _sidecar(
         created_at_ms=now_ms(),
         digital_source_type=source_type(message.take.spec.model),
     )
+
+
+def _plan_of_first_take(take: Take, studio: Studio) -> Plan | None:
+    """What the track's first take was planned by, where its further takes are to follow that.
+
+    While there is no first take yet, the shared seed makes the planner write the same plan again.
+    """
+    planner = take.spec.planner
+    if planner is None or not planner.reuse or take.number == 1:
+        return None
+    try:
+        first = _find_sidecar(take.track.take(1), studio)
+    except MessageError as error:
+        log.warning("take %s is planned anew: %s", take.id, error.what)
+        return None
+    return first.plan if first else None
 
 
 def _find_sidecar(take: Take, studio: Studio) -> Sidecar | None:
@@ -265,7 +296,7 @@ def _record_unreadable(payload: Any, error: MessageError, studio: Studio, shown_
     studio.recorder.record(attempt)
 
 
-def _cores() -> int:
+def cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 

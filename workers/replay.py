@@ -109,12 +109,12 @@ def _render_again(sidecar: Sidecar, settings: Settings) -> tuple[EngineCard, Mas
 
 
 def _finish(sidecar: Sidecar, rendition: Rendition, *, noise: bool) -> Mastered:
-    take = sidecar.take
+    take, spec = sidecar.take, sidecar.settled_spec
     try:
-        measures = check_audio(rendition.audio, take.spec, noise=noise)
+        measures = check_audio(rendition.audio, spec, noise=noise)
     except Rejected as error:
         raise WorkerError(f"the take passed its checks then, and does not now: {error}") from None
-    return master(rendition.audio, take, measures=measures, noise=noise, model=take.spec.model)
+    return master(rendition.audio, take, measures=measures, noise=noise, model=spec.model, settled=spec)
 
 
 def _stored_audio(sidecar: Sidecar, settings: Settings) -> bytes:

@@ -28,7 +28,7 @@ from workers.engine import EngineCard
 from workers.engine_process import EngineProcess, EngineRecipe
 from workers.gather import Gather
 from workers.records import Holds, Pulse, QueueRecorder, check_broker
-from workers.render import Studio
+from workers.render import Studio, cores
 from workers.spans import LaneSpans
 from workers.wiring import engine_recipe, open_checked_store, typical_bucket
 
@@ -45,9 +45,26 @@ class ServeOptions(NamedTuple):
     """What the command line decides."""
 
     model: str
-    threads: int | None = None  # None: follows from the batch limit
+    threads: int | None = None  # None: follows from the engine's limits
     grace_s: float = GRACE_S  # for the batch on the engine and its uploads, once told to stop
     planner: bool = True
+
+
+class EngineLimits(NamedTuple):
+    """How many takes of the usual kind one call of the engine holds, and why."""
+
+    batch: BatchLimit
+    plan: BatchLimit
+
+
+def threads_for(limits: EngineLimits, n_cores: int | None = None) -> int:
+    """The takes to hold at once, so that the engine never waits for one and a finished one never for a thread.
+
+    A planner call, the batch on the engine and the next one; two on their way in; and beside them what the cores
+    check and encode, which more than two batches never keep busy.
+    """
+    posting = min(n_cores or cores(), 2 * limits.batch.takes)
+    return limits.plan.takes + 2 * limits.batch.takes + 2 + posting
 
 
 def serve(settings: Settings, options: ServeOptions, *, started_at_ms: int, recipe: EngineRecipe | None = None) -> int:
@@ -83,13 +100,13 @@ class _Service:
             self._spans,
             worker_id=self._worker_id,
             every_s=settings.heartbeat_s,
+            memory=lambda: self._gather.memory,
         )
         self._gather = Gather(
             lambda: EngineProcess(recipe),
             self._spans,
             typical=typical_bucket(options.model, planner_wanted=options.planner),
             on_batch=self._pulse.wake,
-            held=lambda: len(self._holds),
         )
         self._lane = threading.Thread(target=self._run_lane, name="lane", daemon=True)
         self._failure: TunemillError | None = None
@@ -127,11 +144,12 @@ class _Service:
         return self._gather.card
 
     def _serve(self, card: EngineCard) -> None:
-        limit = self._gather.limit
-        assert limit is not None, "a loaded engine has said its limit"  # noqa: S101
-        self._gather.threads = threads = self._options.threads or 2 * limit.takes + 2
-        self._announce(card, limit)
-        log.info("batch limit %d: %s", limit.takes, limit.reason)
+        limits = self._limits()
+        self._gather.threads = threads = self._options.threads or threads_for(limits)
+        self._announce(card, limits)
+        log.info("batch limit %d: %s", limits.batch.takes, limits.batch.reason)
+        if limits.plan.takes:
+            log.info("plan limit %d: %s", limits.plan.takes, limits.plan.reason)
         for note in card.notes:
             log.info(note)
         queues = queues_served(self._options.model, tier_of(card.vram_gib))
@@ -152,7 +170,12 @@ class _Service:
         if not self._stopping.is_set():
             self._worker.start()
 
-    def _announce(self, card: EngineCard | None, limit: BatchLimit | None) -> None:
+    def _limits(self) -> EngineLimits:
+        batch, plan = self._gather.batch_limit, self._gather.plan_limit
+        assert batch is not None and plan is not None, "a loaded engine has said its limits"  # noqa: S101, PT018
+        return EngineLimits(batch, plan)
+
+    def _announce(self, card: EngineCard | None, limits: EngineLimits | None) -> None:
         """Tell the control side of this worker: while the engine loads, and again once it is ready."""
         self._recorder.record(
             WorkerStarted(
@@ -164,8 +187,10 @@ class _Service:
                 model_fingerprint=card.fingerprints.model if card else "",
                 code=card.fingerprints.code if card else "",
                 noise=card.fingerprints.noise if card else False,
-                batch_limit=limit.takes if limit else 0,
-                batch_limit_reason=limit.reason if limit else "loading",
+                batch_limit=limits.batch.takes if limits else 0,
+                batch_limit_reason=limits.batch.reason if limits else "loading",
+                plan_limit=limits.plan.takes if limits else 0,
+                holds_max=self._gather.threads if limits else 0,
                 started_at_ms=self._started_at_ms,
             )
         )

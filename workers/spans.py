@@ -13,11 +13,12 @@ from typing import Literal
 
 from catalog.messages import Span, now_ms
 
-State = Literal["startup", "render", "idle", "teardown"]
+State = Literal["startup", "plan", "render", "idle", "teardown"]
 
 NO_WORK = "no work"
-WAITING_FOR_POST = "waiting for post"  # every thread still checks, encodes or uploads
-RECOVERING = "recovering"
+WAITING_FOR_POST = "waiting for post"  # threads or memory are full of takes that are checked, encoded or uploaded
+LOADING = "loading"  # an engine that had grown was started anew
+RECOVERING = "recovering"  # an engine that died was
 
 
 def steady_ms() -> Callable[[], int]:

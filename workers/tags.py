@@ -14,7 +14,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final, NamedTuple
 
-from catalog.spec import TONE_MODEL, AudioFormat
+from catalog.spec import TONE_MODEL, AudioFormat, TrackSpec
 from catalog.track import Take
 
 NOISE_LABEL: Final = "NOISE (random weights)"
@@ -39,9 +39,9 @@ def source_type(model: str) -> str:
     return _SOURCE_TYPES + ("algorithmicMedia" if model == TONE_MODEL else "trainedAlgorithmicMedia")
 
 
-def labels_of(take: Take, *, model: str, noise: bool) -> Labels:
-    """The labels of `take` as `model` rendered it."""
-    track, spec = take.track, take.spec
+def labels_of(take: Take, *, model: str, noise: bool, spec: TrackSpec | None = None) -> Labels:
+    """The labels of `take` as `model` rendered it; `spec` is its settled one, where its own left something open."""
+    track, music = take.track, (spec or take.spec).music
     title = _printable(track.title) or f"{_words(track.genre)} {track.slot}"
     fields = {
         "ZONE": track.zone,
@@ -54,7 +54,7 @@ def labels_of(take: Take, *, model: str, noise: bool) -> Labels:
     }
     said = [
         NOISE_LABEL if noise else "",
-        f"zone {track.zone}, {spec.bpm} BPM, {spec.keyscale}, seed {take.dit_seed}, model {model}, take {take.id}",
+        f"zone {track.zone}, {music.bpm} BPM, {music.keyscale}, seed {take.dit_seed}, model {model}, take {take.id}",
         f"made by AI, digital source type {source_type(model)}"
         if model != TONE_MODEL
         else f"synthesised, digital source type {source_type(model)}",
@@ -64,8 +64,8 @@ def labels_of(take: Take, *, model: str, noise: bool) -> Labels:
         genre=_words(track.genre),
         album=_words(track.catalog),
         comment="; ".join(part for part in said if part),
-        bpm=spec.bpm,
-        key=short_key(spec.keyscale),
+        bpm=music.bpm,
+        key=short_key(music.keyscale),
         fields=fields,
     )
 

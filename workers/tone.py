@@ -22,11 +22,13 @@ import numpy.typing as npt
 
 from catalog.buckets import Bucket
 from catalog.limits import CHANNELS, SAMPLE_RATE_HZ
+from catalog.messages import MemoryUse
 from catalog.sidecar import Effective, Fingerprints, StageTimes
 from catalog.spec import TONE_MODEL, TrackSpec
 from catalog.tiers import BatchLimit
 from catalog.track import Take
-from workers.engine import Audio, BatchResult, EngineCard, Job, Rendition
+from workers.engine import Audio, BatchResult, EngineCard, Finish, Job, PlanResult, Refusal, Rendition
+from workers.memory import resident_mib
 
 BATCH = 8
 PEAK = 0.5
@@ -75,6 +77,23 @@ class ToneEngine:
     def batch_limit(self, bucket: Bucket) -> BatchLimit:
         """As many as a usual GPU takes, so that a rehearsal batches like the real thing."""
         return BatchLimit(BATCH, "tone engine, needs no GPU")
+
+    def plan_limit(self, bucket: Bucket) -> BatchLimit:
+        """None: there is no planner."""
+        return BatchLimit(0, "the tone engine plans nothing")
+
+    def plan(self, takes: Sequence[Take]) -> PlanResult:
+        """Refuse: synthesis follows the spec alone."""
+        return PlanResult([Refusal("the tone engine plans nothing") for _ in takes], plan_ms=0)
+
+    def begin(self, jobs: Sequence[Job]) -> Finish:
+        """Render the batch; there is nothing left to finish."""
+        result = self.render(jobs)
+        return lambda: result
+
+    def memory(self) -> MemoryUse:
+        """What this process holds."""
+        return MemoryUse(rss_mib=resident_mib())
 
     def render(self, jobs: Sequence[Job]) -> BatchResult:
         """Render each job by itself."""
@@ -140,16 +159,16 @@ def _bar(chord: list[float], figure: tuple[int, ...], metre: _Metre, pluck_pan: 
 
 def _metre(spec: TrackSpec) -> _Metre:
     """The tempo counts quarters; 6 means six eighths in two groups of three."""
-    quarter_s = 60 / spec.bpm
-    if spec.timesignature == "6":
+    quarter_s = 60 / spec.music.bpm
+    if spec.music.timesignature == "6":
         return _Metre(steps=6, step_s=quarter_s / 2, accents=(0, 3))
-    beats = int(spec.timesignature)
+    beats = int(spec.music.timesignature)
     return _Metre(steps=beats * 2, step_s=quarter_s / 2, accents=tuple(range(0, beats * 2, 2)))
 
 
 def _chord(spec: TrackSpec, degree: int) -> list[float]:
     """Root, third and fifth on `degree` of the key, in Hz, the root between 175 and 330 Hz."""
-    note, accidental, mode = re.fullmatch(r"([A-G])(.?) (\w+)", spec.keyscale).groups()  # type: ignore[union-attr]
+    note, accidental, mode = re.fullmatch(r"([A-G])(.?) (\w+)", spec.music.keyscale).groups()  # type: ignore[union-attr]
     scale = _SCALES[mode]
     tonic = _SEMITONES[note] + _ACCIDENTALS[accidental]
     steps = [scale[(degree + third) % 7] + 12 * ((degree + third) // 7) for third in (0, 2, 4)]

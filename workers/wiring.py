@@ -11,12 +11,15 @@ from workers.engine_process import EngineRecipe
 TYPICAL_DURATION_S = 120  # what the batch limit in the first log line is about
 
 
-def engine_recipe(settings: Settings, model: str, *, planner_wanted: bool = True) -> EngineRecipe:
-    """How the engine process builds the engine of `model`; nothing is imported here."""
+def engine_recipe(settings: Settings, model: str, *, planner_wanted: bool = True, trial: bool = False) -> EngineRecipe:
+    """How the engine process builds the engine of `model`; nothing is imported here.
+
+    `trial`: to find its limits, so it begins batches that may not fit.
+    """
     if model == TONE_MODEL:
         return EngineRecipe("workers.tone:load_engine")
     return EngineRecipe(
-        "workers.ace_step.engine:load_engine",
+        "workers.ace_step.assembly:load_engine",
         {
             "model": model,
             "weights": settings.weights,
@@ -25,6 +28,10 @@ def engine_recipe(settings: Settings, model: str, *, planner_wanted: bool = True
             "vram_gib": settings.vram_gib,
             "home": settings.home,
             "planner_wanted": planner_wanted,
+            "quantize": settings.quantize,
+            "offload": settings.offload,
+            "trial": trial,
+            "compiled": settings.compile,
         },
     )
 

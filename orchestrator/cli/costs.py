@@ -26,6 +26,7 @@ from orchestrator.costs.report import (
     printed_money,
     with_prices,
 )
+from orchestrator.costs.time_use import MEND_WAITING_FOR_POST, WAITING_FOR_POST_MAX
 from orchestrator.ledger import Ledger, readings
 from orchestrator.ledger.cost_queries import check_scope, read_time_facts
 
@@ -129,6 +130,7 @@ def report_as_json(report: CostReport) -> dict[str, Any]:
         "workers_usd_micros": report.whole_usd_micros,
         "share_of_whole": report.share,
         "unpriced": [each._asdict() for each in report.unpriced],
+        "use": report.use.as_plain_values(),
     }
 
 
@@ -167,6 +169,23 @@ def _print_report(report: CostReport, book: PriceBook) -> None:
     if _is_scoped(report):
         share = "none" if report.share is None else f"{report.share:.1%}"
         say(f"shown: ${_money(report.total.total, unit)} of ${whole} ({share} of all that was spent)", hang=2)
+    _print_use(report)
+    _warn_of_unpriced(report, book)
+
+
+def _print_use(report: CostReport) -> None:
+    """What the workers' time went into, and what to do about it when they wait for what can be mended."""
+    if not report.use.total_ms:
+        return
+    out.print()
+    rows = [(use.name, clock(use.ms), f"{use.share / 10:.1f}%") for use in report.use.uses()]
+    heading = "use of the workers' time" + (", other work included" if _is_scoped(report) else "")
+    print_table((Column(heading, least=16), number("time"), number("share")), rows)
+    if (waiting := report.use.waiting_for_post_share) > WAITING_FOR_POST_MAX:
+        warn(f"engines waited for post {waiting:.0%} of the time they were up: {MEND_WAITING_FOR_POST}")
+
+
+def _warn_of_unpriced(report: CostReport, book: PriceBook) -> None:
     for each in report.unpriced:
         if not each.gpu:
             warn(

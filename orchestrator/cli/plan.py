@@ -96,6 +96,7 @@ def plan_as_json(plan: Plan, result: Estimate) -> dict[str, Any]:
         "takes": _counts_as_json(plan.counts),
         "dropped": len(plan.dropped),
         "restored": plan.restored,
+        "open_lengths": plan.open_lengths,
         "cells": [{**cell._asdict(), **_counts_as_json(counts)} for cell, counts in plan.cells.items()],
         "buckets": [
             {
@@ -140,6 +141,8 @@ def _print_plan(plan: Plan) -> None:
         say(f"{len(plan.dropped):,} takes of the ledger are no longer planned; they stay where they are", hang=2)
     if plan.restored:
         say(f"{plan.restored:,} takes were made for an earlier version and are taken up again", hang=2)
+    if plan.open_lengths:
+        say(f"the planner chooses the length of {plan.open_lengths:,} takes; here they have their longest", hang=2)
 
 
 def _print_counts(names: tuple[str, ...], rows: Iterable[tuple[tuple[str, ...], Counts]], total: Counts) -> None:

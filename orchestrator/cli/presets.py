@@ -11,6 +11,7 @@ from rich.text import Text
 
 from catalog.errors import UnknownNameError
 from catalog.settings import read_settings
+from catalog.spec import Bounds, TrackSpec
 from orchestrator.cli.columns import Column, number, print_table
 from orchestrator.cli.console import JsonFlag, out, print_error, print_json, say, warn
 from orchestrator.cli.options import PresetsOption
@@ -178,9 +179,20 @@ def _print_catalog(catalog: LoadedCatalog, summary: CatalogSummary, *, every_cel
     say(Text("examples", style="bold"))
     for example in summary.examples:
         spec = example.spec
-        metas = f"{spec.bpm} bpm, {spec.keyscale}, {_METRES[spec.timesignature]}, {spec.duration_s} s"
+        metas = _metas(spec)
         say(Text.assemble(f"{example.title} ", (example.key, "dim")), label="  ", hang=4)
         say(Text.assemble(f"{spec.caption} ", (f"({metas})", "dim")), label="    ")
+
+
+def _metas(spec: TrackSpec) -> str:
+    """Tempo, key, metre and length; what the planner chooses is called open, with its range where that is one."""
+    bounds = spec.bounds or Bounds()
+    tempo = f"{bounds.bpm[0]}-{bounds.bpm[1]} bpm open" if bounds.bpm else f"{spec.bpm} bpm"
+    metre = _METRES[spec.timesignature] if spec.timesignature else "metre open"
+    length = f"{spec.duration_s} s"
+    if bounds.duration_s:
+        length = f"{bounds.duration_s[0]}-{length} open"
+    return ", ".join((tempo, spec.keyscale or "key open", metre, length))
 
 
 def _grouped(groups: Sequence[Group], name: Callable[[Group], str]) -> dict[tuple[str, ...], list[Group]]:
@@ -192,14 +204,20 @@ def _grouped(groups: Sequence[Group], name: Callable[[Group], str]) -> dict[tupl
 
 def _print_groups(headings: tuple[str, ...], groups: Mapping[tuple[str, ...], Sequence[Group]]) -> None:
     everything = [group for members in groups.values() for group in members]
-    columns = (*(Column(heading, least=10) for heading in headings), number("cells"), number("tracks"), number("bpm"))
-    rows = [(*names, *_figures(members)) for names, members in groups.items()]
-    print_table(columns, rows, total=("total", *[""] * (len(headings) - 1), *_figures(everything)))
+    filled = any(group.open for group in everything)
+    figures = (number("cells"), number("tracks"), number("bpm"), *([Column("open", least=8)] if filled else []))
+    columns = (*(Column(heading, least=10) for heading in headings), *figures)
+    rows = [(*names, *_figures(members, filled=filled)) for names, members in groups.items()]
+    print_table(columns, rows, total=("total", *[""] * (len(headings) - 1), *_figures(everything, filled=filled)))
+    if filled:
+        say("open is what the planner chooses, for each track by itself")
 
 
-def _figures(groups: Sequence[Group]) -> tuple[str, str, str]:
+def _figures(groups: Sequence[Group], *, filled: bool) -> tuple[str, ...]:
     low, high = min(group.bpm_low for group in groups), max(group.bpm_high for group in groups)
-    return f"{sum(group.cells for group in groups):,}", f"{sum(group.tracks for group in groups):,}", f"{low}-{high}"
+    cells, tracks = sum(group.cells for group in groups), sum(group.tracks for group in groups)
+    open_fields = ", ".join(sorted({field for group in groups for field in group.open})) or "-"
+    return (f"{cells:,}", f"{tracks:,}", f"{low}-{high}", *([open_fields] if filled else []))
 
 
 @commands.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -14,11 +15,14 @@ from catalog.settings import Settings, read_settings
 from orchestrator.cli.columns import Column, number, print_table
 from orchestrator.cli.console import JsonFlag, clock, out, print_json, say, usd, warn
 from orchestrator.cli.plan import find_ledger
+from orchestrator.costs.time_use import MEND_WAITING_FOR_POST, WAITING_FOR_POST_MAX, TimeUse
 from orchestrator.embedded import EmbeddedBroker
 from orchestrator.ledger import Ledger, WorkerRow, readings, work
 from orchestrator.queues import Queues
 
 _WORKERS_SHOWN = 20
+_USE_OF_MS = 3_600_000  # busy and waiting are shares of a worker's last hour
+_GROWTH_MAX_MIB = 20.0  # over 100 takes: 3 GiB in a night of 15,000
 _COUNTS = ("waiting", "sent", "rejected", "failed")
 _RUN_COLUMNS = (
     Column("run"),
@@ -40,7 +44,11 @@ _WORKER_COLUMNS = (
     Column("model", least=12, spare=1),
     Column("state"),
     number("holds"),
-    number("batch", spare=2),
+    number("busy"),
+    number("batch", spare=3),
+    number("plans", spare=4),
+    number("MiB", spare=5),
+    number("per 100 takes", spare=6),
     number("life"),
     number("an hour"),
 )
@@ -80,6 +88,7 @@ def read_status(ledger: Ledger, settings: Settings, *, runs: int) -> dict[str, A
                 }
             )
         workers = readings.latest_workers(connection, _WORKERS_SHOWN)
+        use = readings.latest_time_use(connection, [worker.worker_id for worker in workers], _USE_OF_MS)
     return {
         "runs": rows,
         "workers": [
@@ -87,6 +96,8 @@ def read_status(ledger: Ledger, settings: Settings, *, runs: int) -> dict[str, A
                 **worker.model_dump(),
                 "state": _state_of(worker, now, settings.silent_after_s),
                 "holds": held[worker.worker_id],
+                "use_of_last_hour": use[worker.worker_id].as_plain_values(),
+                "warnings": list(_warnings(worker, use[worker.worker_id])),
             }
             for worker in workers
         ],
@@ -98,6 +109,19 @@ def _state_of(worker: WorkerRow, now: int, silent_after_s: float) -> str:
     if worker.ended_at_ms is not None:
         return "ended"
     return "alive" if now - worker.last_seen_ms <= silent_after_s * 1000 else "silent"
+
+
+def _warnings(worker: WorkerRow, use: TimeUse) -> Iterator[str]:
+    """What should be mended of a worker that has not ended."""
+    if worker.ended_at_ms is not None:
+        return
+    if (waiting := use.waiting_for_post_share) > WAITING_FOR_POST_MAX:
+        yield f"its engine waited for post {waiting:.0%} of the last hour: {MEND_WAITING_FOR_POST}"
+    if (growth := worker.growth_mib_per_100_takes or 0.0) > _GROWTH_MAX_MIB:
+        yield (
+            f"its engine's memory grows by {growth:,.0f} MiB every 100 takes: it will be started anew before that "
+            "does harm, and each start costs time; its log says when"
+        )
 
 
 def _queue_lengths(settings: Settings, names: list[str]) -> dict[str, int] | None:
@@ -147,6 +171,22 @@ def _print_workers(workers: list[dict[str, Any]]) -> None:
     for worker in workers:
         life = clock((worker["ended_at_ms"] or worker["last_seen_ms"]) - worker["started_at_ms"])
         names = (worker["worker_id"][:8], worker["host"], worker["gpu"] or "loading", worker["model"], worker["state"])
-        numbers = (str(worker["holds"]), str(worker["batch_limit"]), life, usd(worker["rate_usd_micros_per_h"]))
-        rows.append((*names, *numbers))
+        limits = (str(worker["batch_limit"]), str(worker["plan_limit"] or "-"))
+        numbers = (str(worker["holds"]), _percent(worker["use_of_last_hour"]["busy_share"]), *limits, *_memory(worker))
+        rows.append((*names, *numbers, life, usd(worker["rate_usd_micros_per_h"])))
     print_table(_WORKER_COLUMNS, rows)
+    for worker in workers:
+        for words in worker["warnings"]:
+            warn(f"worker {worker['worker_id'][:8]}: {words}")
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"
+
+
+def _memory(worker: dict[str, Any]) -> tuple[str, str]:
+    """MiB in use, and how they grow."""
+    if worker["rss_mib"] is None:
+        return "-", "-"
+    growth = worker["growth_mib_per_100_takes"]
+    return f"{worker['rss_mib'] + worker['device_mib']:,.0f}", "-" if growth is None else f"{growth:+,.1f}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from catalog.spec import TrackSpec, settle
 from catalog.store import Store
 from orchestrator.cli.columns import Column, number, print_table
 from orchestrator.cli.console import out, say
@@ -31,8 +32,9 @@ def tracks_as_json(tracks: Sequence[ListedTrack], store: Store) -> list[dict[str
             "title": take.track.title,
             "zone": take.track.zone,
             "genre": take.track.genre,
-            "bpm": take.spec.bpm,
-            "keyscale": take.spec.keyscale,
+            "bpm": spec.bpm,
+            "keyscale": spec.keyscale,
+            "timesignature": spec.timesignature,
             "duration_ms": rendition.audio_ms,
             "loudness_lufs": rendition.loudness_lufs,
             "dit_seed": rendition.dit_seed,
@@ -42,7 +44,7 @@ def tracks_as_json(tracks: Sequence[ListedTrack], store: Store) -> list[dict[str
             "sha256": rendition.sha256,
             "file": store.locate(rendition.audio_key),
         }
-        for take, rendition in tracks
+        for take, rendition, spec in ((*track, _settled_spec(track)) for track in tracks)
     ]
 
 
@@ -63,14 +65,19 @@ def print_tracks(tracks: Sequence[ListedTrack], store: Store) -> None:
 
 def _row(listed: ListedTrack, store: Store, folder: str, *, mixed: bool) -> tuple[str, ...]:
     take, rendition = listed
-    key = rendition.audio_key
+    key, spec = rendition.audio_key, _settled_spec(listed)
     lufs = "-" if rendition.loudness_lufs is None else f"{rendition.loudness_lufs:.1f}"
     names = (take.track.title or take.track.key, take.track.zone, take.track.genre)
-    music = (str(take.spec.bpm), take.spec.keyscale, _length(rendition.audio_ms), lufs, str(rendition.dit_seed))
+    music = (str(spec.music.bpm), spec.music.keyscale, _length(rendition.audio_ms), lufs, str(rendition.dit_seed))
     sound = ("noise" if rendition.noise else "",) if mixed else ()
     if out.is_terminal:
         return (*names, *music, *sound, take.id[:_ID_DIGITS_SHOWN], key.removeprefix(folder))
     return (*names, *music, *sound, take.id, store.locate(key))
+
+
+def _settled_spec(listed: ListedTrack) -> TrackSpec:
+    plan = listed.rendition.sidecar.get("plan") or {}
+    return settle(listed.take.spec, plan.get("metadata", {}))
 
 
 def _common_folder(tracks: Sequence[ListedTrack]) -> str:

@@ -1,19 +1,24 @@
-"""`tunemill worker` and `tunemill replay`: the data plane is started as a process by name, never imported."""
+"""`tunemill worker`, `worker calibrate`, `replay`: the data plane is a process started by name, never imported."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
-from catalog.errors import DifferentAudioError, UnknownNameError, WorkerError
+from catalog import limits
+from catalog.errors import INTERRUPTED_EXIT_CODE, DifferentAudioError, UnknownNameError, WorkerError
 from catalog.settings import Settings, read_settings
 from catalog.spec import TONE_MODEL, TURBO_MODEL
+from orchestrator.cli.columns import number, print_table
 from orchestrator.cli.console import JsonFlag, err, print_json, say
 from orchestrator.ledger import RenditionRow, open_ledger
 
@@ -28,15 +33,30 @@ Device = Annotated[str | None, typer.Option(help="cuda, cuda:1, mps or cpu; by d
 Threads = Annotated[int | None, typer.Option(min=1, help="Takes in hand at once; by default 2 x batch limit + 2.")]
 Grace = Annotated[float, typer.Option(min=0, help="Seconds to finish the running batch in when told to stop.")]
 NoPlanner = Annotated[bool, typer.Option("--no-planner", help="Load no planner; for catalogs with `planner: null`.")]
+Durations = Annotated[str, typer.Option(help="Durations to measure, in seconds: 30,60,180. By default all usual ones.")]
+Ceiling = Annotated[int, typer.Option(min=1, max=256, help="Try no larger batch than this.")]
+
+_MIB = 2**20
+_CALIBRATION_COLUMNS = (
+    number("duration"),
+    number("limit"),
+    number("published"),
+    number("MiB per take"),
+    number("s per take"),
+)
 
 
 def register(app: typer.Typer) -> None:
     """Put the commands on the app."""
-    app.command("worker")(worker)
+    group = typer.Typer(invoke_without_command=True)
+    group.callback()(worker)
+    group.command("calibrate")(calibrate)
+    app.add_typer(group, name="worker")
     app.command("replay")(replay)
 
 
 def worker(
+    context: typer.Context,
     model: Model = TURBO_MODEL,
     device: Device = None,
     threads: Threads = None,
@@ -47,17 +67,47 @@ def worker(
 
     The first SIGTERM or Ctrl-C finishes the running batch and gives the rest back; the second ends at once.
     """
+    if context.invoked_subcommand is not None:
+        return
     require_worker_extra(model)
     arguments = [*_WORKERS, "serve", "--model", model, "--grace-s", str(grace_s)]
     if threads is not None:
         arguments += ["--threads", str(threads)]
     if no_planner:
         arguments.append("--no-planner")
-    environment = dict(os.environ)
-    if device is not None:
-        environment["TUNEMILL_DEVICE"] = device
     sys.stdout.flush()
-    os.execve(sys.executable, arguments, environment)  # noqa: S606 - this process becomes the worker
+    os.execve(sys.executable, arguments, _environment(device))  # noqa: S606 - this process becomes the worker
+
+
+def calibrate(
+    model: Model = TURBO_MODEL,
+    device: Device = None,
+    durations: Durations = "",
+    ceiling: Ceiling = 64,
+    no_planner: NoPlanner = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure how many takes of which length fit into a batch on this GPU, and keep it for the workers here.
+
+    Nothing else should run on the GPU meanwhile. Ctrl-C keeps what was measured so far; a second run goes over the
+    durations it is given and leaves the others as they were.
+    """
+    require_worker_extra(model)
+    arguments = [*_WORKERS, "calibrate", "--model", model, "--ceiling", str(ceiling)]
+    for duration_s in _durations(durations):
+        arguments += ["--duration-s", str(duration_s)]
+    if no_planner:
+        arguments.append("--no-planner")
+    with _interrupts_left_to_the_child():
+        done = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=False, env=_environment(device))
+    if done.returncode not in (0, INTERRUPTED_EXIT_CODE) or not done.stdout:
+        raise typer.Exit(done.returncode)  # it has said why on standard error
+    found: dict[str, Any] = json.loads(done.stdout)
+    if as_json:
+        print_json(found)
+    else:
+        _print_calibration(found)
+    raise typer.Exit(done.returncode)
 
 
 def replay(
@@ -78,6 +128,53 @@ def replay(
             why="; ".join(verdict["notes"]) or "same weights and versions, yet the audio differs",
             fix="replay with the weights, versions and device that its sidecar names",
         )
+
+
+def _durations(text: str) -> list[int]:
+    """The numbers in a list such as 30,60; none for "". Raises BadParameter outside the model's limits."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if wrong := [part for part in parts if not part.isdecimal() or not _is_duration(int(part))]:
+        limits_s = f"{limits.DURATION_MIN_S} to {limits.DURATION_MAX_S}"
+        raise typer.BadParameter(
+            f"{wrong[0]!r} is no whole number of seconds from {limits_s}", param_hint="--durations"
+        )
+    return [int(part) for part in parts]
+
+
+def _is_duration(seconds: int) -> bool:
+    return limits.DURATION_MIN_S <= seconds <= limits.DURATION_MAX_S
+
+
+def _environment(device: str | None) -> dict[str, str]:
+    """Our environment for a child, with `device` where one is named."""
+    return dict(os.environ) | ({} if device is None else {"TUNEMILL_DEVICE": device})
+
+
+@contextmanager
+def _interrupts_left_to_the_child() -> Iterator[None]:
+    """A terminal interrupts us both; the child ends in order, and we wait for what it has to say."""
+    before = signal.signal(signal.SIGINT, lambda number, frame: None)  # ignoring it would be inherited
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _print_calibration(found: dict[str, Any]) -> None:
+    rows = [
+        (
+            f"{row['duration_s']} s",
+            str(row["takes"]),
+            str(row["published"]),
+            f"{row['take_bytes'] / _MIB:.0f}",
+            f"{row['ms_per_take'] / 1000:.2f}",
+        )
+        for row in found["measured"]
+    ]
+    if rows:
+        print_table(_CALIBRATION_COLUMNS, rows)
+    say(f"{found['key']['gpu']}, {found['key']['total_mib'] / 1024:.0f} GiB, {found['key']['setup']}")
+    say(found["file"] if rows else "nothing was measured, and nothing is kept", label="kept in: " if rows else "")
 
 
 def require_worker_extra(model: str) -> None:

@@ -1,16 +1,18 @@
 """Allocation: what a worker's time cost, handed down to the takes it worked on.
 
 Stage 1 splits the worker's amount over its spans by their length; time that no span covers is `unobserved`.
-A render span goes on to the attempts of its batch. Stage 2 hands what they share (startup, idle, ...) to
-the cost objects by the engine time each took, wasted takes included: who throws takes away pays for the
-warm-up they used. The parts add up to the amount exactly, whatever it counts: micro-dollars or milliseconds.
+A render span goes on to the attempts of its batch, a plan span to those that were rendered from its planner
+call. Stage 2 hands what they share (startup, idle, ...) to the cost objects by the engine time each took,
+wasted takes included: who throws takes away pays for the warm-up they used. The parts add up to the amount
+exactly, whatever it counts: micro-dollars or milliseconds.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from orchestrator.costs.split import split
@@ -29,13 +31,14 @@ class Category(StrEnum):
     ACCEPTED = "accepted"
     REJECTED = "rejected"
     FAILED = "failed"
-    LOST = "lost"  # a batch was rendered, and nothing is known of its takes
+    LOST = "lost"  # a batch was planned or rendered, and nothing is known of its takes
     STARTUP = "startup"
     IDLE = "idle"
     TEARDOWN = "teardown"
     UNOBSERVED = "unobserved"  # paid, but no span says for what
 
 
+BUSY_STATES: Final = ("plan", "render")  # of spans in which the engine works on takes
 WASTED: Final = frozenset({Category.REJECTED, Category.FAILED, Category.LOST})
 
 
@@ -81,7 +84,12 @@ class SpanTime(NamedTuple):
     start_ms: int
     end_ms: int
     state: str
-    batch_id: str
+    batch_id: str  # of a plan span the planner call
+    cause: str = ""  # of an idle span
+
+    def ms_within(self, life: WorkerLife) -> int:
+        """Length of its part that lies in `life`."""
+        return max(0, min(self.end_ms, life.end_ms) - max(self.start_ms, life.start_ms))
 
 
 class AttemptFact(NamedTuple):
@@ -94,6 +102,7 @@ class AttemptFact(NamedTuple):
     engine_ms: int
     audio_ms: int
     payer: CostObject
+    plan_id: str = ""  # the planner call it was rendered from; empty without one
 
 
 Charges = Counter[tuple[CostObject, Category]]
@@ -102,14 +111,18 @@ Charges = Counter[tuple[CostObject, Category]]
 def allocate(amount: int, life: WorkerLife, spans: Iterable[SpanTime], attempts: Iterable[AttemptFact]) -> Charges:
     """Hand `amount` down to the cost objects of one worker's `attempts`; the charges add up to it exactly."""
     attempts = list(attempts)
-    batches = _by_batch(attempts)
+    # A plan may outlive a failed try: then its call is shared by all tries it was used for, each counted once.
+    together = {
+        "plan": _by_call(attempts, attrgetter("plan_id")),
+        "render": _by_call(attempts, attrgetter("batch_id")),
+    }
     charges: Charges = Counter()
     shared: Counter[Category] = Counter()
     for (state, batch_id), part in split(amount, _span_weights(life, spans)).items():
-        if state != "render":
+        if state not in together:
             shared[Category(state)] += part
-        elif batch_id in batches:
-            charges.update(_split_batch(part, batches[batch_id]))
+        elif batch_id in together[state]:
+            charges.update(_split_call(part, together[state][batch_id]))
         else:
             shared[Category.LOST] += part
     weights = _object_weights(attempts)
@@ -123,26 +136,26 @@ def _span_weights(life: WorkerLife, spans: Iterable[SpanTime]) -> dict[tuple[str
     """Milliseconds by (state, batch) over the whole life, unobserved time included; never all zero."""
     weights: Counter[tuple[str, str]] = Counter()
     for span in spans:
-        inside = min(span.end_ms, life.end_ms) - max(span.start_ms, life.start_ms)
-        weights[span.state, span.batch_id if span.state == "render" else ""] += max(0, inside)
+        weights[span.state, span.batch_id if span.state in BUSY_STATES else ""] += span.ms_within(life)
     weights["unobserved", ""] = max(0, life.ms - weights.total())
     if not weights.total():
         weights["unobserved", ""] = 1
     return dict(weights)
 
 
-def _by_batch(attempts: Sequence[AttemptFact]) -> dict[str, list[AttemptFact]]:
-    batches: defaultdict[str, list[AttemptFact]] = defaultdict(list)
+def _by_call(attempts: Sequence[AttemptFact], call_of: Callable[[AttemptFact], str]) -> Mapping[str, list[AttemptFact]]:
+    """Attempts by the planner call or batch they were in; an adopted one was in none."""
+    calls: defaultdict[str, list[AttemptFact]] = defaultdict(list)
     for attempt in attempts:
-        if attempt.batch_id:  # an adopted take was in no batch
-            batches[attempt.batch_id].append(attempt)
-    return batches
+        if call_id := call_of(attempt):
+            calls[call_id].append(attempt)
+    return calls
 
 
-def _split_batch(part: int, batch: Sequence[AttemptFact]) -> Charges:
-    """A batch is rendered together: by the audio each of its takes asked for."""
+def _split_call(part: int, attempts: Sequence[AttemptFact]) -> Charges:
+    """What is planned or rendered together is paid for by the audio that each take asked for."""
     weights: Counter[tuple[str, ...]] = Counter()
-    for attempt in batch:
+    for attempt in attempts:
         weights[(*attempt.payer, attempt.outcome)] += max(1, attempt.audio_ms)
     return Counter({(CostObject(*key[:4]), Category(key[4])): share for key, share in split(part, weights).items()})
 

@@ -24,6 +24,7 @@ from orchestrator.costs.allocation import (
 )
 from orchestrator.costs.prices import MICROS_PER_USD, PriceBook, price_for_gpu
 from orchestrator.costs.split import split
+from orchestrator.costs.time_use import TimeUse, use_of
 
 CUTS: Final = ("zone", "genre", "run", "catalog")
 _FIELD_OF_CUT: Final = {"zone": "zone", "genre": "genre", "run": "run_id", "catalog": "catalog"}
@@ -129,6 +130,7 @@ class CostReport(NamedTuple):
     whole_usd_micros: int  # of all workers with a price
     sources: tuple[str, ...]  # price books
     unpriced: tuple[Unpriced, ...]
+    use: TimeUse  # of the workers that have worked for the scope, whomever else they worked for; of all for the whole
 
     @property
     def share(self) -> float | None:
@@ -166,6 +168,7 @@ def make_report(facts: TimeFacts, *, by: Sequence[str] = ("zone",), scope: Scope
         whole_usd_micros=sum(life.usd_micros or 0 for life in facts.lives),
         sources=tuple(sorted({life.price_source for life in facts.lives if life.usd_micros is not None} - {""})),
         unpriced=_unpriced(facts.lives),
+        use=_use(facts, scope),
     )
 
 
@@ -250,6 +253,13 @@ def _by_worker(facts: Iterable[Timed]) -> defaultdict[str, list[Timed]]:
     for fact in facts:
         by_worker[fact.worker_id].append(fact)
     return by_worker
+
+
+def _use(facts: TimeFacts, scope: Scope) -> TimeUse:
+    if scope == WHOLE:
+        return use_of(facts.lives, facts.spans)
+    workers = {attempt.worker_id for attempt in facts.attempts if scope.holds(attempt.payer)}
+    return use_of([life for life in facts.lives if life.worker_id in workers], facts.spans)
 
 
 def _unpriced(lives: Iterable[WorkerLife]) -> tuple[Unpriced, ...]:

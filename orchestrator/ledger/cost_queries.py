@@ -6,16 +6,23 @@ looked up here.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from statistics import median
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Engine, Select, func, select
 from sqlmodel import col
 
 from catalog.errors import UnknownNameError
-from orchestrator.costs.allocation import UNALLOCATED, AttemptFact, CostObject, SpanTime, WorkerLife
+from orchestrator.costs.allocation import (
+    BUSY_STATES,
+    UNALLOCATED,
+    AttemptFact,
+    CostObject,
+    SpanTime,
+    WorkerLife,
+)
 from orchestrator.costs.report import TimeFacts
 from orchestrator.estimate import History, Speed, SpeedKey
 from orchestrator.ledger.database import in_words
@@ -55,9 +62,10 @@ def read_history(engine: Engine, *, model: str, same_gpu: Callable[[str, str | N
     taken = {row.take_id for row in tries}
     ended = {row.take_id: row.outcome for row in tries if row.outcome != "failed"}
     rejected = sum(outcome == "rejected" for outcome in ended.values())
-    startup_ms, idle_share = _overheads(lives, spans, busy_ms)
+    lane = _LaneTime.of(spans)
+    startup_ms, idle_share = _overheads(lives, lane, busy_ms)
     return History(
-        speeds=_speeds(tries),
+        speeds=_speeds(tries, {worker_id: lane.share_of(worker_id, ms) for worker_id, ms in busy_ms.items()}),
         tries_per_take=len(tries) / len(taken) if taken else 1.0,
         reject_rate=rejected / len(ended) if ended else None,
         startup_ms=startup_ms,
@@ -85,7 +93,12 @@ def _workers() -> Select[*tuple[Any, ...]]:
 
 def _spans() -> Select[*tuple[Any, ...]]:
     return select(
-        col(SpanRow.worker_id), col(SpanRow.start_ms), col(SpanRow.end_ms), col(SpanRow.state), col(SpanRow.batch_id)
+        col(SpanRow.worker_id),
+        col(SpanRow.start_ms),
+        col(SpanRow.end_ms),
+        col(SpanRow.state),
+        col(SpanRow.batch_id),
+        col(SpanRow.cause),
     )
 
 
@@ -95,6 +108,7 @@ def _attempts() -> Select[*tuple[Any, ...]]:
             col(AttemptRow.take_id),
             col(AttemptRow.worker_id),
             col(AttemptRow.batch_id),
+            col(AttemptRow.plan_id),
             col(AttemptRow.outcome),
             _ENGINE_MS.label("engine_ms"),
             col(AttemptRow.audio_ms),
@@ -122,6 +136,7 @@ def _tries(worker_ids: Collection[str]) -> Select[*tuple[Any, ...]]:
     return (
         select(
             col(AttemptRow.take_id),
+            col(AttemptRow.worker_id),
             col(AttemptRow.outcome),
             col(AttemptRow.audio_ms),
             _ENGINE_MS.label("engine_ms"),
@@ -138,7 +153,8 @@ def _tries(worker_ids: Collection[str]) -> Select[*tuple[Any, ...]]:
 def _attempt(row: Any) -> AttemptFact:
     payer = CostObject(row.catalog, row.zone, row.genre, row.run_id) if row.catalog else UNALLOCATED
     audio_ms = row.audio_ms or row.duration_ms or 0
-    return AttemptFact(row.take_id, row.worker_id, row.batch_id, row.outcome, row.engine_ms, audio_ms, payer)
+    measured = (row.outcome, row.engine_ms, audio_ms)
+    return AttemptFact(row.take_id, row.worker_id, row.batch_id, *measured, payer, row.plan_id)
 
 
 def _life(row: Any, reach: Sequence[int]) -> WorkerLife:
@@ -154,26 +170,46 @@ def _life(row: Any, reach: Sequence[int]) -> WorkerLife:
     )
 
 
-def _speeds(tries: Sequence[Any]) -> dict[SpeedKey, Speed]:
+class _LaneTime(NamedTuple):
+    """Milliseconds in which each worker's engine started and ended, and in which it worked on takes."""
+
+    starting: Counter[str]
+    working: Counter[str]
+
+    @classmethod
+    def of(cls, spans: Iterable[SpanTime]) -> _LaneTime:
+        """The sums over `spans`."""
+        lane = cls(Counter(), Counter())
+        for span in spans:
+            if span.state in ("startup", "teardown"):
+                lane.starting[span.worker_id] += span.end_ms - span.start_ms
+            elif span.state in BUSY_STATES:
+                lane.working[span.worker_id] += span.end_ms - span.start_ms
+        return lane
+
+    def share_of(self, worker_id: str, engine_ms: int) -> float:
+        """What one of a worker's `engine_ms` has cost of its time: less than one where stages overlapped."""
+        working_ms = self.working[worker_id]
+        return min(1.0, working_ms / engine_ms) if working_ms and engine_ms else 1.0
+
+
+def _speeds(tries: Sequence[Any], share_of: Mapping[str, float]) -> dict[SpeedKey, Speed]:
     by_key: defaultdict[SpeedKey, list[float]] = defaultdict(list)
     for row in tries:
         if row.engine_ms > 0 and row.audio_ms > 0:
-            by_key[SpeedKey(row.planner or "", row.steps)].append(row.engine_ms * 1000 / row.audio_ms)
+            ms_per_audio_s = row.engine_ms * share_of[row.worker_id] * 1000 / row.audio_ms
+            by_key[SpeedKey(row.planner or "", row.steps)].append(ms_per_audio_s)
     return {key: Speed(median(values), len(values)) for key, values in by_key.items()}
 
 
-def _overheads(lives: Sequence[WorkerLife], spans: Sequence[SpanTime], busy_ms: dict[str, int]) -> tuple[int, float]:
+def _overheads(lives: Sequence[WorkerLife], lane: _LaneTime, busy_ms: Mapping[str, int]) -> tuple[int, float]:
     """Median over workers of the time to start and end (ms), and of idle time as a share of engine time."""
-    starting: defaultdict[str, int] = defaultdict(int)
-    for span in spans:
-        if span.state in ("startup", "teardown"):
-            starting[span.worker_id] += span.end_ms - span.start_ms
-    idle = [
-        max(0.0, (life.ms - starting[life.worker_id]) / busy_ms[life.worker_id] - 1)
-        for life in lives
-        if busy_ms.get(life.worker_id)
-    ]
-    return round(median(starting.values())) if starting else 0, median(idle) if idle else 0.0
+    idle = []
+    for life in lives:
+        if busy := busy_ms.get(life.worker_id):
+            working_ms = busy * lane.share_of(life.worker_id, busy)
+            idle.append(max(0.0, (life.ms - lane.starting[life.worker_id]) / working_ms - 1))
+    return round(median(lane.starting.values())) if lane.starting else 0, median(idle) if idle else 0.0
 
 
 def check_scope(engine: Engine, *, run_id: str | None, catalog: str | None) -> None:

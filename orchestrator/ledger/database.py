@@ -1,8 +1,8 @@
 """The ledger's database: opened, brought to this version's schema, and its refusals put into words.
 
-SQLite and Postgres behave alike. SQLite runs in WAL mode, so readers never wait for the writer, and a writing
-transaction takes its lock at the start, so two of them queue instead of failing half-way. On Postgres an
-advisory lock lets one process at a time change the schema.
+SQLite and Postgres behave alike. Readers never wait for a writer (SQLite runs in WAL mode), and a writing
+transaction takes the one write lock at its start, so that two of them queue: neither fails half-way, and no two
+can wait for rows of each other. On Postgres that is an advisory lock.
 """
 
 from __future__ import annotations
@@ -24,13 +24,19 @@ from orchestrator.ledger.triggers import ensure_triggers
 
 BUSY_TIMEOUT_S = 30
 CONNECT_TIMEOUT_S = 10
-_UPGRADE_LOCK = 0x74756E65  # any constant of our own
+_WRITE_LOCK = 0x74756E65  # any constant of our own
+_BEGIN = {"sqlite": "begin"}  # what opens a transaction, where the driver must be told
+_BEGIN_WRITING = {
+    "sqlite": "begin immediate",
+    "postgresql": f"select set_config('lock_timeout', '{BUSY_TIMEOUT_S}s', true), pg_advisory_xact_lock({_WRITE_LOCK})",
+}
 
 
 def open_database(url: str) -> Engine:
     """An engine for `url` with this version's schema. Raises LedgerError in words."""
     parsed = _parse(url)
     engine = _sqlite(parsed) if parsed.drivername == "sqlite" else _postgres(parsed)
+    event.listen(engine, "begin", _begin)
     try:
         with in_words(engine.url):
             _bring_to_head(engine)
@@ -82,13 +88,9 @@ def _sqlite(url: URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # the "begin" hook below opens transactions, not the driver
+        connection.isolation_level = None  # `_begin` opens transactions, not the driver
         for pragma in ("journal_mode=wal", "synchronous=normal", "foreign_keys=on", "recursive_triggers=on"):
             connection.execute(f"pragma {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get("tunemill_begin", "begin"))
 
     return engine
 
@@ -97,9 +99,15 @@ def _postgres(url: URL) -> Engine:
     return create_engine(url, pool_pre_ping=True, pool_size=3, connect_args={"connect_timeout": CONNECT_TIMEOUT_S})
 
 
+def _begin(connection: Connection) -> None:
+    begin = _BEGIN_WRITING if connection.get_execution_options().get("tunemill_writing") else _BEGIN
+    if statement := begin.get(connection.dialect.name):
+        connection.exec_driver_sql(statement)
+
+
 def writing(engine: Engine) -> Engine:
-    """`engine` for transactions that write: on SQLite they take the write lock at once."""
-    return engine.execution_options(tunemill_begin="begin immediate")
+    """`engine` for transactions that write: they take the write lock at once, and nobody else does meanwhile."""
+    return engine.execution_options(tunemill_writing=True)
 
 
 def _bring_to_head(engine: Engine) -> None:
@@ -108,8 +116,6 @@ def _bring_to_head(engine: Engine) -> None:
     if found == HEAD:
         return
     with writing(engine).begin() as connection:
-        if engine.dialect.name == "postgresql":
-            connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
         if _revision(connection) != HEAD:  # another process may have done it while we waited
             upgrade(connection)
             ensure_triggers(connection)
@@ -140,6 +146,7 @@ def _explained(error: DBAPIError, url: URL) -> TunemillError:
     )
 
 
+_HELD = f"another program held it for over {BUSY_TIMEOUT_S} s"
 _SIGNS = (
     (
         "not a database",
@@ -149,7 +156,8 @@ _SIGNS = (
     ("malformed", "the database file is damaged", "restore a copy, or move it away and run again"),
     ("unable to open", "the file cannot be opened", "check its folder's rights, or set TUNEMILL_HOME"),
     ("readonly", "the file may not be written", "check its rights, or set TUNEMILL_HOME"),
-    ("is locked", f"another program held it for over {BUSY_TIMEOUT_S} s", "end that program and run again"),
+    ("is locked", _HELD, "end that program and run again"),
+    ("lock timeout", _HELD, "end that program and run again"),
     ("password authentication", "the user or password was refused", "correct TUNEMILL_DATABASE_URL"),
     ("does not exist", "the database, user or table does not exist", "create it, or correct TUNEMILL_DATABASE_URL"),
     ("could not translate host", "the host name is unknown", "correct TUNEMILL_DATABASE_URL"),

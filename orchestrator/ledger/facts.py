@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
@@ -18,6 +18,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from catalog.messages import (
     AttemptMade,
     Heartbeat,
+    MemoryUse,
     Record,
     SpansClosed,
     TakesReturned,
@@ -129,7 +130,7 @@ def _read_progress(connection: Connection, named: list[str]) -> dict[str, TakePr
     active = select(RUN.c.run_id).where(RUN.c.state == "active")
     found: dict[str, TakeProgress] = {}
     for condition in (TAKE.c.take_id.in_(named), TAKE.c.run_id.in_(active) & (TAKE.c.state == "sent")):
-        for row in connection.execute(select(*columns).where(condition).with_for_update()):
+        for row in connection.execute(select(*columns).where(condition)):
             found[row[0]] = TakeProgress(*row[1:])
     return found
 
@@ -151,6 +152,7 @@ def _insert_attempt(connection: Connection, made: AttemptMade) -> None:
         **made.times.model_dump(),
         "batch_id": made.batch.id if made.batch else "",
         "batch_size": made.batch.size if made.batch else 0,
+        "plan_id": made.batch.plan_id if made.batch else "",
         "audio_ms": made.audio_ms,
         "at_ms": made.at_ms,
     }
@@ -203,6 +205,15 @@ def insert_new(connection: Connection, table: type[Any], rows: Iterable[dict[str
         connection.execute(insert(table.__table__).on_conflict_do_nothing(), listed)
 
 
+# What a worker's row holds beside what it says of itself at its start.
+_NOTHING_KNOWN: Final[dict[str, Any]] = {
+    "last_seen_ms": 0,
+    "ended_at_ms": None,
+    "end_reason": None,
+    **dict.fromkeys(MemoryUse.model_fields),
+}
+
+
 class _Workers:
     """The roll-call rows that a batch of records touches."""
 
@@ -223,8 +234,11 @@ class _Workers:
         row["last_seen_ms"] = max(row["last_seen_ms"], record.at_ms, *ends)
         if isinstance(record, WorkerStopped):
             row["ended_at_ms"], row["end_reason"] = record.at_ms, record.reason
-        elif isinstance(record, Heartbeat) and record.at_ms > (row["ended_at_ms"] or record.at_ms):
-            row["ended_at_ms"] = row["end_reason"] = None  # taken for dead, but it lives on and costs money
+        elif isinstance(record, Heartbeat):
+            if record.at_ms > (row["ended_at_ms"] or record.at_ms):
+                row["ended_at_ms"] = row["end_reason"] = None  # taken for dead, but it lives on and costs money
+            if record.memory is not None:
+                row.update(record.memory.model_dump())
 
     def write(self) -> None:
         """Write all rows back."""
@@ -236,7 +250,7 @@ class _Workers:
             )
 
     def _started(self, record: WorkerStarted) -> None:
-        row = self._rows.get(record.worker_id, {"last_seen_ms": 0, "ended_at_ms": None, "end_reason": None})
+        row = self._rows.get(record.worker_id, _NOTHING_KNOWN)
         if row.get("model_fingerprint") and not record.model_fingerprint:
             return  # the first announcement, arriving after the complete one
         said = record.model_dump(exclude={"v", "record_id", "at_ms", "kind"})

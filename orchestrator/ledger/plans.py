@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, func, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
 from catalog.buckets import Bucket
 from catalog.messages import new_id
@@ -73,8 +73,6 @@ def unfinished_run(connection: Connection, catalog: str) -> RunRow | None:
 
 def begin_or_resume(connection: Connection, catalog: str, terms: Terms, takes: Iterable[Take], at_ms: int) -> BegunRun:
     """Write the plan; the caller's transaction makes it whole."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(catalog))))
     run_id, resumed = _open_run(connection, catalog, terms, at_ms)
     before = {
         row.take_id: (row.state, row.current)
@@ -113,8 +111,7 @@ def feed_order(spec: TrackSpec) -> str:
 
 
 def _open_run(connection: Connection, catalog: str, terms: Terms, at_ms: int) -> tuple[str, bool]:
-    # Locked, so that the controller cannot finish the run while takes are added to it.
-    active = select(RUN.c.run_id).where(RUN.c.catalog == catalog, RUN.c.state == "active").with_for_update()
+    active = select(RUN.c.run_id).where(RUN.c.catalog == catalog, RUN.c.state == "active")
     found = connection.execute(active).scalar()
     if found is not None:
         connection.execute(update(RUN).where(RUN.c.run_id == found).values(**terms._asdict()))

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Select, case, func, select
 
 from catalog.errors import UnknownNameError
 from catalog.track import Take
 from orchestrator.costs.allocation import MS_PER_H, time_usd_micros
+from orchestrator.costs.time_use import TimeUse
 from orchestrator.ledger.tables import ATTEMPT, RENDITION, RUN, SPAN, TAKE, WORKER, RenditionRow, RunRow, WorkerRow
 
 _LATEST_ATTEMPTS = 200  # takes are sent by length, so the latest resemble the next
@@ -95,6 +96,22 @@ def held_takes(connection: Connection) -> Counter[str]:
     return Counter(dict(connection.execute(query.group_by(TAKE.c.held_by)).all()))
 
 
+def latest_time_use(connection: Connection, worker_ids: Sequence[str], last_ms: int) -> dict[str, TimeUse]:
+    """What each worker did in the last `last_ms` before it was last seen, as far as it has said."""
+    since = WORKER.c.last_seen_ms - last_ms
+    begin = case((SPAN.c.start_ms < since, since), else_=SPAN.c.start_ms)
+    query = (
+        select(SPAN.c.worker_id, SPAN.c.state, SPAN.c.cause, func.sum(SPAN.c.end_ms - begin))
+        .join(WORKER, WORKER.c.worker_id == SPAN.c.worker_id)
+        .where(SPAN.c.worker_id.in_(worker_ids), SPAN.c.end_ms > since)
+        .group_by(SPAN.c.worker_id, SPAN.c.state, SPAN.c.cause)
+    )
+    used: dict[str, dict[tuple[str, str], int]] = {worker_id: {} for worker_id in worker_ids}
+    for worker_id, state, cause, ms in connection.execute(query):
+        used[worker_id][state, cause] = int(ms)
+    return {worker_id: TimeUse(ms) for worker_id, ms in used.items()}
+
+
 def spend_of_run(connection: Connection, run: RunRow) -> Spend:
     """What the workers of the run's model have cost since it began, busy or idle.
 
@@ -120,12 +137,15 @@ def spend_of_run(connection: Connection, run: RunRow) -> Spend:
 def attempt_cost_of_run(connection: Connection, run: RunRow) -> int | None:
     """What one attempt of the run has cost; None before the first.
 
-    Its engine time, on average of the latest, or the time in which the run's workers rendered and waited, shared
-    by all attempts, whichever is more: where mastering holds up the engine, the engine's time alone is too
-    little. Start-up is left out: it is in `spend_of_run` already and the next take adds none.
+    Its engine time, on average of the latest, or its planning and the time in which the run's workers rendered
+    and waited, shared by all attempts, whichever is more: where mastering holds up the engine, the engine's time
+    alone is too little. Planner calls run far ahead of the attempts, so planning is what these were charged with,
+    not what spans say. Start-up is left out: it is in `spend_of_run` already and the next take adds none.
     """
     engine_ms = ATTEMPT.c.plan_ms + ATTEMPT.c.encode_ms + ATTEMPT.c.diffuse_ms + ATTEMPT.c.decode_ms
-    made = select(engine_ms.label("engine_ms")).where(ATTEMPT.c.run_id == run.run_id, ~ATTEMPT.c.adopted)
+    made = select(engine_ms.label("engine_ms"), ATTEMPT.c.plan_ms).where(
+        ATTEMPT.c.run_id == run.run_id, ~ATTEMPT.c.adopted
+    )
     latest = made.order_by(ATTEMPT.c.at_ms.desc()).limit(_LATEST_ATTEMPTS).subquery()
     count, total_ms = connection.execute(select(func.count(), func.sum(latest.c.engine_ms))).one()
     ours = (WORKER.c.model == run.model) & (WORKER.c.last_seen_ms > run.started_at_ms)
@@ -138,8 +158,9 @@ def attempt_cost_of_run(connection: Connection, run: RunRow) -> int | None:
         .where(ours, SPAN.c.start_ms >= run.started_at_ms, SPAN.c.state.in_(("render", "idle")))
     )
     in_use_ms = connection.execute(in_use).scalar() or 0
-    attempts = connection.execute(select(func.count()).select_from(made.subquery())).scalar_one()
-    attempt_ms = max(int(total_ms) / int(count), int(in_use_ms) / attempts)
+    every = made.subquery()
+    attempts, planned_ms = connection.execute(select(func.count(), func.sum(every.c.plan_ms))).one()
+    attempt_ms = max(int(total_ms) / int(count), int(in_use_ms + planned_ms) / int(attempts))
     return math.ceil(attempt_ms * int(rate) / MS_PER_H)
 
 

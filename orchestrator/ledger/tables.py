@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, Index, MetaData, Table
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, Index, MetaData, Table, text
 from sqlmodel import Field, SQLModel
 
 NAMING = {
@@ -23,12 +23,16 @@ NAMING = {
 RUN_STATES = ("active", "finished", "cancelled")
 TAKE_STATES = ("waiting", "sent", "accepted", "rejected", "failed", "cancelled")
 OUTCOMES = ("accepted", "rejected", "failed")
-SPAN_STATES = ("startup", "render", "idle", "teardown")
+SPAN_STATES = ("startup", "plan", "render", "idle", "teardown")
 
 
 def _one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
     listed = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{column} in ({listed})", name=f"known_{column}")
+
+
+# Of columns that came later: what the rows written before them say.
+_EMPTY, _ZERO = {"server_default": text("''")}, {"server_default": text("0")}
 
 
 class Row(SQLModel):
@@ -103,6 +107,7 @@ class AttemptRow(Row, table=True):
     adopted: bool
     batch_id: str
     batch_size: int
+    plan_id: str = Field(default="", sa_column_kwargs=_EMPTY)  # the planner call; "" without one
     plan_ms: int
     encode_ms: int
     diffuse_ms: int
@@ -153,6 +158,8 @@ class WorkerRow(Row, table=True):
     noise: bool
     batch_limit: int
     batch_limit_reason: str
+    plan_limit: int = Field(default=0, sa_column_kwargs=_ZERO)  # takes in one planner call
+    holds_max: int = Field(default=0, sa_column_kwargs=_ZERO)  # takes in hand at most; 0: not said
     started_at_ms: int = Field(sa_type=BigInteger)
     last_seen_ms: int = Field(sa_type=BigInteger)
     ended_at_ms: int | None = Field(default=None, sa_type=BigInteger)
@@ -160,6 +167,10 @@ class WorkerRow(Row, table=True):
     price_sku: str | None = None
     price_source: str | None = None
     rate_usd_micros_per_h: int | None = Field(default=None, sa_type=BigInteger)  # None: unknown, never zero
+    # Of its engine, as the last heartbeat that knew them said.
+    rss_mib: float | None = None
+    device_mib: float | None = None
+    growth_mib_per_100_takes: float | None = None  # of both together
 
 
 class SpanRow(Row, table=True):
@@ -171,9 +182,9 @@ class SpanRow(Row, table=True):
     worker_id: str = Field(primary_key=True)
     start_ms: int = Field(primary_key=True, sa_type=BigInteger)
     end_ms: int = Field(sa_type=BigInteger)
-    state: str  # startup, render, idle or teardown
-    batch_id: str
-    cause: str
+    state: str  # startup, plan, render, idle or teardown
+    batch_id: str  # of a render span its batch, of a plan span the planner call
+    cause: str  # of an idle span
 
 
 # The same tables for statements that take and give plain rows; SQLModel does not tell type checkers of them.

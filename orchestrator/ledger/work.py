@@ -56,7 +56,6 @@ def mark_next_sent(connection: Connection, run_id: str, limit: int, at_ms: int) 
         .where(TAKE.c.run_id == run_id, TAKE.c.state == "waiting")
         .order_by(TAKE.c.bucket, TAKE.c.take_id)
         .limit(limit)
-        .with_for_update()
     )
     rows = connection.execute(query).all()
     if rows:
@@ -90,7 +89,7 @@ def lose_held(connection: Connection, worker_id: str, at_ms: int) -> int:
 def _give_up_lost(connection: Connection, where: Any, at_ms: int) -> int:
     """Of the takes that are being lost, fail those for which it is once too often, with the reason on the books."""
     last_time = where & (TAKE.c.state == "sent") & (TAKE.c.losses >= LOSSES_MAX - 1)
-    query = select(TAKE.c.take_id, TAKE.c.run_id, TAKE.c.held_by).where(last_time).with_for_update()
+    query = select(TAKE.c.take_id, TAKE.c.run_id, TAKE.c.held_by).where(last_time)
     lost = connection.execute(query).all()
     if lost:
         connection.execute(insert(ATTEMPT), [_lost_attempt(row, at_ms) for row in lost])
@@ -110,6 +109,7 @@ def _lost_attempt(take: Any, at_ms: int) -> dict[str, Any]:
         "reasons": [f"{LOSSES_MAX} workers fell silent or died while they held this take"],
         "adopted": False,
         "batch_id": "",
+        "plan_id": "",
         "at_ms": at_ms,
         **dict.fromkeys(unmeasured, 0),
     }
@@ -137,17 +137,22 @@ def holders(connection: Connection, run_ids: Sequence[str]) -> list[str]:
     return sorted(connection.execute(select(TAKE.c.held_by).where(held).distinct()).scalars())
 
 
+def holds_max(connection: Connection, model: str, worker_ids: Sequence[str]) -> list[int]:
+    """How many takes each of these workers holds at most; those that serve another model or have ended are left out."""
+    serving = WORKER.c.worker_id.in_(worker_ids) & (WORKER.c.model == model) & WORKER.c.ended_at_ms.is_(None)
+    return list(connection.execute(select(WORKER.c.holds_max).where(serving)).scalars())
+
+
 def finish_runs(connection: Connection, run_ids: Sequence[str], at_ms: int) -> list[str]:
     """Close the runs that have nothing left to make, and return them."""
     done = [run_id for run_id in run_ids if not _has_pending(connection, run_id)]
-    if done:
-        # Another process may be adding takes to a run that looks done: its plan is whole once we have the row.
-        ours = select(RUN.c.run_id).where(RUN.c.run_id.in_(done), RUN.c.state == "active").order_by(RUN.c.run_id)
-        active = connection.execute(ours.with_for_update()).scalars().all()
-        done = [run_id for run_id in active if not _has_pending(connection, run_id)]
-        closed = update(RUN).where(RUN.c.run_id.in_(done))
-        connection.execute(closed.values(state="finished", finished_at_ms=at_ms))
-    return done
+    if not done:
+        return []
+    ours = select(RUN.c.run_id).where(RUN.c.run_id.in_(done), RUN.c.state == "active").order_by(RUN.c.run_id)
+    active = list(connection.execute(ours).scalars())
+    closed = update(RUN).where(RUN.c.run_id.in_(active))
+    connection.execute(closed.values(state="finished", finished_at_ms=at_ms))
+    return active
 
 
 def _has_pending(connection: Connection, run_id: str) -> bool:

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 PLACES: Final = ("instruments", "mood", "mood2", "texture", "scene", "genre", "tempo_word")
 NEEDED: Final = ("instruments", "mood")
+_TEMPO_WORDS: Final = ((72, "slow"), (92, "relaxed"), (112, "mid-tempo"), (132, "lively"))  # each below its bpm
 _ARTICLE: Final = re.compile(r"\b([Aa])n? $")
 # Sounds, not letters, decide; these begin with a vowel's letter and a consonant's sound.
 _CONSONANT_SOUND: Final = re.compile(r"(?i)(uni([^nm]|$)|use|usu|eu|one\b|once\b|ut[io])")
@@ -76,10 +77,13 @@ def _with_article(literal: str, word: str) -> str:
 
 def tempo_word(bpm: int) -> str:
     """How a person would call a tempo; every word begins with a consonant's sound."""
-    for below, word in ((72, "slow"), (92, "relaxed"), (112, "mid-tempo"), (132, "lively")):
-        if bpm < below:
-            return word
-    return "fast"
+    return next((word for below, word in _TEMPO_WORDS if bpm < below), "fast")
+
+
+def tempo_parts(low: int, high: int) -> list[tuple[int, int]]:
+    """The tempos from `low` to `high` in parts that are each called by one word, both ends included."""
+    starts = [low, *(below for below, _ in _TEMPO_WORDS if low < below <= high)]
+    return list(zip(starts, [*(start - 1 for start in starts[1:]), high], strict=True))
 
 
 def as_genre(name: str) -> str:

@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import NamedTuple
 
 from catalog.errors import EmptyMatrixError, OutOfRangeError, PresetError, UnknownNameError
@@ -202,8 +203,8 @@ def _settled(
     settled: dict[Spot, Settings] = {}
     clashes: list[tuple[Spot, Settings]] = []
     for spot in spots:
-        zone, genre = catalog.library.zone(spot.zone).content, catalog.library.genre(spot.genre).content
-        settings = _settings_of(catalog.preset.content, matrix, spot, zone, genre)
+        zone, genre = catalog.library.zone(spot.zone), catalog.library.genre(spot.genre)
+        settings = _settings_of(catalog.preset, matrix, spot, zone, genre)
         if settings.tempo.is_empty:
             clashes.append((spot, settings))
         else:
@@ -214,23 +215,40 @@ def _settled(
     return settled, ["/".join(spot[:2]) for spot, _ in clashes]
 
 
-def _settings_of(content: CatalogFile, matrix: MatrixSection, spot: Spot, zone: ZoneFile, genre: GenreFile) -> Settings:
-    layers = [Layer("genre defaults", genre.defaults), Layer("zone defaults", zone.defaults)]
-    layers.append(Layer("catalog defaults", content.defaults))
-    layers += [Layer(f"{axis} {value}", matrix.axes[axis][value]) for axis, value in spot.axes]
-    layers += [Layer("include", entry.set) for entry in matrix.include if spot.matches(entry)]
-    layers += [Layer("rule", entry.set) for entry in content.rules if spot.matches(entry)]
+def _settings_of(
+    catalog: Preset[CatalogFile],
+    matrix: MatrixSection,
+    spot: Spot,
+    zone_preset: Preset[ZoneFile],
+    genre_preset: Preset[GenreFile],
+) -> Settings:
+    zone, genre = zone_preset.content, genre_preset.content
+    at, rules = catalog.at, catalog.content.rules
+    layers = [
+        Layer("genre defaults", genre.defaults, partial(genre_preset.at, "defaults")),
+        Layer("zone defaults", _with_loudness(zone), partial(zone_preset.at, "defaults")),
+        Layer("catalog defaults", catalog.content.defaults, partial(at, "defaults")),
+    ]
+    for axis, value in spot.axes:
+        layers.append(Layer(f"{axis} {value}", matrix.axes[axis][value], partial(at, "matrix", "axes", axis, value)))
+    for n, entry in enumerate(matrix.include):
+        if spot.matches(entry):
+            layers.append(Layer("include", entry.set, partial(at, "matrix", "include", n, "set")))
+    for n, rule in enumerate(rules):
+        if spot.matches(rule):
+            layers.append(Layer("rule", rule.set, partial(at, "rules", n, "set")))
     tempo = ANY_TEMPO.narrowed(*zone.tempo, "zone").narrowed(*genre.tempo, "genre")
     program: dict[str, object] = {"keys": genre.keys, "timesignatures": genre.timesignatures}
-    if "loudness_lufs" in zone.model_fields_set and "loudness_lufs" not in zone.defaults.model_fields_set:
-        layers[1] = Layer("zone defaults", _with_loudness(zone))
     if zone.avoid:
         program["planner_keys"] = {"negative_prompt": ", ".join(zone.avoid)}
     return settle(tempo, layers, **program)
 
 
 def _with_loudness(zone: ZoneFile) -> Choices:
-    return zone.defaults.model_copy(update={"loudness_lufs": zone.loudness_lufs})
+    """The zone's defaults, with its loudness unless they have one themselves."""
+    if "loudness_lufs" in zone.model_fields_set and "loudness_lufs" not in zone.defaults.model_fields_set:
+        return zone.defaults.model_copy(update={"loudness_lufs": zone.loudness_lufs})
+    return zone.defaults
 
 
 def _clash(catalog: LoadedCatalog, clashes: Sequence[tuple[Spot, Settings]]) -> PresetError:

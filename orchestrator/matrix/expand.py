@@ -7,15 +7,16 @@ model's limits, and fits the model's text prompt.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from catalog.prompt import CAPTION_TOKENS_MAX, token_ceiling
 from catalog.seeds import stable_hash
-from catalog.spec import TURBO_MODEL, TrackSpec
+from catalog.spec import TURBO_MODEL, OpenField, TrackSpec
 from catalog.track import Track
-from orchestrator.matrix.captions import Template, as_genre, tempo_word
+from orchestrator.matrix.captions import Template, as_genre, tempo_parts, tempo_word
 from orchestrator.matrix.cells import Cell, cells
 from orchestrator.matrix.files import AUTO_MODEL
+from orchestrator.matrix.filling import bounds_of, refuse_without_planner
 from orchestrator.matrix.planned import (
     PlannedTrack,
     diffusion,
@@ -30,6 +31,9 @@ from orchestrator.matrix.rotation import lane_order, odometer
 from orchestrator.matrix.titles import Titles
 
 _OPTIONS = ("duration_s", "takes", "steps", "shift", "lyrics", "language")
+_WHEELS: Final[dict[OpenField, str]] = {
+    **{"bpm": "tempo", "keyscale": "key", "timesignature": "metre", "duration": "duration_s"},
+}
 _MERGE_MARGIN = 8  # tokens by which a filled caption may exceed the sum of its parts, where words run together
 
 
@@ -37,7 +41,8 @@ def expand(catalog: LoadedCatalog, model: str | None = None) -> Iterator[Planned
     """Every track of `catalog`, streaming, in a fixed order.
 
     `model` is the model to write into the specs once 'auto' has been resolved; without it, the one the catalog
-    names (the turbo model for 'auto'). Raises what `cells` raises, and CaptionTooLongError.
+    names (the turbo model for 'auto'). Raises what `cells` raises, CaptionTooLongError, and PresetError when
+    something is left to the planner of a model that has none.
     """
     chosen = model or (TURBO_MODEL if catalog.model == AUTO_MODEL else catalog.model)
     if catalog.preset.content.prompts is not None:
@@ -59,6 +64,12 @@ class _CellTracks:
     def __init__(self, catalog: LoadedCatalog, cell: Cell, model: str) -> None:
         self._catalog, self._cell, self._model = catalog.name, cell, model
         self._settings, self._master = cell.settings, master(cell.settings)
+        refuse_without_planner(cell.settings, model)
+        self._open = frozenset(cell.settings.open)
+        self._tempos = (cell.settings.tempo.low, cell.settings.tempo.high)
+        self._tempo_parts = tempo_parts(*self._tempos)
+        tempos = (self._tempos, *self._tempo_parts)
+        self._bounds = {each: bounds_of(cell.settings, self._open, each) for each in tempos}
         self._genre = catalog.library.genre(cell.genre)
         zone, genre = catalog.library.zone(cell.zone).content, self._genre.content
         self._genre_word = as_genre(genre.name)
@@ -82,20 +93,22 @@ class _CellTracks:
         lane = (position + lane_order(self._key, len(self._templates), block)) % len(self._templates)
         places = self._odometers[lane].places(block, lane)
         at = {name: place for (name, _), place in zip(self._wheels[lane], places, strict=True)}
-        bpm = settings.tempo.low + at.get("tempo", 0)
-        caption = with_suffix(self._templates[lane].fill(self._words(at, bpm)), settings.caption_suffix)
+        tempo = self._tempo(self._templates[lane], at)
+        caption = with_suffix(self._templates[lane].fill(self._words(at, tempo[0])), settings.caption_suffix)
         slot = f"{number + 1:04d}"
         if self._tight[lane]:
             refuse_long_caption(caption, str(self._genre.at("captions", lane)), f"{cell.name}/{slot}")
         option: dict[str, Any] = {name: getattr(settings, name)[at.get(name, 0)] for name in _OPTIONS}
+        keyscale, timesignature = settings.keys[at.get("key", 0)], settings.timesignatures[at.get("metre", 0)]
         spec = TrackSpec(
             caption=caption,
             lyrics=option["lyrics"],
             language=option["language"],
-            bpm=bpm,
-            keyscale=settings.keys[at.get("key", 0)],
-            timesignature=settings.timesignatures[at.get("metre", 0)],
-            duration_s=option["duration_s"],
+            bpm=None if "bpm" in self._open else tempo[0],
+            keyscale=None if "keyscale" in self._open else keyscale,
+            timesignature=None if "timesignature" in self._open else timesignature,
+            duration_s=max(settings.duration_s) if "duration" in self._open else option["duration_s"],
+            bounds=self._bounds.get(tempo, self._bounds[self._tempos]),
             model=self._model,
             diffusion=diffusion(option["steps"], option["shift"]),
             planner=settings.planner,
@@ -113,8 +126,21 @@ class _CellTracks:
         )
         return PlannedTrack(track, option["takes"])
 
+    def _tempo(self, template: Template, at: dict[str, int]) -> tuple[int, int]:
+        """From which tempo to which: one and the same, unless the planner chooses.
+
+        Where the caption has a word for the tempo, the planner chooses among those that the word is true of.
+        """
+        if "bpm" not in self._open:
+            bpm = self._tempos[0] + at.get("tempo", 0)
+            return bpm, bpm
+        return self._tempo_parts[at.get("tempo", 0)] if "tempo_word" in template.places else self._tempos
+
     def _sizes(self, template: Template) -> list[tuple[str, int]]:
-        """The wheels that turn under `template`: what its caption uses first, then what stands beside it."""
+        """The wheels that turn under `template`: what its caption uses first, then what stands beside it.
+
+        What the planner chooses has no wheel; of an open tempo the caption's word for it has one.
+        """
         settings, used = self._settings, template.places
         if "mood2" in used:
             moods = [("mood", len(self._moods)), ("mood2", len(self._more_moods) or len(self._moods) - 1)]
@@ -122,10 +148,12 @@ class _CellTracks:
             moods = [("mood", len(self._moods) + len(self._more_moods))]
         sizes = [("instruments", len(self._lists["instruments"])), *moods]
         sizes += [(name, len(self._lists[name])) for name in ("texture", "scene") if name in used]
-        sizes += [("tempo", settings.tempo.high - settings.tempo.low + 1), ("key", len(settings.keys))]
-        sizes += [("metre", len(settings.timesignatures))]
+        worded = "bpm" in self._open and "tempo_word" in used
+        sizes += [("tempo", len(self._tempo_parts) if worded else settings.tempo.high - settings.tempo.low + 1)]
+        sizes += [("key", len(settings.keys)), ("metre", len(settings.timesignatures))]
         sizes += [(name, len(getattr(settings, name))) for name in _OPTIONS]
-        return [(name, size) for name, size in sizes if size > 1]
+        still = {_WHEELS[field] for field in self._open} - ({"tempo"} if worded else set())
+        return [(name, size) for name, size in sizes if size > 1 and name not in still]
 
     def _words(self, at: dict[str, int], bpm: int) -> dict[str, str]:
         words = {name: entries[at.get(name, 0)] for name, entries in self._lists.items()}

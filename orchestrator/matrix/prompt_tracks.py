@@ -2,19 +2,23 @@
 
 A track's slot is the row's id, or a hash of what is to be heard, so other rows may come and go around it, and a
 new title or a further take renders nothing again.
-What a row leaves open the catalog decides, or a neutral choice that follows from the row; never chance.
+What a row does not say the planner decides, where the catalog leaves it to it; else the catalog, or a neutral choice
+that follows from the row; never chance.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, NamedTuple
 
+from catalog import limits
 from catalog.errors import PresetError
 from catalog.seeds import stable_hash
-from catalog.spec import PlannerSpec, TrackSpec
+from catalog.spec import OpenField, PlannerSpec, TrackSpec
 from catalog.track import Track
 from orchestrator.matrix.files import CatalogFile, Selector
+from orchestrator.matrix.filling import bounds_of, planner_for, refuse_without_planner
 from orchestrator.matrix.planned import (
     PlannedTrack,
     diffusion,
@@ -25,7 +29,7 @@ from orchestrator.matrix.planned import (
 )
 from orchestrator.matrix.reading import LoadedCatalog, Preset
 from orchestrator.matrix.rows import Row, read_csv
-from orchestrator.matrix.settling import Layer, Settings, TempoRange, settle
+from orchestrator.matrix.settling import ANY_TEMPO, Layer, Settings, TempoRange, settle
 
 LABEL: Final = "imported"  # zone or genre of a row that names none
 # Where nobody says more: unhurried to brisk, and the keys that suit most instruments.
@@ -33,6 +37,15 @@ NEUTRAL_TEMPO: Final = (84, 124)
 NEUTRAL_KEYS: Final = (
     *("C major", "G major", "D major", "F major", "A minor", "E minor", "D minor", "B minor", "Bb major", "G minor"),
 )
+# Where nobody says more and the planner chooses: all there is, each key under one of its names (C#, not C♯).
+ALL_KEYS: Final = tuple(sorted(key for key in limits.KEYSCALES if key.isascii()))
+
+
+class _Scope(NamedTuple):
+    """What holds for the rows of one zone and genre."""
+
+    settings: Settings  # of rows whose planner chooses nothing
+    free: Settings  # what the planner may choose from
 
 
 def expand_prompts(catalog: LoadedCatalog, model: str) -> Iterator[PlannedTrack]:
@@ -43,13 +56,14 @@ def expand_prompts(catalog: LoadedCatalog, model: str) -> Iterator[PlannedTrack]
     path = preset.at("prompts").file.with_name(name)
     rows, _ = read_csv(path, strict=True)
     taken: set[tuple[str, str, str]] = set()
-    settled: dict[tuple[str, str], Settings] = {}
+    scopes: dict[tuple[str, str], _Scope] = {}
     for row in rows:
         zone, genre = row.zone or LABEL, row.genre or LABEL
-        if (zone, genre) not in settled:
-            settled[zone, genre] = _settings(preset.content, zone, genre)
+        if (zone, genre) not in scopes:
+            scopes[zone, genre] = _scope(preset, zone, genre)
+            refuse_without_planner(scopes[zone, genre].settings, model)
         slot = _slot(row, zone, genre, taken)
-        yield _track(row, f"{path.name}:{row.line}", settled[zone, genre], (preset.name, zone, genre, slot), model)
+        yield _track(row, f"{path.name}:{row.line}", scopes[zone, genre], (preset.name, zone, genre, slot), model)
 
 
 def _check_rules(preset: Preset[CatalogFile]) -> None:
@@ -63,15 +77,24 @@ def _check_rules(preset: Preset[CatalogFile]) -> None:
                 )
 
 
-def _settings(content: CatalogFile, zone: str, genre: str) -> Settings:
+def _scope(preset: Preset[CatalogFile], zone: str, genre: str) -> _Scope:
     def matches(rule: Selector) -> bool:
         return all({"zone": zone, "genre": genre}[name] in values for name, values in rule.where.items())
 
-    layers = [Layer("catalog defaults", content.defaults)]
-    layers += [Layer("rule", rule.set) for rule in content.rules if matches(rule)]
+    layers = [Layer("catalog defaults", preset.content.defaults, partial(preset.at, "defaults"))]
+    for n, rule in enumerate(preset.content.rules):
+        if matches(rule):
+            layers.append(Layer("rule", rule.set, partial(preset.at, "rules", n, "set")))
     said = any("tempo" in layer.choices.model_fields_set for layer in layers)
-    start = TempoRange(30, 300, ()) if said else TempoRange(*NEUTRAL_TEMPO, ())
-    return settle(start, layers, keys=NEUTRAL_KEYS, timesignatures=("4",))
+    start = ANY_TEMPO if said else TempoRange(*NEUTRAL_TEMPO, ())
+    settings = settle(start, layers, keys=NEUTRAL_KEYS, timesignatures=("4",))
+    if settings.tempo.is_empty:
+        raise PresetError(
+            f"{preset.at('rules')}: no tempo is left for the prompts of {zone}/{genre}",
+            why=f"the ranges do not meet: {', '.join(settings.tempo.sources)}",
+            fix="widen one of them",
+        )
+    return _Scope(settings, settle(ANY_TEMPO, layers, keys=ALL_KEYS, timesignatures=limits.TIME_SIGNATURES))
 
 
 def _slot(row: Row, zone: str, genre: str, taken: set[tuple[str, str, str]]) -> str:
@@ -85,8 +108,11 @@ def _slot(row: Row, zone: str, genre: str, taken: set[tuple[str, str, str]]) -> 
     return slot
 
 
-def _track(row: Row, where: str, settings: Settings, place: tuple[str, str, str, str], model: str) -> PlannedTrack:
+def _track(row: Row, where: str, scope: _Scope, place: tuple[str, str, str, str], model: str) -> PlannedTrack:
     name, zone, genre, slot = place
+    settings = scope.settings
+    planner = _planner(row, settings)
+    fields = _open_fields(row, planner)
 
     def turned(field: str, choices: Any) -> Any:
         return choices[0] if len(choices) == 1 else choices[stable_hash(field, slot) % len(choices)]
@@ -99,17 +125,20 @@ def _track(row: Row, where: str, settings: Settings, place: tuple[str, str, str,
     if lyrics is None:
         lyrics = turned("lyrics", settings.lyrics)
         refuse_long_lyrics(lyrics, where, slot)
+    duration_s = max(settings.duration_s) if "duration" in fields else turned("duration_s", settings.duration_s)
+    metre = row.timesignature or turned("timesignature", settings.timesignatures)
     spec = TrackSpec(
         caption=caption,
         lyrics=lyrics,
         language=row.language or turned("language", settings.language),
-        bpm=row.bpm or turned("bpm", range(tempo.low, tempo.high + 1)),
-        keyscale=row.keyscale or turned("keyscale", settings.keys),
-        timesignature=row.timesignature or turned("timesignature", settings.timesignatures),
-        duration_s=row.duration_s or turned("duration_s", settings.duration_s),
+        bpm=None if "bpm" in fields else row.bpm or turned("bpm", range(tempo.low, tempo.high + 1)),
+        keyscale=None if "keyscale" in fields else row.keyscale or turned("keyscale", settings.keys),
+        timesignature=None if "timesignature" in fields else metre,
+        duration_s=row.duration_s or duration_s,
+        bounds=bounds_of(scope.free, fields),
         model=model,
         diffusion=diffusion(turned("steps", settings.steps), turned("shift", settings.shift)),
-        planner=_planner(row, settings),
+        planner=planner_for(planner, fields),
         master=master(settings),
     )
     seed = settings.seed if row.seed is None else row.seed
@@ -122,6 +151,13 @@ def _planner(row: Row, settings: Settings) -> PlannerSpec | None:
     if row.planner is None:
         return settings.planner
     return (settings.planner or PlannerSpec()) if row.planner else None
+
+
+def _open_fields(row: Row, planner: PlannerSpec | None) -> tuple[OpenField, ...]:
+    """What the row leaves to its planner."""
+    said = {"bpm": row.bpm, "duration": row.duration_s, "keyscale": row.keyscale, "timesignature": row.timesignature}
+    wanted = planner.open if planner and planner.metadata == "fill" else ()
+    return tuple(field for field in wanted if said[field] is None)
 
 
 def _title(caption: str) -> str:

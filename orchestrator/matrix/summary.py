@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from catalog.spec import OPEN_FIELDS, TrackSpec
 from catalog.track import Track
 from orchestrator.matrix.cells import Cell, lay_out
 from orchestrator.matrix.expand import expand, expand_cell
@@ -18,7 +19,7 @@ EXAMPLES = 5
 
 @dataclass(frozen=True)
 class Group:
-    """The cells of one zone and genre together."""
+    """The cells of one zone and genre together. `open` names what the planner chooses in some of them."""
 
     zone: str
     genre: str
@@ -26,6 +27,7 @@ class Group:
     tracks: int
     bpm_low: int
     bpm_high: int
+    open: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,15 +78,34 @@ def _count_cells(groups: dict[tuple[str, str], Group], zone: str, genre: str, me
         old.tracks + sum(cell.tracks for cell in members),
         min(old.bpm_low, *(cell.settings.tempo.low for cell in members)),
         max(old.bpm_high, *(cell.settings.tempo.high for cell in members)),
+        _in_order({*old.open, *(field for cell in members for field in cell.settings.open)}),
     )
 
 
 def _count_prompt(groups: dict[tuple[str, str], Group], planned: PlannedTrack) -> None:
-    track, bpm = planned.track, planned.track.spec.bpm
-    old = groups.get((track.zone, track.genre), Group(track.zone, track.genre, 1, 0, bpm, bpm))
+    track = planned.track
+    low, high = tempo_of(track.spec)
+    old = groups.get((track.zone, track.genre), Group(track.zone, track.genre, 1, 0, low, high))
     groups[track.zone, track.genre] = replace(
-        old, tracks=old.tracks + 1, bpm_low=min(old.bpm_low, bpm), bpm_high=max(old.bpm_high, bpm)
+        old,
+        tracks=old.tracks + 1,
+        bpm_low=min(old.bpm_low, low),
+        bpm_high=max(old.bpm_high, high),
+        open=_in_order({*old.open, *(track.spec.bounds.open if track.spec.bounds else ())}),
     )
+
+
+def tempo_of(spec: TrackSpec) -> tuple[int, int]:
+    """From which tempo to which: the same twice, unless the planner chooses."""
+    if spec.bpm is not None:
+        return spec.bpm, spec.bpm
+    bounds = spec.bounds.bpm if spec.bounds else None
+    assert bounds, "an open tempo has bounds"  # noqa: S101
+    return bounds
+
+
+def _in_order(fields: Collection[str]) -> tuple[str, ...]:
+    return tuple(field for field in OPEN_FIELDS if field in fields)
 
 
 def _examples(catalog: LoadedCatalog, cells: Sequence[Cell]) -> Iterator[Track]:

@@ -10,45 +10,44 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import statistics
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from catalog.spec import TINY_MODEL, PlannerSpec
-from tests.bench.measuring import Figure, hand_back, timed
+from tests.bench.measuring import Figure, hand_back, median_s, side_by_side
 from tests.makers import a_take, takes
 from tests.sounds import chords
-from workers.ace_step.engine import AceStepEngine, load_engine
+from workers.ace_step.assembly import load_engine
+from workers.ace_step.engine import AceStepEngine
 from workers.checks import check_audio
 from workers.engine import Job
 from workers.master import master
 
-ROUNDS = 5
 BATCH = 8
-
-
-def median_s(work: Callable[[], object]) -> float:
-    """Median wall-clock seconds of `work` after one round that does not count."""
-    work()
-    spent = []
-    for _ in range(ROUNDS):
-        with timed() as watch:
-            work()
-        spent.append(watch.seconds)
-    return statistics.median(spent)
+ROUNDS = 5
 
 
 def engine_figures(engine: AceStepEngine) -> list[Figure]:
     """Seconds of one 10 s take and of a batch, with and without the planner."""
     figures = []
     for words, planner in (("planner off", None), ("planner on", PlannerSpec())):
-        jobs = [Job(take) for take in takes(BATCH, model=TINY_MODEL, planner=planner)]
-        one = median_s(lambda jobs=jobs: engine.render(jobs[:1]))
-        batch = median_s(lambda jobs=jobs: engine.render(jobs))
-        figures.append(Figure(f"tiny model, 10 s, {words}", one, "s"))
-        figures.append(Figure(f"a batch of {BATCH} against {BATCH} single takes, {words}", batch / (BATCH * one), "x"))
+        timed = side_by_side(
+            {
+                "one": lambda turn, planner=planner: engine.render(fresh_jobs(turn, planner)[:1]),
+                "batch": lambda turn, planner=planner: engine.render(fresh_jobs(turn, planner)[1:]),
+            },
+            rounds=ROUNDS,
+        )
+        figures.append(Figure(f"tiny model, 10 s, {words}", timed.median_s("one"), "s"))
+        ratio = timed.ratio("batch", "one") / BATCH
+        figures.append(Figure(f"a batch of {BATCH} against {BATCH} single takes, {words}", ratio, "x"))
     return figures
+
+
+def fresh_jobs(turn: int, planner: PlannerSpec | None) -> list[Job]:
+    """One job and a batch, different in every turn: a planner remembers what it wrote."""
+    first = turn * (1 + BATCH)
+    return [Job(take) for take in takes(first + 1 + BATCH, model=TINY_MODEL, planner=planner)[first:]]
 
 
 def post_figures() -> list[Figure]:

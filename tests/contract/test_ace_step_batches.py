@@ -9,18 +9,16 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AceStepPipeline
-from diffusers.models.transformers.ace_step_transformer import AceStepAttnProcessor2_0
 
 from catalog.buckets import Bucket
 from catalog.errors import OutOfVram
-from catalog.sidecar import Plan
 from catalog.spec import TINY_MODEL, DiffusionSpec, PlannerSpec
 from tests.contract.ace_step_samples import a_plan, a_take, gap, renditions
-from workers.ace_step.device import choose_placement
-from workers.ace_step.engine import AceStepEngine, load_engine
-from workers.ace_step.loading import load_components
-from workers.ace_step.stages import Stages, schedule
+from workers.ace_step.assembly import load_engine
+from workers.ace_step.engine import AceStepEngine
+from workers.ace_step.stages import Stages
 from workers.ace_step.tiny import tiny_checkpoint
+from workers.ace_step.walk import schedule
 from workers.engine import Job, Refusal
 
 TOLERANCE = 1e-5  # of full scale; measured differences are about 1e-6
@@ -53,12 +51,17 @@ def _as_the_pipeline_normalises(audio: np.ndarray) -> torch.Tensor:
     return wave * (10.0 ** (-1.0 / 20.0) / wave.abs().amax().clamp(min=1e-6))
 
 
-@pytest.mark.parametrize("plan", [None, a_plan()], ids=["from text", "from codes"])
-@pytest.mark.parametrize("diffusion", [DiffusionSpec(), DiffusionSpec(steps=4, shift=1.0)], ids=str)
+@pytest.mark.parametrize(
+    ("diffusion", "duration_s"),
+    [(DiffusionSpec(), 10), (DiffusionSpec(steps=4, shift=1.0), 10), (DiffusionSpec(), 17)],
+    ids=["usual", "few steps", "longer than the window"],
+)
+@pytest.mark.parametrize("planned", [False, True], ids=["from text", "from codes"])
 def test_one_track_is_bitwise_what_the_stock_pipeline_makes(
-    engine: AceStepEngine, pipeline: AceStepPipeline, plan: Plan | None, diffusion: DiffusionSpec
+    engine: AceStepEngine, pipeline: AceStepPipeline, planned: bool, diffusion: DiffusionSpec, duration_s: int
 ):
-    take = a_take(1, diffusion=diffusion)
+    take = a_take(1, diffusion=diffusion, duration_s=duration_s)
+    plan = a_plan(n_codes=5 * duration_s) if planned else None
     spec = take.spec
     theirs = pipeline(
         prompt=[spec.caption],
@@ -113,16 +116,13 @@ def test_the_planner_does_not_let_neighbours_in_either(engine: AceStepEngine):
     assert gap(alone, together[1]) < TOLERANCE
 
 
-def test_the_stock_attention_lets_neighbours_change_the_music(engine: AceStepEngine, home: Path):
-    # The proof that the tests above can fail: the same stages with diffusers' own cross-attention.
-    placement = choose_placement("cpu")
-    parts, _ = load_components(tiny_checkpoint(home), TINY_MODEL, placement)
-    stock = AceStepEngine(Stages(parts, placement), planner=None, placement=placement, card=engine.card)
-    for block in parts.transformer.layers:
-        block.cross_attn.set_processor(AceStepAttnProcessor2_0())
+def test_without_the_mask_neighbours_change_the_music(engine: AceStepEngine, monkeypatch: pytest.MonkeyPatch):
+    # The proof that the tests above can fail: diffusers' transformer hears the padding.
+    encode = Stages.encode
+    monkeypatch.setattr(Stages, "encode", lambda stages, scripts: encode(stages, scripts)._replace(keep=None))
     jobs = _choir(planned=False)
-    (alone,) = renditions(stock.render(jobs[:1]))
-    assert gap(alone, renditions(stock.render(jobs))[0]) > 100 * TOLERANCE
+    (alone,) = renditions(engine.render(jobs[:1]))
+    assert gap(alone, renditions(engine.render(jobs))[0]) > 100 * TOLERANCE
 
 
 def test_a_replay_from_the_stored_plan_is_bitwise_the_first_rendering(engine: AceStepEngine):
@@ -170,15 +170,20 @@ def test_a_take_has_exactly_the_samples_it_asked_for(engine: AceStepEngine, dura
     assert 0.02 < np.sqrt(np.mean(rendition.audio**2)) < 0.5
 
 
-def test_decoding_in_tiles_equals_decoding_in_one_piece(home: Path):
-    placement = choose_placement("cpu")
-    parts, _ = load_components(tiny_checkpoint(home), TINY_MODEL, placement)
-    stages = Stages(parts, placement)
+def test_long_takes_are_what_they_are_alone_too(engine: AceStepEngine):
+    jobs = [Job(a_take(n, duration_s=45), a_plan(n, n_codes=225) if n else None) for n in range(3)]
+    together = renditions(engine.render(jobs))
+    for job, rendition in zip(jobs, together, strict=True):
+        (alone,) = renditions(engine.render([job]))
+        assert gap(alone, rendition) < TOLERANCE
+
+
+def test_a_take_of_several_windows_is_decoded_as_in_one_piece(engine: AceStepEngine):
+    stages = engine._stages
     with torch.inference_mode():
-        latents = stages.noise([3], n_latents=600)[0]  # two tiles
-        tiled = stages.decode(latents)
-        parts.vae.disable_tiling()
-        assert np.abs(tiled - stages.decode(latents)).max() < TOLERANCE
+        latents = stages.noise([3], n_latents=600)[0]
+        whole = stages.parts.vae.decoder(latents.T[None])[0].numpy()
+        assert np.abs(stages.decode([latents])[0] - whole).max() < TOLERANCE
 
 
 def test_what_was_really_used_is_written_down(engine: AceStepEngine):

@@ -18,8 +18,9 @@ from catalog.errors import ModelError, SettingsError
 from catalog.spec import TINY_MODEL, TURBO_MODEL, PlannerSpec
 from tests.contract.ace_step_samples import a_plan, a_take, renditions, write_original_layout
 from workers.ace_step import weights
+from workers.ace_step.assembly import load_engine
 from workers.ace_step.device import choose_placement
-from workers.ace_step.engine import AceStepEngine, load_engine
+from workers.ace_step.engine import AceStepEngine
 from workers.ace_step.tiny import MANIFEST, TINY_VERSION, tiny_checkpoint, write_tiny_checkpoint
 from workers.engine import Job
 

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from catalog.errors import BusyError, LedgerError, StoreFullError, UnknownNameError
+from catalog.errors import LedgerError, StoreFullError, UnknownNameError
 from catalog.messages import Span, SpansClosed
-from orchestrator.ledger import Ledger, cost_queries, open_ledger, plans, readings, work
+from orchestrator.costs.report import make_report
+from orchestrator.ledger import Ledger, cost_queries, open_ledger, readings, work
 from orchestrator.ledger.facts import record_facts
 from orchestrator.ledger.migrations import HEAD, script_heads
 from orchestrator.ledger.tables import Row
 from orchestrator.ledger.triggers import APPEND_ONLY, trigger_names
 from tests.farm import DOLLAR_AN_HOUR, attempt, heartbeat, started, takes
-
-# SQLite's writers take turns, and its lock ends with the process only.
-ON_POSTGRES = pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+from tests.makers import a_batch
 
 
 @pytest.fixture
@@ -250,25 +245,6 @@ def test_a_run_on_one_machine_recalls_its_own_takes_and_no_others(ledger):
     assert states(ledger, other) == {"sent": 2}
 
 
-@ON_POSTGRES
-def test_a_run_to_which_takes_are_being_added_is_not_finished(ledger):
-    run_id = ledger.begin_or_resume_run("spring", "tone", takes(1)).run_id
-    record(ledger, attempt(takes(1)[0]))
-
-    def finish() -> list[str]:
-        with ledger.write() as connection:
-            return work.finish_runs(connection, [run_id], 9_000)
-
-    with ThreadPoolExecutor(1) as other, ledger.write() as connection:
-        plans.begin_or_resume(connection, "spring", plans.Terms("tone"), takes(2), 8_000)
-        finishing = other.submit(finish)
-        time.sleep(0.3)  # it has seen a run without anything left to make, and waits for us
-        assert not finishing.done()
-        connection.commit()
-        assert finishing.result(timeout=10) == []
-    assert ledger.unfinished_run("spring").run_id == run_id
-
-
 def test_a_worker_without_a_price_is_named_and_never_free(ledger):
     run = ledger.begin_or_resume_run("spring", "tone", takes(1))
     at = ledger.unfinished_run("spring").started_at_ms
@@ -291,49 +267,6 @@ def test_a_worker_that_ended_while_it_was_loading_costs_what_its_host_costs(ledg
     assert rates["loading"] == rates["ready"]
     assert rates["ready"][1]
     assert rates["elsewhere"] == ("", None)
-
-
-def test_the_second_writer_is_told_who_the_first_is(ledger, database_url):
-    program = (
-        "import sys; from orchestrator.ledger import open_ledger; from catalog.errors import BusyError\n"
-        "try: open_ledger(sys.argv[1]).writer_lock().acquire()\n"
-        "except BusyError as error: print(error.what)\n"
-        "else: print('taken')"
-    )
-    with ledger.writer_lock():
-        other = subprocess.run(
-            [sys.executable, "-c", program, database_url], capture_output=True, text=True, check=True
-        )
-        with pytest.raises(BusyError):
-            ledger.writer_lock().acquire()
-    assert "pid" in other.stdout
-    ledger.writer_lock().acquire()
-
-
-@ON_POSTGRES
-def test_a_lock_that_was_lost_with_its_session_is_taken_again_once_the_server_is_back(ledger):
-    lock = ledger.writer_lock()
-    lock.acquire()
-    there = lock._engine
-    session = lock._connection.execute(text("select pg_backend_pid()")).scalar()
-    with ledger.write() as connection:
-        connection.execute(text("select pg_terminate_backend(:pid)"), {"pid": session})
-    lock._engine = create_engine("postgresql+psycopg://127.0.0.1:1/none")
-    for _ in range(2):  # the outage goes on
-        with pytest.raises(LedgerError):
-            lock.verify(now=True)
-    lock._engine = there
-    lock.verify()
-    with pytest.raises(BusyError):
-        ledger.writer_lock().acquire()
-    lock.release()
-
-
-def test_reading_goes_on_while_another_writes(ledger):
-    ledger.begin_or_resume_run("spring", "tone", takes(2))
-    with ledger.write() as writer:
-        writer.execute(text("update take set tries = 1"))
-        assert len(ledger.known_takes("spring")) == 2
 
 
 def test_a_file_that_is_no_database_is_refused_in_words(tmp_path: Path):
@@ -369,3 +302,30 @@ def test_time_and_speeds_are_read_alike(ledger):
     history = cost_queries.read_history(ledger.engine, model="tone", same_gpu=lambda name, sku: True)
     ((key, speed),) = history.speeds.items()
     assert (key.planner, key.steps, speed.ms_per_audio_s, speed.takes) == ("", plan[0].spec.diffusion.steps, 10.0, 2)
+
+
+def test_a_planner_call_is_paid_for_by_the_takes_that_were_rendered_from_it(ledger):
+    one, other = takes(2)
+    ledger.begin_or_resume_run("spring", "tone", [one, other])
+    planned = Span(state="plan", start_ms=1_000, end_ms=3_601_000, batch_id="p")
+    batch = a_batch(one).model_copy(update={"plan_id": "p", "plan_size": 2})
+    spans = SpansClosed(worker_id="w1", spans=[planned], at_ms=3_601_000)
+    record(ledger, started(), attempt(one, "rejected", batch=batch), attempt(other), spans)
+    (row,) = make_report(cost_queries.read_time_facts(ledger.engine)).rows
+    assert (row.wasted, row.total) == (1_000_000, 1_000_000)
+    assert row.usd_micros["lost"] == 0
+
+
+def test_the_use_of_a_workers_last_hour_is_read_alike(ledger):
+    hour = 3_600_000
+    spans = [
+        Span(state="startup", start_ms=1_000, end_ms=hour),
+        Span(state="plan", start_ms=hour, end_ms=2 * hour, batch_id="p"),
+        Span(state="render", start_ms=2 * hour, end_ms=5 * hour // 2, batch_id="b"),
+        Span(state="idle", start_ms=5 * hour // 2, end_ms=11 * hour // 4, cause="no work"),
+    ]
+    record(ledger, started(), started("w2"), SpansClosed(worker_id="w1", spans=spans, at_ms=11 * hour // 4))
+    with ledger.read() as connection:
+        use = readings.latest_time_use(connection, ["w1", "w2"], hour)
+    assert use["w1"].ms == {("plan", ""): hour // 4, ("render", ""): hour // 2, ("idle", "no work"): hour // 4}
+    assert use["w2"].busy_share is None

@@ -28,6 +28,7 @@ from catalog.messages import (
 )
 from catalog.queues import queue_of
 from catalog.sidecar import Sidecar
+from catalog.spec import PlannerSpec
 from catalog.store import open_store
 from catalog.track import Take
 from orchestrator.ledger.work import Outgoing
@@ -43,8 +44,8 @@ from catalog.messages import now_ms
 from catalog.settings import read_settings
 from workers.engine_process import EngineRecipe
 from workers.service import ServeOptions, serve
-folder, batch_s, grace_s = Path(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
-recipe = EngineRecipe("tests.fakes:SlowEngine", {"batch_s": batch_s, "folder": folder})
+folder, batch_s, grace_s, plan_limit = Path(sys.argv[1]), *map(float, sys.argv[2:4]), int(sys.argv[4])
+recipe = EngineRecipe("tests.fakes:SlowEngine", {"batch_s": batch_s, "folder": folder, "plan_limit": plan_limit})
 sys.exit(serve(read_settings(), ServeOptions("tone", grace_s=grace_s), started_at_ms=now_ms(), recipe=recipe))
 """
 
@@ -69,9 +70,9 @@ class Farm:
         """`python -m workers serve --model tone`."""
         return self._start("-m", "workers", "serve", "--model", "tone", *arguments, **environment)
 
-    def start_slow_worker(self, *, batch_s: float, grace_s: float = 60) -> subprocess.Popen[str]:
+    def start_slow_worker(self, *, batch_s: float, grace_s: float = 60, plan_limit: int = 0) -> subprocess.Popen[str]:
         """A worker whose engine takes `batch_s` for a batch of at most four."""
-        return self._start("-c", SERVE_SLOWLY, str(self.folder), str(batch_s), str(grace_s))
+        return self._start("-c", SERVE_SLOWLY, str(self.folder), str(batch_s), str(grace_s), str(plan_limit))
 
     def _start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         worker = subprocess.Popen(
@@ -159,6 +160,27 @@ def test_every_take_sent_has_its_sidecar_and_its_record_and_the_time_is_accounte
     assert farm.of(WorkerStopped)[0].reason == "told to stop"
     assert {take_id for beat in farm.of(Heartbeat) for take_id in beat.held} <= {take.id for take in some}
     assert farm.unacknowledged() == 0
+
+
+def test_a_worker_with_a_planner_holds_enough_for_its_calls_and_says_which_of_them_wrote_what(farm):
+    some = takes(24, planner=PlannerSpec())
+    farm.send(some)
+    worker = farm.start_slow_worker(batch_s=0.1, plan_limit=12)
+    farm.wait(lambda: len(farm.of(AttemptMade)) == 24)
+    stop(worker)
+    ready = farm.of(WorkerStarted)[-1]
+    assert ready.plan_limit == 12
+    assert 12 + 2 * 4 + 2 < ready.holds_max <= 12 + 4 * 4 + 2
+    spans = [span for record in farm.of(SpansClosed) for span in record.spans]
+    attempts = farm.of(AttemptMade)
+    assert {made.batch.plan_id for made in attempts} == {span.batch_id for span in spans if span.state == "plan"}
+    assert max(made.batch.plan_size for made in attempts) == 12
+    assert sum(made.times.plan_ms for made in attempts) == sum(
+        10 * size + 1 for size in {made.batch.plan_id: made.batch.plan_size for made in attempts}.values()
+    )
+    assert all(made.sidecar.plan is not None for made in attempts)
+    memory = [beat.memory for beat in farm.of(Heartbeat) if beat.memory is not None]
+    assert memory[-1].rss_mib > 10
 
 
 def test_takes_sent_again_cost_nothing(farm):

@@ -22,7 +22,7 @@ from orchestrator.embedded import EmbeddedBroker
 from tests.servers import missing
 
 PRESETS = Path(__file__).parents[2] / "presets"
-TRACKS = 16
+TRACKS = 48
 CATALOG = f"""
 title: Flow
 description: Tracks of the tone engine.

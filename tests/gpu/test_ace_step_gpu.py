@@ -1,4 +1,4 @@
-"""The ACE-Step engine on a CUDA device, with the tiny checkpoint: precision, kernels and running out of memory.
+"""The ACE-Step engine on a CUDA device, with the tiny checkpoint: precision, kernels, graphs, streams and memory.
 
 Skipped where there is no CUDA device; with TUNEMILL_TEST_GPU=1, which promises one, that is a failure.
 """
@@ -6,8 +6,11 @@ Skipped where there is no CUDA device; with TUNEMILL_TEST_GPU=1, which promises 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +19,11 @@ import torch
 from catalog.errors import OutOfVram
 from catalog.spec import TINY_MODEL, PlannerSpec
 from tests.contract.ace_step_samples import a_plan, a_take, gap, renditions
+from workers.ace_step.assembly import load_engine
 from workers.ace_step.device import Placement, choose_placement
-from workers.ace_step.engine import AceStepEngine, load_engine
+from workers.ace_step.engine import AceStepEngine
 from workers.ace_step.loading import load_components
-from workers.ace_step.stages import Stages
+from workers.ace_step.stages import Script, Stages
 from workers.ace_step.tiny import tiny_checkpoint
 from workers.engine import Job, Rendition
 
@@ -46,7 +50,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def engine(cuda: None, home: Path) -> AceStepEngine:
-    return load_engine(TINY_MODEL, weights=None, planner_weights=None, device="cuda", vram_gib=None, home=home)
+    return load_engine(
+        TINY_MODEL, weights=None, planner_weights=None, device="cuda", vram_gib=None, home=home, compiled="off"
+    )
 
 
 @pytest.fixture
@@ -84,15 +90,108 @@ def test_neighbours_do_not_matter_in_bfloat16(engine: AceStepEngine):
         assert _relative_rms(alone, together[place]) < COARSE
 
 
+def _stages(home: Path, placement: Placement | None = None, **how: Any) -> Stages:
+    placement = placement or choose_placement("cuda")
+    parts, _ = load_components(tiny_checkpoint(home), TINY_MODEL, placement)
+    return Stages(parts, placement, **how)
+
+
 def test_in_float32_the_gpu_makes_what_the_cpu_makes(engine: AceStepEngine, home: Path, no_tf32: None):
-    jobs = [Job(a_take(n), a_plan(n) if n % 2 else None) for n in range(3)]
+    jobs = [Job(a_take(n, duration_s=45), a_plan(n, n_codes=225) if n % 2 else None) for n in range(3)]
     made = []
     for name in ("cuda", "cpu"):
-        placement = _in_float32(choose_placement(name))
-        parts, _ = load_components(tiny_checkpoint(home), TINY_MODEL, placement)
-        stages = Stages(parts, placement)
-        made.append(renditions(AceStepEngine(stages, planner=None, placement=placement, card=engine.card).render(jobs)))
+        stages = _stages(home, _in_float32(choose_placement(name)))
+        alone = AceStepEngine(stages, planner=None, allotment=engine.allotment, card=engine.card)
+        made.append(renditions(alone.render(jobs)))
     assert max(gap(one, other) for one, other in zip(*made, strict=True)) < EXACT
+
+
+@torch.inference_mode()
+def _walked(stages: Stages, first: int = 0, n_latents: int = 1500) -> torch.Tensor:
+    scripts = [Script("", [7 + n] * (40 + n), [5] * 4) for n in range(first, first + 2)]
+    conditions, context = stages.encode(scripts), stages.context([None] * 2, n_latents)
+    noise = stages.noise(range(first, first + 2), n_latents)
+    return stages.diffuse(noise, conditions, context, steps=8, shift=3.0)
+
+
+def _apart(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one.float() - other.float()).norm() / other.float().norm())
+
+
+@pytest.mark.parametrize("n_latents", [250, 1500])
+def test_a_recorded_step_makes_bitwise_what_a_plain_one_makes(home: Path, n_latents: int):
+    recorded, plain = _stages(home), _stages(home, graphs_kept=0)
+    made = [_walked(recorded, first, n_latents) for first in range(3)]
+    assert len(recorded._walk._graphs._kept) == 1
+    assert recorded._walk._graphs.records
+    for first, latents in enumerate(made):
+        assert torch.equal(latents, _walked(plain, first, n_latents))
+
+
+def test_the_host_waits_for_nothing_while_it_queues_the_steps(home: Path):
+    for stages in (_stages(home), _stages(home, graphs_kept=0)):
+        scripts = [Script("", [7] * 40, [5] * 4)] * 2
+        with torch.inference_mode():
+            conditions, context = stages.encode(scripts), stages.context([None] * 2, 1500)
+            noise = stages.noise([0, 1], 1500)
+            for _ in range(2):  # schedules are made, and graphs recorded, once
+                stages.diffuse(noise, conditions, context, steps=8, shift=3.0)
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                stages.diffuse(noise, conditions, context, steps=8, shift=3.0)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+
+
+def test_compiled_the_model_makes_the_same_up_to_rounding(home: Path):
+    compiled, plain = _stages(home, compiled=True), _stages(home)
+    fast, slow = _walked(compiled), _walked(plain)
+    assert 0 < _apart(fast, slow) < COARSE
+    with torch.inference_mode():
+        audio = [torch.from_numpy(stages.decode([slow[0]])[0]) for stages in (compiled, plain)]
+    assert 0 < _apart(*audio) < COARSE
+    assert compiled._walk._graphs.records
+
+
+def test_decoding_beside_the_next_batch_changes_nothing(engine: AceStepEngine):
+    batches = [[Job(a_take(n, duration_s=40)), Job(a_take(n + 4, duration_s=40))] for n in range(4)]
+    one_by_one = [renditions(engine.render(jobs)) for jobs in batches]
+    with ThreadPoolExecutor(1) as decoding:
+        audio = [decoding.submit(engine.begin(jobs)) for jobs in batches]
+        beside = [renditions(future.result()) for future in audio]
+    for one, other in zip(one_by_one, beside, strict=True):
+        assert all(np.array_equal(a.audio, b.audio) for a, b in zip(one, other, strict=True))
+
+
+def test_graphs_are_recorded_while_another_thread_decodes(engine: AceStepEngine, home: Path):
+    stages = _stages(home)
+    walking = AceStepEngine(stages, planner=None, allotment=engine.allotment, card=engine.card)
+    batches = [[Job(a_take(n, duration_s=10 + n)), Job(a_take(n + 1, duration_s=10 + n))] for n in range(8)]
+    with ThreadPoolExecutor(1) as decoding:
+        audio = [decoding.submit(walking.begin(jobs)) for jobs in batches]
+        assert all(np.isfinite(made.audio).all() for future in audio for made in renditions(future.result()))
+    assert stages._walk._graphs.records  # recording has not failed
+
+
+def test_windows_decoded_together_give_what_single_ones_give(home: Path):
+    stages, latents = _stages(home), _walked(_stages(home), n_latents=3000)[0]
+    made = []
+    with torch.inference_mode():
+        for together in (1, 4):
+            stages.decode._together = together
+            made.append(torch.from_numpy(stages.decode([latents])[0]))
+    assert _apart(*made) < COARSE
+
+
+def test_stage_times_are_those_of_the_device(engine: AceStepEngine):
+    jobs = [Job(a_take(n, duration_s=60)) for n in range(4)]
+    engine.render(jobs)
+    began = time.perf_counter()
+    times = engine.render(jobs).times
+    wall_ms = (time.perf_counter() - began) * 1000
+    assert times.diffuse_ms > 0
+    assert times.decode_ms > 0
+    assert times.engine_ms <= wall_ms + 3
 
 
 def test_the_planner_runs_there_too(engine: AceStepEngine):

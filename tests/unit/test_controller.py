@@ -9,7 +9,9 @@ from sqlalchemy import text
 
 from catalog.errors import BrokerError, BudgetError, MessageError, PriceError
 from catalog.messages import Span, SpansClosed, TakesReturned, WorkerStopped
+from catalog.sidecar import StageTimes
 from orchestrator.controller import Controller
+from orchestrator.dispatch import WINDOW_MAX, window_of
 from orchestrator.ledger import Ledger, open_ledger, readings, work
 from tests.farm import DOLLAR_AN_HOUR, FakeBroker, attempt, heartbeat, started, takes
 
@@ -66,6 +68,27 @@ def test_the_window_bounds_what_is_on_its_way():
     assert farm.step().sent == 4
     assert farm.step(attempt(farm.received()[0])).sent == 1
     assert farm.counts.sent == 4
+
+
+def test_the_window_grows_with_what_the_live_workers_of_the_runs_model_can_hold():
+    farm = Farm(takes(60), window=4)
+    farm.step(started(holds_max=10), started("w2", holds_max=5, model="another"))
+    assert farm.counts.sent == 20
+    farm.step(started("w3", holds_max=7))
+    assert farm.counts.sent == 34
+    farm.step(WorkerStopped(worker_id="w3", reason="done"), *map(attempt, farm.received()[:20]))
+    assert farm.counts.sent == 20
+    sent = [take for take in farm.plan if farm.column(take, "state") == "sent"]
+    farm.step(*(attempt(take, worker_id="w2") for take in sent[:18]), after_s=61)  # nothing was heard of w1 since
+    assert farm.counts.sent == 4
+
+
+@given(least=st.integers(1, 10_000), holds_max=st.lists(st.integers(0, 4_000)))
+def test_a_window_holds_twice_what_the_workers_do_and_stays_within_its_bounds(least, holds_max):
+    window = window_of(least, holds_max)
+    assert least <= window <= WINDOW_MAX
+    assert window >= min(WINDOW_MAX, 2 * sum(holds_max))
+    assert window in (least, WINDOW_MAX, 2 * sum(holds_max))
 
 
 def test_a_run_ends_when_every_take_has_ended():
@@ -265,6 +288,19 @@ def test_a_cap_counts_the_time_that_workers_wait_as_well_as_the_engine() -> None
     assert step.sent == 3  # at 0.2 dollars each, not all eight
 
 
+def test_a_cap_does_not_charge_the_first_takes_with_the_planning_of_all_that_were_planned_with_them() -> None:
+    farm = Farm(takes(100), max_usd_micros=1_000_000, take_usd_micros=120_000)
+    assert farm.step().sent == 8
+    times = StageTimes(plan_ms=36_000, diffuse_ms=36_000)  # two cents
+    made = [attempt(take, run_id=farm.run_id, times=times) for take in farm.received()[:4]]
+    planned = Span(state="plan", start_ms=START_MS, end_ms=START_MS + 8 * 36_000, batch_id="p")
+    rendered = Span(state="render", start_ms=planned.end_ms, end_ms=planned.end_ms + 4 * 36_000, batch_id="b")
+    waited = Span(state="idle", start_ms=rendered.end_ms, end_ms=rendered.end_ms + 4 * 36_000)  # a cent each as well
+    spans = SpansClosed(worker_id="w1", spans=[planned, rendered, waited], at_ms=waited.end_ms)
+    step = farm.step(started(at_ms=START_MS, started_at_ms=START_MS), spans, *made)
+    assert step.sent == (1_000_000 - 160_000 - 4 * 30_000) // 30_000  # without what is spent and what is on its way
+
+
 def test_a_cap_without_a_price_is_an_error_and_not_free():
     farm = Farm(takes(2), max_usd_micros=1_000_000, take_usd_micros=1, price=False)
     farm.controller.feeding = False
@@ -287,6 +323,19 @@ def test_a_record_of_a_newer_program_stops_the_controller_and_stays():
     with pytest.raises(MessageError, match="version 2"):
         farm.step(newer)
     assert len(farm.broker.records) == 1
+
+
+def test_a_record_of_a_newer_program_holds_up_none_that_can_be_read():
+    farm = Farm(takes(3))
+    farm.step()
+    before, newer, after = (attempt(take, run_id=farm.run_id) for take in farm.plan)
+    farm.broker.deliver(before, {**newer.model_dump(mode="json"), "v": 2}, {"kind": "nonsense", "v": 1}, after)
+    for _ in range(2):  # it is started again, and the newer record is still there
+        with pytest.raises(MessageError, match="version 2"):
+            farm.step()
+        assert (farm.counts.accepted, farm.counts.sent) == (2, 1)
+        assert [each.payload["v"] for each in farm.broker.records] == [2, 1, 1]
+        assert farm.broker.aside == []
 
 
 def test_records_are_removed_only_after_they_are_written():

@@ -35,8 +35,10 @@ def spans_of(*parts: tuple[str, int, str], worker: str = "w1") -> list[SpanTime]
     return spans
 
 
-def an_attempt(batch: str, payer: CostObject, outcome: str = "accepted", *, seconds: int = 1, audio_s: int = 60):
-    return AttemptFact(f"take-{batch}-{payer.zone}", "w1", batch, outcome, seconds * S, audio_s * S, payer)
+def an_attempt(
+    batch: str, payer: CostObject, outcome: str = "accepted", *, seconds: int = 1, audio_s: int = 60, plan: str = ""
+):
+    return AttemptFact(f"take-{batch}-{payer.zone}", "w1", batch, outcome, seconds * S, audio_s * S, payer, plan)
 
 
 def by(charges, payer: CostObject) -> dict[str, int]:
@@ -97,6 +99,36 @@ def test_a_batch_is_split_by_the_audio_its_takes_asked_for():
     assert by(charges, B) == {"rejected": 300}
 
 
+def test_a_planner_call_is_split_by_the_audio_of_the_takes_that_were_rendered_from_it():
+    tries = [
+        an_attempt("x", A, audio_s=120, plan="p"),
+        an_attempt("y", B, audio_s=60, plan="p"),
+        an_attempt("y", B, audio_s=60, plan="q"),
+        an_attempt("y", B, audio_s=60),  # it had no planner, or brought its plan along
+    ]
+    spans = spans_of(("plan", 9, "p"), ("render", 1, "x"), ("plan", 2, "q"), ("render", 3, "y"))
+    charges = allocate(1_500, a_life(15), spans, tries)
+    assert by(charges, A) == {"accepted": 600 + 100}
+    assert by(charges, B) == {"accepted": 300 + 200 + 300}
+
+
+def test_a_planner_call_of_whose_takes_nothing_is_known_is_lost():
+    spans = spans_of(("plan", 4, "p"), ("render", 6, "x"))
+    charges = allocate(1_000, a_life(10), spans, [an_attempt("x", A, plan="another")])
+    assert by(charges, A) == {"accepted": 600, "lost": 400}
+    # A batch and a planner call are told apart although they go by the same name.
+    charges = allocate(1_000, a_life(10), spans_of(("plan", 10, "x")), [an_attempt("x", A)])
+    assert by(charges, A) == {"lost": 1_000}
+
+
+def test_a_plan_that_outlives_a_failed_try_is_paid_for_once_by_all_its_tries():
+    failed = an_attempt("x", A, "failed", audio_s=60, plan="p")
+    again, neighbour = an_attempt("y", A, audio_s=60, plan="p"), an_attempt("x", B, audio_s=120, plan="p")
+    charges = allocate(800, a_life(8), spans_of(("plan", 8, "p")), [failed, again, neighbour])
+    assert by(charges, A) == {"failed": 200, "accepted": 200}
+    assert by(charges, B) == {"accepted": 400}
+
+
 def test_who_throws_takes_away_pays_for_the_warm_up_they_used():
     tries = [an_attempt("x", A, seconds=1), an_attempt("y", B, "rejected", seconds=3)]
     charges = allocate(800, a_life(8), spans_of(("startup", 4, ""), ("render", 1, "x"), ("render", 3, "y")), tries)
@@ -142,6 +174,7 @@ tries = st.lists(
         engine_ms=st.integers(0, 10**7),
         audio_ms=st.integers(0, 600_000),
         payer=objects,
+        plan_id=batches,
     ),
     max_size=12,
 )
@@ -151,7 +184,7 @@ many_spans = st.lists(
         lambda start, end, state, batch: SpanTime("w1", start, end, state, batch),
         times,
         times,
-        st.sampled_from(["startup", "render", "idle", "teardown"]),
+        st.sampled_from(["startup", "plan", "render", "idle", "teardown"]),
         batches,
     ),
     max_size=12,
@@ -163,3 +196,14 @@ def test_charges_add_up_to_the_amount_whatever_was_reported(amount, seconds, spa
     charges = allocate(amount, a_life(seconds), spans, attempts)
     assert charges.total() == amount
     assert all(part >= 0 for part in charges.values())
+
+
+@given(amount=st.integers(0, 10**12), attempts=tries, calls=st.lists(st.sampled_from(["b1", "b2", "b3", "b4"])))
+def test_what_planning_costs_is_charged_to_its_tries_or_lost_and_never_twice(amount, attempts, calls):
+    spans = spans_of(*(("plan", 5, call) for call in calls))
+    charges = allocate(amount, a_life(5 * len(calls)), spans, attempts)
+    known = {attempt.plan_id for attempt in attempts}
+    lost = sum(part for (_, category), part in charges.items() if category == Category.LOST)
+    assert charges.total() == amount
+    if calls:
+        assert abs(lost - amount * sum(call not in known for call in calls) / len(calls)) <= len(set(calls))

@@ -83,6 +83,29 @@ def test_the_report_fits_a_terminal_of_80_columns(home, terminal, cuts):
     assert all("1.700001" in line for line in lines if line.startswith("total"))
 
 
+def test_the_report_says_what_the_workers_time_was_used_for(home):
+    waited = a_span(3_000_000, 3_100_000, "idle")
+    waited.cause = "waiting for post"
+    a_ledger(home, *some_work(rate=1_000_000), waited)
+    result = run("report")
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    # The shares add up to 100, which 66.7 would not.
+    assert {"rendering 40 min 00 s 66.6%", "idle: waiting for post 1 min 40 s 2.8%"} <= set(lines)
+    assert "waited for post" not in result.stderr  # 4 % of the time it was up
+    use = json.loads(run("report", "--json").stdout)["use"]
+    assert (use["ms"], sum(use["ms_by_state"].values())) == (3_600_000, 3_600_000)
+    assert use["idle_ms_by_cause"] == {"waiting for post": 100_000}
+
+
+def test_workers_that_wait_for_post_are_told_of_with_what_mends_it(home):
+    waited = a_span(3_000_000, 3_300_000, "idle")
+    waited.cause = "waiting for post"
+    a_ledger(home, *some_work(rate=1_000_000), waited)
+    told = run("report").stderr
+    assert "engines waited for post 11% of the time they were up" in told
+    assert "--threads" in told
+
+
 def test_a_run_is_named_by_its_first_digits(home):
     a_ledger(home, *some_work(rate=1_000_000))
     assert json.loads(run("report", "--run", "ru", "--json").stdout)["run"] == "run1"

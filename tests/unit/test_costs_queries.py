@@ -175,6 +175,15 @@ def test_retries_rejects_startup_and_idle_time_are_measured(ledger):
     assert (history.startup_ms, history.idle_share) == (2_000, 1.0)
 
 
+def test_stages_that_overlap_are_counted_as_the_time_they_took(ledger):
+    record(ledger, a_run(), a_take("t1"), a_take("t2"), a_worker(end=10_000))
+    record(ledger, an_attempt("a", "t1", engine_ms=6_000), an_attempt("b", "t2", engine_ms=4_000))
+    record(ledger, a_span(0, 3_000, "plan", "p"), a_span(3_000, 8_000, "render", "b"), a_span(8_000, 10_000, "idle"))
+    history = read_history(ledger.engine, model="tone", same_gpu=same_cpu)
+    assert history.speeds == {SpeedKey(PLANNER, 8): Speed((100 + 4_000 / 60) / 2 * 0.8, 2)}
+    assert history.idle_share == 0.25  # two seconds of eight
+
+
 def test_an_empty_ledger_has_no_history(ledger):
     assert read_history(ledger.engine, model="tone", same_gpu=same_cpu) == NO_HISTORY
 

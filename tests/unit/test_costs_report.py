@@ -42,15 +42,15 @@ def fleets(draw):
         at = start
         for batch in draw(st.lists(st.sampled_from(["b1", "b2", ""]), max_size=4)):
             end = at + draw(st.integers(0, 10**6))
-            spans.append(SpanTime(worker, at, end, "render" if batch else "idle", batch))
+            state = draw(st.sampled_from(["plan", "render"])) if batch else "idle"
+            spans.append(SpanTime(worker, at, end, state, batch, "" if batch else "no work"))
             at = end
         for take in draw(st.lists(st.integers(0, 9), max_size=6)):
             payer = CostObject(*(draw(st.sampled_from("ab")) for _ in range(4)))
             outcome = draw(st.sampled_from(["accepted", "rejected", "failed"]))
             batch = draw(st.sampled_from(["b1", "b2", ""]))
-            attempts.append(
-                AttemptFact(f"{payer}{take}", worker, batch, outcome, draw(st.integers(0, 9_999)), 60_000, payer)
-            )
+            measured = (outcome, draw(st.integers(0, 9_999)), 60_000)
+            attempts.append(AttemptFact(f"{payer}{take}", worker, batch, *measured, payer, batch))
     return TimeFacts(lives, spans, attempts)
 
 
@@ -133,6 +133,16 @@ def test_a_scoped_report_says_what_share_of_the_whole_it_shows():
 def test_unused_workers_are_a_last_row():
     facts = TimeFacts([a_life(), a_life("w2")], [render()], [an_attempt("t1", CostObject("z", "z", "z", "z"))])
     assert [row.name for row in make_report(facts).rows] == [("z",), ("unallocated",)]
+
+
+def test_a_report_tells_what_the_time_of_the_workers_it_is_about_was_used_for():
+    facts = TimeFacts(
+        [a_life(), a_life("w2")],
+        [render(ms=H // 2), SpanTime("w2", 0, H // 4, "idle", "", "no work")],
+        [an_attempt("t1", A), an_attempt("t2", B, worker="w2")],
+    )
+    assert make_report(facts).use.by_state_ms == {"render": H // 2, "idle": H // 4, "unobserved": 5 * H // 4}
+    assert make_report(facts, scope=Scope(run_id="run1")).use.by_state_ms == {"render": H // 2, "unobserved": H // 2}
 
 
 def test_an_unknown_cut_is_an_error():

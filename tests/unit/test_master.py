@@ -14,7 +14,7 @@ from mutagen.id3 import ID3
 from mutagen.oggopus import OggOpus
 from mutagen.oggvorbis import OggVorbis
 
-from catalog.spec import AudioFormat, MasterSpec
+from catalog.spec import AudioFormat, Bounds, MasterSpec, PlannerSpec, settle
 from catalog.track import Take, Track
 from tests.makers import a_spec
 from tests.sounds import RATE, chords, sine, stereo, white_noise
@@ -243,6 +243,20 @@ def test_mp3_carries_every_tag():
     for name in ("SEED", "MODEL", "DIGITAL_SOURCE_TYPE", "ZONE"):
         assert read[f"TXXX:{name}"].text == [EXPECTED[name]]
     assert "trainedAlgorithmicMedia" in read["COMM::eng"].text[0]
+
+
+def test_tags_name_what_the_planner_chose():
+    bounds = Bounds(bpm=(60, 90), keyscales=("C major", "E♭ minor"))
+    planner = PlannerSpec(metadata="fill", open=bounds.open)
+    spec = a_spec(bpm=None, keyscale=None, planner=planner, bounds=bounds)
+    take = Track(catalog="spa", zone="bar", genre="jazz", slot="1", spec=spec).take()
+    settled = settle(spec, {"bpm": 72, "keyscale": "E♭ minor"})
+    measures = check_audio(chords(10), settled, noise=False)
+    made = master(chords(10), take, measures=measures, noise=False, model="m", settled=settled)
+    comments = FLAC(io.BytesIO(made.body))
+    assert (comments["BPM"], comments["KEY"], comments["TAKE"]) == (["72"], ["Ebm"], [take.id])
+    with pytest.raises(ValueError, match="still open"):
+        master(chords(10), take, measures=measures, noise=False, model="m")
 
 
 def test_wav_stays_untagged():

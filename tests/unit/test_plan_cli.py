@@ -16,9 +16,11 @@ from orchestrator.ledger.facts import record_facts
 from orchestrator.plan import make_plan
 from tests.bench.bench_plan import write_presets
 from tests.farm import attempt
+from tests.preset_files import a_library, write
 from tests.unit.test_costs_prices import SHIPPED
 from tests.unit.test_costs_queries import a_worker, an_attempt, record
 
+BOTH = {"title": "Both", "model": "acestep-v15-turbo", "matrix": {"zones": "all", "genres": "all"}, "tracks": 8}
 PRICES = """\
 valid_from: 2020-01-01
 prices:
@@ -69,6 +71,19 @@ def test_the_plan_fits_80_columns_and_shows_source_and_price_age(small, terminal
     assert max(map(len, result.stdout.splitlines())) <= 80
     for words in ("z0", "g1", "unchanged", "published speeds", "valid from 2020-01-01", "days ago", "a test"):
         assert words in " ".join(result.stdout.split())
+
+
+def test_lengths_that_the_planner_chooses_are_reckoned_at_their_longest_and_it_says_so(home):
+    planner = {"metadata": "fill", "open": ["duration"]}
+    root = a_library(home / "presets", 1, 1)
+    write(root / "catalogs/given.yaml", {**BOTH, "defaults": {"duration_s": [60, 90]}})
+    write(root / "catalogs/open.yaml", {**BOTH, "defaults": {"duration_s": [60, 90], "planner": planner}})
+    given, chosen = (["plan", str(root / f"catalogs/{name}.yaml")] for name in ("given", "open"))
+    found = json.loads(run([*chosen, "--json"]).stdout)
+    assert (found["open_lengths"], found["estimate"]["audio_s"]) == (8, 8 * 90)
+    assert "planner chooses the length of 8 takes; here they have their longest" in run(chosen).stdout
+    assert json.loads(run([*given, "--json"]).stdout)["open_lengths"] == 0
+    assert "longest" not in run(given).stdout
 
 
 def test_a_large_matrix_is_shown_by_zone_and_by_genre(home):

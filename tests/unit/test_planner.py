@@ -13,14 +13,13 @@ from safetensors.torch import load_file, save_file
 from catalog.errors import ModelError, OutOfRangeError
 from catalog.limits import CODEBOOK_SIZE
 from catalog.sidecar import Plan
-from catalog.spec import PlannerSpec, TrackSpec
-from catalog.track import Take, Track
+from catalog.track import Take
+from tests.plain_planner import draw_plainly, plan_plainly
+from tests.planner_takes import CPU, a_take, mixed_takes
+from workers.ace_step import planner as planner_module
 from workers.ace_step.planner import Planner
-from workers.ace_step.planner_prompt import render_prompts
-from workers.ace_step.sampling import Settings, choose, guide
+from workers.ace_step.planner_loading import load_model
 from workers.ace_step.tiny_planner import write_tiny_planner
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -35,90 +34,129 @@ def planner(folder) -> Planner:
     return Planner.load(folder, device=CPU, dtype=torch.float32)
 
 
-def a_take(number: int = 1, *, duration_s: int = 10, caption: str = "Slow piano", seed: int = 0, **planner) -> Take:
-    spec = TrackSpec(
-        caption=caption,
-        bpm=72,
-        keyscale="F# minor",
-        duration_s=duration_s,
-        planner=PlannerSpec(**planner),
-        model="tiny-random",
-    )
-    track = Track(catalog="demo", zone="spa", genre="ambient", slot="0001", spec=spec)
-    return Take(track=track, number=number, dit_seed=0, lm_seed=seed or 1000 + number)
-
-
-def mixed_takes(**planner) -> list[Take]:
-    """Takes that differ in everything the planner knows: prompt, length, sampling, turn form, negative prompt."""
-    return [
-        a_take(1, **planner),
-        a_take(2, duration_s=12, caption="Hard techno, " * 9, temperature=1.4, top_p=0.5, **planner),
-        a_take(3, duration_s=11, caption="é", top_k=7, think_fields=("caption",), **planner),
-        a_take(4, assistant_turn="closed", top_p=1.0, negative_prompt="harsh noise", **planner),
-        a_take(5, caption="Slow piano", temperature=0.2, **planner),
-    ]
+@pytest.fixture(scope="module")
+def small_bfloat16(planner, folder) -> Planner:
+    """In bfloat16 all shapes are full ones, so here they are small: eight slots, and the published prompt classes."""
+    model = load_model(folder, CPU, torch.bfloat16)
+    del model.config.context_tokens
+    small = Planner(model, planner.tokenizer, planner.vocabulary, planner.fingerprint)
+    small._desks.room = small._desks.room._replace(slots_max=8)
+    return small
 
 
 def codes_of(plans: list[Plan]) -> list[list[int]]:
     return [plan.codes for plan in plans]
 
 
-def rows_in_forward(planner: Planner, takes: list[Take]) -> set[int]:
-    """How many rows the model was given at once while it planned `takes`."""
-    seen: set[int] = set()
-    hook = planner._model.register_forward_pre_hook(
-        lambda _module, _args, named: seen.add(len(named["input_ids"])), with_kwargs=True
-    )
+def forgetful(planner: Planner) -> Planner:
+    """The same planner, with no plan remembered and no buffer kept."""
+    fresh = Planner(planner.model, planner.tokenizer, planner.vocabulary, planner.fingerprint)
+    fresh._desks.room = planner._desks.room
+    return fresh
+
+
+def shapes_of_calls(planner: Planner, takes: list[Take]) -> list[tuple[int, ...]]:
+    """What the model was given while it planned `takes`: rows and tokens of prompts, rows alone of steps."""
+    seen: list[tuple[int, ...]] = []
+    embedding = planner.model.get_input_embeddings()
+    hook = embedding.register_forward_pre_hook(lambda _module, args: seen.append(tuple(args[0].shape)))
     try:
-        planner.plan(takes)
+        forgetful(planner).plan(takes)
     finally:
         hook.remove()
     return seen
 
 
-@torch.inference_mode()
-def plain_codes(planner: Planner, take: Take, n_codes: int) -> list[int]:
-    """What the planner should write: no batch, no padding, no cache, no generate(); the whole prompt at every step."""
-    spec = take.spec.planner
-    assert spec is not None
-    vocabulary = planner._vocabulary
-    prompts = render_prompts(planner._tokenizer, take.spec, spec)
-    settings = Settings.of([spec], [take.lm_seed], CPU)
-
-    def next_logits(text: str, codes: list[int]) -> torch.Tensor:
-        ids = planner._encode(text) + [vocabulary.first_code + code for code in codes]
-        logits = planner._model(torch.tensor([ids]), logits_to_keep=1).logits[:, -1]
-        return logits[:, vocabulary.first_code : vocabulary.first_code + CODEBOOK_SIZE].float()
-
-    codes: list[int] = []
-    for step in range(n_codes):
-        logits = next_logits(prompts.conditional, codes)
-        if prompts.unconditional is not None:
-            logits = guide(logits, next_logits(prompts.unconditional, codes), settings.cfg_scale)
-        codes.append(int(choose(logits, settings, step)))
-    return codes
+def rows_in_steps(planner: Planner, takes: list[Take]) -> set[int]:
+    return {shape[0] for shape in shapes_of_calls(planner, takes) if len(shape) == 1}
 
 
 @pytest.mark.parametrize("cfg_scale", [1.0, 2.0])
-def test_a_batch_writes_what_a_plain_loop_writes_for_each_take(planner, cfg_scale):
+def test_a_batch_writes_what_the_plain_form_writes(planner, cfg_scale):
     takes = mixed_takes(cfg_scale=cfg_scale)
-    for take, plan in zip(takes, planner.plan(takes), strict=True):
-        assert plan.codes[:25] == plain_codes(planner, take, 25)
+    assert codes_of(planner.plan(takes)) == plan_plainly(planner, takes, draw=draw_plainly)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_other_random_weights_write_what_the_plain_form_writes(planner, tmp_path, seed):
+    write_tiny_planner(tmp_path, seed)
+    other = Planner(load_model(tmp_path, CPU, torch.float32), planner.tokenizer, planner.vocabulary, "")
+    takes = mixed_takes()
+    assert codes_of(other.plan(takes)) == plan_plainly(other, takes, draw=draw_plainly)
 
 
 @pytest.mark.parametrize("cfg_scale", [1.0, 2.0])
 def test_neighbours_do_not_matter(planner, cfg_scale):
     takes = mixed_takes(cfg_scale=cfg_scale)
     together = codes_of(planner.plan(takes))
-    assert [planner.plan([take])[0].codes for take in takes] == together
-    assert codes_of(planner.plan(takes[::-1])) == together[::-1]
+    assert [forgetful(planner).plan([take])[0].codes for take in takes] == together
+    assert codes_of(forgetful(planner).plan(takes[::-1])) == together[::-1]
+
+
+@pytest.mark.parametrize("cfg_scale", [1.0, 2.0])
+def test_neighbours_do_not_matter_in_bfloat16(small_bfloat16, cfg_scale):
+    takes = [
+        a_take(n, duration_s=10 + n % 3, caption="Slow piano, " * n, temperature=0.5 + n / 10, cfg_scale=cfg_scale)
+        for n in range(1, 9)
+    ]
+    together = small_bfloat16.plan(takes)
+    assert [forgetful(small_bfloat16).plan([take])[0] for take in takes] == together
+    assert forgetful(small_bfloat16).plan(takes[::-1]) == together[::-1]
+    assert forgetful(small_bfloat16).plan(takes[2:5]) == together[2:5]
+
+
+def test_what_was_planned_before_does_not_matter_in_bfloat16(small_bfloat16):
+    short, long = a_take(1), a_take(2, duration_s=30, caption="Hard techno")
+    fresh = forgetful(small_bfloat16).plan([short])
+    used = forgetful(small_bfloat16)
+    used.plan([long])
+    assert used.plan([short]) == fresh
 
 
 def test_guided_and_unguided_takes_share_a_call(planner):
     guided, free = a_take(1), a_take(2, cfg_scale=1.0)
-    alone = [planner.plan([take])[0] for take in (free, guided, free)]
-    assert planner.plan([free, guided, free])[1] == alone[1]
-    assert codes_of(planner.plan([free, guided, free])) == codes_of(alone)
+    alone = [forgetful(planner).plan([take])[0] for take in (free, guided, free)]
+    assert forgetful(planner).plan([free, guided, free]) == alone
+
+
+def test_more_takes_than_slots_are_written_in_several_batches(planner):
+    takes = [a_take(n, duration_s=10 + n % 3) for n in range(1, 20)]
+    assert planner.slots(10).takes == 16
+    assert rows_in_steps(planner, takes) == {32, 6}
+    expected = [forgetful(planner).plan([take])[0] for take in takes]
+    assert forgetful(planner).plan(takes) == expected
+
+
+def test_a_prompt_of_another_class_is_written_apart(small_bfloat16):
+    takes = [a_take(1), a_take(2, caption="la " * 150), a_take(3)]
+    plans = small_bfloat16.plan(takes)
+    widths = {shape[1] for shape in shapes_of_calls(small_bfloat16, takes) if len(shape) == 2}
+    assert widths == {512, 1024}
+    assert [("prompts of 1024" in plan.batch_key) for plan in plans] == [False, True, False]
+
+
+def test_what_asks_for_the_same_codes_is_written_once(planner):
+    same = [a_take(n, seed=7) for n in (1, 2, 3)]
+    assert rows_in_steps(planner, [*same, a_take(4, seed=8)]) == {4}
+
+
+def test_a_plan_is_remembered_for_a_while(planner):
+    remembering = forgetful(planner)
+    first = remembering.plan([a_take(1, seed=7)])
+    remembering.model = None  # nothing can be written any more
+    remembering._desks.model = None
+    assert remembering.plan([a_take(2, seed=7)]) == first
+    with pytest.raises(AttributeError):
+        remembering.plan([a_take(3, seed=8)])
+
+
+def test_only_so_many_plans_are_remembered(planner, monkeypatch):
+    monkeypatch.setattr(planner_module, "_RECENT", 2)
+    remembering = forgetful(planner)
+    remembering.plan([a_take(n, seed=n) for n in (1, 2, 3)])
+    remembering.plan([a_take(2, seed=2)])  # used again, so 3 is older now
+    remembering.plan([a_take(4, seed=4)])
+    assert [wish.seed for wish in remembering._recent] == [2, 4]
 
 
 def test_every_take_gets_exactly_its_codes_and_only_usable_ones(planner):
@@ -131,31 +169,14 @@ def test_every_take_gets_exactly_its_codes_and_only_usable_ones(planner):
     assert len(written) > 100  # varied: neither one code over and over nor a short loop
 
 
-def test_a_model_that_wants_to_end_or_to_name_no_code_still_writes_codes(planner, monkeypatch):
-    # Text, end of text, and the code names that never occur get by far the best logits.
-    first = planner._vocabulary.first_code
-    original = planner._model.forward
-
-    def insistent(*args, **named):
-        output = original(*args, **named)
-        output.logits[..., :first] += 1000
-        output.logits[..., first + CODEBOOK_SIZE :] += 1000
-        return output
-
-    take = a_take()
-    expected = planner.plan([take])[0].codes
-    monkeypatch.setattr(planner._model, "forward", insistent)
-    assert planner.plan([take])[0].codes == expected
-
-
 def test_without_guidance_the_model_runs_one_row_a_take(planner):
-    assert rows_in_forward(planner, [a_take(n, cfg_scale=1.0) for n in (1, 2, 3)]) == {3}
-    assert rows_in_forward(planner, [a_take(n, cfg_scale=2.0) for n in (1, 2, 3)]) == {6}
+    assert rows_in_steps(planner, [a_take(n, cfg_scale=1.0) for n in (1, 2, 3)]) == {3}
+    assert rows_in_steps(planner, [a_take(n, cfg_scale=2.0) for n in (1, 2, 3)]) == {6}
 
 
 def test_another_seed_writes_other_codes_and_the_same_seed_the_same(planner):
-    first, second, again = planner.plan([a_take(seed=1), a_take(seed=2), a_take(seed=1)])
-    assert first == again
+    first, second = planner.plan([a_take(seed=1), a_take(seed=2)])
+    assert forgetful(planner).plan([a_take(seed=1)]) == [first]
     assert first.codes != second.codes
     assert first.prompt_sha256 == second.prompt_sha256
 
@@ -186,7 +207,7 @@ def test_a_plan_says_what_it_was_made_of(planner):
     plan = planner.plan([a_take()])[0]
     assert plan.metadata == {"bpm": 72, "duration": 10, "keyscale": "F# minor", "timesignature": 4}
     assert len(plan.prompt_sha256) == 64
-    for part in (planner.fingerprint[:12], "float32", "cpu", torch.__version__, "2 rows of", "cfg"):
+    for part in (planner.fingerprint[:12], "float32", "cpu", torch.__version__, "loop", "any shape", "cfg"):
         assert part in plan.batch_key
     assert "no cfg" in planner.plan([a_take(cfg_scale=1.0)])[0].batch_key
 
@@ -197,16 +218,16 @@ def test_nothing_to_plan_gives_no_plans(planner):
 
 def test_global_random_state_neither_matters_nor_moves(planner):
     torch.manual_seed(1)
-    first = planner.plan([a_take()])
+    first = forgetful(planner).plan([a_take()])
     torch.manual_seed(2)
     before = torch.random.get_rng_state()
-    assert planner.plan([a_take()]) == first
+    assert forgetful(planner).plan([a_take()]) == first
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_a_prompt_that_leaves_no_room_for_the_codes_is_refused_with_its_length(planner):
     take = a_take(caption="la " * 11_000)
-    with pytest.raises(OutOfRangeError, match=r"prompt has 33\d{3} tokens; there is room for 32718"):
+    with pytest.raises(OutOfRangeError, match=r"prompt has 33\d{3} tokens; there is room for 16384"):
         planner.plan([a_take(), take])
     assert "33" in (planner.refusal(take) or "")
     assert planner.refusal(a_take()) is None

@@ -8,10 +8,13 @@ import struct
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from catalog.spec import PlannerSpec
+from tests.plain_planner import draw_plainly
 from workers.ace_step import sampling
-from workers.ace_step.sampling import Settings, choose, guide, gumbel_noise, hash_uniform
+from workers.ace_step.sampling import Settings, choose, choose_unseen, guide, gumbel_noise, hash_uniform
 
 CPU = torch.device("cpu")
 SEED = 0x1234_5678_9ABC_DEF0
@@ -124,12 +127,70 @@ def test_every_row_has_its_own_settings():
     assert together.tolist() == expected
 
 
-@pytest.mark.parametrize("width", [1, 2, 9, 64, 299])
-def test_how_many_candidates_are_looked_at_first_changes_nothing(monkeypatch, width):
+@pytest.mark.parametrize("scale", [0.0, 0.3, 3.0, 30.0])
+def test_drawing_unseen_chooses_the_same(scale):
+    logits = some_logits(rows=len(SPECS), codes=5000, scale=scale)
+    for step in range(5):
+        assert choose_unseen(logits, settings(*SPECS), step).tolist() == choose(logits, settings(*SPECS), step).tolist()
+    free = settings(*[spec for spec in SPECS if not spec.top_k])
+    unlimited = choose_unseen(logits[: len(free.seed)], free, 9, limited=False)
+    assert unlimited.tolist() == choose(logits[: len(free.seed)], free, 9).tolist()
+
+
+def test_picking_out_few_codes_or_looking_at_all_chooses_the_same(monkeypatch):
     logits = some_logits(rows=len(SPECS), codes=300)
     expected = [choose(logits, settings(*SPECS), step).tolist() for step in range(10)]
-    monkeypatch.setattr(sampling, "CANDIDATES", width)
-    assert [choose(logits, settings(*SPECS), step).tolist() for step in range(10)] == expected
+    for share in (0.0, 1.0):  # always all; always the few
+        monkeypatch.setattr(sampling, "_MANY", share)
+        assert [choose(logits, settings(*SPECS), step).tolist() for step in range(10)] == expected
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_codes_of_a_full_vocabulary_equal_a_full_sort_in_float64(scale):
+    logits, specs = some_logits(rows=8, codes=64_000, scale=scale), [SPECS[n] for n in (0, 3, 4, 8, 11, 15, 20, 28)]
+    for step in range(3):
+        expected = draw_plainly(logits, settings(*specs), step)
+        assert choose(logits, settings(*specs), step).tolist() == expected.tolist()
+
+
+@given(
+    st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=40),
+    st.lists(st.integers(0, 2**40), min_size=40, max_size=40),
+    st.integers(0, 2**41),
+)
+def test_the_edge_is_where_weights_up_to_it_exceed_the_target(ranks, weights, target):
+    weights = weights[: len(ranks)]
+    upto = {edge: sum(weight for rank, weight in zip(ranks, weights, strict=True) if rank <= edge) for edge in ranks}
+    beyond = [edge for edge, total in upto.items() if total > target]
+    found = sampling._find_edge(
+        torch.tensor([ranks], dtype=torch.int32), torch.tensor([weights]), torch.tensor([target])
+    )
+    assert found.item() == (min(beyond) if beyond else 2**31 - 1)
+
+
+@given(st.integers(0, 2**53 - 1), st.integers(1, 2**30))
+def test_shares_are_exact(total, p):
+    assert sampling._share(torch.tensor(total), torch.tensor(p)).item() == total * p // 2**30
+
+
+@pytest.mark.parametrize("damage", [math.nan, -math.nan, math.inf, -math.inf])
+def test_logits_that_are_no_numbers_still_choose_some_code_and_spoil_no_other_row(damage):
+    logits = some_logits(rows=len(SPECS), codes=300)
+    expected = choose(logits, settings(*SPECS), 1)
+    logits[5] = damage
+    logits[7, 100] = damage
+    for draw in (choose, choose_unseen):
+        chosen = draw(logits, settings(*SPECS), 1)
+        assert ((chosen >= 0) & (chosen < 300)).all()
+        sound = [row for row in range(len(SPECS)) if row not in {5, 7}]
+        assert torch.equal(chosen[sound], expected[sound])
+
+
+def test_a_step_on_the_device_draws_like_its_number():
+    logits = some_logits(rows=len(SPECS), codes=300)
+    for step in (0, 7, 2999):
+        expected = choose(logits, settings(*SPECS), step)
+        assert torch.equal(choose(logits, settings(*SPECS), torch.tensor([step])), expected)
 
 
 def test_equal_logits_at_the_edge_of_the_nucleus_all_stay_in():
@@ -143,9 +204,9 @@ def test_equal_logits_at_the_edge_of_the_nucleus_all_stay_in():
 def test_codes_come_as_often_as_their_probability_says():
     logits = torch.tensor([2.0, 1.0, 0.5, 0.0, -1.0, -4.0])
     rows, temperature = 40_000, 0.7
-    drawn = choose(
-        logits.expand(rows, -1), settings(*[PlannerSpec(temperature=temperature, top_p=1.0)] * rows), step=11
-    )
+    spec = PlannerSpec(temperature=temperature, top_p=1.0)
+    blocks = [settings(*[spec] * 1000, seed=SEED + first) for first in range(0, rows, 1000)]
+    drawn = torch.cat([choose(logits.expand(1000, -1), block, step=11) for block in blocks])
     probability = (logits / temperature).softmax(0)
     error = (torch.bincount(drawn, minlength=6) / rows - probability).abs()
     assert (error < 4 * (probability * (1 - probability) / rows).sqrt()).all()

@@ -105,6 +105,30 @@ def test_the_shipped_library_is_sound() -> None:
     assert run("check", "--presets", REPO / "presets")[0] == 0
 
 
+def test_what_the_planner_chooses_is_called_open(tmp_path: Path, terminal: Callable[[int], None]) -> None:
+    every = {"metadata": "fill", "open": ["bpm", "keyscale", "timesignature", "duration"]}
+    a_catalog(
+        a_library(tmp_path, 2, 1),
+        defaults={"duration_s": [60, 90, 150]},
+        rules=[{"zone": "z1", "set": {"planner": every}}],
+    )
+    shown = run_json("show", "c", "--presets", tmp_path)["catalog"]
+    assert [group["open"] for group in shown["groups"]] == [[], ["bpm", "duration", "keyscale", "timesignature"]]
+    assert shown["examples"][-1]["spec"]["bpm"] is None
+    terminal(120)
+    code, printed = run("show", "c", "--cells", "--presets", tmp_path)
+    assert code == 0
+    rows = {line.split()[0]: line for line in printed.splitlines() if line.split()[1:2] == ["g0"]}
+    assert rows["z0"].split()[-2:] == ["60-90", "-"]
+    assert rows["z1"].endswith("60-90  bpm, duration, keyscale, timesignature")
+    assert "60-71 bpm open, key open, metre open, 60-150 s open" in " ".join(printed.split())
+
+
+def test_a_catalog_that_leaves_nothing_open_does_not_speak_of_it(tmp_path: Path) -> None:
+    a_catalog(a_library(tmp_path))
+    assert "what the planner chooses" not in run("show", "c", "--presets", tmp_path)[1]
+
+
 def test_the_schemas_for_editors_are_current() -> None:
     for name, text in schemas().items():
         stored = REPO / "presets/schemas" / name

@@ -12,9 +12,10 @@ from catalog.errors import StoreError
 from catalog.keys import sidecar_key
 from catalog.messages import RenderMessage
 from catalog.sidecar import Sidecar, StageTimes
-from tests.fakes import FakeEngine, FakeLane, MemoryStore, a_studio
+from catalog.spec import Bounds, PlannerSpec
+from tests.fakes import FakeEngine, FakeLane, MemoryStore, a_plan, a_studio
 from tests.makers import a_batch, a_message, a_sidecar, a_take
-from workers.gather import TakeFailed, TakeReturned
+from workers.passage import TakeFailed, TakeReturned
 from workers.render import Studio, render_take
 
 
@@ -37,6 +38,73 @@ def test_an_accepted_take_leaves_audio_a_sidecar_that_names_it_and_one_record():
     assert (attempt.outcome, attempt.adopted, attempt.sidecar, attempt.audio_ms) == ("accepted", False, sidecar, 10_000)
     assert attempt.times.post_ms >= sidecar.times.post_ms
     assert studio.holds.ids() == []
+
+
+def test_a_take_is_held_to_what_its_planner_chose_and_filed_under_what_was_asked():
+    planner = PlannerSpec(metadata="fill", open=("bpm", "duration"))
+    bounds = Bounds(bpm=(70, 90), duration_s=(12, 30))
+    take = a_take(duration_s=30, bpm=None, bounds=bounds, planner=planner)
+    studio = a_studio()
+    send(studio, a_message(take))
+    sidecar = Sidecar.model_validate_json(studio.store.objects[sidecar_key(take)])
+    assert sidecar.take == take
+    assert (sidecar.settled_spec.duration_s, sidecar.settled_spec.bpm) == (12, 70)
+    assert sidecar.audio.n_samples == 12 * 48_000
+    assert b"70 BPM" in studio.store.objects[sidecar.audio.key]
+
+
+def test_audio_longer_than_its_planner_chose_is_rejected():
+    planner = PlannerSpec(metadata="fill", open=("duration",))
+    take = a_take(duration_s=30, bounds=Bounds(duration_s=(12, 30)), planner=planner)
+    studio = a_studio(lane=FakeLane(spoil=lambda audio: np.concatenate([audio, audio], axis=1)[:, : 30 * 48_000]))
+    send(studio, a_message(take))
+    assert studio.recorder.attempts()[0].outcome == "rejected"
+
+
+REUSING = {"planner": PlannerSpec(reuse=True)}
+
+
+def test_a_further_take_follows_the_plan_of_the_first_where_the_spec_says_so():
+    first, lane = a_take(**REUSING), FakeLane()
+    plan = a_plan(first).model_copy(update={"codes": [7]})
+    studio = a_studio(lane=lane)
+    there = a_sidecar(first).model_copy(update={"plan": plan})
+    studio.store.objects[sidecar_key(first)] = there.model_dump_json().encode()
+    second = a_take(number=2, **REUSING)
+    send(studio, a_message(second))
+    assert lane.plans == [plan]
+    assert Sidecar.model_validate_json(studio.store.objects[sidecar_key(second)]).plan == plan
+
+
+@pytest.mark.parametrize("body", [None, b'{"v": 9}'])
+def test_a_further_take_whose_first_is_not_there_or_damaged_is_planned_by_the_same_seed(body):
+    first, second, lane = a_take(**REUSING), a_take(number=2, **REUSING), FakeLane()
+    studio = a_studio(lane=lane)
+    if body is not None:
+        studio.store.objects[sidecar_key(first)] = body
+    send(studio, a_message(second))
+    assert (lane.plans, studio.recorder.attempts()[0].outcome) == ([None], "accepted")
+    assert second.lm_seed == first.lm_seed
+
+
+def test_without_that_word_a_further_take_has_a_plan_of_its_own():
+    first, second, lane = a_take(planner=PlannerSpec()), a_take(number=2, planner=PlannerSpec()), FakeLane()
+    studio = a_studio(lane=lane)
+    there = a_sidecar(first).model_copy(update={"plan": a_plan(first)})
+    studio.store.objects[sidecar_key(first)] = there.model_dump_json().encode()
+    send(studio, a_message(second))
+    assert lane.plans == [None]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda audio: audio, lambda audio: audio * np.nan, lambda audio: audio[:, :0]],
+    ids=["good", "bad", "none"],
+)
+def test_the_lane_hears_when_audio_is_done_with_however_it_ended(spoil):
+    lane = FakeLane(spoil=spoil)
+    send(a_studio(lane=lane), a_message())
+    assert len(lane.let_go_of) == 1
 
 
 def test_a_take_with_a_sidecar_is_done_and_nothing_is_rendered():

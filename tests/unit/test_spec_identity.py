@@ -9,9 +9,10 @@ from pydantic import ValidationError
 
 from catalog.buckets import Bucket
 from catalog.errors import OutOfRangeError
+from catalog.prompt import text_prompt
 from catalog.queues import queue_of, queues_served
 from catalog.seeds import SEED_LIMIT, Seeds, stable_hash, take_seeds
-from catalog.spec import MasterSpec, PlannerSpec, TrackSpec
+from catalog.spec import Bounds, MasterSpec, PlannerSpec, TrackSpec, settle
 from catalog.tiers import TIERS, fits, least_tier, tier_of
 from catalog.track import Take, Track
 
@@ -28,16 +29,24 @@ RICH = TrackSpec(
     planner=None,
     master=MasterSpec(format="opus", loudness_lufs=None),  # type: ignore[arg-type]
 )
+FILLED = PlannerSpec(metadata="fill", open=("duration", "bpm", "keyscale"))
+BOUNDS = Bounds(bpm=(60, 90), keyscales=("C major", "A minor"), duration_s=(120, 180), duration_step_s=30)
+OPEN = TrackSpec(caption="warm piano", bpm=None, keyscale=None, duration_s=180, planner=FILLED, bounds=BOUNDS)
 
 
-def a_track(seed: int | None = None) -> Track:
+def a_track(seed: int | None = None, spec: TrackSpec = PLAIN) -> Track:
     axes = {"season": "winter", "daypart": "late"}
-    return Track(catalog="spa", zone="thermal", genre="ambient", axes=axes, slot="0007", seed=seed, spec=PLAIN)
+    return Track(catalog="spa", zone="thermal", genre="ambient", axes=axes, slot="0007", seed=seed, spec=spec)
+
+
+def changed(spec: TrackSpec, **change: object) -> TrackSpec:
+    return TrackSpec(**{**spec.model_dump(), **change})
 
 
 def test_fingerprints_are_what_they_were() -> None:
     assert PLAIN.fingerprint == "b1fa8e0b0de6a6d7aee02aefb75797d0"
     assert RICH.fingerprint == "894dd0e7963410363acc2e80a6d95f95"
+    assert OPEN.fingerprint == "69043a38b3494db7e915ced88ab4e1f5"
 
 
 def test_ids_and_seeds_are_what_they_were() -> None:
@@ -114,3 +123,103 @@ def test_the_least_tier_fits_and_the_ones_below_do_not(duration_s: int, planner:
 def test_an_unknown_planner_has_no_tier() -> None:
     with pytest.raises(OutOfRangeError, match="no GPU tier"):
         least_tier(TrackSpec(**{**PLAIN.model_dump(), "planner": {"model": "huge"}}))
+
+
+def test_a_settled_spec_is_the_one_in_which_all_was_given() -> None:
+    settled = settle(OPEN, {"bpm": 90, "keyscale": "C major", "duration": 120, "caption": "not asked for"})
+    assert (OPEN.is_open, settled.is_open) == (True, False)
+    assert settled == PLAIN.model_copy(update={"planner": settled.planner})
+    assert settled.fingerprint == PLAIN.fingerprint
+    assert text_prompt(settled) == text_prompt(PLAIN)
+
+
+def test_a_spec_that_is_not_open_is_settled_already() -> None:
+    assert settle(PLAIN, {"bpm": 61}) is PLAIN
+    assert settle(RICH, {}) is RICH
+
+
+def test_a_metre_is_a_number_in_a_plan_and_a_word_in_a_spec() -> None:
+    planner = PlannerSpec(metadata="fill", open=("timesignature",))
+    bounds = Bounds(timesignatures=("6", "3"))
+    spec = changed(PLAIN, timesignature=None, planner=planner, bounds=bounds)
+    assert settle(spec, {"timesignature": 3}).timesignature == "3"
+    with pytest.raises(OutOfRangeError, match="'4' for timesignature; the spec leaves open 3, 6"):
+        settle(spec, {"timesignature": 4})
+
+
+@pytest.mark.parametrize(
+    ("choice", "named"),
+    [
+        *(({"bpm": 91}, "91 for bpm"), ({"bpm": None}, "None for bpm"), ({"duration": 121}, "121 for duration")),
+        *(({"keyscale": "G major"}, "'G major' for keyscale"), ({"bpm": "72"}, "'72' for bpm")),
+    ],
+)
+def test_a_choice_outside_the_bounds_is_refused_by_name(choice: dict[str, str | int], named: str) -> None:
+    with pytest.raises(OutOfRangeError, match=named):
+        settle(OPEN, {"bpm": 72, "keyscale": "A minor", "duration": 150, **choice})
+
+
+def test_a_field_that_was_chosen_stays_in_the_think_block() -> None:
+    planner = FILLED.model_copy(update={"think_fields": ("caption", "bpm")})
+    settled = settle(changed(OPEN, planner=planner), {"bpm": 72, "keyscale": "A minor", "duration": 150})
+    assert settled.planner is not None
+    assert set(settled.planner.think_fields) == {"caption", "bpm", "keyscale", "duration"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"bpm": 72}, {"keyscale": "C major"}, {"timesignature": None}, {"duration_s": 150}, {"bounds": None}),
+        *({"planner": None}, {"planner": PlannerSpec()}, {"bounds": Bounds()}, {"bounds": Bounds(bpm=(60, 90))}),
+        {"planner": PlannerSpec(metadata="fill")},
+    ],
+)
+def test_a_spec_is_open_exactly_where_it_has_bounds_and_a_planner_that_fills(change: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        changed(OPEN, **change)
+
+
+def test_what_is_left_to_the_planner_has_a_name_and_its_ranges_rise() -> None:
+    for wrong in ({"bpm": (90, 60)}, {"bpm": (20, 60)}, {"duration_s": (5, 60)}, {"keyscales": ("H major",)}):
+        with pytest.raises(ValidationError):
+            Bounds(**wrong)
+    with pytest.raises(ValidationError, match="names no field"):
+        PlannerSpec(metadata="fill", open=())
+
+
+def test_the_order_in_which_choices_are_listed_means_nothing() -> None:
+    other = Bounds(**{**dict(BOUNDS), "keyscales": ("A minor", "C major", "A minor")})
+    planner = PlannerSpec(metadata="fill", open=("keyscale", "bpm", "duration"))
+    assert changed(OPEN, bounds=other, planner=planner).fingerprint == OPEN.fingerprint
+
+
+def test_every_bound_is_part_of_the_identity() -> None:
+    for change in ({"bpm": (60, 91)}, {"keyscales": ("C major",)}, {"duration_step_s": 60}):
+        assert changed(OPEN, bounds=Bounds(**{**dict(BOUNDS), **change})).fingerprint != OPEN.fingerprint
+
+
+def test_an_open_spec_has_no_text_prompt_yet() -> None:
+    with pytest.raises(ValueError, match="settle"):
+        text_prompt(OPEN)
+
+
+def test_an_open_spec_counts_as_long_as_it_may_become() -> None:
+    assert Bucket.of(OPEN).duration_s == 180
+    assert least_tier(OPEN) == least_tier(TrackSpec(**{**PLAIN.model_dump(), "duration_s": 180}))
+
+
+def test_an_open_take_survives_its_own_json() -> None:
+    take = a_track(spec=OPEN).take(2)
+    again = Take.model_validate_json(take.model_dump_json())
+    assert (again.id, again.spec, again.spec.bounds) == (take.id, OPEN, BOUNDS)
+
+
+def test_takes_that_reuse_a_plan_share_the_planners_seed_and_no_other() -> None:
+    reusing = changed(PLAIN, planner=PlannerSpec(reuse=True))
+    for pinned in (None, 42):
+        first, second = (a_track(pinned, reusing).take(number) for number in (1, 2))
+        assert second.lm_seed == first.lm_seed
+        assert second.dit_seed == a_track(pinned).take(2).dit_seed != first.dit_seed
+        # A first take is the same with and without it, so switching it on renders only the further ones again.
+        assert first.id == a_track(pinned).take(1).id
+        assert second.id != a_track(pinned).take(2).id

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from catalog.errors import SettingsError
+from catalog.messages import MemoryUse
+from workers.memory import machine_bytes, resident_mib
 
-_GIB = 2**30
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # what a container may use of the machine's memory
+_MIB, _GIB = 2**20, 2**30
 
 
 class Placement(NamedTuple):
@@ -44,9 +43,9 @@ def choose_placement(name: str | None = None, vram_gib: float | None = None) -> 
 
 
 def wait_for(device: torch.device) -> None:
-    """Block until everything queued on `device` is done, so that a clock tells the truth."""
+    """Block until everything queued on `device`, on CUDA on its current stream, is done."""
     if device.type == "cuda":
-        torch.cuda.synchronize(device)
+        torch.cuda.current_stream(device).synchronize()
     elif device.type == "mps":
         torch.mps.synchronize()
 
@@ -57,6 +56,23 @@ def free_cache(device: torch.device) -> None:
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that memory, of whatever device, did not suffice."""
+    # MPS and the CPU raise plain RuntimeErrors.
+    words = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in words or "can't allocate memory" in words
+
+
+def memory_use(device: torch.device) -> MemoryUse:
+    """What this process holds now, in system memory and on `device`."""
+    allocated = 0
+    if device.type == "cuda":
+        allocated = torch.cuda.memory_allocated(device)
+    elif device.type == "mps":
+        allocated = torch.mps.current_allocated_memory()
+    return MemoryUse(rss_mib=resident_mib(), device_mib=allocated / _MIB)
 
 
 def _best() -> torch.device:
@@ -96,10 +112,4 @@ def _describe(device: torch.device) -> tuple[str, float, str]:
         return properties.name, properties.total_memory / _GIB, "reported by the driver"
     if device.type == "mps":
         return "mps", torch.mps.recommended_max_memory() / _GIB, "recommended by Metal"
-    return "cpu", _system_memory_bytes() / _GIB, "of system memory"
-
-
-def _system_memory_bytes() -> int:
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = _CGROUP_LIMIT.read_text().strip() if _CGROUP_LIMIT.is_file() else "max"
-    return min(total, int(limit)) if limit.isdigit() else total
+    return "cpu", machine_bytes() / _GIB, "of system memory"

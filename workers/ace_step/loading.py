@@ -23,7 +23,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen3Config, Qw
 
 from catalog.errors import ModelError
 from workers.ace_step import convert
+from workers.ace_step.decode import fold
 from workers.ace_step.device import Placement
+from workers.ace_step.fitting import AS_LOADED, Fit
+from workers.ace_step.quantize import quantize_blocks
 from workers.ace_step.weights import Tensors, WeightReader
 
 DIFFUSION_STEM = "diffusion_pytorch_model"
@@ -47,10 +50,15 @@ class Components:
     condition_encoder: AceStepConditionEncoder
     text_encoder: Qwen3Model
     tokenizer: PreTrainedTokenizerBase
-    vae: AutoencoderOobleck
+    vae: AutoencoderOobleck  # its decoder only, folded
     # Turn planner codes into latents; some published checkpoints lack them.
     audio_tokenizer: AceStepAudioTokenizer | None
     audio_token_detokenizer: AceStepAudioTokenDetokenizer | None
+
+    @property
+    def modules(self) -> list[torch.nn.Module]:
+        """All that hold weights and are there."""
+        return [part for name in _CLASSES if (part := getattr(self, name)) is not None]
 
     @property
     def reads_codes(self) -> bool:
@@ -70,8 +78,12 @@ def check_layout(folder: Path, model: str) -> None:
         raise _no_layout(folder, model)
 
 
-def load_components(folder: Path, model: str, placement: Placement) -> tuple[Components, list[Path]]:
+def load_components(
+    folder: Path, model: str, placement: Placement, fit: Fit = AS_LOADED
+) -> tuple[Components, list[Path]]:
     """Load `model` from `folder`, in either layout; also returns the weight files read.
+
+    What `fit` offloads is left in host memory.
 
     Raises ModelError naming the file when the checkpoint is incomplete, corrupt, in a pickle format, or of a
     variant that needs guidance.
@@ -82,7 +94,8 @@ def load_components(folder: Path, model: str, placement: Placement) -> tuple[Com
         _diffusers_parts(reader) if _is_diffusers(folder) else _original_parts(reader, folder / model)
     )
     _check_turbo(parts["transformer"], model)
-    modules = {name: _build(name, part, placement) for name, part in parts.items()}
+    modules = {name: _build(name, part, _home(name, placement, fit)) for name, part in parts.items()}
+    quantize_blocks(modules["transformer"], fit.quantize)
     for name in CODE_MODULES:
         modules.setdefault(name, None)
     return Components(tokenizer=_load_tokenizer(reader, tokenizer_folder), **modules), reader.files
@@ -132,19 +145,28 @@ def _read_part(reader: WeightReader, folder: Path, stem: str) -> _Part:
 
 def _build(name: str, part: _Part, placement: Placement) -> Any:
     """One module with its tensors assigned; nothing is initialised only to be overwritten."""
-    dtype = {"vae": placement.vae_dtype, "text_encoder": placement.text_dtype}.get(name, placement.dtype)
+    dtype = {"vae": torch.float32, "text_encoder": placement.text_dtype}.get(name, placement.dtype)
     tensors = _headless(part.tensors) if name == "text_encoder" else part.tensors
     try:
         # Buffers that no file holds (rotary frequencies, code book tables) are computed by the constructor.
         with init_empty_weights(include_buffers=False):
-            module = _construct(_CLASSES[name], part.config)
+            module: Any = _construct(_CLASSES[name], part.config)
         placed = {key: _placed(tensor, placement.device, dtype) for key, tensor in tensors.items()}
         module.load_state_dict(placed, strict=True, assign=True)
     except (RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         raise _misfit(part.source, f"{name}: {' '.join(str(error).split())[:300]}") from None
+    if name == "vae":  # folded in float32, so that half precision rounds once
+        fold(module)
+        module.decoder.to(placement.vae_dtype)
     return module.to(placement.device).eval().requires_grad_(False)
+
+
+def _home(name: str, placement: Placement, fit: Fit) -> Placement:
+    """Where a part is loaded to: the smallest devices could not hold all of them for a moment."""
+    offloaded = fit.offload_dit if name == "transformer" else fit.offload
+    return placement._replace(device=torch.device("cpu")) if offloaded else placement
 
 
 def _construct(kind: type, config: dict[str, Any]) -> torch.nn.Module:

@@ -17,17 +17,27 @@ both halves from the same release, so that a comparison is between things somebo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import yaml
 
 from catalog.prompt import PLANNER_INSTRUCTION
-from catalog.spec import PlannerSpec, TrackSpec
+from catalog.spec import PlannerSpec, ThinkField, TrackSpec
 
 SYSTEM = f"# Instruction\n{PLANNER_INSTRUCTION}\n\n"
 NO_USER_INPUT = "NO USER INPUT"
 
 Metadata = dict[str, str | int]
+
+# The fields of the think block in its order, and where the spec has them.
+_IN_SPEC: Final[dict[ThinkField, str]] = {
+    "bpm": "bpm",
+    "caption": "caption",
+    "duration": "duration_s",
+    "keyscale": "keyscale",
+    "language": "language",
+    "timesignature": "timesignature",
+}
 
 
 class ChatTokenizer(Protocol):
@@ -57,22 +67,31 @@ def render_prompts(tokenizer: ChatTokenizer, spec: TrackSpec, planner: PlannerSp
 
 
 def think_metadata(spec: TrackSpec, planner: PlannerSpec) -> Metadata:
-    """The fields that `planner` wants in the think block, in the block's (alphabetical) order."""
-    known: Metadata = {
-        "bpm": spec.bpm,
-        "caption": spec.caption,
-        "duration": spec.duration_s,
-        "keyscale": spec.keyscale,
-        "language": spec.language,
-        "timesignature": spec.timesignature,
-    }
-    return {name: _as_trained(name, value) for name, value in known.items() if name in planner.think_fields}
+    """The fields of a settled `spec` that `planner` wants in the think block, in the block's (alphabetical) order."""
+    if spec.is_open:
+        raise ValueError("the spec is still open; settle it with its plan first")
+    return {field: _as_trained(field, given(spec, field)) for field in _IN_SPEC if field in planner.think_fields}
+
+
+def given(spec: TrackSpec, field: ThinkField) -> Any:
+    """What `spec` says for a field of the think block; None when that is open."""
+    return getattr(spec, _IN_SPEC[field])
 
 
 def think_block(metadata: Mapping[str, str | int]) -> str:
     """The think block around `metadata`; empty metadata leave one empty line."""
     text = yaml.dump(dict(metadata), allow_unicode=True, sort_keys=True).strip() if metadata else ""
     return f"<think>\n{text}\n</think>"
+
+
+def think_line(field: ThinkField, value: str | int) -> str:
+    """The lines of one field inside the block, to the end of the last."""
+    return yaml.dump({field: _as_trained(field, value)}, allow_unicode=True)
+
+
+def render_opening(tokenizer: ChatTokenizer, spec: TrackSpec, written: str) -> str:
+    """The conditional prompt as far as the beginning of a think block that goes on with `written`."""
+    return f"{_opened_turn(tokenizer, _user_turn(spec.caption, spec.lyrics))}<think>\n{written}"
 
 
 def _as_trained(name: str, value: str | int) -> str | int:
@@ -96,10 +115,16 @@ def _unconditional_user_turn(spec: TrackSpec, planner: PlannerSpec) -> str:
 
 
 def _render(tokenizer: ChatTokenizer, user: str, think: str, planner: PlannerSpec) -> str:
-    messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}]
     if planner.assistant_turn == "open":
-        turn = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return f"{turn}{think}\n\n"
-    messages.append({"role": "assistant", "content": think})
+        return f"{_opened_turn(tokenizer, user)}{think}\n\n"
+    messages = [*_messages(user), {"role": "assistant", "content": think}]
     text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False))
     return text if text.endswith("\n") else f"{text}\n"
+
+
+def _opened_turn(tokenizer: ChatTokenizer, user: str) -> str:
+    return str(tokenizer.apply_chat_template(_messages(user), tokenize=False, add_generation_prompt=True))
+
+
+def _messages(user: str) -> list[dict[str, str]]:
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}]

@@ -7,24 +7,31 @@ Source: diffusers 0.42 `pipelines/ace_step/pipeline_ace_step.py`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import torch
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from catalog.prompt import CODES_INSTRUCTION, TEXT_INSTRUCTION, lyric_prompt, text_prompt
-from catalog.track import Take
-from workers.ace_step.device import Placement
+from catalog.spec import TrackSpec
+from workers.ace_step.attention import KernelNames, prefers_cudnn
+from workers.ace_step.compiling import Compiler
+from workers.ace_step.decode import Decoder
+from workers.ace_step.device import Placement, wait_for
+from workers.ace_step.graphs import Graphs
 from workers.ace_step.loading import Components
-from workers.ace_step.masking import KernelNames, install
+from workers.ace_step.residence import Residences
+from workers.ace_step.walk import GROUNDS_KEPT, Conditions, Walk
 
+_TOKEN_STEP = 64
+_PROBED_LATENTS = 1200  # long enough for a window in blocks
+_ROUNDING_MAX = 0.05  # relative RMS; bfloat16 has steps of 2^-8
 _TIMBRE_LATENTS = 750  # 30 s: what the timbre encoder was trained on
-_TILE_LATENTS = 512  # 20.48 s a tile: about 1 GiB while it is decoded
-# The decoder reaches 8.33 latents to each side, so 9 and more is exact; 12 costs 4.8 % more work.
-_TILE_OVERLAP_LATENTS = 12
+
+_log = logging.getLogger(__name__)
 
 
 class Script(NamedTuple):
@@ -35,40 +42,56 @@ class Script(NamedTuple):
     lyrics: list[int]
 
 
-class Conditions(NamedTuple):
-    """What cross-attention sees: (batch, tokens, width), and which tokens are real (None: all are)."""
-
-    hidden: torch.Tensor
-    keep: torch.Tensor | None
+class _Probe(NamedTuple):
+    kernels: str
+    latents: torch.Tensor
 
 
 class Stages:
     """One loaded model, stage by stage. Callers hold `torch.inference_mode()`."""
 
-    def __init__(self, parts: Components, placement: Placement) -> None:
+    def __init__(
+        self,
+        parts: Components,
+        placement: Placement,
+        *,
+        residences: Residences | None = None,
+        compiled: bool = False,
+        graphs_kept: int = GROUNDS_KEPT,
+    ) -> None:
         self.parts = parts
+        self.homes = residences or Residences.on(placement.device)
         self.device, self.dtype = placement.device, placement.dtype
-        self._placement = placement
-        self._padding = install(parts.transformer)
+        compiler = Compiler(wanted=compiled)
+        self._walk = Walk(
+            parts.transformer,
+            compiler=compiler,
+            graphs=Graphs(placement.device, graphs_kept),
+            cudnn_first=prefers_cudnn(placement.device),
+        )
+        self.decode = Decoder(parts.vae, placement, compiler, self.homes.decoding)
+        # Where shapes are compiled or recorded they should repeat: texts are then padded to a multiple of this.
+        self.token_step = _TOKEN_STEP if self.device.type == "cuda" else 1
         self._width: int = parts.transformer.config["audio_acoustic_hidden_dim"]
         self._silence: torch.Tensor = parts.condition_encoder.silence_latent
         self._timbre = self._timbre_of_silence()
-        parts.vae.enable_tiling()
-        parts.vae.tile_latent_min_length = _TILE_LATENTS
-        parts.vae.tile_latent_overlap = _TILE_OVERLAP_LATENTS
 
-    def write_script(self, take: Take, *, coded: bool) -> Script:
-        """Token ids of `take`; `coded` says that planner codes guide it, which has an instruction of its own."""
+    def write_script(self, spec: TrackSpec, *, coded: bool) -> Script:
+        """Token ids of a settled `spec`; `coded`: planner codes guide it, which has an instruction of its own."""
         instruction = CODES_INSTRUCTION if coded else TEXT_INSTRUCTION
         tokenizer = self.parts.tokenizer
         return Script(
             instruction,
-            tokenizer(text_prompt(take.spec, instruction)).input_ids,
-            tokenizer(lyric_prompt(take.spec)).input_ids,
+            tokenizer(text_prompt(spec, instruction)).input_ids,
+            tokenizer(lyric_prompt(spec)).input_ids,
         )
 
     def encode(self, scripts: Sequence[Script]) -> Conditions:
         """Conditions of one batch. Each row is lyrics, timbre, text, and then padding to the longest row."""
+        with self.homes.encoding:
+            return self._conditions(scripts)
+
+    def _conditions(self, scripts: Sequence[Script]) -> Conditions:
         encoder = self.parts.condition_encoder
         text = self.parts.text_encoder(input_ids=self._padded([s.text for s in scripts])).last_hidden_state
         text = encoder.text_projector(text.to(self.dtype))
@@ -82,7 +105,8 @@ class Stages:
         ]
         lengths = torch.tensor([len(row) for row in rows])
         hidden = pad_sequence(rows, batch_first=True)
-        if bool((lengths == hidden.shape[1]).all()):
+        hidden = pad(hidden, (0, 0, 0, -hidden.shape[1] % self.token_step))
+        if self.token_step == 1 and bool((lengths == hidden.shape[1]).all()):
             return Conditions(hidden, None)
         keep = torch.arange(hidden.shape[1])[None, :] < lengths[:, None]
         return Conditions(hidden, keep.to(self.device))
@@ -95,7 +119,8 @@ class Stages:
         source = self._silence[:, :n_latents].expand(len(codes), -1, -1).clone()
         coded = [row for row, some in enumerate(codes) if some is not None]
         if coded:
-            source[coded] = self._hints([codes[row] or [] for row in coded])
+            with self.homes.hinting:
+                source[coded] = self._hints([codes[row] or [] for row in coded])
         return torch.cat([source, torch.ones_like(source)], dim=-1)
 
     def noise(self, seeds: Sequence[int], n_latents: int) -> torch.Tensor:
@@ -111,46 +136,60 @@ class Stages:
     def diffuse(
         self, noise: torch.Tensor, conditions: Conditions, context: torch.Tensor, *, steps: int, shift: float
     ) -> torch.Tensor:
-        """Walk from `noise` to latents, (batch, latents, width), by Euler steps whose sum is kept in float32."""
-        times = schedule(steps, shift)
-        latents = noise
-        with self._padding.hidden(conditions.keep):
-            for now, step in zip(times[:-1].tolist(), times.diff().tolist(), strict=True):
-                time = torch.full((len(latents),), now, device=self.device, dtype=self.dtype)
-                (velocity,) = self.parts.transformer(
-                    hidden_states=latents,
-                    timestep=time,
-                    timestep_r=time,
-                    encoder_hidden_states=conditions.hidden,
-                    context_latents=context,
-                    return_dict=False,
-                )
-                latents = (latents.float() + step * velocity).to(velocity.dtype)
-        return latents
+        """Walk from `noise` to latents, (batch, latents, width)."""
+        with self.homes.diffusion:
+            return self._walk(noise, conditions, context, steps=steps, shift=shift)
 
-    def decode(self, latents: torch.Tensor) -> npt.NDArray[np.float32]:
-        """Audio of ONE take's latents (latents, width): float32 (2, samples) at 48 kHz, as the model made it.
+    @torch.inference_mode()
+    def warm_up(self, takes: int, n_latents: int) -> None:
+        """Run an ordinary batch, so that what is compiled, chosen and recorded on the way is there for the next."""
+        scripts = [_ordinary_script()] * takes
+        conditions, context = self.encode(scripts), self.context([None] * takes, n_latents)
+        latents = self.diffuse(self.noise(range(takes), n_latents), conditions, context, steps=3, shift=1.0)
+        wait_for(self.device)
+        with self.decode.stream():
+            self.decode([latents[0]])
 
-        One at a time and in tiles, so that memory depends neither on the batch nor on the duration.
-        """
-        wave = self.parts.vae.decode(latents.T[None].to(self._placement.vae_dtype)).sample[0]
-        audio: npt.NDArray[np.float32] = wave.float().cpu().numpy()
-        return audio
+    def forget(self) -> None:
+        """Let go of memory that is kept for speed alone."""
+        self._walk.forget()
 
     def attention_kernels(self) -> str:
-        """Names of the attention kernels that one small masked batch really runs on, such as "flash_attention"."""
-        scripts = [Script("", [0] * 24, [0] * length) for length in (8, 16)]
+        """Names of the attention kernels that one small masked batch really runs on, such as "flash_attention".
+
+        Where cuDNN's are preferred, they must first be seen to give what torch's own give.
+        """
+        plain = self._probe(cudnn_first=False)
+        if not self._walk.cudnn_first:
+            return plain.kernels
+        try:
+            preferred = self._probe(cudnn_first=True)
+            refusal = _difference(preferred.latents, plain.latents)
+        except RuntimeError as error:
+            refusal = str(error).partition("\n")[0]
+        if refusal:
+            _log.warning("attention does without cuDNN: %s", refusal)
+            self._walk.cudnn_first = False
+            return plain.kernels
+        return preferred.kernels
+
+    def _probe(self, *, cudnn_first: bool) -> _Probe:
+        scripts = [_ordinary_script(), _ordinary_script(n_lyrics=16)]
+        # On the CPU only that it runs is of interest, elsewhere also how long tracks find their window.
+        n_latents = 64 if self.device.type == "cpu" else _PROBED_LATENTS
+        walk = Walk(self.parts.transformer, cudnn_first=cudnn_first)
         # Not inference mode: there the call would be seen before torch has chosen a kernel for it.
         with torch.no_grad(), KernelNames() as kernels:
-            conditions, context = self.encode(scripts), self.context([None, None], n_latents=64)
+            conditions, context = self.encode(scripts), self.context([None, None], n_latents)
             kernels.seen.clear()  # the encoders' kernels, which run once, matter less than the transformer's
-            self.diffuse(self.noise([0, 1], n_latents=64), conditions, context, steps=1, shift=1.0)
-        return "+".join(sorted(kernels.seen)) or "math"
+            with self.homes.diffusion:
+                latents = walk(self.noise([0, 1], n_latents), conditions, context, steps=1, shift=1.0)
+        return _Probe("+".join(sorted(kernels.seen)) or "math", latents)
 
     def _padded(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
         # Right padding; the text encoder is causal, so the words in front never see it.
-        pad: int = self.parts.tokenizer.pad_token_id or 0
-        padded = pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=pad)
+        filler: int = self.parts.tokenizer.pad_token_id or 0
+        padded = pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=filler)
         return padded.to(self.device)
 
     def _hints(self, codes: Sequence[Sequence[int]]) -> torch.Tensor:
@@ -166,11 +205,16 @@ class Stages:
     def _timbre_of_silence(self) -> torch.Tensor:
         """(1, width). Without reference audio the timbre is always that of silence, so it is encoded once."""
         only = torch.zeros(1, dtype=torch.long, device=self.device)
-        timbre: torch.Tensor = self.parts.condition_encoder.timbre_encoder(self._silence[:, :_TIMBRE_LATENTS], only)[0]
+        with self.homes.encoding:
+            timbre = self.parts.condition_encoder.timbre_encoder(self._silence[:, :_TIMBRE_LATENTS], only)[0]
         return timbre[0]
 
 
-def schedule(steps: int, shift: float) -> torch.Tensor:
-    """Times from 1 to 0, `steps` + 1 of them in float32; a larger `shift` spends more steps near the noise."""
-    even = torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float32)
-    return even if shift == 1.0 else shift * even / (1 + (shift - 1) * even)
+def _difference(one: torch.Tensor, other: torch.Tensor) -> str:
+    """By how much two ways to compute the same differ, where it is more than half precision explains, or ""."""
+    share = float((one.float() - other.float()).norm() / other.float().norm())
+    return "" if share <= _ROUNDING_MAX else f"its results are {share:.1%} off"
+
+
+def _ordinary_script(n_lyrics: int = 8) -> Script:
+    return Script("", [0] * 100, [0] * n_lyrics)

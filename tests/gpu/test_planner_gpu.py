@@ -1,0 +1,133 @@
+"""The planner on a CUDA device, with the tiny weights: graphs, waiting, and neighbours in bfloat16.
+
+Skipped where there is no CUDA device; with TUNEMILL_TEST_GPU=1, which promises one, that is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from catalog.spec import PlannerSpec
+from tests.planner_takes import CPU, a_take, mixed_takes
+from workers.ace_step.planner import Planner
+from workers.ace_step.planner_codes import CodeWriter
+from workers.ace_step.planner_decode import Decoding, Shape
+from workers.ace_step.planner_loading import load_model
+from workers.ace_step.sampling import Settings, choose, choose_unseen
+from workers.ace_step.tiny_planner import write_tiny_planner
+
+pytestmark = pytest.mark.gpu
+
+CUDA = torch.device("cuda", 0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cuda() -> None:
+    if torch.cuda.is_available():
+        return
+    reason = f"no CUDA device (torch {torch.__version__})"
+    if os.environ.get("TUNEMILL_TEST_GPU") == "1":
+        pytest.fail(f"{reason}, and TUNEMILL_TEST_GPU=1 promises one")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path: Path = tmp_path_factory.mktemp("planner")
+    write_tiny_planner(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def planner(cuda: None, folder: Path) -> Planner:
+    return Planner.load(folder, device=CUDA, dtype=torch.bfloat16)
+
+
+def a_planner_like(planner: Planner, *, weights_stay: bool = True) -> Planner:
+    """The same weights, with the published prompt classes, no plan remembered and no buffer kept."""
+    if hasattr(planner.model.config, "context_tokens"):
+        del planner.model.config.context_tokens
+    fresh = Planner(planner.model, planner.tokenizer, planner.vocabulary, planner.fingerprint)
+    fresh.limit_memory(60, weights_stay=weights_stay)
+    return fresh
+
+
+@contextmanager
+def no_waiting() -> Iterator[None]:
+    """Whatever makes the host wait for the device is an error."""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("cfg_scale", [1.0, 2.0])
+def test_neighbours_do_not_matter_in_bfloat16(planner: Planner, cfg_scale: float):
+    takes = [
+        a_take(n, duration_s=10 + n, caption="Slow piano, " * n, temperature=0.5 + n / 10, cfg_scale=cfg_scale)
+        for n in range(1, 9)
+    ]
+    together = a_planner_like(planner).plan(takes)
+    assert [a_planner_like(planner).plan([take])[0] for take in takes] == together
+    assert a_planner_like(planner).plan(takes[::-1]) == together[::-1]
+
+
+def test_graphs_write_what_single_launches_write(planner: Planner, caplog: pytest.LogCaptureFixture):
+    takes = mixed_takes()
+    recorded = a_planner_like(planner)
+    plans = recorded.plan(takes)
+    assert plans == a_planner_like(planner, weights_stay=False).plan(takes)
+    assert not caplog.records  # such as a graph that could not be recorded
+    desks = recorded._desks._kept.values()
+    assert any(desk.decoding.graphs._kept for desk in desks)
+
+
+def test_steps_never_make_the_host_wait(planner: Planner):
+    scores = planner.scores([a_take(n) for n in (1, 2)])
+    decoding = Decoding(planner.model, Shape.of(4, 512, 50))
+    writer = CodeWriter(decoding, guided=True, first_code=planner.vocabulary.first_code)
+    expected = writer.write(scores)  # and with it, graphs are recorded
+    writer.begin(scores)
+    with no_waiting():
+        writer.go_on(49)
+    assert writer.read(scores) == expected
+
+
+def test_float32_writes_the_codes_that_the_cpu_writes(folder: Path, planner: Planner):
+    allowed = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        full, plain = (
+            Planner(load_model(folder, device, torch.float32), planner.tokenizer, planner.vocabulary, "")
+            for device in (CUDA, CPU)
+        )
+        takes = mixed_takes()
+        assert [plan.codes for plan in full.plan(takes)] == [plan.codes for plan in plain.plan(takes)]
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = allowed
+
+
+def test_codes_are_drawn_as_on_the_cpu():
+    specs = [PlannerSpec(top_p=p, top_k=k) for p in (0.2, 0.9, 1.0) for k in (0, 7)]
+    logits = torch.randn(len(specs), 64_000, generator=torch.Generator().manual_seed(0)) * 3
+    for step in range(5):
+        expected = choose(logits, Settings.of(specs, range(len(specs)), CPU), step)
+        settings = Settings.of(specs, range(len(specs)), CUDA)
+        drawn = choose_unseen(logits.to(CUDA), settings, torch.tensor([step], device=CUDA))
+        assert drawn.tolist() == expected.tolist()
+
+
+def test_buffers_and_graphs_are_given_back(planner: Planner):
+    used = a_planner_like(planner)
+    before = torch.cuda.memory_allocated(CUDA)
+    used.plan([a_take(1), a_take(2, cfg_scale=1.0)])
+    assert torch.cuda.memory_allocated(CUDA) > before
+    used.limit_memory(60)
+    assert torch.cuda.memory_allocated(CUDA) <= before + 2**20

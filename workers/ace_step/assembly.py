@@ -1,0 +1,230 @@
+"""Assembly: weights, planner, device and precision are put together into one engine that is ready to render.
+
+What is missing or does not fit together is said here, before a worker asks for work.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from catalog.errors import ModelError
+from catalog.sidecar import Fingerprints
+from catalog.spec import TINY_MODEL
+from workers.ace_step.allotment import Allotment, count_weights
+from workers.ace_step.device import Placement, choose_placement
+from workers.ace_step.engine import AceStepEngine, no_code_modules
+from workers.ace_step.fitting import GIB, MIB, Fit, Offload, Quantize, Room, choose_fit
+from workers.ace_step.loading import Components, check_layout, load_components
+from workers.ace_step.quantize import check_quantization
+from workers.ace_step.residence import Residence, Residences, module_bytes
+from workers.ace_step.stages import Stages
+from workers.ace_step.tiny import holds_random_weights, tiny_checkpoint
+from workers.ace_step.walk import GROUNDS_KEPT
+from workers.ace_step.weights import fingerprint, open_weights
+from workers.calibration import Calibration, CalibrationKey, Found, read_calibration
+from workers.engine import EngineCard
+
+if TYPE_CHECKING:
+    from workers.ace_step.planner import Planner
+
+_WARM_UP_TAKES, _WARM_UP_LATENTS = 2, 3000  # two of 120 s: one alone would be compiled as a case of its own
+_PLANNER_PREFIX = "acestep-5Hz-lm-"
+PLANNER_FOLDERS = ("planner", *(f"{_PLANNER_PREFIX}{size}" for size in ("1.7B", "0.6B", "4B")))
+
+
+def load_engine(  # noqa: PLR0913 - the settings, all by name
+    model: str,
+    *,
+    weights: str | None,
+    planner_weights: str | None,
+    device: str | None,
+    vram_gib: float | None,
+    home: Path,
+    planner_wanted: bool = True,
+    compiled: Literal["auto", "on", "off"] = "auto",
+    quantize: Quantize = "auto",
+    offload: Offload = "auto",
+    trial: bool = False,
+) -> AceStepEngine:
+    """Load `model` and, if wanted, its planner.
+
+    `weights` and `planner_weights` are folders or hub ids with a pinned commit; the tiny random model needs
+    neither and is written under `home`. A `trial` engine heeds no calibration and begins batches that may not fit,
+    so that one can be made. Raises ModelError, SettingsError or WorkerError, with the fix.
+    """
+    placement = choose_placement(device, vram_gib)
+    fit = choose_fit(placement, quantize, offload)
+    check_quantization(fit.quantize, placement.device)
+    folder = tiny_checkpoint(home) if model == TINY_MODEL else _weights_folder(model, weights)
+    check_layout(folder, model)
+    planner_folder = _planner_folder(folder, planner_weights) if planner_wanted else None
+    try:
+        parts, files = load_components(folder, model, placement, fit)
+        if planner_folder and not parts.reads_codes:
+            raise no_code_modules(model)
+        planner = _load_planner(planner_folder, placement, home) if planner_folder else None
+        residences = _move_in(parts, planner, fit, placement)
+    except torch.OutOfMemoryError:
+        raise _too_large(model, placement) from None
+    noise = holds_random_weights(folder)
+    if noise and placement.device.type == "cpu":
+        # At this size threads only wait for each other: on a busy machine they cost up to a hundredfold.
+        torch.set_num_threads(1)
+    fingerprints = Fingerprints(
+        model=fingerprint(files, folder, home),
+        planner=planner.fingerprint if planner else "",
+        code=code_version(*(["torchao"] if fit.quantize else [])),
+        noise=noise,
+    )
+    compiles = _compiles(compiled, placement)
+    stages = Stages(
+        parts,
+        placement,
+        residences=residences,
+        compiled=compiles,
+        graphs_kept=0 if fit.offload_dit else GROUNDS_KEPT,
+    )
+    room = _room(parts, planner, residences, placement)
+    if planner is not None:
+        planner.limit_memory(room.for_planner / GIB, weights_stay=not fit.offload)
+    found = _found(_key(model, placement, fingerprints, fit, compiles=compiles), home, trial=trial)
+    card = _card(model, placement, fingerprints, fit, stages.attention_kernels(), found.note)
+    if compiles or placement.device.type == "cuda":
+        stages.warm_up(_WARM_UP_TAKES, _WARM_UP_LATENTS)
+    return AceStepEngine(
+        stages,
+        planner=planner,
+        planner_name=_planner_name(planner_folder, planner_weights),
+        allotment=Allotment(placement, room, count_weights(parts.transformer), found.calibration, noise, trial),
+        card=card,
+    )
+
+
+def _move_in(parts: Components, planner: Planner | None, fit: Fit, placement: Placement) -> Residences:
+    """Put every part where `fit` wants it to live."""
+
+    def home(*modules: torch.nn.Module | None, visits: bool = fit.offload) -> Residence:
+        present = [module for module in modules if module is not None]
+        if not visits:
+            return Residence(placement.device)
+        # Silence is no weight but what every batch begins from: it stays.
+        return Residence.in_host_memory(present, placement.device, stays=["silence_latent"])
+
+    return Residences(
+        encoding=home(parts.text_encoder, parts.condition_encoder),
+        hinting=home(parts.audio_tokenizer, parts.audio_token_detokenizer),
+        diffusion=home(parts.transformer, visits=fit.offload_dit),
+        decoding=home(parts.vae),
+        planning=home(planner.model if planner else None),
+    )
+
+
+def _room(parts: Components, planner: Planner | None, residences: Residences, placement: Placement) -> Room:
+    """The device's memory, less what was really loaded."""
+    resident = module_bytes(*parts.modules, *([planner.model] if planner else []))
+    return Room(round(placement.vram_gib * GIB), resident, residences.visiting_bytes, planned=planner is not None)
+
+
+def _key(model: str, placement: Placement, fingerprints: Fingerprints, fit: Fit, *, compiles: bool) -> CalibrationKey:
+    setup = [_dtype(placement, fit), fit.offloaded, "compiled" if compiles else ""]
+    return CalibrationKey(
+        gpu=placement.gpu,
+        total_mib=round(placement.vram_gib * GIB / MIB),
+        model=model,
+        model_fingerprint=fingerprints.model,
+        planner_fingerprint=fingerprints.planner,
+        setup=", ".join(filter(None, setup)),
+        code=fingerprints.code,
+    )
+
+
+def _found(key: CalibrationKey, home: Path, *, trial: bool) -> Found:
+    """What was measured for `key` before; an engine that is to be measured anew heeds none of it."""
+    return Found(Calibration(key=key), "") if trial else read_calibration(home, key)
+
+
+def _dtype(placement: Placement, fit: Fit) -> str:
+    return "+".join(filter(None, [str(placement.dtype).removeprefix("torch."), fit.quantize]))
+
+
+def _compiles(wanted: Literal["auto", "on", "off"], placement: Placement) -> bool:
+    return wanted == "on" or (wanted == "auto" and placement.device.type == "cuda")
+
+
+def _card(
+    model: str, placement: Placement, fingerprints: Fingerprints, fit: Fit, attention: str, *more: str
+) -> EngineCard:
+    dtype = _dtype(placement, fit)
+    planner = "planner on" if fingerprints.planner else "planner off"
+    notes = [f"{model} on {placement.gpu} ({placement.device}), {dtype}, attention {attention}, {planner}"]
+    notes.extend(filter(None, more))
+    if fit.offloaded:
+        notes.append(f"{fit.offloaded}: these weights wait in host memory and visit the device for their stage")
+    if fingerprints.noise:
+        notes.append(f"{model} has random weights: its audio is noise, by design")
+    return EngineCard(
+        model=model,
+        gpu=placement.gpu,
+        device=str(placement.device),
+        dtype=dtype,
+        vram_gib=placement.vram_gib,
+        fingerprints=fingerprints,
+        attention=attention,
+        # Weights that visit the device in turn would have to visit it at once.
+        overlaps=placement.device.type == "cuda" and not fit.offloaded,
+        notes=notes,
+    )
+
+
+def code_version(*more: str) -> str:
+    """Versions of this program and of the libraries that the audio depends on, `more` among them."""
+    names = ("tunemill", "torch", "diffusers", "transformers", *more)
+    return " ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
+
+
+def _weights_folder(model: str, weights: str | None) -> Path:
+    if weights is None:
+        raise ModelError(
+            f"no weights are given for {model!r}",
+            fix="set TUNEMILL_WEIGHTS to a folder or to owner/name@<commit>, such as "
+            f"ACE-Step/Ace-Step1.5@<commit>; or use the model {TINY_MODEL!r}, which needs none and makes noise",
+        )
+    return open_weights(weights)
+
+
+def _planner_folder(folder: Path, planner_weights: str | None) -> Path:
+    if planner_weights is not None:
+        return open_weights(planner_weights)
+    found = [folder / name for name in PLANNER_FOLDERS if (folder / name).is_dir()]
+    if not found:
+        raise ModelError(
+            f"no planner lies beside the weights in {folder}",
+            why=f"looked for {', '.join(PLANNER_FOLDERS)}",
+            fix="set TUNEMILL_PLANNER_WEIGHTS to a folder or owner/name@<commit>, or plan without a planner",
+        )
+    return found[0]
+
+
+def _load_planner(folder: Path, placement: Placement, home: Path) -> Planner:
+    # Imported here, so that a worker without a planner does not pay for it.
+    from workers.ace_step.planner import Planner  # noqa: PLC0415
+
+    return Planner.load(folder, device=placement.device, dtype=placement.planner_dtype, home=home)
+
+
+def _planner_name(folder: Path | None, reference: str | None) -> str:
+    """Which planner was loaded, where the folder or the hub id tells; "" where neither does."""
+    names = [folder.name if folder else "", (reference or "").partition("@")[0].rpartition("/")[2]]
+    return next((name for name in names if name.startswith(_PLANNER_PREFIX)), "")
+
+
+def _too_large(model: str, placement: Placement) -> ModelError:
+    return ModelError(
+        f"{model!r} does not fit into the memory of {placement.gpu} ({placement.vram_gib:.1f} GiB)",
+        why="the device ran out of memory while the weights were loaded",
+        fix="end other programs on the device, use one with more memory, or start the worker without a planner",
+    )

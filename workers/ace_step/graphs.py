@@ -1,0 +1,116 @@
+"""CUDA graphs: work that repeats in the same shapes is recorded once and from then on launched as a whole.
+
+Launching a thousand small kernels one by one can take the host longer than the device needs to run them. A
+graph holds addresses and no values, so what it replays must read and write buffers that stay where they are.
+Anywhere else than on CUDA, and wherever recording fails, the work simply runs: slower, with the same result.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+
+class Recording(NamedTuple):
+    """A step that was captured: `replay` does its work again, into the same memory, `result` included."""
+
+    replay: Callable[[], None]
+    result: Any
+
+
+Recorder = Callable[[Callable[[], Any]], Recording]
+
+
+class _Kept(NamedTuple):
+    step: Callable[[], Any]  # kept for the buffers that it refers to: the graph writes to their addresses
+    recording: Recording | None  # None: only its first run is over
+
+
+class Graphs:
+    """The graphs of one owner on one device; the last `keep` keys that were used have one. Not thread-safe.
+
+    All of them share one pool of memory, so they must run one after the other, on one stream, and a result must
+    be used or copied before the next `run`. `keep=0` records nothing, as anywhere without CUDA or once recording
+    has failed.
+    """
+
+    def __init__(self, device: torch.device, keep: int, *, recorder: Recorder | None = None) -> None:
+        if recorder is None and device.type == "cuda":
+            recorder = _CudaRecorder(device)
+        self._recorder = recorder if keep > 0 else None
+        self._keep = keep
+        self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
+
+    @property
+    def records(self) -> bool:
+        """Whether anything is recorded; if not, no buffer need keep its place."""
+        return self._recorder is not None
+
+    def run(self, key: Hashable, step: Callable[[], T]) -> T:
+        """Do `step`: as it stands the first time, recorded the second, replayed from then on.
+
+        `key` stands for the shapes and for the buffers: with an equal key, `step` must do the same work on the
+        same tensors. The owner of the buffers is a good part of a key. What the recorded step returned is
+        returned by every replay.
+        """
+        if self._recorder is None:
+            return step()
+        kept = self._kept.get(key)
+        if kept is None:  # the first run warms up: compilers and libraries may not choose their kernels in a graph
+            result = step()
+            self._remember(key, _Kept(step, None))
+            return result
+        recording = kept.recording or self._record(self._recorder, step)
+        if recording is None:
+            return step()
+        self._remember(key, _Kept(step, recording))
+        recording.replay()
+        recorded: T = recording.result
+        return recorded
+
+    def clear(self) -> None:
+        """Let all graphs go, and with them the memory they hold."""
+        self._kept.clear()
+
+    def _record(self, recorder: Recorder, step: Callable[[], Any]) -> Recording | None:
+        try:
+            return recorder(step)
+        except Exception as error:
+            # What the driver or a library refuses to record can still be run. Memory that does not suffice for a
+            # graph is better left to the batches, too.
+            reason = str(error).partition("\n")[0]
+            _log.warning("no CUDA graphs, each kernel is launched by itself (%s: %s)", type(error).__name__, reason)
+            self._recorder = None
+            self.clear()
+            return None
+
+    def _remember(self, key: Hashable, kept: _Kept) -> None:
+        self._kept[key] = kept
+        self._kept.move_to_end(key)
+        while len(self._kept) > self._keep:
+            self._kept.popitem(last=False)
+
+
+class _CudaRecorder:
+    """Captures into one pool of memory, which all graphs of an owner share."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device)
+        self._pool: Any = torch.cuda.graph_pool_handle()
+
+    def __call__(self, step: Callable[[], Any]) -> Recording:
+        graph = torch.cuda.CUDAGraph()
+        # thread_local: another thread may be decoding meanwhile, and what it does is not part of this.
+        capture = torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local")
+        with torch.cuda.device(self._device), capture:
+            result = step()
+        return Recording(graph.replay, result)
