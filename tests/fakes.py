@@ -26,8 +26,8 @@ from catalog.track import Take
 from tests.makers import SHA, a_batch, an_effective
 from workers.engine import Audio, BatchResult, Engine, EngineCard, Finish, Job, PlanResult, Refusal, Rendition
 from workers.engine_wire import EngineDied, EngineGone
+from workers.lane.passage import Rendered
 from workers.memory import resident_mib
-from workers.passage import Rendered
 from workers.records import Holds
 from workers.render import Studio
 from workers.tone import synthesise

@@ -18,8 +18,8 @@ from celery.exceptions import Reject, SecurityWarning
 from celery.worker import state as celery_state
 
 from catalog.queues import RENDER_TASK, TRANSPORT_OPTIONS
+from workers.lane.passage import TakeReturned
 from workers.logs import without_traceback
-from workers.passage import TakeReturned
 from workers.render import Studio, render_take
 
 CANCEL_TIMEOUT_S = 3.0  # the loop looks at its tasks once a second at least

@@ -29,8 +29,8 @@ from catalog.store.base import Store
 from catalog.track import Take
 from workers.checks import Rejected, check_audio
 from workers.engine import EngineCard, Refusal, Rendition
+from workers.lane.passage import Rendered, TakeFailed, TakeReturned
 from workers.master import Mastered, master
-from workers.passage import Rendered, TakeFailed, TakeReturned
 from workers.records import Holds, Recorder
 from workers.tags import source_type
 

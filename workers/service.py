@@ -26,7 +26,7 @@ from catalog.tiers import BatchLimit, tier_of
 from workers.app import RenderWorker, make_app, make_worker
 from workers.engine import EngineCard
 from workers.engine_process import EngineProcess, EngineRecipe
-from workers.gather import Gather
+from workers.lane.gather import Gather
 from workers.records import Holds, Pulse, QueueRecorder, check_broker
 from workers.render import Studio, cores
 from workers.spans import LaneSpans

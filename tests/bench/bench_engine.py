@@ -26,12 +26,12 @@ from tests.bench.measuring import Figure, hand_back
 from tests.makers import takes
 from workers.ace_step.tiny import PLANNER_FOLDER, tiny_checkpoint
 
-ROUNDS = {False: 2, True: 1}  # that count, by planner: planning one take at a time is slow
+ROUNDS = {False: 3, True: 1}  # that count, by planner: planning one take at a time is slow
 TAKES = 8
 WARM_TAKES = 2
 # Most time of the staged engine as a share of the plain loop's, by planner. Without it both do much the same arithmetic
 # on one core, where a batch gains little.
-TIME_AT_MOST = {False: 1.1, True: 0.9}
+TIME_AT_MOST = {False: 1.3, True: 0.9}
 TOLERANCE = 1e-5  # of full scale: batches and tiles round otherwise, and 2e-6 is what was seen
 
 

@@ -18,9 +18,9 @@ from catalog.track import Take
 from tests.makers import a_take, takes
 from workers.engine import Rendition
 from workers.engine_process import EngineProcess, EngineRecipe
-from workers.gather import Gather, LaneBounds
-from workers.growth import SETTLING_BATCHES, GrowthBound
-from workers.passage import Rendered
+from workers.lane.gather import Gather, LaneBounds
+from workers.lane.growth import SETTLING_BATCHES, GrowthBound
+from workers.lane.passage import Rendered
 from workers.spans import LaneSpans
 from workers.wiring import typical_bucket
 

@@ -20,11 +20,11 @@ from catalog.spec import Bounds, PlannerSpec
 from catalog.track import Take
 from tests.fakes import EngineHere, FakeEngine, a_plan
 from tests.makers import a_take, takes
-from workers.capacity import RECOVERY_CALLS
 from workers.engine import Refusal, Rendition
 from workers.engine_wire import EngineDied
-from workers.gather import Gather, LaneBounds
-from workers.passage import Rendered, TakeFailed, TakeReturned
+from workers.lane.capacity import RECOVERY_CALLS
+from workers.lane.gather import Gather, LaneBounds
+from workers.lane.passage import Rendered, TakeFailed, TakeReturned
 from workers.spans import LaneSpans
 from workers.wiring import typical_bucket
 
@@ -32,8 +32,8 @@ from workers.wiring import typical_bucket
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads of a busy machine may take long to start; here they are waited for, while more can come."""
-    monkeypatch.setattr("workers.gather.QUIET_S", 0.3)
-    monkeypatch.setattr("workers.gather.LINGER_S", 1.0)
+    monkeypatch.setattr("workers.lane.gather.QUIET_S", 0.3)
+    monkeypatch.setattr("workers.lane.gather.LINGER_S", 1.0)
 
 
 class Lane:
@@ -168,7 +168,7 @@ def test_a_lone_take_does_not_wait_for_company_that_never_comes():
 
 
 def test_company_is_waited_for_after_a_long_idle_time_too(monkeypatch):
-    monkeypatch.setattr("workers.gather.LINGER_S", 0.1)
+    monkeypatch.setattr("workers.lane.gather.LINGER_S", 0.1)
     with a_lane(threads=2) as lane:
         assert lane.gather.ready.wait(5)
         time.sleep(0.2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workers.growth import READINGS, READINGS_MIN, SETTLING_BATCHES, STEADY_BATCHES, Growth, GrowthBound
+from workers.lane.growth import READINGS, READINGS_MIN, SETTLING_BATCHES, STEADY_BATCHES, Growth, GrowthBound
 
 BOUND = GrowthBound(mib=100, share=0.25)
 

@@ -15,7 +15,7 @@ from catalog.sidecar import Sidecar, StageTimes
 from catalog.spec import Bounds, PlannerSpec
 from tests.fakes import FakeEngine, FakeLane, MemoryStore, a_plan, a_studio
 from tests.makers import a_batch, a_message, a_sidecar, a_take
-from workers.passage import TakeFailed, TakeReturned
+from workers.lane.passage import TakeFailed, TakeReturned
 from workers.render import Studio, render_take
 
 

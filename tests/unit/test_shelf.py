@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workers.shelf import Shelf
+from workers.lane.shelf import Shelf
 
 
 def a_shelf(*sizes: int, bytes_max: int = 100) -> Shelf:

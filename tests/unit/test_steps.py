@@ -11,8 +11,8 @@ from catalog.sidecar import StageTimes
 from catalog.spec import Bounds, PlannerSpec
 from tests.fakes import a_plan
 from tests.makers import a_take
-from workers.passage import Step, Waiting
-from workers.steps import PATIENCE_ROUNDS, Limits, next_step, plan_step, share_ms, share_times, take_out
+from workers.lane.passage import Step, Waiting
+from workers.lane.steps import PATIENCE_ROUNDS, Limits, next_step, plan_step, share_ms, share_times, take_out
 
 PLANNER = PlannerSpec()
 

@@ -16,12 +16,12 @@ from catalog.errors import WorkerError
 from catalog.messages import MemoryUse
 from catalog.tiers import BatchLimit
 from catalog.track import Take
-from workers.capacity import Capacity
 from workers.engine import BatchResult, EngineCard, Job, PlanResult
 from workers.engine_wire import EngineDied
-from workers.growth import Growth, GrowthBound
-from workers.passage import Call, Waiting
-from workers.steps import Limits
+from workers.lane.capacity import Capacity
+from workers.lane.growth import Growth, GrowthBound
+from workers.lane.passage import Call, Waiting
+from workers.lane.steps import Limits
 
 log = logging.getLogger(__name__)
 

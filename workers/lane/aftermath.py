@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from catalog.errors import ModelError, OutOfVram, TunemillError
-from workers.capacity import Capacity
 from workers.engine_wire import EngineDied, EngineGone
-from workers.passage import Call, Flight, TakeFailed, Waiting
+from workers.lane.capacity import Capacity
+from workers.lane.passage import Call, Flight, TakeFailed, Waiting
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from catalog.buckets import Bucket
 from catalog.sidecar import StageTimes
-from workers.passage import Step, Waiting
+from workers.lane.passage import Step, Waiting
 
 PATIENCE_ROUNDS = 4  # rounds of younger takes that may be rendered before a take; a round is the largest call
 

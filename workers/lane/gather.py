@@ -1,9 +1,9 @@
 """The engine's lane: takes wait here, one thread asks the engine for the next step, nothing is lost.
 
-What comes next is a pure rule (`workers.steps`), and so is what follows when a call fails (`workers.aftermath`). While
-one batch is decoded the next step has begun, and finished takes go on their way at once; the audio on that way is
-bounded. A plan once written is kept whatever happens to the engine. Each caller waits in its own thread, so no more
-takes wait than there are threads.
+What comes next is a pure rule (`steps`), and so is what follows when a call fails (`aftermath`). While one batch is
+decoded the next step has begun, and finished takes go on their way at once; the audio on that way is bounded. A plan
+once written is kept whatever happens to the engine. Each caller waits in its own thread, so no more takes wait than
+there are threads.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from catalog.messages import MemoryUse
 from catalog.sidecar import Plan, StageTimes
 from catalog.tiers import BatchLimit
 from catalog.track import Take
-from workers.aftermath import Mishap, aftermath_of
 from workers.engine import BatchResult, EngineCard, Job, PlanResult, Refusal, Rendition
 from workers.engine_wire import EngineDied
-from workers.growth import GrowthBound
+from workers.lane.aftermath import Mishap, aftermath_of
+from workers.lane.growth import GrowthBound
+from workers.lane.passage import Flight, Rendered, Step, TakeFailed, TakeReturned, Waiting
+from workers.lane.shelf import Shelf
+from workers.lane.steps import next_step, plan_step, share_ms, share_times, take_out
+from workers.lane.succession import LaneEngine, Succession
 from workers.memory import machine_bytes
-from workers.passage import Flight, Rendered, Step, TakeFailed, TakeReturned, Waiting
-from workers.shelf import Shelf
 from workers.spans import LOADING, NO_WORK, RECOVERING, WAITING_FOR_POST, LaneSpans, State
-from workers.steps import next_step, plan_step, share_ms, share_times, take_out
-from workers.succession import LaneEngine, Succession
 
 log = logging.getLogger(__name__)
 
