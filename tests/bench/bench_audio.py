@@ -15,7 +15,8 @@ from pathlib import Path
 
 from catalog.spec import TINY_MODEL, PlannerSpec
 from tests.bench.measuring import Figure, hand_back, median_s, side_by_side
-from tests.makers import a_take, takes
+from tests.bench.tracks import different_takes
+from tests.makers import a_take
 from tests.sounds import chords
 from workers.ace_step.assembly import load_engine
 from workers.ace_step.engine import AceStepEngine
@@ -46,8 +47,7 @@ def engine_figures(engine: AceStepEngine) -> list[Figure]:
 
 def fresh_jobs(turn: int, planner: PlannerSpec | None) -> list[Job]:
     """One job and a batch, different in every turn: a planner remembers what it wrote."""
-    first = turn * (1 + BATCH)
-    return [Job(take) for take in takes(first + 1 + BATCH, model=TINY_MODEL, planner=planner)[first:]]
+    return [Job(take) for take in different_takes(turn * (1 + BATCH), 1 + BATCH, model=TINY_MODEL, planner=planner)]
 
 
 def post_figures() -> list[Figure]:

@@ -23,7 +23,7 @@ from catalog.track import Take
 from tests.bench.checkpoints import PLANNER_STEM, REDUCED, write_checkpoint
 from tests.bench.forms import Checkpoint, FormProcess, Rendering, open_form
 from tests.bench.measuring import Figure, hand_back
-from tests.makers import takes
+from tests.bench.tracks import different_takes
 from workers.ace_step.tiny import PLANNER_FOLDER, tiny_checkpoint
 
 ROUNDS = {False: 3, True: 1}  # that count, by planner: planning one take at a time is slow
@@ -73,9 +73,9 @@ def fight(plain: FormProcess, staged: FormProcess, rounds: list[list[Take]]) -> 
 def some_rounds(model: str, *, planned: bool, rounds: int, count: int, duration_s: int) -> list[list[Take]]:
     """Takes for a short first round and all that count; they all differ, so that nothing is remembered."""
     planner = PlannerSpec() if planned else None
-    every = takes(WARM_TAKES + count * rounds, model=model, planner=planner, duration_s=duration_s)
-    counted = [every[first : first + count] for first in range(WARM_TAKES, len(every), count)]
-    return [every[:WARM_TAKES], *counted]
+    fields = {"model": model, "planner": planner, "duration_s": duration_s}
+    counted = [different_takes(count * turn, count, **fields) for turn in range(1, rounds + 1)]
+    return [different_takes(0, WARM_TAKES, **fields), *counted]
 
 
 def compare(

@@ -22,7 +22,7 @@ from catalog.settings import Settings
 from catalog.spec import TINY_MODEL, PlannerSpec
 from catalog.track import Take
 from tests.bench.measuring import Figure, hand_back, slope, timed
-from tests.makers import takes
+from tests.bench.tracks import different_takes
 from workers.engine import BatchResult, Job, Rendition
 from workers.engine_process import EngineProcess
 from workers.memory import resident_mib
@@ -62,7 +62,7 @@ def batches(tracks: int) -> Iterator[list[Take]]:
         if not size:
             return
         planner = PlannerSpec() if planned else None
-        yield takes(first + size, model=TINY_MODEL, duration_s=duration_s, planner=planner)[first:]
+        yield different_takes(first, size, model=TINY_MODEL, duration_s=duration_s, planner=planner)
         first += size
 
 

@@ -21,7 +21,7 @@ from catalog.spec import TINY_MODEL, PlannerSpec
 from catalog.track import Take
 from tests.bench.checkpoints import PLANNER_STEM, REDUCED, write_checkpoint
 from tests.bench.measuring import Figure, hand_back, side_by_side
-from tests.makers import takes
+from tests.bench.tracks import different_takes
 from tests.plain_planner import plan_plainly
 from workers.ace_step.planner import Planner
 from workers.ace_step.tiny import PLANNER_FOLDER, tiny_checkpoint
@@ -36,8 +36,7 @@ OWN, PLAIN, BATCHED, SINGLE = "own loop", "generate()", "one call", "one at a ti
 
 def choir(count: int, turn: int) -> list[Take]:
     """So many takes of 10 s (50 codes each), different in every turn: a planner remembers what it wrote."""
-    first = count * turn
-    return takes(first + count, model=TINY_MODEL, planner=PlannerSpec())[first:]
+    return different_takes(count * turn, count, model=TINY_MODEL, planner=PlannerSpec())
 
 
 def codes_of(plans: list[Plan]) -> list[list[int]]:

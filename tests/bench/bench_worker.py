@@ -20,7 +20,8 @@ from tests.bench.checkpoints import PLANNER_STEM, REDUCED, write_checkpoint
 from tests.bench.forms import Checkpoint, open_form
 from tests.bench.measuring import Figure, hand_back, median_s
 from tests.bench.serving import Course, Worker, a_worker
-from tests.makers import a_take, takes
+from tests.bench.tracks import different_takes
+from tests.makers import a_take
 from tests.sounds import chords
 from workers.checks import check_audio
 from workers.master import master
@@ -33,7 +34,7 @@ POST_SHARE = 0.7  # of the engine's time, on one core
 
 def some_takes(first: int, count: int) -> list[Take]:
     """Planned takes of 10 s for the reduced model."""
-    return takes(first + count, model=REDUCED.model, planner=PlannerSpec())[first:]
+    return different_takes(first, count, model=REDUCED.model, planner=PlannerSpec())
 
 
 def beside_the_bare_engine(checkpoint: Checkpoint, folder: Path) -> list[Figure]:
@@ -99,7 +100,7 @@ def around_a_paced_engine(folder: Path, *, tracks: int = PACED_TRACKS) -> list[F
 
 def carry_planned(worker: Worker, tracks: int) -> Course:
     """Send so many planned takes to `worker`, after some that get it going."""
-    every = takes(WARM + tracks, planner=PlannerSpec())
+    every = different_takes(0, WARM + tracks, planner=PlannerSpec())
     worker.carry(every[:WARM])
     return worker.carry(every[WARM:])
 

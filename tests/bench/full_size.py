@@ -11,7 +11,6 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +26,8 @@ from catalog.track import Take
 from tests.bench.checkpoints import Sizes, write_checkpoint
 from tests.bench.measuring import Figure, timed
 from tests.bench.roofline import Ceilings, Cost, Roofline
-from tests.makers import SHA, a_take
+from tests.bench.tracks import different_takes
+from tests.makers import SHA
 from workers.ace_step.assembly import load_engine
 from workers.ace_step.engine import AceStepEngine
 from workers.engine import BatchResult, Job, Rendition
@@ -79,12 +79,13 @@ class Subject:
         self.ceilings, self.goals = ceilings, goals
         self.device = torch.device(engine.card.device)
         self.roofline = Roofline(sizes, bytes_per_weight=2 if self.device.type == "cuda" else 4)
-        self._slots = count()
+        self._used = 0
 
     def takes(self, number: int, duration_s: int) -> list[Take]:
         """New takes: a planner remembers what it wrote."""
-        fields = {"caption": CAPTION, "model": self.sizes.model, "duration_s": duration_s, "planner": PlannerSpec()}
-        return [a_take(f"{next(self._slots):06d}", **fields) for _ in range(number)]
+        first, self._used = self._used, self._used + number
+        fields = {"caption": CAPTION, "model": self.sizes.model, "planner": PlannerSpec()}
+        return different_takes(first, number, duration_s=duration_s, **fields)
 
     def jobs(self, number: int, duration_s: int) -> list[Job]:
         """New takes with random plans, so that rendering is all that is timed."""
@@ -209,18 +210,15 @@ def measure_render(subject: Subject, batch: int, duration_s: int) -> list[Figure
     diffuse_s, decode_s = (_stage_s(results, stage) for stage in ("diffuse_ms", "decode_ms"))
     tokens, steps = _tokens(results[0]), subject.jobs(1, duration_s)[0].take.spec.diffusion.steps
     diffusing = subject.roofline.diffuse(duration_s, batch=batch, tokens=tokens, steps=steps)
-    decoding = subject.roofline.decode(duration_s, batch=batch)
+    diffuse_share = subject.share(diffusing, diffuse_s)
+    decode_share = subject.share(subject.roofline.decode(duration_s, batch=batch), decode_s)
     goals = subject.goals if batch >= 8 and duration_s >= 120 else Goals()
     return [
         Figure(f"{words}: encode", _stage_s(results, "encode_ms") / batch, "s a track"),
         Figure(f"{words}: diffuse", diffuse_s / batch, "s a track"),
         Figure(f"{words}: decode", decode_s / batch, "s a track"),
-        Figure(f"{words}: diffuse, share of its roofline", subject.share(diffusing, diffuse_s), "of 1")._replace(
-            at_least=goals.diffusion_share
-        ),
-        Figure(f"{words}: decode, share of its roofline", subject.share(decoding, decode_s), "of 1")._replace(
-            at_least=goals.decoder_share
-        ),
+        Figure(f"{words}: diffuse, share of its roofline", diffuse_share, "of 1", at_least=goals.diffusion_share),
+        Figure(f"{words}: decode, share of its roofline", decode_share, "of 1", at_least=goals.decoder_share),
         Figure(f"{words}: warm-up", warming.seconds, "s"),
         Figure(f"{words}: peak memory of the device", subject.device_peak_mib(), "MiB"),
     ]

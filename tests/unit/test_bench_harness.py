@@ -12,6 +12,7 @@ import pytest
 
 from tests.bench import __main__ as runner
 from tests.bench.measuring import ROOT, Figure, Rounds, peak_rss_mib, provenance, side_by_side, slope
+from tests.bench.tracks import different_takes
 
 
 def test_a_promise_is_a_bound_on_either_side():
@@ -116,3 +117,9 @@ def test_a_bench_that_ends_with_an_error_has_no_figures(monkeypatch: pytest.Monk
 
 def test_benches_come_in_the_order_of_the_alphabet():
     assert all(one < other for one, other in pairwise(runner.find_benches()))
+
+
+def test_no_two_takes_of_a_bench_have_the_same_prompt_or_seed():
+    some = different_takes(0, 400) + different_takes(400, 200)
+    assert len({(take.spec.caption, take.spec.bpm) for take in some}) == 600
+    assert len({take.lm_seed for take in some}) == 600

@@ -177,7 +177,10 @@ def _construct(kind: type, config: dict[str, Any]) -> torch.nn.Module:
 
 
 def _placed(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    return tensor.to(device, dtype if tensor.is_floating_point() else None)
+    placed = tensor.to(device, dtype if tensor.is_floating_point() else None)
+    # A tensor that is left where its file was read lies wherever its header ends, and products on a CPU differ in the
+    # last bits by that: with memory of its own it is the same in every layout.
+    return placed.clone() if placed.data_ptr() == tensor.data_ptr() else placed
 
 
 def _headless(tensors: Tensors) -> Tensors:

@@ -120,16 +120,16 @@ class Walk:
         `context` is (batch, latents, 2 x channels). On a GPU this only queues: nothing is waited for.
         """
         with cudnn_first() if self.cudnn_first else nullcontext():
-            schedule = self._schedule(steps, shift)
+            moments = self._schedule(steps, shift)
             ground = self._ground(noise, conditions, context)
             if not self._graphs.records or ground.inputs.shape[:2].numel() > _RECORDED_LATENTS_MAX:
                 for step in range(steps):
-                    self._turn_to(step, schedule, ground)
+                    self._turn_to(step, moments, ground)
                     self._step(ground)
                 return ground.latents
             ground = self._lasting(ground)
             for step in range(steps):
-                self._turn_to(step, schedule, ground)
+                self._turn_to(step, moments, ground)
                 self._graphs.run(ground, partial(self._step, ground))
             return ground.latents.clone()  # the next batch of this shape walks on the same ground
 
@@ -188,8 +188,8 @@ class Walk:
         return _keep(self._grounds, GROUNDS_KEPT, fresh.shape, kept or fresh)
 
     @staticmethod
-    def _turn_to(step: int, schedule: _Moment, ground: _Ground) -> None:
-        for here, each in zip(ground.moment, schedule, strict=True):
+    def _turn_to(step: int, moments: _Moment, ground: _Ground) -> None:
+        for here, each in zip(ground.moment, moments, strict=True):
             here.copy_(each[step])
 
     def _step(self, ground: _Ground) -> None:
