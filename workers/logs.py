@@ -12,8 +12,10 @@ def start_log() -> None:
     """Set the log up; the worker and its engine process both begin with this."""
     logging.basicConfig(level=logging.WARNING, format=_FORMAT, stream=sys.stderr)
     logging.getLogger("workers").setLevel(logging.INFO)
-    # It warns of kernels for GPUs that this machine does not have, whether or not anything asks for them.
-    logging.getLogger("torchao").setLevel(logging.ERROR)
+    # diffusers imports torchao wherever it is there, which warns of kernels for GPUs that this machine does not have
+    # and of names that will move; whoever asks for quantised weights gets an error if they cannot be had.
+    for name in ("torchao", "torch.utils._pytree", "diffusers.quantizers.torchao.torchao_quantizer"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def without_traceback(record: logging.LogRecord) -> bool:
