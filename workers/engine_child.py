@@ -105,6 +105,10 @@ class _Server:
                 self._finish(*self._finishes.get())
             except OSError:  # the parent is gone; the other thread sees it too
                 return
+            except BaseException:
+                # Without this thread the batch would never land; without the process it is tried again.
+                log.exception("a reply could not be sent")
+                os._exit(1)
 
     def _finish(self, number: int, finish: Finish) -> None:
         try:

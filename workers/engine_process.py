@@ -94,7 +94,9 @@ class EngineProcess:
     raises what the engine raises, EngineDied when the engine breaks under it, EngineGone when it had ended before.
     """
 
-    def __init__(self, recipe: EngineRecipe, *, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
+    def __init__(
+        self, recipe: EngineRecipe, *, timeout_s: float = REQUEST_TIMEOUT_S, loading_timeout_s: float = math.inf
+    ) -> None:
         spawn = multiprocessing.get_context("spawn")
         self._conn, child_end = spawn.Pipe(duplex=True)
         self._process = spawn.Process(
@@ -102,7 +104,7 @@ class EngineProcess:
         )
         self._timeout_s = timeout_s
         self._numbers = itertools.count(LOADING + 1)
-        self._loading = _Asked(math.inf)  # a download takes as long as it takes
+        self._loading = _Asked(loading_timeout_s)  # by default a download takes as long as it takes
         self._asked = {LOADING: self._loading}
         self._memory: MemoryUse | None = None
         self._ended: EngineDied | None = None
@@ -155,7 +157,8 @@ class EngineProcess:
 
     def kill(self) -> None:
         """End the child at once; whatever waits for it raises EngineDied."""
-        with contextlib.suppress(ProcessLookupError, ValueError):
+        # AttributeError: another thread is taking leave of it at this moment.
+        with contextlib.suppress(ProcessLookupError, ValueError, AttributeError):
             self._process.kill()
 
     def close(self) -> None:

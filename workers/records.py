@@ -173,7 +173,10 @@ class Pulse(threading.Thread):
     def run(self) -> None:
         """Beat until ended."""
         while not self._ended:
-            self.beat()
+            try:
+                self.beat()
+            except Exception:  # a worker that renders on without a pulse would be taken for dead
+                log.exception("a heartbeat failed; the next one follows")
             self._holds.taken.wait(self._every_s)
             time.sleep(COALESCE_S)
 

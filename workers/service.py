@@ -7,13 +7,16 @@ one, or the end of the grace time, gives back everything at once.
 
 from __future__ import annotations
 
+import itertools
 import logging
+import math
 import os
 import select
 import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Final, NamedTuple
 
@@ -38,6 +41,7 @@ GRACE_S: Final = 120.0
 CPU: Final = "cpu"
 ECHO_S: Final = 1.0
 POLL_S: Final = 0.05
+RELOAD_TIMEOUT_S: Final = 1800.0  # for an engine that follows another: it may hang over a broken device
 _SIGNAL, _TROUBLE = b"S", b"T"
 
 
@@ -103,7 +107,7 @@ class _Service:
             memory=lambda: self._gather.memory,
         )
         self._gather = Gather(
-            lambda: EngineProcess(recipe),
+            _engines(recipe),
             self._spans,
             typical=typical_bucket(options.model, planner_wanted=options.planner),
             on_batch=self._pulse.wake,
@@ -275,3 +279,9 @@ class _Service:
         if spans := self._spans.take_closed():
             self._recorder.try_record(SpansClosed(worker_id=self._worker_id, spans=spans))
         self._recorder.try_record(WorkerStopped(worker_id=self._worker_id, reason=reason))
+
+
+def _engines(recipe: EngineRecipe) -> Callable[[], EngineProcess]:
+    """Opens one engine after the other. Only the first may have to download its model, so only it has all the time."""
+    waits_s = itertools.chain([math.inf], itertools.repeat(RELOAD_TIMEOUT_S))
+    return lambda: EngineProcess(recipe, loading_timeout_s=next(waits_s))

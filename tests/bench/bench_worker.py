@@ -38,7 +38,7 @@ def some_takes(first: int, count: int) -> list[Take]:
 
 
 def beside_the_bare_engine(checkpoint: Checkpoint, folder: Path) -> list[Figure]:
-    """The worker against the bare engine, which goes before and after it, all on the same takes."""
+    """The worker against the bare engine, on the same takes."""
     environment = {
         "TUNEMILL_WEIGHTS": str(checkpoint.folder),
         "TUNEMILL_PLANNER_WEIGHTS": str(checkpoint.planner_folder),
@@ -47,16 +47,16 @@ def beside_the_bare_engine(checkpoint: Checkpoint, folder: Path) -> list[Figure]
     }
     command = ["-m", "workers", "serve", "--model", checkpoint.model]
     warm, counted = some_takes(0, WARM), some_takes(WARM, TRACKS)
-    bare_s = [_bare_s(checkpoint, warm, counted)]
+    bare_s = _bare_s(checkpoint, warm, counted)
     with a_worker(command, folder, environment) as worker:
         worker.carry(warm)
         course = worker.carry(counted)
-    bare_s.append(_bare_s(checkpoint, warm, counted))
-    engine_s = sum(bare_s) / 2
     return [
-        Figure(f"bare engine, {TRACKS} planned takes of 10 s", engine_s, "s"),
+        Figure(f"bare engine, {TRACKS} planned takes of 10 s", bare_s, "s"),
         Figure("worker, from its first call of the engine to the end of its last", course.lane_s, "s"),
-        Figure("worker against bare engine, time of the lane", course.lane_s / engine_s, "x", at_most=1.3),
+        Figure("worker against bare engine, time of the lane", course.lane_s / bare_s, "x", at_most=1.5),
+        # Both from the same minute, so what else this machine does hardly matters.
+        Figure("worker: lane against the engine's own stages", course.lane_s / course.engine_s, "x", at_most=1.1),
         Figure("worker, from sending to the last record", course.whole_s, "s"),
         Figure("worker: idle share of the engine", course.idle_s() / course.lane_s, "of the lane", at_most=0.15),
         Figure("worker: check, master and store beside the engine", course.post_s / TRACKS, "s a take"),

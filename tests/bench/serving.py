@@ -54,6 +54,11 @@ class Course(NamedTuple):
         return sorted({span.cause for span in self.spans if span.state not in BUSY})
 
     @property
+    def engine_s(self) -> float:
+        """What the engine says its stages took, all takes together."""
+        return sum(attempt.times.engine_ms for attempt in self.attempts) / 1000
+
+    @property
     def post_s(self) -> float:
         """What check, master and store took, all takes together."""
         return sum(attempt.times.post_ms for attempt in self.attempts) / 1000

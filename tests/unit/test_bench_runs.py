@@ -155,10 +155,15 @@ def test_a_course_tells_idle_time_and_its_causes():
         Span(state="render", start_ms=950, end_ms=1000, batch_id="c"),
     ]
     attempt = AttemptMade(
-        worker_id="w", run_id="r", take_id="t", outcome="rejected", times=StageTimes(post_ms=70), at_ms=1200
+        worker_id="w",
+        run_id="r",
+        take_id="t",
+        outcome="rejected",
+        times=StageTimes(plan_ms=300, diffuse_ms=540, post_ms=70),
+        at_ms=1200,
     )
     course = Course(-100, 1200, [attempt], spans)
     assert (course.whole_s, course.lane_s) == (1.3, 1.0)
     assert (course.idle_s(), course.idle_s("no work")) == (0.15, 0.05)
     assert course.idle_causes == ["no work", "waiting for post"]
-    assert course.post_s == 0.07
+    assert (course.engine_s, course.post_s) == (0.84, 0.07)

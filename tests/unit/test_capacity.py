@@ -54,3 +54,10 @@ def test_another_engine_is_asked_anew_and_what_did_not_fit_is_remembered():
     assert not capacity.knows(SHORT)
     capacity.ask(lambda _: BatchLimit(16, "test"), SHORT)
     assert capacity.of(SHORT) == 2
+
+
+def test_a_larger_call_that_fails_late_does_not_raise_a_lowered_limit():
+    capacity = a_capacity(8)
+    capacity.shrink(SHORT, 2)
+    capacity.shrink(SHORT, 4)
+    assert capacity.of(SHORT) == 2

@@ -252,6 +252,16 @@ def test_an_engine_that_only_dies_ends_the_worker_and_gives_the_takes_back():
     assert TakeReturned in {type(outcome) for outcome in outcomes}
 
 
+def test_poison_takes_among_themselves_get_their_verdicts_before_the_lane_gives_up():
+    with a_lane(threads=4, limit=4) as lane:
+        futures = lane.start([a_take(f"{n:04d}", caption="die") for n in range(4)])
+        outcomes = [future.exception(20) for future in futures]
+    # One death in company, three alone for each of two, and with the eighth the lane gives up.
+    verdicts = [outcome.retry for outcome in outcomes if isinstance(outcome, TakeFailed)]
+    assert sorted(verdicts) == [False, False, True]
+    assert [type(outcome) for outcome in outcomes].count(TakeReturned) == 1
+
+
 @pytest.mark.parametrize("call", ["begin", "finish"])
 def test_a_model_at_fault_ends_the_lane_and_gives_the_takes_back(call):
     def at_fault() -> None:

@@ -106,4 +106,4 @@ def test_when_the_device_has_no_memory_half_the_slots_are_tried_next(config, mon
         desks.desk(a_company(8), PROMPTS, 9, ADesk)
     assert desks.room.slots(45, 128).takes == 4
     assert not desks._kept
-    assert "from now on the planner writes 4 takes at a time" in caplog.text
+    assert "from now on the planner writes 4 at a time" in caplog.text

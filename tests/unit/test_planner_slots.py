@@ -55,10 +55,18 @@ def test_the_limit_says_why():
     assert a_room().slots(900, 512).reason == "64 slots: KV 22.5 GB, 112 KiB a token"
 
 
-def test_prompts_have_three_classes_of_which_the_largest_is_half_the_context():
+def test_prompts_have_four_classes_of_which_the_largest_is_half_the_context():
     room = a_room()
-    assert room.prompt_classes == (512, 1024, 2048)
-    assert [room.prompt_class(n) for n in (1, 512, 513, 1024, 1025, 2048)] == [512, 512, 1024, 1024, 2048, 2048]
+    assert room.prompt_classes == (256, 512, 1024, 2048)
+    assert [room.prompt_class(n) for n in (1, 256, 257, 512, 1024, 1025, 2048)] == [
+        256,
+        256,
+        512,
+        512,
+        1024,
+        2048,
+        2048,
+    ]
 
 
 def test_a_prompt_may_have_what_codes_leave_of_the_context_and_half_of_it_at_most():

@@ -25,6 +25,7 @@ from torch.nn.utils import remove_weight_norm
 from catalog.limits import LATENTS_PER_S, SAMPLE_RATE_HZ
 from workers.ace_step.compiling import Compiler
 from workers.ace_step.device import Placement, free_cache, is_out_of_memory
+from workers.ace_step.graphs import RECORDING
 from workers.ace_step.residence import Residence
 
 _SAMPLES_PER_LATENT = SAMPLE_RATE_HZ // LATENTS_PER_S
@@ -93,14 +94,16 @@ class Decoder:
     def wave(self, latents: torch.Tensor) -> torch.Tensor:
         """One take's audio, (2, samples), still on the device."""
         try:
-            return self._wave(latents, self._together)
+            with RECORDING:  # only while it is queued
+                return self._wave(latents, self._together)
         except RuntimeError as error:
             if self._together == 1 or not is_out_of_memory(error):
                 raise
         _log.warning("decoding one window at a time from now on: %d did not fit", self._together)
         self._together = 1
         free_cache(self._placement.device)
-        return self._wave(latents, 1)
+        with RECORDING:
+            return self._wave(latents, 1)
 
     def _wave(self, latents: torch.Tensor, together: int) -> torch.Tensor:
         windows = windows_over(len(latents), self._core)

@@ -62,7 +62,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether `error` says that memory, of whatever device, did not suffice."""
     # MPS and the CPU raise plain RuntimeErrors.
     words = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in words or "can't allocate memory" in words
+    # cuBLAS and cuDNN say so in their own way.
+    said = ("out of memory", "can't allocate memory", "ALLOC_FAILED", "ALLOCATION_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(each in words for each in said)
 
 
 def memory_use(device: torch.device) -> MemoryUse:

@@ -8,13 +8,19 @@ Anywhere else than on CUDA, and wherever recording fails, the work simply runs: 
 from __future__ import annotations
 
 import logging
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 
 T = TypeVar("T")
+
+# Held while a graph is recorded, and by another thread while it queues work of its own: some of what that may call for
+# (a compiler trying kernels out, say) waits for the whole device, which nothing may do during a recording.
+RECORDING = threading.Lock()
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +85,9 @@ class Graphs:
     def clear(self) -> None:
         """Let all graphs go, and with them the memory they hold."""
         self._kept.clear()
+        if isinstance(self._recorder, _CudaRecorder):
+            # Libraries may keep a workspace in the pool, and torch refuses a pool that holds only that.
+            self._recorder = _CudaRecorder(self._recorder.device)
 
     def _record(self, recorder: Recorder, step: Callable[[], Any]) -> Recording | None:
         try:
@@ -103,14 +112,24 @@ class _CudaRecorder:
     """Captures into one pool of memory, which all graphs of an owner share."""
 
     def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._stream = torch.cuda.Stream(device)
+        self.device = device
         self._pool: Any = torch.cuda.graph_pool_handle()
 
     def __call__(self, step: Callable[[], Any]) -> Recording:
         graph = torch.cuda.CUDAGraph()
+        before = torch.cuda.current_stream(self.device)
         # thread_local: another thread may be decoding meanwhile, and what it does is not part of this.
-        capture = torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local")
-        with torch.cuda.device(self._device), capture:
-            result = step()
+        capture = torch.cuda.graph(graph, self._pool, _capture_stream(self.device), capture_error_mode="thread_local")
+        try:
+            with RECORDING, torch.cuda.device(self.device), capture:
+                result = step()
+        except BaseException:
+            torch.cuda.set_stream(before)  # a capture that breaks may leave its own stream in force
+            raise
         return Recording(graph.replay, result)
+
+
+@cache
+def _capture_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all: torch hands out few streams in turn, and a new one each time would in the end be the decoder's."""
+    return torch.cuda.Stream(device)

@@ -30,6 +30,7 @@ from catalog.sidecar import Plan
 from catalog.spec import Bounds, PlannerSpec, TrackSpec, settle
 from catalog.tiers import BatchLimit
 from catalog.track import Take
+from workers.ace_step.device import is_out_of_memory
 from workers.ace_step.planner_codes import CodeWriter, Score
 from workers.ace_step.planner_decode import Decoding, wants_fixed_shapes
 from workers.ace_step.planner_fill import Filler
@@ -156,10 +157,14 @@ class Planner:
     def _write(self, takes: Sequence[Take]) -> list[Plan]:
         requests = self._requests(takes)
         companies = [Company.of(self._desks.room, request.prompts, request.score.n_codes) for request in requests]
+        lengths = [request.score.n_codes for request in requests]
+        longest: dict[Company, int] = {}
+        for company, length in zip(companies, lengths, strict=True):
+            longest[company] = max(length, longest.get(company, 0))
         plans: dict[int, Plan] = {}
-        for company, places in batches(companies, [request.score.n_codes for request in requests]):
+        for company, places in batches(companies, lengths):
             batch = [requests[place] for place in places]
-            plans.update(zip(places, self._write_batch(company, batch), strict=True))
+            plans.update(zip(places, self._write_batch(company, batch, longest[company]), strict=True))
         return [plans[place] for place in range(len(requests))]
 
     def _requests(self, takes: Sequence[Take]) -> list[_Request]:
@@ -170,15 +175,24 @@ class Planner:
         """The complete specs of `takes`."""
         return self._filler.settle(takes)
 
-    def _write_batch(self, company: Company, batch: Sequence[_Request]) -> list[Plan]:
+    def _write_batch(self, company: Company, batch: Sequence[_Request], longest: int) -> list[Plan]:
+        """Plans of `batch`; `longest` is what the longest of its company in this call will want."""
         prompts = [prompt for request in batch for prompt in request.prompts]
-        n_codes = max(request.score.n_codes for request in batch)
+        # What is kept is made long enough for all that comes, or each longer batch would make it anew.
+        kept = wants_fixed_shapes(self.model.dtype)
+        n_codes = longest if kept else max(request.score.n_codes for request in batch)
         make = self._guided_writer if company.guided else self._plain_writer
         writer = self._desks.desk(company, prompts, n_codes, make)
+        try:
+            written = writer.write([request.score for request in batch])
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                self._desks.shrink(company)  # its shape is fixed: fewer takes alone would not make it smaller
+            raise
         batch_key = self._batch_key(company)
         return [
             Plan(codes=codes, metadata=request.metadata, prompt_sha256=request.prompt_sha256, batch_key=batch_key)
-            for request, codes in zip(batch, writer.write([request.score for request in batch]), strict=True)
+            for request, codes in zip(batch, written, strict=True)
         ]
 
     def _guided_writer(self, decoding: Decoding) -> CodeWriter:

@@ -11,8 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Final, Protocol, TypeVar, cast
 
-import torch
-
+from workers.ace_step.device import is_out_of_memory
 from workers.ace_step.planner_decode import Decoding, Shape, wants_fixed_shapes
 from workers.ace_step.planner_slots import Company, Room
 
@@ -47,8 +46,8 @@ class Desks:
     ) -> D:
         """A desk where `prompts`, those of both halves of a batch, are followed by up to `n_tokens` tokens.
 
-        `make` builds one; a function of its own for each kind of desk, because it tells them apart. Raises
-        torch.OutOfMemoryError when there is no memory for it, and from then on allows half as many slots.
+        `make` builds one; a function of its own for each kind of desk, because it tells them apart. Raises what torch
+        raises when there is no memory for it, and from then on allows half as many slots.
         """
         halves = 2 if company.guided else 1
         if not wants_fixed_shapes(self.model.dtype):
@@ -68,14 +67,19 @@ class Desks:
         while self._kept:
             self._drop(next(iter(self._kept)))
 
+    def shrink(self, company: Company) -> None:
+        """Something for `company` did not fit: from now on half as many takes are written at a time."""
+        self.clear()
+        fewer = max(1, company.slots // 2)
+        _log.warning("no memory for %d takes: from now on the planner writes %d at a time", company.slots, fewer)
+        self.room = self.room._replace(slots_max=min(self.room.slots_max, fewer))
+
     def _made(self, company: Company, shape: Shape, make: Callable[[Decoding], D]) -> D:
         try:
             return make(Decoding(self.model, shape, recorded=self.recorded))
-        except torch.OutOfMemoryError:
-            self.clear()
-            fewer = max(1, company.slots // 2)
-            _log.warning("no memory for %s: from now on the planner writes %d takes at a time", shape, fewer)
-            self.room = self.room._replace(slots_max=min(self.room.slots_max, fewer))
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                self.shrink(company)
             raise
 
     def _clear_for(self, key: Hashable, shape: Shape) -> None:

@@ -18,7 +18,9 @@ from workers.ace_step.planner_decode import whole_columns
 # With guidance, reading the cache costs as much as reading the weights at about 16 takes; beyond 64 little is gained.
 SLOTS_MAX: Final = 64
 SLOTS_MAX_CPU: Final = 16
-_PROMPT_CLASSES: Final = 3  # an eighth, a quarter and half of the context: 512, 1024 and 2048 tokens
+# From a sixteenth to half of the context: 256 (most instrumental takes), 512, 1024 and 2048 tokens. Attention reads the
+# padding too, at every step.
+_PROMPT_CLASSES: Final = 4
 _GB: Final = 1e9
 _GIB: Final = 2**30
 

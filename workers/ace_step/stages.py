@@ -27,7 +27,9 @@ from workers.ace_step.residence import Residences
 from workers.ace_step.walk import GROUNDS_KEPT, Conditions, Walk
 
 _TOKEN_STEP = 64
-_PROBED_LATENTS = 1200  # long enough for a window in blocks
+# Long enough for a window in blocks, and short enough for a dense one, whose rows are not a whole number of words.
+_PROBED_LATENTS = (1200, 502)
+_SHORT_LATENTS = 400
 _ROUNDING_MAX = 0.05  # relative RMS; bfloat16 has steps of 2^-8
 _TIMBRE_LATENTS = 750  # 30 s: what the timbre encoder was trained on
 
@@ -148,7 +150,7 @@ class Stages:
         latents = self.diffuse(self.noise(range(takes), n_latents), conditions, context, steps=3, shift=1.0)
         wait_for(self.device)
         with self.decode.stream():
-            self.decode([latents[0]])
+            self.decode([latents[0], latents[0][:_SHORT_LATENTS]])  # in several windows, and in one
 
     def forget(self) -> None:
         """Let go of memory that is kept for speed alone."""
@@ -159,24 +161,25 @@ class Stages:
 
         Where cuDNN's are preferred, they must first be seen to give what torch's own give.
         """
-        plain = self._probe(cudnn_first=False)
+        # On the CPU only that it runs is of interest, elsewhere also how tracks of either kind find their window.
+        lengths = (64,) if self.device.type == "cpu" else _PROBED_LATENTS
+        plain = [self._probe(n_latents, cudnn_first=False) for n_latents in lengths]
         if not self._walk.cudnn_first:
-            return plain.kernels
+            return plain[0].kernels
         try:
-            preferred = self._probe(cudnn_first=True)
-            refusal = _difference(preferred.latents, plain.latents)
+            preferred = [self._probe(n_latents, cudnn_first=True) for n_latents in lengths]
+            refusals = [_difference(one.latents, other.latents) for one, other in zip(preferred, plain, strict=True)]
+            refusal = next(filter(None, refusals), "")
         except RuntimeError as error:
             refusal = str(error).partition("\n")[0]
         if refusal:
             _log.warning("attention does without cuDNN: %s", refusal)
             self._walk.cudnn_first = False
-            return plain.kernels
-        return preferred.kernels
+            return plain[0].kernels
+        return preferred[0].kernels
 
-    def _probe(self, *, cudnn_first: bool) -> _Probe:
+    def _probe(self, n_latents: int, *, cudnn_first: bool) -> _Probe:
         scripts = [_ordinary_script(), _ordinary_script(n_lyrics=16)]
-        # On the CPU only that it runs is of interest, elsewhere also how long tracks find their window.
-        n_latents = 64 if self.device.type == "cpu" else _PROBED_LATENTS
         walk = Walk(self.parts.transformer, cudnn_first=cudnn_first)
         # Not inference mode: there the call would be seen before torch has chosen a kernel for it.
         with torch.no_grad(), KernelNames() as kernels:

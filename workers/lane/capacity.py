@@ -43,7 +43,8 @@ class Capacity:
 
     def shrink(self, bucket: Bucket, takes: int) -> None:
         """A call of more than `takes` did not fit."""
-        self._learnt[bucket], self._good_calls[bucket] = takes, 0
+        # A larger call that was under way may fail after a smaller one.
+        self._learnt[bucket], self._good_calls[bucket] = min(takes, self._learnt.get(bucket, takes)), 0
 
     def fitted(self, bucket: Bucket) -> int | None:
         """A call of `bucket` fitted; the new limit, when it has recovered by that."""

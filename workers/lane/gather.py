@@ -20,7 +20,7 @@ from typing import NamedTuple
 from catalog.buckets import Bucket
 from catalog.errors import TunemillError, WorkerError
 from catalog.messages import MemoryUse
-from catalog.sidecar import Plan, StageTimes
+from catalog.sidecar import BatchNote, Plan, StageTimes
 from catalog.tiers import BatchLimit
 from catalog.track import Take
 from workers.engine import BatchResult, EngineCard, Job, PlanResult, Refusal, Rendition
@@ -169,6 +169,7 @@ class Gather:
             self.ready.set()
             while step := self._await_step():
                 self._take(Flight.of(step))
+                del step  # or its audio would stay in memory for as long as the lane idles
         except TunemillError as error:
             self.failure = error
         except Exception as error:  # a defect of ours must end the worker in words, not leave its threads waiting
@@ -359,8 +360,24 @@ class Gather:
         if end.fatal is not None:
             raise end.fatal
         if death is not None and not self._stopping:
-            self._engines.follow(death)
+            try:
+                self._engines.follow(death)
+            except WorkerError:
+                self._fail_suspects(death)
+                raise
             self._spans.close("idle", cause=RECOVERING)
+
+    def _fail_suspects(self, death: EngineDied) -> None:
+        """No engine follows: a take that was alone with a dying one takes that along as a try.
+
+        Given back without it, it would end one worker after the other and never have a verdict.
+        """
+        with self._changed:
+            for each in [each for each in self._waiting if each.deaths_alone]:
+                note = BatchNote(id="", size=1, position=0, takes=[each.take.id])
+                reason = f"the engine died with this take alone aboard: {death.what}"
+                each.done.set_exception(TakeFailed(reason, retry=True, batch=note))
+                self._waiting.remove(each)
 
     def _take_mishaps(self) -> list[Mishap]:
         with self._changed:

@@ -30,7 +30,10 @@ def next_step(waiting: Sequence[Waiting], limits: Limits) -> Step | None:
     """The engine's next call; `waiting` is in order of age, oldest first."""
     if not waiting:
         return None
-    pressing = [each for each in waiting if _is_overdue(each, limits)] or [each for each in waiting[:1] if each.alone]
+    pressing = [each for each in waiting if _is_overdue(each, limits)]
+    if not pressing and waiting[0].alone:
+        # One suspect until its verdict, then the next: in turns, none would have one before the lane gives up.
+        pressing = [max((each for each in waiting if each.alone), key=lambda each: each.deaths_alone)]
     if pressing:
         return _step_of(pressing[0], waiting, limits)
     return _full_batch(waiting, limits) or plan_step(waiting, limits) or _step_of(waiting[0], waiting, limits)
