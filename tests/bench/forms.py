@@ -65,7 +65,6 @@ class PlainLoop:
 
         for library in (diffusers_logging, transformers_logging):
             library.disable_progress_bar()
-        self._torch = torch
         self._pipeline = AceStepPipeline.from_pretrained(checkpoint.folder, dtype=torch.float32)
         self._pipeline.set_progress_bar_config(disable=True)
         cpu = {"device": torch.device("cpu"), "dtype": torch.float32}
@@ -78,24 +77,10 @@ class PlainLoop:
 
     def _one(self, take: Take) -> tuple[Wave, list[int]]:
         from tests.plain_planner import plan_plainly
+        from tests.stock_pipeline import render_plainly
 
         codes = plan_plainly(self._planner, [take])[0] if self._planner else []
-        spec = take.spec
-        audio = self._pipeline(
-            prompt=[spec.caption],
-            lyrics=[spec.lyrics],
-            vocal_language=[spec.language],
-            audio_duration=float(spec.duration_s),
-            bpm=spec.bpm,
-            keyscale=spec.keyscale,
-            timesignature=spec.timesignature,
-            num_inference_steps=spec.diffusion.steps,
-            shift=spec.diffusion.shift,
-            guidance_scale=1.0,
-            generator=[self._torch.Generator("cpu").manual_seed(take.dit_seed)],
-            audio_codes=["".join(f"<|audio_code_{code}|>" for code in codes)] if codes else None,
-        ).audios[0]
-        return audio.numpy(), codes
+        return render_plainly(self._pipeline, take, codes).numpy(), codes
 
 
 class StagedEngine:

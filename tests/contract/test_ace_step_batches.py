@@ -14,6 +14,7 @@ from catalog.buckets import Bucket
 from catalog.errors import OutOfVram
 from catalog.spec import TINY_MODEL, DiffusionSpec, PlannerSpec
 from tests.contract.ace_step_samples import a_plan, a_take, gap, renditions
+from tests.stock_pipeline import render_plainly
 from workers.ace_step.assembly import load_engine
 from workers.ace_step.engine import AceStepEngine
 from workers.ace_step.stages import Stages
@@ -66,21 +67,7 @@ def test_one_track_is_bitwise_what_the_stock_pipeline_makes(
 ):
     take = a_take(1, diffusion=diffusion, duration_s=duration_s)
     plan = a_plan(n_codes=5 * duration_s) if planned else None
-    spec = take.spec
-    theirs = pipeline(
-        prompt=[spec.caption],
-        lyrics=[spec.lyrics],
-        vocal_language=[spec.language],
-        audio_duration=float(spec.duration_s),
-        bpm=spec.bpm,
-        keyscale=spec.keyscale,
-        timesignature=spec.timesignature,
-        num_inference_steps=spec.diffusion.steps,
-        shift=spec.diffusion.shift,
-        guidance_scale=1.0,
-        generator=[torch.Generator("cpu").manual_seed(take.dit_seed)],
-        audio_codes=["".join(f"<|audio_code_{code}|>" for code in plan.codes)] if plan else None,
-    ).audios[0]
+    theirs = render_plainly(pipeline, take, plan.codes if plan else [])
     (ours,) = renditions(engine.render([Job(take, plan)]))
     assert torch.equal(_as_the_pipeline_normalises(ours.audio), theirs)
 

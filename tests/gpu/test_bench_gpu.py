@@ -6,25 +6,13 @@ Skipped where there is no CUDA device; with TUNEMILL_TEST_GPU=1, which promises 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.bench import bench_full_size
 
 pytestmark = pytest.mark.gpu
-
-
-@pytest.fixture(autouse=True)
-def cuda() -> None:
-    if torch.cuda.is_available():
-        return
-    reason = f"no CUDA device (torch {torch.__version__})"
-    if os.environ.get("TUNEMILL_TEST_GPU") == "1":
-        pytest.fail(f"{reason}, and TUNEMILL_TEST_GPU=1 promises one")
-    pytest.skip(reason)
 
 
 def test_every_stage_is_measured_on_the_device(tmp_path: Path):

@@ -5,7 +5,6 @@ Skipped where there is no CUDA device; with TUNEMILL_TEST_GPU=1, which promises 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -25,11 +24,6 @@ BOUNDS = Bounds(bpm=(60, 180), keyscales=tuple(limits.KEYSCALES), timesignatures
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not torch.cuda.is_available():
-        reason = f"no CUDA device (torch {torch.__version__})"
-        if os.environ.get("TUNEMILL_TEST_GPU") == "1":
-            pytest.fail(f"{reason}, and TUNEMILL_TEST_GPU=1 promises one")
-        pytest.skip(reason)
     path: Path = tmp_path_factory.mktemp("planner")
     write_tiny_planner(path)
     return path

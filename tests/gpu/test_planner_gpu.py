@@ -5,7 +5,6 @@ Skipped where there is no CUDA device; with TUNEMILL_TEST_GPU=1, which promises 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,16 +24,6 @@ from workers.ace_step.tiny_planner import write_tiny_planner
 pytestmark = pytest.mark.gpu
 
 CUDA = torch.device("cuda", 0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cuda() -> None:
-    if torch.cuda.is_available():
-        return
-    reason = f"no CUDA device (torch {torch.__version__})"
-    if os.environ.get("TUNEMILL_TEST_GPU") == "1":
-        pytest.fail(f"{reason}, and TUNEMILL_TEST_GPU=1 promises one")
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="module")

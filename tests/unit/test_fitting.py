@@ -54,6 +54,7 @@ def test_the_allowance_is_the_published_one_by_length_model_and_precision(
 
 def test_a_model_for_tests_needs_nothing_and_so_is_never_held_back():
     need = published_need(600, weights=150_000, itemsize=4, visiting=8_000_000)
+    assert need.of(64) == 0
     require_room(64, 600, need, free=0)
 
 
@@ -65,4 +66,7 @@ def test_a_batch_that_will_not_fit_is_refused_with_both_numbers():
 
 
 def test_a_single_take_is_always_tried():
-    require_room(1, 180, Need(take=2 * GIB), free=0)
+    need = Need(take=2 * GIB)
+    require_room(1, 180, need, free=0)
+    with pytest.raises(OutOfVram):
+        require_room(2, 180, need, free=0)
