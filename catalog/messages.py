@@ -42,7 +42,7 @@ class RenderMessage(Frozen):
 class Span(Frozen):
     """What a worker did with a stretch of its time. Spans of one worker touch and never overlap."""
 
-    state: Literal["startup", "plan", "render", "idle", "teardown"]
+    state: Literal["startup", "plan", "render", "idle", "post", "teardown"]
     start_ms: int
     end_ms: int
     batch_id: str = ""  # of a render span its batch, of a plan span the planner call
@@ -87,6 +87,7 @@ class Heartbeat(_Record):
 
     kind: Literal["heartbeat"] = "heartbeat"
     held: list[str]
+    number: int = 0  # counts a worker's heartbeats from 1, so that an older one that comes late is known as such
     memory: MemoryUse | None = None  # of the engine, as last measured
 
 

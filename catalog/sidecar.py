@@ -112,6 +112,7 @@ class Sidecar(Frozen):
 
     v: Literal[1] = SIDECAR_VERSION
     take_id: str
+    record_id: str = ""  # of the attempt that made it: what the ledger knows this rendition by
     run_id: str
     take: Take
     effective: Effective

@@ -164,6 +164,7 @@ class Pulse(threading.Thread):
         self._recorder, self._holds, self._spans = recorder, holds, spans
         self._worker_id, self._every_s = worker_id, every_s
         self._memory = memory  # what the engine holds, as last said
+        self._beats = 0
         self._ended = False
 
     def wake(self) -> None:
@@ -185,8 +186,13 @@ class Pulse(threading.Thread):
         self._holds.taken.clear()
         if spans := self._spans.take_closed():
             self._recorder.record(SpansClosed(worker_id=self._worker_id, spans=spans))
-        beat = Heartbeat(worker_id=self._worker_id, held=self._holds.ids(), memory=self._memory())
-        self._recorder.try_record(beat)
+        self._recorder.try_record(self.next_beat())
+
+    def next_beat(self) -> Heartbeat:
+        """What is held at this moment, under the next number."""
+        self._beats += 1
+        held, memory = self._holds.ids(), self._memory()
+        return Heartbeat(worker_id=self._worker_id, held=held, number=self._beats, memory=memory)
 
     def end(self) -> None:
         """Stop beating; returns when no more will be sent, or after a few seconds when the broker is away."""

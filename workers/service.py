@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Final, NamedTuple
 
 from catalog.errors import BrokerError, StoreError, TunemillError
-from catalog.messages import Heartbeat, SpansClosed, TakesReturned, WorkerStarted, WorkerStopped, new_id
+from catalog.messages import SpansClosed, TakesReturned, WorkerStarted, WorkerStopped, new_id
 from catalog.queues import queues_served
 from catalog.settings import Settings
 from catalog.spec import TONE_MODEL
@@ -270,7 +270,7 @@ class _Service:
         self._lane.join(timeout=15)
         self._pulse.end()
         self._ended = True
-        self._recorder.try_record(Heartbeat(worker_id=self._worker_id, held=self._holds.ids()))
+        self._recorder.try_record(self._pulse.next_beat())
         self._report_end(self._failure.what if self._failure else "told to stop")
         self._recorder.close()
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 from catalog.messages import Span, now_ms
 
-State = Literal["startup", "plan", "render", "idle", "teardown"]
+State = Literal["startup", "plan", "render", "idle", "post", "teardown"]
 
 NO_WORK = "no work"
 WAITING_FOR_POST = "waiting for post"  # threads or memory are full of takes that are checked, encoded or uploaded

@@ -25,10 +25,10 @@ from catalog.messages import (
     WorkerStarted,
     WorkerStopped,
 )
-from orchestrator.ledger.progress import TakeProgress
+from catalog.sidecar import Sidecar
+from orchestrator.ledger.progress import TakeProgress, rendition_id
 from orchestrator.ledger.tables import (
     ATTEMPT,
-    RUN,
     TAKE,
     WORKER,
     AttemptRow,
@@ -46,6 +46,9 @@ class WorkerPrice(NamedTuple):
     rate_usd_micros_per_h: int
 
 
+CLOCK_TOLERANCE_MS: Final = 5_000  # a clock that is further ahead than this is wrong, not merely coarse
+_NAMES_MAX: Final = 10_000  # in one statement; SQLite allows 32,766
+
 PriceOf = Callable[[str, int], WorkerPrice | None]  # (GPU name, instant in ms) -> price in force, None if unknown
 
 
@@ -62,25 +65,29 @@ def record_facts(connection: Connection, records: Sequence[Record], price_of: Pr
     """Write `records` in their order; `at_ms` is the controller's clock."""
     recorded = Recorded()
     attempts = _new_attempts(connection, records)
-    takes = _read_progress(connection, _named_takes(records))
+    takes = _read_progress(connection, records)
     before = {take_id: asdict(take) for take_id, take in takes.items()}
-    workers = _Workers(connection, {record.worker_id for record in records}, price_of)
+    workers = _Workers(connection, {record.worker_id for record in records}, price_of, at_ms)
+    made: list[AttemptMade] = []
+    spans: list[SpansClosed] = []
     for record in records:
         recorded.seen.add(record.worker_id)
-        workers.heard(record)
+        is_current = workers.heard(record)
         if isinstance(record, AttemptMade):
             # Taken out once counted: the same record twice in one batch is one attempt.
             if attempts.pop(record.record_id, None) is not None:
                 recorded.outcomes[record.outcome] += 1
-                _insert_attempt(connection, record)
+                made.append(record)
                 if record.take_id in takes:
                     takes[record.take_id].attempted(record)
         elif isinstance(record, SpansClosed):
-            _insert_spans(connection, record)
-        else:
+            spans.append(record)
+        elif is_current:
             _apply(record, takes, at_ms)
             if isinstance(record, WorkerStopped):
                 recorded.stopped.add(record.worker_id)
+    _insert_attempts(connection, made)
+    _insert_spans(connection, spans)
     _write_progress(connection, takes, before)
     workers.write()
     return recorded
@@ -112,7 +119,7 @@ def _new_attempts(connection: Connection, records: Sequence[Record]) -> dict[str
     return made
 
 
-def _named_takes(records: Sequence[Record]) -> list[str]:
+def _named_takes(records: Sequence[Record]) -> set[str]:
     named: set[str] = set()
     for record in records:
         if isinstance(record, AttemptMade):
@@ -121,18 +128,26 @@ def _named_takes(records: Sequence[Record]) -> list[str]:
             named.update(record.held)
         elif isinstance(record, TakesReturned):
             named.update(record.take_ids)
-    return sorted(named)
+    return named
 
 
-def _read_progress(connection: Connection, named: list[str]) -> dict[str, TakeProgress]:
-    """The takes that are named and all that are on their way: a heartbeat speaks of those it does not name too."""
+def _read_progress(connection: Connection, records: Sequence[Record]) -> dict[str, TakeProgress]:
+    """The takes that are named, and all that these workers hold: a heartbeat speaks of those it leaves out, too."""
     columns = [TAKE.c.take_id, *(TAKE.c[name] for name in TakeProgress.__slots__)]
-    active = select(RUN.c.run_id).where(RUN.c.state == "active")
+    speaking = {record.worker_id for record in records if isinstance(record, Heartbeat | WorkerStopped)}
+    # By worker and not by what the takes were: one that was just named may have been held by another until now.
+    conditions = [TAKE.c.held_by.in_(sorted(speaking))] if speaking else []
+    conditions += [TAKE.c.take_id.in_(chunk) for chunk in _chunks(sorted(_named_takes(records)))]
     found: dict[str, TakeProgress] = {}
-    for condition in (TAKE.c.take_id.in_(named), TAKE.c.run_id.in_(active) & (TAKE.c.state == "sent")):
+    for condition in conditions:
         for row in connection.execute(select(*columns).where(condition)):
             found[row[0]] = TakeProgress(*row[1:])
     return found
+
+
+def _chunks(names: list[str]) -> Iterable[list[str]]:
+    """So many at a time as one statement may name; 500 heartbeats of large workers name more than that."""
+    return (names[at : at + _NAMES_MAX] for at in range(0, len(names), _NAMES_MAX))
 
 
 def _write_progress(connection: Connection, takes: dict[str, TakeProgress], before: dict[str, dict[str, Any]]) -> None:
@@ -146,8 +161,16 @@ def _write_progress(connection: Connection, takes: dict[str, TakeProgress], befo
         connection.execute(update(TAKE).where(TAKE.c.take_id == bindparam("of_take")).values(**values), changed)
 
 
-def _insert_attempt(connection: Connection, made: AttemptMade) -> None:
-    row = {
+def _insert_attempts(connection: Connection, made: Sequence[AttemptMade]) -> None:
+    insert_new(connection, AttemptRow, [attempt_row(each) for each in made])
+    insert_new(
+        connection, RenditionRow, [rendition_row(each.sidecar, rendition_id(each)) for each in made if each.sidecar]
+    )
+
+
+def attempt_row(made: AttemptMade) -> dict[str, Any]:
+    """The ledger's row of an attempt."""
+    return {
         **made.model_dump(include={"record_id", "take_id", "run_id", "worker_id", "outcome", "reasons", "adopted"}),
         **made.times.model_dump(),
         "batch_id": made.batch.id if made.batch else "",
@@ -156,18 +179,13 @@ def _insert_attempt(connection: Connection, made: AttemptMade) -> None:
         "audio_ms": made.audio_ms,
         "at_ms": made.at_ms,
     }
-    insert_new(connection, AttemptRow, [row])
-    if made.sidecar is not None:
-        insert_new(connection, RenditionRow, [_rendition(made)])
 
 
-def _rendition(made: AttemptMade) -> dict[str, Any]:
-    sidecar = made.sidecar
-    if sidecar is None:
-        raise ValueError("only an accepted attempt has a rendition")
+def rendition_row(sidecar: Sidecar, record_id: str) -> dict[str, Any]:
+    """The ledger's row of a rendition: what its sidecar says, under the id of the attempt that made it."""
     return {
-        "take_id": made.take_id,
-        "record_id": made.record_id,
+        "record_id": record_id,
+        "take_id": sidecar.take_id,
         "run_id": sidecar.run_id,  # of the run that rendered it, which an adopted one may not be
         "worker_id": sidecar.worker_id,
         "audio_key": sidecar.audio.key,
@@ -188,9 +206,10 @@ def _rendition(made: AttemptMade) -> dict[str, Any]:
     }
 
 
-def _insert_spans(connection: Connection, record: SpansClosed) -> None:
+def _insert_spans(connection: Connection, records: Sequence[SpansClosed]) -> None:
     rows = [
         {"worker_id": record.worker_id, **span.model_dump()}
+        for record in records
         for span in record.spans
         if span.end_ms > span.start_ms  # an empty one would take the place of the next
     ]
@@ -208,6 +227,9 @@ def insert_new(connection: Connection, table: type[Any], rows: Iterable[dict[str
 # What a worker's row holds beside what it says of itself at its start.
 _NOTHING_KNOWN: Final[dict[str, Any]] = {
     "last_seen_ms": 0,
+    "heard_at_ms": 0,
+    "clock_ahead_ms": 0,
+    "last_beat": 0,
     "ended_at_ms": None,
     "end_reason": None,
     **dict.fromkeys(MemoryUse.model_fields),
@@ -217,19 +239,24 @@ _NOTHING_KNOWN: Final[dict[str, Any]] = {
 class _Workers:
     """The roll-call rows that a batch of records touches."""
 
-    def __init__(self, connection: Connection, worker_ids: set[str], price_of: PriceOf) -> None:
-        self._connection, self._price_of = connection, price_of
+    def __init__(self, connection: Connection, worker_ids: set[str], price_of: PriceOf, at_ms: int) -> None:
+        self._connection, self._price_of, self._at_ms = connection, price_of, at_ms
         query = select(WORKER).where(WORKER.c.worker_id.in_(sorted(worker_ids)))
         self._rows = {row["worker_id"]: dict(row) for row in connection.execute(query).mappings()}
         self._known = set(self._rows)
 
-    def heard(self, record: Record) -> None:
-        """Note that a worker spoke, and what it said of itself."""
+    def heard(self, record: Record) -> bool:
+        """Note that a worker spoke, and what it said of itself; False for a heartbeat that a later one has overtaken."""
         if isinstance(record, WorkerStarted):
             self._started(record)
         row = self._rows.get(record.worker_id)
         if row is None:
-            return  # its start has not come yet; it will be known by its next record
+            return True  # its start has not come yet; it will be known by its next record
+        row["heard_at_ms"] = max(row["heard_at_ms"], self._at_ms)
+        if isinstance(record, Heartbeat) and record.number:
+            if record.number <= row["last_beat"]:
+                return False
+            row["last_beat"] = record.number
         ends = [span.end_ms for span in record.spans] if isinstance(record, SpansClosed) else []
         row["last_seen_ms"] = max(row["last_seen_ms"], record.at_ms, *ends)
         if isinstance(record, WorkerStopped):
@@ -239,15 +266,15 @@ class _Workers:
                 row["ended_at_ms"] = row["end_reason"] = None  # taken for dead, but it lives on and costs money
             if record.memory is not None:
                 row.update(record.memory.model_dump())
+        return True
 
     def write(self) -> None:
         """Write all rows back."""
         fresh = [row for worker_id, row in self._rows.items() if worker_id not in self._known]
         insert_new(self._connection, WorkerRow, fresh)
-        for worker_id in self._known:
-            self._connection.execute(
-                update(WORKER).where(WORKER.c.worker_id == worker_id).values(**self._rows[worker_id])
-            )
+        for worker_id in sorted(self._known):
+            row = self._rows[worker_id]
+            self._connection.execute(update(WORKER).where(WORKER.c.worker_id == worker_id).values(**row))
 
     def _started(self, record: WorkerStarted) -> None:
         row = self._rows.get(record.worker_id, _NOTHING_KNOWN)
@@ -255,6 +282,10 @@ class _Workers:
             return  # the first announcement, arriving after the complete one
         said = record.model_dump(exclude={"v", "record_id", "at_ms", "kind"})
         self._rows[record.worker_id] = {**row, **said}
+        if not row["heard_at_ms"]:
+            ahead_ms = record.at_ms - self._at_ms
+            # A record may have waited on the queue, so a clock that is behind cannot be told from that.
+            self._rows[record.worker_id]["clock_ahead_ms"] = ahead_ms if ahead_ms > CLOCK_TOLERANCE_MS else 0
         self._price(self._rows[record.worker_id], record.gpu or self._gpu_seen_on(record.host))
         if record.gpu:
             for silent in self._silent_on(record.host):

@@ -16,6 +16,11 @@ TRIES_MAX: Final = 3  # failures that the take may have caused, after which it i
 _OPEN = frozenset({"waiting", "sent"})
 
 
+def rendition_id(attempt: AttemptMade) -> str:
+    """What the rendition of an accepted attempt is known by: the attempt that made it, which may not be this one."""
+    return (attempt.sidecar.record_id if attempt.sidecar else "") or attempt.record_id
+
+
 @dataclass(slots=True)
 class TakeProgress:
     """The part of a take's row that facts change."""
@@ -25,10 +30,13 @@ class TakeProgress:
     held_by: str | None = None
     held_at_ms: int | None = None
     tries: int = 0
+    rendition_id: str | None = None
 
     def attempted(self, attempt: AttemptMade) -> None:
         """One try has ended; the attempt is new to the ledger."""
         if attempt.outcome == "accepted":
+            # The first one counts: of two workers on one take, the second has adopted the first one's sidecar.
+            self.rendition_id = self.rendition_id or rendition_id(attempt)
             self._end("accepted")
         elif attempt.outcome == "rejected":
             if self.state in _OPEN or self.state == "failed":

@@ -191,7 +191,7 @@ def list_tracks(
     finished += [TAKE.c[name] == value for name, value in wanted.items() if value is not None]
     query = (
         select(TAKE.c.message, *RENDITION.c)
-        .join(RENDITION, RENDITION.c.take_id == TAKE.c.take_id)
+        .join(RENDITION, RENDITION.c.record_id == TAKE.c.rendition_id)
         .order_by(TAKE.c.track_key, TAKE.c.number)
     )
     query = query.where(*finished) if spread is None else query.where(TAKE.c.take_id.in_(_spread(finished, spread)))
@@ -219,7 +219,8 @@ def find_rendition(connection: Connection, take_id_prefix: str) -> RenditionRow 
     if not re.fullmatch(r"[0-9a-f]+", take_id_prefix):
         return None
     within = RENDITION.c.take_id.between(take_id_prefix, take_id_prefix + "g")  # ids are hex digits
-    rows = connection.execute(select(RENDITION).where(within).order_by(RENDITION.c.take_id).limit(3)).mappings().all()
+    query = select(RENDITION).join(TAKE, TAKE.c.rendition_id == RENDITION.c.record_id).where(within)
+    rows = connection.execute(query.order_by(RENDITION.c.take_id).limit(3)).mappings().all()
     exact = [row for row in rows if row["take_id"] == take_id_prefix] or rows
     if len(exact) > 1:
         raise UnknownNameError(

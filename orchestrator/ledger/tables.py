@@ -1,7 +1,8 @@
 """The ledger's tables: rows hold what was observed and do nothing clever.
 
 `attempt`, `rendition` and `span` are facts and append-only (triggers refuse changes). `take` and `run` are
-the state of work, `worker` a roll-call. Instants are UTC epoch milliseconds, money integer micro-dollars.
+the state of work, `worker` a roll-call, `writer` says who may record. Instants are UTC epoch milliseconds, money
+integer micro-dollars.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ NAMING = {
 RUN_STATES = ("active", "finished", "cancelled")
 TAKE_STATES = ("waiting", "sent", "accepted", "rejected", "failed", "cancelled")
 OUTCOMES = ("accepted", "rejected", "failed")
-SPAN_STATES = ("startup", "plan", "render", "idle", "teardown")
+SPAN_STATES = ("startup", "plan", "render", "idle", "post", "teardown")
 
 
 def _one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
@@ -51,6 +52,7 @@ class RunRow(Row, table=True):
     catalog: str = Field(index=True)
     model: str
     state: str  # active, finished or cancelled
+    wish: str = Field(default="", sa_column_kwargs=_EMPTY)  # of an active run: "" go on, "pause" or "cancel"
     started_at_ms: int = Field(sa_type=BigInteger)
     finished_at_ms: int | None = Field(default=None, sa_type=BigInteger)
     max_usd_micros: int | None = Field(default=None, sa_type=BigInteger)
@@ -62,9 +64,9 @@ class TakeRow(Row, table=True):
 
     __tablename__ = "take"
     __table_args__ = (
-        # The feed's order: by bucket and, within one, by take id. An id is a hash, so a run that a budget stops
-        # half-way has made a fair share of every zone and genre.
-        Index("ix_take_run_id_state_bucket_take_id", "run_id", "state", "bucket", "take_id"),
+        # The feed's order in each queue: by bucket and, within one, by take id. An id is a hash, so a run that a
+        # budget stops half-way has made a fair share of every zone and genre.
+        Index("ix_take_run_id_state_queue_bucket_take_id", "run_id", "state", "queue", "bucket", "take_id"),
         Index("ix_take_catalog_track_key_number", "catalog", "track_key", "number"),
         _one_of("state", TAKE_STATES),
     )
@@ -86,10 +88,11 @@ class TakeRow(Row, table=True):
     current: bool = True  # False once the preset has changed or dropped it
     alone: bool = False
     sent_at_ms: int | None = Field(default=None, sa_type=BigInteger)
-    held_by: str | None = None
+    held_by: str | None = Field(default=None, index=True)
     held_at_ms: int | None = Field(default=None, sa_type=BigInteger)
     tries: int = 0  # failures the take may have caused
     losses: int = 0  # times its worker fell silent; never held against the take
+    rendition_id: str | None = None  # the rendition that counts: its `record_id`; None until accepted
 
 
 class AttemptRow(Row, table=True):
@@ -118,12 +121,15 @@ class AttemptRow(Row, table=True):
 
 
 class RenditionRow(Row, table=True):
-    """The one accepted rendition of a take; `sidecar` is the stored JSON, whole."""
+    """One accepted rendition of a take, and `sidecar` its stored JSON, whole; the take names the one that counts.
+
+    A take has a second one only when the first was lost from the store and the take was made anew.
+    """
 
     __tablename__ = "rendition"
 
-    take_id: str = Field(primary_key=True)
-    record_id: str
+    record_id: str = Field(primary_key=True)  # as its sidecar says
+    take_id: str = Field(index=True)
     run_id: str = Field(index=True)
     worker_id: str
     audio_key: str
@@ -161,7 +167,10 @@ class WorkerRow(Row, table=True):
     plan_limit: int = Field(default=0, sa_column_kwargs=_ZERO)  # takes in one planner call
     holds_max: int = Field(default=0, sa_column_kwargs=_ZERO)  # takes in hand at most; 0: not said
     started_at_ms: int = Field(sa_type=BigInteger)
-    last_seen_ms: int = Field(sa_type=BigInteger)
+    last_seen_ms: int = Field(sa_type=BigInteger)  # by the worker's own clock, as all but the next two
+    heard_at_ms: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs=_ZERO)  # by the controller's clock
+    clock_ahead_ms: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs=_ZERO)  # its clock against that one
+    last_beat: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs=_ZERO)  # number of its latest heartbeat
     ended_at_ms: int | None = Field(default=None, sa_type=BigInteger)
     end_reason: str | None = None
     price_sku: str | None = None
@@ -182,9 +191,20 @@ class SpanRow(Row, table=True):
     worker_id: str = Field(primary_key=True)
     start_ms: int = Field(primary_key=True, sa_type=BigInteger)
     end_ms: int = Field(sa_type=BigInteger)
-    state: str  # startup, plan, render, idle or teardown
+    state: str  # startup, plan, render, idle, post or teardown
     batch_id: str  # of a render span its batch, of a plan span the planner call
     cause: str  # of an idle span
+
+
+class WriterRow(Row, table=True):
+    """The one row that says who may feed and record: whoever took the lock last, and the how manieth that is."""
+
+    __tablename__ = "writer"
+
+    id: int = Field(primary_key=True)  # always 1
+    epoch: int = Field(sa_type=BigInteger)
+    holder: str
+    since_ms: int = Field(sa_type=BigInteger)
 
 
 # The same tables for statements that take and give plain rows; SQLModel does not tell type checkers of them.
@@ -194,3 +214,4 @@ ATTEMPT: Table = AttemptRow.__table__  # type: ignore[attr-defined]
 RENDITION: Table = RenditionRow.__table__  # type: ignore[attr-defined]
 WORKER: Table = WorkerRow.__table__  # type: ignore[attr-defined]
 SPAN: Table = SpanRow.__table__  # type: ignore[attr-defined]
+WRITER: Table = WriterRow.__table__  # type: ignore[attr-defined]

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from catalog.errors import LedgerError
 
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 
 
 def alembic_config(connection: Connection | None = None) -> Config:
