@@ -119,6 +119,12 @@ class SettingsError(TunemillError):
     exit_code = 35
 
 
+class PausedError(TunemillError):
+    """The run was paused by a person; nothing is sent until it is resumed."""
+
+    exit_code = 36
+
+
 class WorkerError(TunemillError):
     """The worker could not start or could not go on."""
 

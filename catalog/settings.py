@@ -46,6 +46,7 @@ class Settings(BaseSettings):
 
     heartbeat_s: float = Field(default=10.0, gt=0)
     silent_after_s: float = Field(default=60.0, gt=0)  # a worker silent for so long has lost its takes
+    store_patience_s: float = Field(default=120.0, ge=0)  # so long a worker tries again before it takes a store for away
     # Takes of a run sent and not finished: twice what its workers can hold, and at the least so many. One statement
     # names them all, and SQLite allows 32,766 names in one.
     window: int = Field(default=256, ge=1, le=10_000)

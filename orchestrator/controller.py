@@ -14,9 +14,13 @@ from dataclasses import dataclass, field
 
 from catalog.errors import BrokerError, MessageError, TunemillError
 from catalog.messages import MESSAGE_VERSION, AttemptMade, Record, SpansClosed, now_ms, parse_record
+from catalog.queues import queues_served
+from catalog.tiers import tier_of
 from orchestrator.dispatch import Fed, feed, window_of
 from orchestrator.ledger import Ledger, RunRow, work
 from orchestrator.ledger.facts import PriceOf, record_facts
+from orchestrator.ledger.wishes import CANCEL
+from orchestrator.ledger.work import serving
 from orchestrator.queues import Broker, Envelope
 
 log = logging.getLogger(__name__)
@@ -67,7 +71,9 @@ class Controller:
         self._queues_checked_ms = 0
 
     def step(self) -> Step:
-        """Record, look for losses, feed. Raises BrokerError, LedgerError, or MessageError for a newer record."""
+        """Record, look for losses, feed. Raises BrokerError, LedgerError, BusyError when another writer has taken our
+        place, or MessageError for a newer record.
+        """
         try:
             return self._step()
         except BrokerError:
@@ -86,14 +92,20 @@ class Controller:
     def _step(self) -> Step:
         count, outcomes = self._record()
         runs = self._runs()
-        if not runs:
-            return Step(count, outcomes)
         run_ids = [run.run_id for run in runs]
         again = 0
         if count < RECORDS_AT_ONCE:  # otherwise their heartbeats may be further back in the queue
-            again = self._lose_silent(run_ids) + self._recall_strays(run_ids)
-        fed = self._feed(runs) if self.feeding else {}
+            again = self._lose_silent()
+            if runs and self._is_queue_check_due():
+                self._withdraw([run for run in runs if run.wish])
+                again += self._recall_strays(run_ids)
+        if not runs:
+            return Step(count, outcomes)
+        fed = self._feed([run for run in runs if not run.wish]) if self.feeding else {}
         with self._ledger.write() as connection:
+            for run in runs:
+                if run.wish == CANCEL:
+                    work.cancel_waiting(connection, run.run_id)
             finished = work.finish_runs(connection, run_ids, self._clock())
             on_the_way = work.count_sent(connection, run_ids)
         refused = {
@@ -107,9 +119,12 @@ class Controller:
         now = self._clock()
         heard = [worker_id for worker_id, at_ms in self._heard_ms.items() if now - at_ms <= self._silent_after_ms]
         with self._ledger.read() as connection:
-            holds_max = {run.model: work.holds_max(connection, run.model, heard) for run in runs}
-        windows = {model: window_of(self._window, holds) for model, holds in holds_max.items()}
-        return feed(self._ledger, self._broker, runs, windows=windows, at_ms=now)
+            workers = [(each, queues_served(each.model, tier_of(each.vram_gib))) for each in serving(connection, heard)]
+
+        def window_for(run: RunRow, queue: str) -> int:
+            return window_of(self._window, [each.holds_max for each, queues in workers if queue in queues])
+
+        return feed(self._ledger, self._broker, runs, window_for=window_for, at_ms=now)
 
     def _runs(self) -> list[RunRow]:
         with self._ledger.read() as connection:
@@ -123,7 +138,7 @@ class Controller:
         records = [record for each in envelopes[:newer] if (record := self._read(each)) is not None]
         outcomes = self._write([*records, *_facts_in(envelopes[newer:])])
         if newer:
-            self._broker.drop_records(newer)
+            self._broker.drop_records(envelopes[:newer])
         if newer < len(envelopes):
             parse_record(envelopes[newer].payload or {})  # raises, in words
         return len(envelopes), outcomes
@@ -133,7 +148,8 @@ class Controller:
             return Counter()
         with self._ledger.write() as connection:
             recorded = record_facts(connection, records, self._price_of, self._clock())
-        self._heard_ms.update(dict.fromkeys(recorded.seen, self._clock()))
+        # Whoever has taken leave is not waited for.
+        self._heard_ms.update(dict.fromkeys(recorded.seen - recorded.stopped, self._clock()))
         return recorded.outcomes
 
     def _read(self, envelope: Envelope) -> Record | None:
@@ -144,24 +160,42 @@ class Controller:
             self._broker.set_aside(envelope.raw)
             return None
 
-    def _lose_silent(self, run_ids: list[str]) -> int:
+    def _lose_silent(self) -> int:
         now, lost = self._clock(), 0
         with self._ledger.read() as connection:
-            holding = work.holders(connection, run_ids)
-        for worker_id in holding:
-            silent_ms = now - self._heard_ms.setdefault(worker_id, now)
+            # One that has ended may hold takes all the same, if an old heartbeat came after its last words.
+            watched = {*work.living(connection), *work.holders(connection)}
+        self._heard_ms = {worker_id: self._heard_ms.get(worker_id, now) for worker_id in sorted(watched)}
+        for worker_id, heard_ms in self._heard_ms.items():
+            silent_ms = now - heard_ms
             if silent_ms > self._silent_after_ms:
+                reason = f"silent for {silent_ms // 1000} s"
                 with self._ledger.write() as connection:
                     takes = work.lose_held(connection, worker_id, now)
-                log.warning("worker %s is silent for %d s: it has lost %d takes", worker_id, silent_ms // 1000, takes)
+                    work.end_silent(connection, worker_id, reason)
+                log.warning("worker %s is %s: it has lost %d takes", worker_id, reason, takes)
                 lost += takes
         return lost
 
-    def _recall_strays(self, run_ids: list[str]) -> int:
+    def _is_queue_check_due(self) -> bool:
         now = self._clock()
         if now - self._queues_checked_ms < _QUEUE_CHECK_MS:
-            return 0
+            return False
         self._queues_checked_ms = now
+        return True
+
+    def _withdraw(self, runs: list[RunRow]) -> None:
+        """Take what waits on the queues for a paused or cancelled run off them again."""
+        for run in runs:
+            with self._ledger.read() as connection:
+                queues = work.count_sent_by_queue(connection, run.run_id, held=False)
+            # A crash after this leaves takes that are in no queue: they are found as strays.
+            if queues and (take_ids := self._broker.withdraw(sorted(queues), run.run_id)):
+                with self._ledger.write() as connection:
+                    work.withdraw(connection, take_ids)
+
+    def _recall_strays(self, run_ids: list[str]) -> int:
+        now = self._clock()
         with self._ledger.read() as connection:
             queues = work.sent_queues(connection, run_ids)
         # Each queue for itself: one that no worker serves stays full, and is no concern of the others' takes.

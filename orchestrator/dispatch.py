@@ -1,13 +1,13 @@
 """Dispatch: waiting takes go to their queues, a bounded window ahead of the workers and within the budget.
 
-Each run has a window of its own, so one that no worker serves does not hold up the others. It follows what the
-workers can hold, so that a large planner call never waits for the feed. A run with a cap is fed only as far as
-what was spent, what is on its way and what comes next stay below it together.
+Each queue of a run has a window of its own, so takes that no worker can serve do not hold up the others. It follows
+what the queue's workers can hold, so that a large planner call never waits for the feed. A run with a cap is fed
+only as far as what was spent, what is on its way and what comes next stay below it together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from sqlalchemy import Connection
@@ -28,24 +28,44 @@ class Fed(NamedTuple):
 
 
 def window_of(least: int, holds_max: Iterable[int]) -> int:
-    """Takes of a run that may be on their way: twice what its workers hold, so that as many wait as are in hand."""
+    """Takes of a queue that may be on their way: twice what its workers hold, so that as many wait as are in hand."""
     return min(WINDOW_MAX, max(least, 2 * sum(holds_max)))
 
 
+WindowFor = Callable[[RunRow, str], int]  # (run, queue) -> takes of the run that may be on their way there
+
+
 def feed(
-    ledger: Ledger, broker: Broker, runs: Sequence[RunRow], *, windows: Mapping[str, int], at_ms: int
+    ledger: Ledger, broker: Broker, runs: Sequence[RunRow], *, window_for: WindowFor, at_ms: int
 ) -> dict[str, Fed]:
-    """Send what there is room for in the window of each run's model. After a BrokerError the takes wait again."""
+    """Send what there is room for in each queue's window. After a BrokerError the takes wait again."""
     fed = {}
     for run in runs:
         with ledger.write() as connection:
-            on_the_way = work.count_sent(connection, [run.run_id])[run.run_id]
-            room, refused = _room(connection, run, windows[run.model] - on_the_way, on_the_way)
-            outgoing = work.mark_next_sent(connection, run.run_id, room, at_ms) if room > 0 else []
+            outgoing, refused = _next_takes(connection, run, window_for, at_ms)
         if outgoing:
             _publish(ledger, broker, outgoing)
         fed[run.run_id] = Fed(len(outgoing), refused)
     return fed
+
+
+def _next_takes(
+    connection: Connection, run: RunRow, window_for: WindowFor, at_ms: int
+) -> tuple[list[work.Outgoing], TunemillError | None]:
+    """Mark as sent what has room, and why nothing has although it waits."""
+    if not work.is_fed(connection, run.run_id):
+        return [], None
+    sent = work.count_sent_by_queue(connection, run.run_id)
+    room = {queue: window_for(run, queue) - sent.get(queue, 0) for queue in work.waiting_queues(connection, run.run_id)}
+    if not any(free > 0 for free in room.values()):
+        return [], None
+    left, refused = _affordable(connection, run, sum(sent.values()))
+    outgoing: list[work.Outgoing] = []
+    for queue, free in room.items():
+        limit = free if left is None else min(free, left - len(outgoing))
+        if limit > 0:
+            outgoing += work.mark_next_sent(connection, run.run_id, queue, limit, at_ms)
+    return outgoing, refused
 
 
 def _publish(ledger: Ledger, broker: Broker, outgoing: list[work.Outgoing]) -> None:
@@ -58,17 +78,17 @@ def _publish(ledger: Ledger, broker: Broker, outgoing: list[work.Outgoing]) -> N
         raise
 
 
-def _room(connection: Connection, run: RunRow, window: int, on_the_way: int) -> tuple[int, TunemillError | None]:
-    """How many takes may be sent now, and why none although the window has room."""
-    if run.max_usd_micros is None or window <= 0:
-        return window, None
+def _affordable(connection: Connection, run: RunRow, on_the_way: int) -> tuple[int | None, TunemillError | None]:
+    """How many takes the run's cap still pays for, None without a cap; and why none, where it pays for none."""
+    if run.max_usd_micros is None:
+        return None, None
     spend = readings.spend_of_run(connection, run)
     if spend.unpriced:
         return 0, _unpriced(run, spend)
     take_usd_micros = _take_usd_micros(connection, run)
     left = run.max_usd_micros - spend.usd_micros - on_the_way * take_usd_micros
     affordable = left // max(1, take_usd_micros) if left > 0 else 0
-    return (min(window, affordable), None) if affordable > 0 else (0, _over(run, spend))
+    return (affordable, None) if affordable > 0 else (0, _over(run, spend))
 
 
 def _take_usd_micros(connection: Connection, run: RunRow) -> int:

@@ -18,8 +18,9 @@ from orchestrator.costs.prices import (
     read_price_book,
 )
 from orchestrator.estimate import NO_HISTORY, Estimate, default_gpu, estimate
-from orchestrator.ledger import BegunRun, Ledger, readings
+from orchestrator.ledger import BegunRun, Ledger, RunRow, readings
 from orchestrator.ledger.cost_queries import read_history
+from orchestrator.ledger.wishes import refuse_unless_going_on
 from orchestrator.matrix import LoadedCatalog, load_catalog
 from orchestrator.models import find_lack, resolve_model
 from orchestrator.plan import Plan, make_plan
@@ -56,13 +57,16 @@ class Prepared(NamedTuple):
 def prepare(wish: Wish, ledger: Ledger | None, settings: Settings) -> Prepared:
     """Plan and estimate; `ledger` is None while there is none.
 
-    Raises PresetError, UnknownNameError, ModelError, PriceError or BudgetError before anything is written.
+    Raises PresetError, UnknownNameError, ModelError, PausedError, PriceError or BudgetError before anything is written.
     """
     cap = wish.max_usd or settings.max_usd
     max_usd_micros = parse_usd(cap, name="--max-usd" if wish.max_usd else "TUNEMILL_MAX_USD") if cap else None
     loaded = load_catalog(wish.catalog, wish.presets, settings)
     choice = resolve_model(loaded.model, wish.model, settings)
     plan = plan_against(loaded, ledger, model=choice.model)
+    unfinished = ledger.unfinished_run(plan.catalog) if ledger else None
+    if unfinished is not None:
+        refuse_unless_going_on(unfinished)
     if plan.to_render and (lack := find_lack(choice.model, settings)):
         raise lack
     notes = [choice.warning] if choice.warning and plan.to_render else []
@@ -70,7 +74,9 @@ def prepare(wish: Wish, ledger: Ledger | None, settings: Settings) -> Prepared:
     result = None
     try:
         gpu = default_gpu(choice.model, wish.gpu, settings)
-        result = estimate_on(gpu, plan, ledger, book).within(max_usd_micros, spent_usd_micros=_spent(plan, ledger))
+        result = estimate_on(gpu, plan, ledger, book).within(
+            max_usd_micros, spent_usd_micros=_spent(unfinished, ledger)
+        )
     except PriceError as error:
         if wish.gpu or max_usd_micros is not None:
             raise
@@ -112,10 +118,9 @@ def begin(prepared: Prepared, ledger: Ledger, settings: Settings) -> BegunRun:
     )
 
 
-def _spent(plan: Plan, ledger: Ledger | None) -> int:
+def _spent(unfinished: RunRow | None, ledger: Ledger | None) -> int:
     """Micro-dollars that the catalog's unfinished run has cost already; its cap counts them."""
-    run = ledger.unfinished_run(plan.catalog) if ledger else None
-    if ledger is None or run is None:
+    if ledger is None or unfinished is None:
         return 0
     with ledger.read() as connection:
-        return readings.spend_of_run(connection, run).usd_micros
+        return readings.spend_of_run(connection, unfinished).usd_micros

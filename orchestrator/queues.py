@@ -1,12 +1,14 @@
 """The control side's only door to the broker: takes go out as Celery tasks, records come in.
 
 Records are read without being taken off the queue and removed only after the ledger has them, so a crash
-between the two loses nothing and repeats at most one batch. That needs one reader, which the writer lock
-guarantees, and lists that can be read from their end, which is why the broker is Redis or Valkey.
+between the two loses nothing and repeats at most one batch. That needs lists that can be read from their end,
+which is why the broker is Redis or Valkey, and one reader, which the writer lock guarantees; should two believe
+they are, each removes only what it has read.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
@@ -19,8 +21,18 @@ from redis.exceptions import RedisError
 from catalog.errors import BrokerError, StoreFullError, TunemillError
 from catalog.queues import KEY_PREFIX, RECORD_QUEUE, RENDER_TASK, TRANSPORT_OPTIONS
 from catalog.settings import without_secrets
+from catalog.track import Take
 from orchestrator.ledger.work import Outgoing
 
+log = logging.getLogger(__name__)
+
+# Newest records are at the head of the list. KEYS[1]: the list; ARGV: how many, the oldest, the newest of them.
+_DROP = """
+local count = tonumber(ARGV[1])
+if redis.call('LINDEX', KEYS[1], -1) ~= ARGV[2] or redis.call('LINDEX', KEYS[1], -count) ~= ARGV[3] then return 0 end
+redis.call('LTRIM', KEYS[1], 0, -count - 1)
+return 1
+"""
 UNREADABLE_QUEUE = f"{RECORD_QUEUE}.unreadable"
 _CHECK_TIMEOUT_S = 3.0
 _PIPELINED = 500
@@ -48,8 +60,11 @@ class Broker(Protocol):
     def peek_records(self, limit: int) -> list[Envelope]:
         """The oldest records, left where they are."""
 
-    def drop_records(self, count: int) -> None:
-        """Remove the oldest `count` records."""
+    def drop_records(self, oldest: Sequence[Envelope]) -> None:
+        """Remove these records, which must be the oldest still."""
+
+    def withdraw(self, queues: Sequence[str], run_id: str) -> list[str]:
+        """Take the run's messages off these queues again; the ids of their takes."""
 
     def set_aside(self, raw: bytes) -> None:
         """Keep a record that cannot be read, out of the way."""
@@ -95,10 +110,29 @@ class Queues:
             newest_first = client.lrange(KEY_PREFIX + RECORD_QUEUE, -limit, -1)
             return [Envelope(_payload(channel, raw), raw) for raw in reversed(newest_first)]
 
-    def drop_records(self, count: int) -> None:
-        """Remove the oldest `count` records."""
+    def drop_records(self, oldest: Sequence[Envelope]) -> None:
+        """Remove these records, but only while they are the oldest.
+
+        Whoever was cut off between writing records down and removing them may find that another writer has removed
+        them meanwhile: a bare count would then take records along that nobody has written down.
+        """
+        if not oldest:
+            return
         with self._client() as (_, client):
-            client.ltrim(KEY_PREFIX + RECORD_QUEUE, 0, -count - 1)
+            ends = (len(oldest), oldest[0].raw, oldest[-1].raw)
+            if not client.eval(_DROP, 1, KEY_PREFIX + RECORD_QUEUE, *ends):
+                log.warning("the record queue changed while its records were written down; they are read again")
+
+    def withdraw(self, queues: Sequence[str], run_id: str) -> list[str]:
+        """Take the run's messages off these queues again; those a worker has received stay with it."""
+        taken: list[str] = []
+        with self._client() as (channel, client):
+            for key in (KEY_PREFIX + queue + suffix for queue in queues for suffix in _PRIORITY_SUFFIXES):
+                for raw in client.lrange(key, 0, -1):
+                    take_id = _take_of(channel, raw, run_id)
+                    if take_id and client.lrem(key, 1, raw):
+                        taken.append(take_id)
+        return taken
 
     def set_aside(self, raw: bytes) -> None:
         """Keep an unreadable record in a list of its own."""
@@ -151,6 +185,16 @@ def _payload(channel: Any, raw: bytes) -> dict[str, Any] | None:
         # Whatever a stranger has put there: it is set aside whole, for a person to look at.
         return None
     return payload if isinstance(payload, dict) else None
+
+
+def _take_of(channel: Any, raw: bytes, run_id: str) -> str:
+    """The take of a render message, when it is of that run; else nothing."""
+    try:
+        payload = channel.Message(loads(raw), channel=channel).decode()
+        message = payload[1]["message"]  # Celery's body: positional arguments, named ones, and what it adds
+        return Take.model_validate(message["take"]).id if message["run_id"] == run_id else ""
+    except Exception:  # a stranger's message is left where it is, for a worker to refuse
+        return ""
 
 
 def _explained(error: Exception, url: str) -> TunemillError:

@@ -6,6 +6,7 @@ Whatever happens to it, the same command goes on: takes live in the ledger, reco
 
 from __future__ import annotations
 
+import math
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,7 @@ from orchestrator.ledger import Ledger, readings, work
 from orchestrator.ledger.facts import PriceOf, WorkerPrice
 from orchestrator.ledger.lock import WriterLock
 from orchestrator.ledger.readings import TakeCounts
+from orchestrator.ledger.wishes import CANCEL, GO_ON, PAUSE
 from orchestrator.local_worker import LocalWorker, end_stale_worker
 from orchestrator.progress import Meter, Watcher
 from orchestrator.queues import Queues
@@ -35,10 +37,17 @@ POLL_S: Final = 0.2
 SHOW_EVERY_S: Final = 0.5
 DEATHS_MAX: Final = 3  # of the local worker, one after the other, without a take made in between
 WORKER_STOP_S: Final = 150.0  # its own grace time is 120 s
-LEDGER_PATIENCE_S: Final = 120.0
+LEDGER_PATIENCE_S: Final = 120.0  # with a file; a database server may be away for as long as it likes
 _BACKOFF_MAX_S: Final = 15.0
 _NO_WORKER_S: Final = 20.0
 _WORKERS_SEEN: Final = 20  # the latest in the ledger, of which ours is one once it has spoken
+
+
+_WISH_WORDS: Final = {
+    GO_ON: "the run of {catalog} goes on",
+    PAUSE: "the run of {catalog} is paused; `tunemill resume {catalog}` lets it go on",
+    CANCEL: "the run of {catalog} is being cancelled; what workers hold is finished",
+}
 
 
 class Ending(StrEnum):
@@ -47,6 +56,7 @@ class Ending(StrEnum):
     DONE = "done"
     REFUSED = "refused"  # over its budget, or without a price
     INTERRUPTED = "interrupted"
+    CANCELLED = "cancelled"
 
 
 class Outcome(NamedTuple):
@@ -81,13 +91,13 @@ class AttachedRun:
         watcher: Watcher,
         local_worker: Sequence[str] | None,  # options of a worker on this machine; None: there is none
     ) -> None:
-        self._ledger, self._lock, self._settings, self._watcher = ledger, lock, settings, watcher
+        self._ledger, self._lock, self._settings, self._watcher = ledger.fenced(lock), lock, settings, watcher
         self._run_id = run_id
         self._broker = EmbeddedBroker(settings.home) if settings.embedded else None
         url = self._broker.url if self._broker else str(settings.broker_url)
         self._queues = Queues(url)
         self._controller = Controller(
-            ledger,
+            self._ledger,
             self._queues,
             price_of=price_of,
             window=settings.window,
@@ -105,6 +115,8 @@ class AttachedRun:
         self._meter = Meter(ledger, run_id)
         self._deaths = 0
         self._outage_since_s: float | None = None
+        self._ledger_patience_s = LEDGER_PATIENCE_S if ledger.engine.name == "sqlite" else math.inf
+        self._told_wish = GO_ON
         self._began_ms = now_ms()
         self._shown_s = 0.0
 
@@ -115,6 +127,9 @@ class AttachedRun:
             self._wind_down(stop)
         with self._ledger.read() as connection:
             counts = readings.count_takes(connection, self._run_id)
+            state = readings.get_run(connection, self._run_id).state
+        if state == "cancelled":
+            return Outcome(Ending.CANCELLED, counts)
         # What the worker had in hand may have been all that was left.
         return Outcome(ending if counts.pending else Ending.DONE, counts, refusal if counts.pending else None)
 
@@ -166,6 +181,7 @@ class AttachedRun:
                     return Ending.REFUSED, step.refused[self._run_id]
                 self._deaths = 0 if step.outcomes["accepted"] or step.outcomes["rejected"] else self._deaths
                 self._tend_worker()
+                self._tell_wish()
             self._warn_of_no_worker(began_s)
             if step is None or not step.more:
                 stop.wait(POLL_S)
@@ -186,13 +202,21 @@ class AttachedRun:
             self._outage_since_s = None
         return step
 
+    def _tell_wish(self) -> None:
+        """Say when somebody pauses the run, resumes or cancels it."""
+        with self._ledger.read() as connection:
+            run = readings.get_run(connection, self._run_id)
+        if run.wish != self._told_wish:
+            self._told_wish = run.wish
+            self._watcher.say(_WISH_WORDS[run.wish].format(catalog=run.catalog))
+
     def _endure(self, error: TunemillError, stop: StopRequest) -> None:
         now_s = time.monotonic()
         if self._outage_since_s is None:
             self._outage_since_s = now_s
             self._watcher.say(f"{error.what}: {error.why or 'no reason given'}; trying again")
         away_s = now_s - self._outage_since_s
-        if isinstance(error, LedgerError) and away_s > LEDGER_PATIENCE_S:
+        if isinstance(error, LedgerError) and away_s > self._ledger_patience_s:
             raise error
         stop.wait(min(max(POLL_S, away_s / 4), _BACKOFF_MAX_S))
 

@@ -6,7 +6,7 @@ import time
 from contextlib import closing
 from typing import Final
 
-from catalog.errors import BrokerError, LedgerError, TunemillError
+from catalog.errors import BrokerError, LedgerError, StoreFullError, TunemillError
 from catalog.settings import Settings
 from orchestrator.controller import Controller, Step
 from orchestrator.ledger import Ledger, work
@@ -26,6 +26,7 @@ def serve_runs(
     """Step until told to stop or, with `until_done`, until no run is active. Outages are waited out."""
     queues = Queues(str(settings.broker_url))
     queues.check()
+    ledger = ledger.fenced(lock)
     controller = Controller(
         ledger, queues, price_of=price_of, window=settings.window, silent_after_s=settings.silent_after_s
     )
@@ -39,7 +40,7 @@ def serve_runs(
                 step = controller.step()
                 if until_done and not step.records and not _any_active(ledger):
                     break
-            except (BrokerError, LedgerError) as error:
+            except (BrokerError, LedgerError, StoreFullError) as error:
                 if away_since_s is None:
                     away_since_s = time.monotonic()
                     watcher.say(f"{error.what}: {error.why}; trying again")

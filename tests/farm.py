@@ -7,6 +7,7 @@ from typing import Any
 
 from catalog.errors import BrokerError
 from catalog.messages import AttemptMade, Heartbeat, Record, RenderMessage, WorkerStarted
+from catalog.queues import queue_of
 from catalog.sidecar import StageTimes
 from catalog.track import Take, Track
 from orchestrator.ledger.facts import WorkerPrice
@@ -49,9 +50,18 @@ class FakeBroker:
         self._answer()
         return self.records[:limit]
 
-    def drop_records(self, count: int) -> None:
+    def drop_records(self, oldest: Sequence[Envelope]) -> None:
         self._answer()
-        del self.records[:count]
+        assert self.records[: len(oldest)] == list(oldest)
+        del self.records[: len(oldest)]
+
+    def withdraw(self, queues: Sequence[str], run_id: str) -> list[str]:
+        self._answer()
+        taken = [message for message in self.sent if message.run_id == run_id]
+        self.sent = [message for message in self.sent if message.run_id != run_id]
+        for message in taken:
+            self.waiting[queue_of(message.take.spec)] -= 1
+        return [message.take.id for message in taken]
 
     def set_aside(self, raw: bytes) -> None:
         self.aside.append(raw)

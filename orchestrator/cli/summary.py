@@ -104,8 +104,14 @@ def _print_next(summary: Summary) -> None:
 
 
 def raise_if_incomplete(summary: Summary) -> None:
-    """IncompleteError when a take was rejected or failed."""
+    """IncompleteError when a take was rejected or failed, or the run was cancelled."""
     counts = summary.counts
+    if summary.ending is Ending.CANCELLED:
+        raise IncompleteError(
+            f"the run was cancelled: {counts.cancelled:,} takes were not made",
+            why="somebody typed `tunemill cancel`",
+            fix=f"`tunemill run {summary.run.catalog}` makes them after all",
+        )
     if counts.rejected or counts.failed:
         raise IncompleteError(
             f"{counts.rejected:,} takes were rejected and {counts.failed:,} failed",

@@ -246,7 +246,7 @@ class _Workers:
         self._known = set(self._rows)
 
     def heard(self, record: Record) -> bool:
-        """Note that a worker spoke, and what it said of itself; False for a heartbeat that a later one has overtaken."""
+        """Note what a worker says of itself; False for a heartbeat that a later one has overtaken."""
         if isinstance(record, WorkerStarted):
             self._started(record)
         row = self._rows.get(record.worker_id)

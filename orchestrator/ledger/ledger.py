@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, Engine
 
@@ -22,6 +22,7 @@ class Ledger:
     """One open database of this version's schema."""
 
     engine: Engine
+    fence: WriterLock | None = None  # of the process that feeds and records: it writes only while it holds this
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -31,9 +32,18 @@ class Ledger:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that writes whole or not at all. Raises LedgerError or StoreFullError in words."""
+        """A transaction that writes whole or not at all. Raises LedgerError or StoreFullError in words.
+
+        Behind a fence also BusyError, before anything is written, when another process has taken the lock.
+        """
         with in_words(self.engine.url), writing(self.engine).begin() as connection:
+            if self.fence is not None:
+                self.fence.check(connection)
             yield connection
+
+    def fenced(self, lock: WriterLock) -> Ledger:
+        """The same ledger for the holder of `lock`."""
+        return replace(self, fence=lock)
 
     def writer_lock(self) -> WriterLock:
         """The lock of the one process that feeds and records; entering raises BusyError naming who holds it."""

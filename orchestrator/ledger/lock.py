@@ -1,7 +1,9 @@
 """The writer lock: at most one process feeds the queues and records what comes back.
 
 Beside an SQLite file it is a file lock, on Postgres an advisory lock; both end with the process that held
-them, however it ended.
+them, however it ended. Whoever takes the lock also counts up the ledger's epoch, and every transaction of a
+writer begins by comparing that with its own: one that was stopped, or cut off from its session, for so long that
+another took its place finds out before it has written anything.
 """
 
 from __future__ import annotations
@@ -16,11 +18,13 @@ from types import TracebackType
 from typing import Final
 
 from filelock import FileLock, Timeout
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from catalog.errors import BusyError, LedgerError
-from orchestrator.ledger.database import in_words
+from catalog.messages import now_ms
+from orchestrator.ledger.database import in_words, writing
+from orchestrator.ledger.tables import WRITER
 
 VERIFY_EVERY_S: Final = 15.0  # firewalls forget a connection that says nothing for some minutes
 _KEY = 0x746D6C6C  # any constant of our own
@@ -40,6 +44,7 @@ class WriterLock:
         self._connection: Connection | None = None
         self._entered = False
         self._verified_s = 0.0
+        self._epoch = 0
 
     def __enter__(self) -> WriterLock:
         self.acquire()
@@ -56,6 +61,11 @@ class WriterLock:
             self._acquire_postgres()
         elif self._engine.url.database not in (None, "", ":memory:"):
             self._acquire_file(Path(str(self._engine.url.database)))
+        try:
+            self._begin_epoch()
+        except BaseException:
+            self.release()
+            raise
         self._entered = True
         self._verified_s = time.monotonic()
 
@@ -80,7 +90,25 @@ class WriterLock:
         if not self._session_lives():
             self._end_session()
             self._acquire_postgres()
+            self._begin_epoch()
         self._verified_s = time.monotonic()
+
+    def check(self, connection: Connection) -> None:
+        """Raise BusyError, inside a writing transaction, when another process has taken the lock since."""
+        found = connection.execute(select(WRITER.c.epoch, WRITER.c.holder).where(WRITER.c.id == 1)).first()
+        if found is None or found.epoch != self._epoch:
+            raise _busy(found.holder if found else "nobody")
+
+    def _begin_epoch(self) -> None:
+        """From here on no earlier holder can write any more."""
+        mine = {"holder": _myself(), "since_ms": now_ms()}
+        with in_words(self._engine.url), writing(self._engine).begin() as connection:
+            found = connection.execute(select(WRITER.c.epoch).where(WRITER.c.id == 1)).scalar()
+            if found is None:
+                connection.execute(WRITER.insert().values(id=1, epoch=1, **mine))
+            else:
+                connection.execute(update(WRITER).where(WRITER.c.id == 1).values(epoch=found + 1, **mine))
+            self._epoch = (found or 0) + 1
 
     def _session_lives(self) -> bool:
         if self._connection is None:

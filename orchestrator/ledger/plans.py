@@ -89,7 +89,7 @@ def begin_or_resume(connection: Connection, catalog: str, terms: Terms, takes: I
         known = {take.id for take in chunk} & before.keys() - seen
         states = {take_id: before[take_id][0] for take_id in known}
         waiting_again = [take_id for take_id, state in states.items() if state in {"failed", "cancelled"}]
-        _wait_again(connection, waiting_again, run_id)
+        wait_again(connection, waiting_again, run_id)
         _set_current(connection, [take_id for take_id in known if not before[take_id][1]])
         new += len({take.id for take in fresh})
         again += len(waiting_again)
@@ -120,6 +120,14 @@ def _open_run(connection: Connection, catalog: str, terms: Terms, at_ms: int) ->
     row = {"run_id": run_id, "catalog": catalog, "state": "active", "started_at_ms": at_ms, **terms._asdict()}
     connection.execute(insert(RUN).values(**row))
     return run_id, False
+
+
+def open_run_again(connection: Connection, catalog: str, at_ms: int) -> str:
+    """The catalog's active run, or a new one on the terms of its last. The catalog must have had one."""
+    last = select(RUN).where(RUN.c.catalog == catalog).order_by(RUN.c.started_at_ms.desc()).limit(1)
+    row = connection.execute(last).mappings().one()
+    terms = Terms(row["model"], row["max_usd_micros"], row["take_usd_micros"])
+    return _open_run(connection, catalog, terms, at_ms)[0]
 
 
 def _close_empty_run(connection: Connection, run_id: str, resumed: bool, at_ms: int) -> None:
@@ -159,8 +167,10 @@ def _row(take: Take, run_id: str) -> dict[str, Any]:
     }
 
 
-def _wait_again(connection: Connection, take_ids: list[str], run_id: str) -> None:
+def wait_again(connection: Connection, take_ids: list[str], run_id: str) -> None:
+    """These takes begin anew, as if they had never been tried."""
     fresh = {"state": "waiting", "run_id": run_id, "tries": 0, "losses": 0, "alone": False, "current": True}
+    fresh |= {"rendition_id": None}
     _update(connection, take_ids, {**fresh, "sent_at_ms": None, "held_by": None, "held_at_ms": None})
 
 

@@ -30,7 +30,7 @@ class Outgoing(NamedTuple):
 
 
 def active_runs(connection: Connection) -> list[RunRow]:
-    """Runs that are not finished, oldest first."""
+    """Runs that are not finished, oldest first; a person may have wished some of them paused or cancelled."""
     query = select(RUN).where(RUN.c.state == "active").order_by(RUN.c.started_at_ms, RUN.c.run_id)
     return [RunRow(**row) for row in connection.execute(query).mappings()]
 
@@ -42,6 +42,24 @@ def count_sent(connection: Connection, run_ids: Sequence[str]) -> dict[str, int]
     return {run_id: counted.get(run_id, 0) for run_id in run_ids}
 
 
+def count_sent_by_queue(connection: Connection, run_id: str, *, held: bool = True) -> dict[str, int]:
+    """Takes of the run that are sent and not finished, by queue; without those a worker has named, if not `held`."""
+    sent = (TAKE.c.run_id == run_id) & (TAKE.c.state == "sent")
+    query = select(TAKE.c.queue, func.count()).where(sent if held else sent & TAKE.c.held_by.is_(None))
+    return dict(connection.execute(query.group_by(TAKE.c.queue)).all())
+
+
+def waiting_queues(connection: Connection, run_id: str) -> list[str]:
+    """The queues that waiting takes of the run are meant for; the index is asked for one after the other."""
+    ours = (TAKE.c.run_id == run_id) & (TAKE.c.state == "waiting")
+    queues: list[str] = []
+    next_queue = select(func.min(TAKE.c.queue)).where(ours)
+    while (found := connection.execute(next_queue).scalar()) is not None:
+        queues.append(found)
+        next_queue = select(func.min(TAKE.c.queue)).where(ours, TAKE.c.queue > found)
+    return queues
+
+
 def pending_queues(connection: Connection, run_id: str) -> dict[str, int]:
     """Takes of the run that are not finished, by queue."""
     pending = TAKE.c.state.in_(["waiting", "sent"])
@@ -49,11 +67,17 @@ def pending_queues(connection: Connection, run_id: str) -> dict[str, int]:
     return dict(connection.execute(query).all())
 
 
-def mark_next_sent(connection: Connection, run_id: str, limit: int, at_ms: int) -> list[Outgoing]:
-    """Mark up to `limit` waiting takes as sent, in feed order, and return their messages."""
+def is_fed(connection: Connection, run_id: str) -> bool:
+    """Whether takes of the run may be sent: it is active, and nobody wished otherwise since it was read."""
+    query = select(RUN.c.run_id).where(RUN.c.run_id == run_id, RUN.c.state == "active", RUN.c.wish == "")
+    return connection.execute(query).first() is not None
+
+
+def mark_next_sent(connection: Connection, run_id: str, queue: str, limit: int, at_ms: int) -> list[Outgoing]:
+    """Mark up to `limit` of the takes that wait for `queue` as sent, in feed order, and return their messages."""
     query = (
-        select(TAKE.c.take_id, TAKE.c.queue, TAKE.c.message, TAKE.c.alone)
-        .where(TAKE.c.run_id == run_id, TAKE.c.state == "waiting")
+        select(TAKE.c.take_id, TAKE.c.message, TAKE.c.alone)
+        .where(TAKE.c.run_id == run_id, TAKE.c.state == "waiting", TAKE.c.queue == queue)
         .order_by(TAKE.c.bucket, TAKE.c.take_id)
         .limit(limit)
     )
@@ -62,9 +86,20 @@ def mark_next_sent(connection: Connection, run_id: str, limit: int, at_ms: int) 
         sent = update(TAKE).where(TAKE.c.take_id.in_([row.take_id for row in rows]))
         connection.execute(sent.values(state="sent", sent_at_ms=at_ms, held_by=None, held_at_ms=None))
     return [
-        Outgoing(row.queue, RenderMessage(run_id=run_id, take=Take.model_validate(row.message), alone=row.alone))
+        Outgoing(queue, RenderMessage(run_id=run_id, take=Take.model_validate(row.message), alone=row.alone))
         for row in rows
     ]
+
+
+def withdraw(connection: Connection, take_ids: Sequence[str]) -> int:
+    """Takes whose messages were taken off their queue again wait, unless a worker has named them since."""
+    return _wait(connection, TAKE.c.take_id.in_(take_ids), TAKE.c.held_by.is_(None)) if take_ids else 0
+
+
+def cancel_waiting(connection: Connection, run_id: str) -> int:
+    """Nothing that waits will be sent; what workers hold is finished."""
+    waiting = update(TAKE).where(TAKE.c.run_id == run_id, TAKE.c.state == "waiting")
+    return int(connection.execute(waiting.values(state="cancelled")).rowcount)
 
 
 def put_back(connection: Connection, take_ids: Sequence[str]) -> None:
@@ -131,16 +166,39 @@ def recall_strays(
     return _wait(connection, TAKE.c.run_id.in_(run_ids), TAKE.c.queue.in_(empty_queues), nobody, long_ago)
 
 
-def holders(connection: Connection, run_ids: Sequence[str]) -> list[str]:
-    """Workers that hold takes of these runs."""
-    held = TAKE.c.run_id.in_(run_ids) & (TAKE.c.state == "sent") & TAKE.c.held_by.is_not(None)
+def holders(connection: Connection) -> list[str]:
+    """Workers that hold takes."""
+    held = (TAKE.c.state == "sent") & TAKE.c.held_by.is_not(None)
     return sorted(connection.execute(select(TAKE.c.held_by).where(held).distinct()).scalars())
 
 
-def holds_max(connection: Connection, model: str, worker_ids: Sequence[str]) -> list[int]:
-    """How many takes each of these workers holds at most; those that serve another model or have ended are left out."""
-    serving = WORKER.c.worker_id.in_(worker_ids) & (WORKER.c.model == model) & WORKER.c.ended_at_ms.is_(None)
-    return list(connection.execute(select(WORKER.c.holds_max).where(serving)).scalars())
+class Serving(NamedTuple):
+    """A worker that takes work, as far as the feed must know it."""
+
+    model: str
+    vram_gib: float
+    holds_max: int
+
+
+def serving(connection: Connection, worker_ids: Sequence[str]) -> list[Serving]:
+    """What those of these workers serve and hold at most that are ready and have not ended."""
+    ready = WORKER.c.worker_id.in_(worker_ids) & WORKER.c.ended_at_ms.is_(None) & (WORKER.c.batch_limit > 0)
+    query = select(WORKER.c.model, WORKER.c.vram_gib, WORKER.c.holds_max).where(ready)
+    return [Serving(*row) for row in connection.execute(query)]
+
+
+def living(connection: Connection) -> list[str]:
+    """Workers whose end nobody has noted."""
+    return sorted(connection.execute(select(WORKER.c.worker_id).where(WORKER.c.ended_at_ms.is_(None))).scalars())
+
+
+def end_silent(connection: Connection, worker_id: str, reason: str) -> None:
+    """Note the end of a worker that says nothing any more, at the instant it was last heard of by its own clock.
+
+    Should it speak again it lives again: its time goes on from there.
+    """
+    gone = update(WORKER).where(WORKER.c.worker_id == worker_id, WORKER.c.ended_at_ms.is_(None))
+    connection.execute(gone.values(ended_at_ms=WORKER.c.last_seen_ms, end_reason=reason))
 
 
 def finish_runs(connection: Connection, run_ids: Sequence[str], at_ms: int) -> list[str]:
@@ -151,7 +209,8 @@ def finish_runs(connection: Connection, run_ids: Sequence[str], at_ms: int) -> l
     ours = select(RUN.c.run_id).where(RUN.c.run_id.in_(done), RUN.c.state == "active").order_by(RUN.c.run_id)
     active = list(connection.execute(ours).scalars())
     closed = update(RUN).where(RUN.c.run_id.in_(active))
-    connection.execute(closed.values(state="finished", finished_at_ms=at_ms))
+    state = case((RUN.c.wish == "cancel", "cancelled"), else_="finished")
+    connection.execute(closed.values(state=state, wish="", finished_at_ms=at_ms))
     return active
 
 

@@ -112,7 +112,7 @@ class Worker:
     def _read(self) -> list[Record]:
         while envelopes := self._queues.peek_records(500):
             self._records += [parse_record(envelope.payload or {}) for envelope in envelopes]
-            self._queues.drop_records(len(envelopes))
+            self._queues.drop_records(envelopes)
         return self._records
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from catalog.errors import LedgerError, StoreFullError, UnknownNameError
 from catalog.messages import Span, SpansClosed
+from catalog.queues import queue_of
 from orchestrator.costs.report import make_report
 from orchestrator.ledger import Ledger, cost_queries, open_ledger, readings, work
 from orchestrator.ledger.facts import record_facts
@@ -20,6 +21,8 @@ from orchestrator.ledger.tables import Row
 from orchestrator.ledger.triggers import APPEND_ONLY, trigger_names
 from tests.farm import DOLLAR_AN_HOUR, attempt, heartbeat, started, takes
 from tests.makers import a_batch
+
+TONE_QUEUE = queue_of(takes(1)[0].spec)
 
 
 @pytest.fixture
@@ -204,8 +207,8 @@ def test_takes_are_sent_in_bucket_order(ledger):
     mixed = [*takes(3, duration_s=120), *takes(3, duration_s=20, caption="b"), *takes(3, duration_s=60, caption="c")]
     run = ledger.begin_or_resume_run("spring", "tone", mixed)
     with ledger.write() as connection:
-        first = work.mark_next_sent(connection, run.run_id, 5, 1)
-        rest = work.mark_next_sent(connection, run.run_id, 50, 1)
+        first = work.mark_next_sent(connection, run.run_id, TONE_QUEUE, 5, 1)
+        rest = work.mark_next_sent(connection, run.run_id, TONE_QUEUE, 50, 1)
     lengths = [each.message.take.spec.duration_s for each in first + rest]
     assert lengths == sorted(lengths)
     assert len({each.message.take.id for each in first + rest}) == len(lengths)
@@ -239,7 +242,7 @@ def test_a_run_on_one_machine_recalls_its_own_takes_and_no_others(ledger):
     )
     with ledger.write() as connection:
         for run_id in (ours, other):
-            work.mark_next_sent(connection, run_id, 9, 1_000)
+            work.mark_next_sent(connection, run_id, TONE_QUEUE, 9, 1_000)
         assert work.recall_sent(connection, ours, 2_000) == 2
     assert states(ledger, ours) == {"waiting": 2}
     assert states(ledger, other) == {"sent": 2}

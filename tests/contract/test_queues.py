@@ -71,9 +71,28 @@ def test_records_stay_until_they_are_dropped_and_leave_in_their_order(queues, br
     publish_records(broker_url, beats)
     assert [each.payload for each in queues.peek_records(3)] == beats[:3]
     assert [each.payload for each in queues.peek_records(3)] == beats[:3]
+    read = queues.peek_records(3)
     publish_records(broker_url, [{"late": True}])
-    queues.drop_records(3)
+    queues.drop_records(read)
     assert [each.payload for each in queues.peek_records(9)] == [*beats[3:], {"late": True}]
+
+
+def test_records_that_somebody_else_has_dropped_take_no_others_along(queues, broker_url):
+    publish_records(broker_url, [{"n": n} for n in range(5)])
+    read = queues.peek_records(3)
+    Queues(broker_url).drop_records(read)
+    queues.drop_records(read)  # it was cut off between writing them down and this
+    assert [each.payload for each in queues.peek_records(9)] == [{"n": 3}, {"n": 4}]
+
+
+def test_a_runs_messages_are_withdrawn_and_those_of_others_stay(queues):
+    ours, others = takes(4)[:2], takes(4)[2:]
+    queue = queue_of(ours[0].spec)
+    queues.send([Outgoing(queue, RenderMessage(run_id="run-1", take=take)) for take in ours])
+    queues.send([Outgoing(queue, RenderMessage(run_id="run-2", take=take)) for take in others])
+    assert sorted(queues.withdraw([queue], "run-2")) == sorted(take.id for take in others)
+    assert queues.lengths([queue]) == {queue: 2}
+    assert queues.withdraw([queue], "run-2") == []
 
 
 def test_what_is_no_record_comes_as_such_and_can_be_set_aside(queues, broker_url):

@@ -91,7 +91,7 @@ class Farm:
     def read_records(self) -> list[Record]:
         while envelopes := self.broker.peek_records(500):
             self.records += [parse_record(envelope.payload or {}) for envelope in envelopes]
-            self.broker.drop_records(len(envelopes))
+            self.broker.drop_records(envelopes)
         return self.records
 
     def of(self, kind: type[Any]) -> list[Any]:

@@ -7,12 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from catalog.errors import BrokerError, BudgetError, MessageError, PriceError
+from catalog.errors import BrokerError, BudgetError, BusyError, MessageError, PriceError
 from catalog.messages import Span, SpansClosed, TakesReturned, WorkerStopped
+from catalog.queues import queue_of
 from catalog.sidecar import StageTimes
+from catalog.spec import PlannerSpec
 from orchestrator.controller import Controller
 from orchestrator.dispatch import WINDOW_MAX, window_of
 from orchestrator.ledger import Ledger, open_ledger, readings, work
+from orchestrator.ledger.wishes import CANCEL, GO_ON, PAUSE, write_wish
 from tests.farm import DOLLAR_AN_HOUR, FakeBroker, attempt, heartbeat, started, takes
 
 START_MS = 10_000_000_000_000  # far ahead of the real clock, which only stamps the run's beginning
@@ -44,6 +47,19 @@ class Farm:
     def received(self):
         """Takes a worker takes from the queues."""
         return [message.take for message in self.broker.receive_all()]
+
+    def wish(self, wish):
+        with self.ledger.write() as connection:
+            write_wish(connection, readings.get_run(connection, self.run_id), wish)
+
+    def worker(self):
+        with self.ledger.read() as connection:
+            (worker,) = readings.latest_workers(connection, 9)
+        return worker
+
+    def sent_by_queue(self):
+        with self.ledger.read() as connection:
+            return work.count_sent_by_queue(connection, self.run_id)
 
     @property
     def counts(self):
@@ -342,7 +358,7 @@ def test_records_are_removed_only_after_they_are_written():
     farm = Farm(takes(1))
     farm.step()
     farm.broker.deliver(attempt(farm.plan[0]))
-    farm.broker.drop_records = lambda count: (_ for _ in ()).throw(BrokerError("gone"))
+    farm.broker.drop_records = lambda oldest: (_ for _ in ()).throw(BrokerError("gone"))
     with pytest.raises(BrokerError):
         farm.controller.step()
     assert farm.counts.accepted == 1
@@ -390,3 +406,107 @@ def _record(kind, take, worker_id):
         return WorkerStopped(worker_id=worker_id, reason="test")
     outcome = "failed" if kind == "retry" else kind
     return attempt(take, outcome, worker_id, retry=kind == "retry")
+
+
+PLANNED = {"model": "acestep-v15-turbo", "planner": PlannerSpec()}  # needs the planner, and with it 15 GiB
+
+
+def test_takes_that_no_worker_can_serve_do_not_hold_up_those_that_some_can():
+    small, large = takes(10, duration_s=30), takes(10, duration_s=31, **PLANNED)
+    farm = Farm([*small, *large], window=4)
+    farm.step()
+    queues = {queue_of(take.spec) for take in farm.received()}
+    assert queues == {queue_of(small[0].spec), queue_of(large[0].spec)}
+    assert farm.counts.sent == 8
+    farm.step(started(holds_max=9, vram_gib=8, model="acestep-v15-turbo"))
+    assert farm.counts.sent == 8  # an 8 GiB card serves neither the tone queue nor the planner's
+    farm.step(started("big", holds_max=9, vram_gib=24, model="acestep-v15-turbo"))
+    assert {queue: count for queue, count in farm.sent_by_queue().items() if count != 4} == {
+        queue_of(large[0].spec): 10
+    }
+
+
+def test_a_paused_run_sends_nothing_takes_back_what_waits_and_goes_on_when_resumed():
+    farm = Farm(takes(10), window=6)
+    farm.step()
+    held = farm.broker.sent[:2]
+    farm.broker.sent = farm.broker.sent[2:]
+    farm.step(started(), heartbeat([message.take.id for message in held]))
+    farm.wish(PAUSE)
+    farm.step(after_s=1)
+    assert (farm.counts.sent, farm.counts.waiting, farm.broker.sent) == (2, 8, [])
+    farm.step(attempt(held[0].take), after_s=1)
+    assert (farm.counts.accepted, farm.counts.waiting) == (1, 8)
+    farm.wish(GO_ON)
+    assert farm.step().sent == 5
+
+
+def test_a_cancelled_run_ends_when_what_workers_hold_has_ended_and_the_counts_add_up():
+    farm = Farm(takes(10), window=6)
+    farm.step()
+    held = farm.broker.sent[:2]
+    farm.broker.sent = farm.broker.sent[2:]
+    farm.step(started(), heartbeat([message.take.id for message in held]))
+    farm.wish(CANCEL)
+    assert farm.step(after_s=1).finished == ()
+    assert (farm.counts.sent, farm.counts.cancelled) == (2, 8)
+    assert farm.step(attempt(held[0].take), after_s=1).finished == ()
+    assert farm.step(after_s=61).finished == (farm.run_id,)  # the other one's worker fell silent
+    assert (farm.counts.accepted, farm.counts.cancelled, farm.counts.total) == (1, 9, 10)
+    with farm.ledger.read() as connection:
+        assert readings.get_run(connection, farm.run_id).state == "cancelled"
+
+
+def test_a_take_of_a_cancelled_run_that_was_made_all_the_same_is_accepted():
+    farm = Farm(takes(2))
+    farm.step()
+    first = farm.received()[0]
+    farm.step(started(), heartbeat([first.id]))
+    farm.wish(CANCEL)
+    farm.step(after_s=1)
+    farm.step(attempt(first), after_s=1)
+    farm.step(attempt(first, adopted=True, worker_id="w2"))
+    assert (farm.counts.accepted, farm.counts.sent + farm.counts.cancelled) == (1, 1)
+
+
+def test_a_silent_worker_is_taken_for_ended_when_it_was_last_heard_of_and_lives_again_when_it_speaks():
+    farm = Farm(takes(1))
+    farm.step(started(at_ms=1_000), heartbeat([], at_ms=9_000))
+    farm.step(after_s=61)
+    assert farm.worker().ended_at_ms == 9_000
+    assert farm.worker().end_reason == "silent for 61 s"
+    farm.step(heartbeat([], at_ms=200_000))
+    assert farm.worker().ended_at_ms is None
+
+
+def test_a_heartbeat_that_a_later_one_has_overtaken_changes_nothing():
+    farm = Farm(takes(2))
+    farm.step()
+    first, second = farm.received()
+    late = heartbeat([first.id]).model_copy(update={"number": 1})
+    farm.step(started(), heartbeat([second.id]).model_copy(update={"number": 2}), late)
+    assert farm.column(first, "held_by") is None
+    assert farm.column(second, "held_by") == "w1"
+    farm.step(late)
+    assert farm.column(second, "held_by") == "w1"
+
+
+def test_a_worker_whose_clock_is_ahead_is_heard_by_ours():
+    farm = Farm(takes(1))
+    ahead_ms = 3_600_000
+    farm.step(started(at_ms=farm.now_ms + ahead_ms), heartbeat([], at_ms=farm.now_ms + ahead_ms + 5))
+    assert (farm.worker().heard_at_ms, farm.worker().clock_ahead_ms) == (farm.now_ms, ahead_ms)
+    farm.step(after_s=61)
+    assert farm.worker().ended_at_ms is not None
+
+
+def test_a_writer_whose_place_was_taken_writes_nothing_more(tmp_path):
+    ledger = open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    with ledger.writer_lock() as lock:
+        fenced = ledger.fenced(lock)
+        with fenced.write() as connection:
+            work.finish_runs(connection, [], 1)
+        with ledger.write() as connection:  # as the next holder does, while this one sleeps
+            connection.execute(text("update writer set epoch = epoch + 1, holder = 'the next one'"))
+        with pytest.raises(BusyError, match="the next one"), fenced.write() as connection:
+            connection.execute(text("delete from run"))
