@@ -111,6 +111,7 @@ class BusyError(TunemillError):
     """Another process holds the lock: two controllers never both act."""
 
     exit_code = 34
+    holder = ""  # which one, where it is known
 
 
 class SettingsError(TunemillError):

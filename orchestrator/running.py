@@ -43,7 +43,7 @@ _NO_WORKER_S: Final = 20.0
 _WORKERS_SEEN: Final = 20  # the latest in the ledger, of which ours is one once it has spoken
 
 
-_WISH_WORDS: Final = {
+WISH_WORDS: Final = {
     GO_ON: "the run of {catalog} goes on",
     PAUSE: "the run of {catalog} is paused; `tunemill resume {catalog}` lets it go on",
     CANCEL: "the run of {catalog} is being cancelled; what workers hold is finished",
@@ -57,6 +57,7 @@ class Ending(StrEnum):
     REFUSED = "refused"  # over its budget, or without a price
     INTERRUPTED = "interrupted"
     CANCELLED = "cancelled"
+    LEFT = "left"  # it goes on without us
 
 
 class Outcome(NamedTuple):
@@ -208,7 +209,7 @@ class AttachedRun:
             run = readings.get_run(connection, self._run_id)
         if run.wish != self._told_wish:
             self._told_wish = run.wish
-            self._watcher.say(_WISH_WORDS[run.wish].format(catalog=run.catalog))
+            self._watcher.say(WISH_WORDS[run.wish].format(catalog=run.catalog))
 
     def _endure(self, error: TunemillError, stop: StopRequest) -> None:
         now_s = time.monotonic()
@@ -230,7 +231,7 @@ class AttachedRun:
             return
         with self._ledger.read() as connection:
             seen = readings.latest_workers(connection, 1)
-        if not seen or now_ms() - seen[0].last_seen_ms > self._settings.silent_after_s * 1000:
+        if not seen or now_ms() - seen[0].heard_at_ms > self._settings.silent_after_s * 1000:
             self._watcher.say("no worker has been heard of; start one with `tunemill worker` where the GPUs are")
 
     # ------------------------------------------------------------ the local worker

@@ -42,9 +42,9 @@ def begin(
 
 def _register() -> None:
     # Imported here so that `tunemill --help` fails with words, not at import, when a part is broken.
-    from orchestrator.cli import catalog, costs, plan, presets, run, worker  # noqa: PLC0415
+    from orchestrator.cli import catalog, costs, plan, presets, run, wishes, worker  # noqa: PLC0415
 
-    for module in (presets, plan, run, catalog, costs, worker):
+    for module in (presets, plan, run, wishes, catalog, costs, worker):
         module.register(app)
 
 

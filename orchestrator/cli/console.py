@@ -50,9 +50,9 @@ def print_error(error: TunemillError) -> None:
             say(words, to=err, label=Text.assemble("  ", (f"{name}: ", "bold")))
 
 
-def warn(text: str) -> None:
+def warn(text: str, *, to: Console = err) -> None:
     """Print a line that a person should see but that stops nothing."""
-    say(text, to=err, label=Text("note: ", style="yellow"), hang=2)
+    say(text, to=to, label=Text("note: ", style="yellow"), hang=2)
 
 
 def usd(micros: int | None) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from catalog.errors import INTERRUPTED_EXIT_CODE, BrokerError
+from catalog.errors import INTERRUPTED_EXIT_CODE, BrokerError, BusyError
 from catalog.settings import Settings, read_settings
 from orchestrator.cli import status
 from orchestrator.cli.console import JsonFlag, clock, err, print_json, say, usd, warn
@@ -19,8 +19,10 @@ from orchestrator.cli.watching import Display, display_for
 from orchestrator.cli.worker import require_worker_extra
 from orchestrator.costs.prices import find_prices_folder, read_price_book
 from orchestrator.detaching import start_detached
+from orchestrator.following import follow_run
 from orchestrator.launching import Prepared, Wish, begin, prepare
 from orchestrator.ledger import Ledger, open_ledger
+from orchestrator.ledger.lock import is_controller
 from orchestrator.running import AttachedRun, Ending, price_lookup
 from orchestrator.serving import serve_runs
 
@@ -142,9 +144,21 @@ def controller(
 def _render(
     prepared: Prepared, ledger: Ledger, settings: Settings, display: Display, *, worker: bool = False
 ) -> Summary | None:
-    """Begin and run; None when there turns out to be nothing to do."""
+    """Begin and run; None when there turns out to be nothing to do. Where a controller is at work, it is left to it."""
     began_s = time.monotonic()
-    with ledger.writer_lock() as lock:
+    try:
+        lock = ledger.writer_lock()
+        lock.acquire()
+    except BusyError as error:
+        if settings.embedded or worker or not is_controller(error.holder):
+            raise
+        display.say(f"{error.holder} feeds and records this run; Ctrl-C leaves it to that")
+        begun = begin(prepared, ledger, settings)
+        if begun.run_id is None:
+            return None
+        outcome = follow_run(ledger, begun.run_id, display)
+        return summarise(ledger, settings, begun.run_id, outcome, round((time.monotonic() - began_s) * 1000))
+    with lock:
         begun = begin(prepared, ledger, settings)
         if begun.run_id is None:
             return None
@@ -229,13 +243,15 @@ def _end(summary: Summary, settings: Settings, *, json: bool) -> None:
         print_json(as_json(summary, settings))
     else:
         print_summary(summary, settings)
+    if summary.ending is Ending.LEFT:
+        warn(f"{summary.counts.pending:,} takes are left, and the controller goes on with them; see `tunemill status`")
     if summary.ending is Ending.INTERRUPTED:
         warn(f"stopped; {summary.counts.pending:,} takes are left: the same command goes on with them")
     _exit_as(summary)
 
 
 def _exit_as(summary: Summary) -> None:
-    if summary.ending is Ending.INTERRUPTED:
+    if summary.ending in (Ending.INTERRUPTED, Ending.LEFT):
         raise typer.Exit(INTERRUPTED_EXIT_CODE)
     if summary.refusal is not None:
         raise summary.refusal

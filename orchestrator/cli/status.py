@@ -1,39 +1,55 @@
-"""`tunemill status`: runs, workers and queues at this moment; it reads and waits for nobody."""
+"""`tunemill status`: runs, workers and queues at this moment; it reads and waits for nobody.
+
+With `--watch` it looks again every few seconds: redrawn in place on a terminal, one JSON document a line for scripts.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime
+from json import dumps
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
 
-from catalog.errors import TunemillError
+from catalog.errors import LedgerError, TunemillError
 from catalog.messages import now_ms
 from catalog.queues import RECORD_QUEUE
 from catalog.settings import Settings, read_settings
 from orchestrator.cli.columns import Column, number, print_table
-from orchestrator.cli.console import JsonFlag, clock, out, print_json, say, usd, warn
+from orchestrator.cli.console import JsonFlag, clock, err, out, print_json, say, usd, warn
+from orchestrator.cli.dead import dead_as_json, print_dead
 from orchestrator.cli.plan import find_ledger
 from orchestrator.costs.time_use import MEND_WAITING_FOR_POST, WAITING_FOR_POST_MAX, TimeUse
 from orchestrator.embedded import EmbeddedBroker
-from orchestrator.ledger import Ledger, WorkerRow, readings, work
+from orchestrator.ledger import Ledger, WorkerRow, readings, wishes, work
 from orchestrator.queues import Queues
+from orchestrator.stopping import StopRequest
 
 _WORKERS_SHOWN = 20
 _USE_OF_MS = 3_600_000  # busy and waiting are shares of a worker's last hour
 _GROWTH_MAX_MIB = 20.0  # over 100 takes: 3 GiB in a night of 15,000
 _COUNTS = ("waiting", "sent", "rejected", "failed")
+_DEAD_SHOWN = 100
+_MS_PER_MIN = 60_000
+_WISHED = {wishes.PAUSE: "paused", wishes.CANCEL: "cancelling"}
 _RUN_COLUMNS = (
     Column("run"),
     Column("catalog", least=10),
     Column("model", least=12, spare=2),
     Column("state"),
-    Column("started (UTC)", spare=1),
+    Column("started (UTC)", spare=6),
     number("done"),
+    number("a min", spare=1),
+    number("left", spare=1),
     number("waiting", spare=3),
     number("sent", spare=4),
-    number("rejected"),
+    number("rejected", spare=5),
     number("failed"),
     number("cost"),
 )
@@ -56,18 +72,81 @@ _WORKER_COLUMNS = (
 
 def show_status(
     runs: Annotated[int, typer.Option(help="Show so many runs, newest first.", min=1)] = 10,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again and again, until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.2)] = 2.0,
+    dead: Annotated[bool, typer.Option("--dead", help="List the takes that failed for good, with reasons.")] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Show runs with their counts and money, workers, and what waits in the queues."""
+    """Show runs with their counts, rate, time left and money, workers, and what waits in the queues."""
     settings = read_settings()
-    ledger = find_ledger(settings)
-    status = {"runs": [], "workers": [], "queues": None} if ledger is None else read_status(ledger, settings, runs=runs)
-    if json:
+    if watch:
+        _watch(settings, runs=runs, every_s=every, json=json)
+        return
+    status = _status_now(settings, runs)
+    if dead:
+        _show_dead(settings, json=json)
+    elif json:
         print_json(status)
     elif not status["runs"]:
         warn("there are no runs yet; start one with `tunemill run CATALOG`")
     else:
         _print_status(status)
+
+
+def _status_now(settings: Settings, runs: int) -> dict[str, Any]:
+    ledger = find_ledger(settings)
+    if ledger is None:
+        return {"runs": [], "workers": [], "queues": None, "dead": 0}
+    with closing(ledger):
+        return read_status(ledger, settings, runs=runs)
+
+
+def _watch(settings: Settings, *, runs: int, every_s: float, json: bool) -> None:
+    """Show the status until interrupted; a part that is down is said and looked for again."""
+    live = Live(console=out, auto_refresh=False, vertical_overflow="crop") if out.is_terminal and not json else None
+    with live or nullcontext(), StopRequest().listening() as stop:
+        while not stop.made:
+            try:
+                status = _status_now(settings, runs)
+            except LedgerError as error:
+                status = {"at_ms": now_ms(), "error": error.what, "why": error.why}
+            if json:
+                sys.stdout.write(dumps({"at_ms": now_ms(), **status}, default=str) + "\n")
+                sys.stdout.flush()
+            elif live is not None:
+                with out.capture() as captured:
+                    _print_look(status)
+                live.update(Text.from_ansi(captured.get()), refresh=True)
+            else:
+                _print_look(status)
+                sys.stdout.flush()
+            stop.wait(every_s)
+
+
+def _print_look(status: dict[str, Any]) -> None:
+    """One look, all of it on standard output."""
+    say(datetime.now(tz=UTC).strftime("%Y-%m-%d %H:%M:%S UTC"))
+    if "error" in status:
+        say(f"{status['error']}: {status['why']}; looking again")
+    elif status["runs"]:
+        _print_status(status, notes_to=out)
+    else:
+        say("there are no runs yet")
+
+
+def _show_dead(settings: Settings, *, json: bool) -> None:
+    ledger = find_ledger(settings)
+    found, count = [], 0
+    if ledger is not None:
+        with closing(ledger), ledger.read() as connection:
+            count = wishes.count_dead(connection)
+            found = wishes.dead_takes(connection, limit=None if json else _DEAD_SHOWN)
+    if json:
+        print_json(dead_as_json(found))
+        return
+    print_dead(found)
+    if count > len(found):
+        say(f"{count:,} in all; --json lists every one")
 
 
 def read_status(ledger: Ledger, settings: Settings, *, runs: int) -> dict[str, Any]:
@@ -80,13 +159,18 @@ def read_status(ledger: Ledger, settings: Settings, *, runs: int) -> dict[str, A
         rows = []
         for run in latest:
             counts, spend = readings.count_takes(connection, run.run_id), readings.spend_of_run(connection, run)
+            rate = readings.takes_per_min(connection, run, now) if run.state == "active" and not run.wish else None
             rows.append(
                 {
                     **run.model_dump(),
+                    "shown_state": _WISHED.get(run.wish, run.state),
                     "takes": {**counts._asdict(), "total": counts.total},
+                    "takes_per_min": rate,
+                    "eta_ms": round(counts.pending / rate * _MS_PER_MIN) if rate else None,
                     "usd_micros": None if spend.unpriced else spend.usd_micros,
                 }
             )
+        dead = wishes.count_dead(connection)
         workers = readings.latest_workers(connection, _WORKERS_SHOWN)
         use = readings.latest_time_use(connection, [worker.worker_id for worker in workers], _USE_OF_MS)
     return {
@@ -102,19 +186,23 @@ def read_status(ledger: Ledger, settings: Settings, *, runs: int) -> dict[str, A
             for worker in workers
         ],
         "queues": _queue_lengths(settings, [*queues, RECORD_QUEUE]),
+        "dead": dead,
     }
 
 
 def _state_of(worker: WorkerRow, now: int, silent_after_s: float) -> str:
     if worker.ended_at_ms is not None:
         return "ended"
-    return "alive" if now - worker.last_seen_ms <= silent_after_s * 1000 else "silent"
+    return "alive" if now - worker.heard_at_ms <= silent_after_s * 1000 else "silent"
 
 
 def _warnings(worker: WorkerRow, use: TimeUse) -> Iterator[str]:
     """What should be mended of a worker that has not ended."""
     if worker.ended_at_ms is not None:
         return
+    if worker.clock_ahead_ms:
+        direction = "ahead of" if worker.clock_ahead_ms > 0 else "behind"
+        yield f"its clock is {clock(abs(worker.clock_ahead_ms))} {direction} this one: set it, S3 allows 15 minutes"
     if (waiting := use.waiting_for_post_share) > WAITING_FOR_POST_MAX:
         yield f"its engine waited for post {waiting:.0%} of the last hour: {MEND_WAITING_FOR_POST}"
     if (growth := worker.growth_mib_per_100_takes or 0.0) > _GROWTH_MAX_MIB:
@@ -141,17 +229,21 @@ def _queue_lengths(settings: Settings, names: list[str]) -> dict[str, int] | Non
         queues.close()
 
 
-def _print_status(status: dict[str, Any]) -> None:
+def _print_status(status: dict[str, Any], *, notes_to: Console = err) -> None:
     _print_runs(status["runs"])
     if status["workers"]:
         out.print()
-        _print_workers(status["workers"])
+        _print_workers(status["workers"], notes_to)
     queues = status["queues"]
     out.print()
     if queues is None:
         say("no broker answers (on one machine it runs only during a run)", label="queues: ")
     else:
         say(", ".join(f"{name} {length:,}" for name, length in queues.items()), label="queues: ")
+    if status["dead"]:
+        warn(
+            f"{status['dead']:,} dead takes: `tunemill status --dead` says why, `tunemill retry CATALOG --failed` mends"
+        )
 
 
 def _print_runs(runs: list[dict[str, Any]]) -> None:
@@ -161,12 +253,14 @@ def _print_runs(runs: list[dict[str, Any]]) -> None:
         ended = takes["accepted"] + takes["rejected"] + takes["failed"]
         done = f"{ended:,}/{takes['total'] - takes['cancelled']:,}"
         started = datetime.fromtimestamp(run["started_at_ms"] / 1000, tz=UTC).strftime("%m-%d %H:%M")
-        names = (run["run_id"][:8], run["catalog"], run["model"], run["state"], started)
-        rows.append((*names, done, *(f"{takes[name]:,}" for name in _COUNTS), usd(run["usd_micros"])))
+        names = (run["run_id"][:8], run["catalog"], run["model"], run["shown_state"], started)
+        rate = "-" if run["takes_per_min"] is None else f"{run['takes_per_min']:,.1f}"
+        pace = (rate, "-" if run["eta_ms"] is None else clock(run["eta_ms"]))
+        rows.append((*names, done, *pace, *(f"{takes[name]:,}" for name in _COUNTS), usd(run["usd_micros"])))
     print_table(_RUN_COLUMNS, rows)
 
 
-def _print_workers(workers: list[dict[str, Any]]) -> None:
+def _print_workers(workers: list[dict[str, Any]], notes_to: Console) -> None:
     rows = []
     for worker in workers:
         life = clock((worker["ended_at_ms"] or worker["last_seen_ms"]) - worker["started_at_ms"])
@@ -177,7 +271,7 @@ def _print_workers(workers: list[dict[str, Any]]) -> None:
     print_table(_WORKER_COLUMNS, rows)
     for worker in workers:
         for words in worker["warnings"]:
-            warn(f"worker {worker['worker_id'][:8]}: {words}")
+            warn(f"worker {worker['worker_id'][:8]}: {words}", to=notes_to)
 
 
 def _percent(share: float | None) -> str:

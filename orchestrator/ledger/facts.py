@@ -46,7 +46,7 @@ class WorkerPrice(NamedTuple):
     rate_usd_micros_per_h: int
 
 
-CLOCK_TOLERANCE_MS: Final = 5_000  # a clock that is further ahead than this is wrong, not merely coarse
+CLOCK_TOLERANCE_MS: Final = 5_000  # a clock that is further off than this is wrong, not merely coarse
 _NAMES_MAX: Final = 10_000  # in one statement; SQLite allows 32,766
 
 PriceOf = Callable[[str, int], WorkerPrice | None]  # (GPU name, instant in ms) -> price in force, None if unknown
@@ -252,6 +252,7 @@ class _Workers:
         row = self._rows.get(record.worker_id)
         if row is None:
             return True  # its start has not come yet; it will be known by its next record
+        self._compare_clocks(row, record.at_ms)
         row["heard_at_ms"] = max(row["heard_at_ms"], self._at_ms)
         if isinstance(record, Heartbeat) and record.number:
             if record.number <= row["last_beat"]:
@@ -282,14 +283,19 @@ class _Workers:
             return  # the first announcement, arriving after the complete one
         said = record.model_dump(exclude={"v", "record_id", "at_ms", "kind"})
         self._rows[record.worker_id] = {**row, **said}
-        if not row["heard_at_ms"]:
-            ahead_ms = record.at_ms - self._at_ms
-            # A record may have waited on the queue, so a clock that is behind cannot be told from that.
-            self._rows[record.worker_id]["clock_ahead_ms"] = ahead_ms if ahead_ms > CLOCK_TOLERANCE_MS else 0
         self._price(self._rows[record.worker_id], record.gpu or self._gpu_seen_on(record.host))
         if record.gpu:
             for silent in self._silent_on(record.host):
                 self._price(silent, record.gpu)
+
+    def _compare_clocks(self, row: dict[str, Any], at_ms: int) -> None:
+        """Learn how far a worker's clock is ahead of ours, or behind it when that is negative.
+
+        A record that waited on the queue looks like one of a clock that is behind: the one that waited least is right.
+        """
+        ahead_ms = at_ms - self._at_ms
+        ahead_ms = 0 if abs(ahead_ms) <= CLOCK_TOLERANCE_MS else ahead_ms
+        row["clock_ahead_ms"] = max(row["clock_ahead_ms"], ahead_ms) if row["heard_at_ms"] else ahead_ms
 
     def _price(self, row: dict[str, Any], gpu: str) -> None:
         price = self._price_of(gpu, row["started_at_ms"]) if gpu else None

@@ -47,7 +47,8 @@ class WriterLock:
         self._epoch = 0
 
     def __enter__(self) -> WriterLock:
-        self.acquire()
+        if not self._entered:
+            self.acquire()
         return self
 
     def __exit__(
@@ -154,6 +155,11 @@ class WriterLock:
         raise _busy(holder or "another process")
 
 
+def is_controller(holder: str) -> bool:
+    """Whether the holder of a lock is a controller, which feeds and records every run."""
+    return holder.startswith("controller ")
+
+
 def _myself() -> str:
     command = " ".join(sys.argv[1:2]) or "tunemill"
     return f"{command} (pid {os.getpid()} on {socket.gethostname()})"
@@ -167,8 +173,10 @@ def _read_note(note: Path) -> str:
 
 
 def _busy(holder: str) -> BusyError:
-    return BusyError(
+    error = BusyError(
         f"the ledger has a writer already: {holder}",
         why="one process at a time feeds the queues and records results, so that nothing is sent twice",
         fix="wait for it or end it, then run the same command again; `tunemill status` shows how far it is",
     )
+    error.holder = holder
+    return error

@@ -16,6 +16,7 @@ from orchestrator.costs.allocation import MS_PER_H, time_usd_micros
 from orchestrator.costs.time_use import TimeUse
 from orchestrator.ledger.tables import ATTEMPT, RENDITION, RUN, SPAN, TAKE, WORKER, RenditionRow, RunRow, WorkerRow
 
+_RATE_OF_MS = 120_000  # long enough for slow batches
 _LATEST_ATTEMPTS = 200  # takes are sent by length, so the latest resemble the next
 
 
@@ -119,19 +120,28 @@ def spend_of_run(connection: Connection, run: RunRow) -> Spend:
     worker that is still loading has not named its GPU; its time counts from its start once it has.
     """
     until = run.finished_at_ms
-    query = select(WORKER).where(WORKER.c.model == run.model, WORKER.c.last_seen_ms > run.started_at_ms)
+    ours_ms = WORKER.c.last_seen_ms - WORKER.c.clock_ahead_ms  # by the control side's clock, as the run's instants
+    query = select(WORKER).where(WORKER.c.model == run.model, ours_ms > run.started_at_ms)
     if until:
-        query = query.where(WORKER.c.started_at_ms < until)
+        query = query.where(WORKER.c.started_at_ms - WORKER.c.clock_ahead_ms < until)
     micros, unpriced = 0, set()
     for worker in connection.execute(query):
         if worker.rate_usd_micros_per_h is None:
             unpriced.update({worker.gpu} - {""})
             continue
-        end = worker.ended_at_ms or worker.last_seen_ms
+        end = (worker.ended_at_ms or worker.last_seen_ms) - worker.clock_ahead_ms
         end = min(end, until) if until and worker.ended_at_ms is None else end
-        life_ms = max(0, end - max(worker.started_at_ms, run.started_at_ms))
+        life_ms = max(0, end - max(worker.started_at_ms - worker.clock_ahead_ms, run.started_at_ms))
         micros += time_usd_micros(life_ms, worker.rate_usd_micros_per_h)  # rounded as the cost report rounds it
     return Spend(micros, tuple(sorted(unpriced)))
+
+
+def takes_per_min(connection: Connection, run: RunRow, at_ms: int) -> float | None:
+    """How many takes of an active run have ended a minute of late; None before there are any."""
+    since_ms = max(run.started_at_ms, at_ms - _RATE_OF_MS)
+    ended = ATTEMPT.c.outcome.in_(("accepted", "rejected")) & (ATTEMPT.c.at_ms > since_ms)
+    count = connection.execute(select(func.count()).where(ATTEMPT.c.run_id == run.run_id, ended)).scalar()
+    return count * 60_000 / (at_ms - since_ms) if count and at_ms > since_ms else None
 
 
 def attempt_cost_of_run(connection: Connection, run: RunRow) -> int | None:

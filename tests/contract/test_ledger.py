@@ -34,7 +34,7 @@ def ledger(database_url):
 
 def record(ledger: Ledger, *records) -> None:
     with ledger.write() as connection:
-        record_facts(connection, records, lambda gpu, at_ms: DOLLAR_AN_HOUR, 5_000)
+        record_facts(connection, records, lambda gpu, at_ms: DOLLAR_AN_HOUR, max(each.at_ms for each in records))
 
 
 def states(ledger: Ledger, run_id: str) -> dict[str, int]:
@@ -252,7 +252,7 @@ def test_a_worker_without_a_price_is_named_and_never_free(ledger):
     run = ledger.begin_or_resume_run("spring", "tone", takes(1))
     at = ledger.unfinished_run("spring").started_at_ms
     with ledger.write() as connection:
-        record_facts(connection, [started(at_ms=at + 5)], lambda gpu, at_ms: None, 1)
+        record_facts(connection, [started(at_ms=at + 5)], lambda gpu, at_ms: None, at + 5)
     with ledger.read() as connection:
         spend = readings.spend_of_run(connection, readings.get_run(connection, run.run_id))
     assert spend.unpriced == ("gpu",)

@@ -494,7 +494,7 @@ def test_a_heartbeat_that_a_later_one_has_overtaken_changes_nothing():
 def test_a_worker_whose_clock_is_ahead_is_heard_by_ours():
     farm = Farm(takes(1))
     ahead_ms = 3_600_000
-    farm.step(started(at_ms=farm.now_ms + ahead_ms), heartbeat([], at_ms=farm.now_ms + ahead_ms + 5))
+    farm.step(started(at_ms=farm.now_ms + ahead_ms - 900), heartbeat([], at_ms=farm.now_ms + ahead_ms))
     assert (farm.worker().heard_at_ms, farm.worker().clock_ahead_ms) == (farm.now_ms, ahead_ms)
     farm.step(after_s=61)
     assert farm.worker().ended_at_ms is not None
@@ -510,3 +510,11 @@ def test_a_writer_whose_place_was_taken_writes_nothing_more(tmp_path):
             connection.execute(text("update writer set epoch = epoch + 1, holder = 'the next one'"))
         with pytest.raises(BusyError, match="the next one"), fenced.write() as connection:
             connection.execute(text("delete from run"))
+
+
+def test_a_clock_that_is_behind_is_told_from_records_that_waited():
+    farm = Farm(takes(1))
+    farm.step(started(at_ms=farm.now_ms - 600_000))
+    assert farm.worker().clock_ahead_ms == -600_000
+    farm.step(heartbeat([], at_ms=farm.now_ms + 10_000), after_s=10)
+    assert farm.worker().clock_ahead_ms == 0  # it was only we who had been away

@@ -115,7 +115,7 @@ def a_worker_that(home, *, waits_ms=0, growth=None, stopped=False):
     ]
     ledger, _ = a_catalog_made(home)
     with ledger.write() as connection:
-        record_facts(connection, records, lambda gpu, at_ms: DOLLAR_AN_HOUR, 1)
+        record_facts(connection, records, lambda gpu, at_ms: DOLLAR_AN_HOUR, now_ms())
     ledger.close()
     shown = invoke("status")
     (line,) = [line for line in shown.stdout.splitlines() if line.startswith("w9")]
