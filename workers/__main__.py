@@ -1,4 +1,4 @@
-"""`python -m workers`: serve a queue, render a stored take again, calibrate, or write the tiny random checkpoint.
+"""`python -m workers`: serve a queue on one GPU or on all, replay a stored take, calibrate, write the tiny checkpoint.
 
 The environment carries addresses and secrets; arguments, which everybody on the machine can read, carry none.
 """
@@ -6,6 +6,9 @@ The environment carries addresses and secrets; arguments, which everybody on the
 from __future__ import annotations
 
 import argparse
+import ctypes
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from catalog.settings import read_settings
 from catalog.spec import TURBO_MODEL
 from workers.logs import start_log
 
+_PR_SET_PDEATHSIG = 1
 STARTED_AT_MS = now_ms()  # before the heavy imports: they are part of what starting costs
 
 
@@ -34,6 +38,8 @@ def main(argv: list[str] | None = None) -> int:
 def _serve(arguments: argparse.Namespace) -> int:
     from workers.service import ServeOptions, serve  # noqa: PLC0415 - the engine process imports this module too
 
+    if arguments.dies_with is not None and not _die_with(arguments.dies_with):
+        return 0
     options = ServeOptions(
         model=arguments.model,
         threads=arguments.threads,
@@ -41,6 +47,26 @@ def _serve(arguments: argparse.Namespace) -> int:
         planner=not arguments.no_planner,
     )
     return serve(read_settings(), options, started_at_ms=STARTED_AT_MS)
+
+
+def _serve_all(arguments: argparse.Namespace) -> int:
+    from workers.all_gpus import serve_all  # noqa: PLC0415
+
+    options = ["--model", arguments.model, "--grace-s", str(arguments.grace_s)]
+    if arguments.threads is not None:
+        options += ["--threads", str(arguments.threads)]
+    if arguments.no_planner:
+        options.append("--no-planner")
+    return serve_all(options, os.environ)
+
+
+def _die_with(parent_pid: int) -> bool:
+    """Be told to stop when the parent is killed (on Linux); False when that has happened already."""
+    if sys.platform != "linux":
+        return True
+    # SIGTERM, not SIGKILL: what is on the engine is finished and stored.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    return os.getppid() == parent_pid
 
 
 def _replay(arguments: argparse.Namespace) -> int:
@@ -74,17 +100,20 @@ def _tiny(arguments: argparse.Namespace) -> int:
     return 0
 
 
-_COMMANDS = {"serve": _serve, "replay": _replay, "calibrate": _calibrate, "tiny": _tiny}
+_COMMANDS = {"serve": _serve, "serve-all": _serve_all, "replay": _replay, "calibrate": _calibrate, "tiny": _tiny}
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m workers", description="The data plane of tunemill.")
     commands = parser.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("serve", help="render takes until told to stop")
-    serve.add_argument("--model", default=TURBO_MODEL, help="the model this worker pins (default: %(default)s)")
-    serve.add_argument("--threads", type=int, help="takes in hand at once (default: by the engine's limits)")
-    serve.add_argument("--grace-s", type=float, default=120.0, help="time to finish in when told to stop")
-    serve.add_argument("--no-planner", action="store_true", help="load no planner; takes that need one are refused")
+    serve.add_argument("--dies-with", type=int, metavar="PID", help="stop when this process, the parent, is gone")
+    serve_all = commands.add_parser("serve-all", help="the same on every CUDA device, one worker each")
+    for each in (serve, serve_all):
+        each.add_argument("--model", default=TURBO_MODEL, help="the model a worker pins (default: %(default)s)")
+        each.add_argument("--threads", type=int, help="takes in hand at once (default: by the engine's limits)")
+        each.add_argument("--grace-s", type=float, default=120.0, help="time to finish in when told to stop")
+        each.add_argument("--no-planner", action="store_true", help="load no planner; takes that need one are refused")
     commands.add_parser("replay", help="read a sidecar on standard input, render it again, print a verdict")
     calibrate = commands.add_parser("calibrate", help="measure batch limits on this GPU, keep them, print them as JSON")
     calibrate.add_argument("--model", default=TURBO_MODEL, help="the model to load (default: %(default)s)")

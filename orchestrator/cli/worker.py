@@ -32,6 +32,7 @@ Model = Annotated[str, typer.Option(help="The model to load; a worker serves one
 Device = Annotated[str | None, typer.Option(help="cuda, cuda:1, mps or cpu; by default the best there is.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Takes in hand at once; by default 2 x batch limit + 2.")]
 Grace = Annotated[float, typer.Option(min=0, help="Seconds to finish the running batch in when told to stop.")]
+AllGpus = Annotated[bool, typer.Option("--all-gpus", help="One worker for each CUDA device of this machine.")]
 NoPlanner = Annotated[bool, typer.Option("--no-planner", help="Load no planner; for catalogs with `planner: null`.")]
 Durations = Annotated[str, typer.Option(help="Durations to measure, in seconds: 30,60,180. By default all usual ones.")]
 Ceiling = Annotated[int, typer.Option(min=1, max=256, help="Try no larger batch than this.")]
@@ -62,15 +63,19 @@ def worker(
     threads: Threads = None,
     grace_s: Grace = 120.0,
     no_planner: NoPlanner = False,
+    all_gpus: AllGpus = False,
 ) -> None:
     """Render takes from the queue that TUNEMILL_BROKER_URL names, until told to stop.
 
-    The first SIGTERM or Ctrl-C finishes the running batch and gives the rest back; the second ends at once.
+    The first SIGTERM or Ctrl-C finishes the running batch and gives the rest back; the second ends at once, as does a
+    SIGQUIT.
     """
     if context.invoked_subcommand is not None:
         return
+    if all_gpus and device is not None:
+        raise typer.BadParameter("it names one device, and --all-gpus means all of them", param_hint="--device")
     require_worker_extra(model)
-    arguments = [*_WORKERS, "serve", "--model", model, "--grace-s", str(grace_s)]
+    arguments = [*_WORKERS, "serve-all" if all_gpus else "serve", "--model", model, "--grace-s", str(grace_s)]
     if threads is not None:
         arguments += ["--threads", str(threads)]
     if no_planner:
@@ -145,9 +150,10 @@ def _is_duration(seconds: int) -> bool:
     return limits.DURATION_MIN_S <= seconds <= limits.DURATION_MAX_S
 
 
-def _environment(device: str | None) -> dict[str, str]:
-    """Our environment for a child, with `device` where one is named."""
-    return dict(os.environ) | ({} if device is None else {"TUNEMILL_DEVICE": device})
+def _environment(device: str | None = None) -> dict[str, str]:
+    """Our environment for a child, with `device` where one is named. The data plane never sees the database."""
+    ours = {name: value for name, value in os.environ.items() if name != "TUNEMILL_DATABASE_URL"}
+    return ours | ({} if device is None else {"TUNEMILL_DEVICE": device})
 
 
 @contextmanager
@@ -207,7 +213,12 @@ def _find_rendition(prefix: str, settings: Settings) -> RenditionRow:
 def _replay(sidecar: dict[str, Any]) -> dict[str, Any]:
     with err.status("rendering it again"):
         done = subprocess.run(
-            [*_WORKERS, "replay"], input=json.dumps(sidecar), capture_output=True, text=True, check=False
+            [*_WORKERS, "replay"],
+            input=json.dumps(sidecar),
+            capture_output=True,
+            text=True,
+            check=False,
+            env=_environment(),
         )
     if done.returncode:
         sys.stderr.write(done.stderr)  # its log, and in its own words what is wrong

@@ -7,6 +7,7 @@ let the same preset sound different tomorrow. Only safetensors are read: the pic
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from hashlib import file_digest, sha256
@@ -145,7 +146,7 @@ def fingerprint(files: Sequence[Path], root: Path, home: Path) -> str:
     fresh = {str(file.resolve()): _file_sha256(file, known) for file in files}
     if any(known.get(path) != entry for path, entry in fresh.items()):
         cache_file.parent.mkdir(parents=True, exist_ok=True)
-        draft = cache_file.with_suffix(f".{sha256(str(root).encode()).hexdigest()[:8]}.tmp")
+        draft = cache_file.with_suffix(f".{os.getpid()}.tmp")  # workers of one machine start together
         draft.write_text(json.dumps(known | fresh))
         draft.replace(cache_file)
     lines = [f"{file.relative_to(root).as_posix()} {fresh[str(file.resolve())][2]}" for file in files]
