@@ -104,7 +104,7 @@ class EngineProcess:
         )
         self._timeout_s = timeout_s
         self._numbers = itertools.count(LOADING + 1)
-        self._loading = _Asked(loading_timeout_s)  # by default a download takes as long as it takes
+        self._loading = _Asked(time.monotonic() + loading_timeout_s)  # by default a download takes as long as it takes
         self._asked = {LOADING: self._loading}
         self._memory: MemoryUse | None = None
         self._ended: EngineDied | None = None

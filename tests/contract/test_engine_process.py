@@ -322,3 +322,15 @@ def _is_gone(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):
         return True
+
+
+def test_an_engine_has_its_loading_time_however_long_the_machine_has_been_up(monkeypatch):
+    from workers import engine_process
+
+    up_for_a_day = type("Clock", (), {"monotonic": staticmethod(lambda: time.monotonic() + 86_400.0)})
+    monkeypatch.setattr(engine_process, "time", up_for_a_day)
+    engine = EngineProcess(FAKE, loading_timeout_s=1_800.0)
+    try:
+        assert engine.card.model == "tone"
+    finally:
+        engine.close()
