@@ -158,14 +158,14 @@ class AttachedRun:
             if self._broker is not None:
                 self._broker.stop()
 
-    def _reset_embedded(self, reason: str) -> None:
+    def _reset_embedded(self, reason: str, ended_at_ms: int | None = None) -> None:
         """No worker is left and nobody else uses this broker: what was on its way waits again.
 
         Only this run's takes and this machine's workers: the ledger may be a fleet's as well.
         """
         with self._ledger.write() as connection:
             work.recall_sent(connection, self._run_id, now_ms())
-            work.end_workers(connection, socket.gethostname(), reason)
+            work.end_workers(connection, socket.gethostname(), reason, ended_at_ms)
         self._queues.forget_renders()
 
     # ------------------------------------------------------------ the loop
@@ -275,7 +275,7 @@ class AttachedRun:
         self._watcher.say(f"{reason.what}; starting it again ({reason.why})")
         self._controller.record_waiting()
         if self._broker is not None:
-            self._reset_embedded(reason.what)
+            self._reset_embedded(reason.what, now_ms())
 
     def _wind_down(self, stop: StopRequest) -> None:
         """Let the worker finish what it has in hand, and write down its last records."""

@@ -2,7 +2,8 @@
 
 Before the first take everything that can be wrong is found in seconds and said in words. A first SIGTERM or
 SIGINT gives back what has not been with the engine, finishes and stores the rest, and ends with 0. A second
-one, or the end of the grace time, gives back everything at once.
+one, a SIGQUIT or the end of the grace time gives back everything at once. Whatever hangs then, the process is out
+a few seconds later.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Final, NamedTuple
 
-from catalog.errors import BrokerError, StoreError, TunemillError
-from catalog.messages import SpansClosed, TakesReturned, WorkerStarted, WorkerStopped, new_id
+from catalog.errors import BrokerError, StoreError, TunemillError, WorkerError
+from catalog.messages import TakesReturned, WorkerStarted, WorkerStopped, new_id
 from catalog.queues import queues_served
 from catalog.settings import Settings
 from catalog.spec import TONE_MODEL
@@ -30,7 +31,7 @@ from workers.app import RenderWorker, make_app, make_worker
 from workers.engine import EngineCard
 from workers.engine_process import EngineProcess, EngineRecipe
 from workers.lane.gather import Gather
-from workers.records import Holds, Pulse, QueueRecorder, check_broker
+from workers.records import Holds, Pulse, QueueRecorder, check_broker, spans_closed
 from workers.render import Studio, cores
 from workers.spans import LaneSpans
 from workers.wiring import engine_recipe, open_checked_store, typical_bucket
@@ -42,7 +43,10 @@ CPU: Final = "cpu"
 ECHO_S: Final = 1.0
 POLL_S: Final = 0.05
 RELOAD_TIMEOUT_S: Final = 1800.0  # for an engine that follows another: it may hang over a broken device
-_SIGNAL, _TROUBLE = b"S", b"T"
+AT_ONCE_S: Final = 0.5  # what waits for the engine goes back to its queue in this time
+LAST_RESORT_S: Final = 3.0  # after its time is over, whatever still hangs
+LAST_WORDS_TIMEOUT_S: Final = 1.0
+_SIGNAL, _QUIT, _TROUBLE = b"S", b"Q", b"T"
 
 
 class ServeOptions(NamedTuple):
@@ -120,7 +124,7 @@ class _Service:
         self._wake_read, self._wake_write = os.pipe()
 
     def run(self) -> int:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, self._on_signal)
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
         self._pulse.start()
@@ -129,6 +133,8 @@ class _Service:
             card = self._await_engine()
             if card is not None:
                 self._serve(card)
+        except TunemillError as error:
+            self._failure = self._failure or error
         finally:
             self._end()
         if self._failure is not None:
@@ -173,6 +179,12 @@ class _Service:
         self._worker = make_worker(app, name=name, queues=queues, threads=threads)
         if not self._stopping.is_set():
             self._worker.start()
+        if not self._stopping.is_set():
+            raise WorkerError(
+                "the worker's connection to the queue ended by itself",
+                why="the log says what the broker or its client met with",
+                fix="start the worker again; its takes are sent to others meanwhile",
+            )
 
     def _limits(self) -> EngineLimits:
         batch, plan = self._gather.batch_limit, self._gather.plan_limit
@@ -214,7 +226,8 @@ class _Service:
     # ------------------------------------------------------------ stop
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        os.write(self._wake_write, _SIGNAL)  # a handler may take no lock; a pipe needs none
+        # A handler may take no lock; a pipe needs none.
+        os.write(self._wake_write, _QUIT if number == signal.SIGQUIT else _SIGNAL)
 
     def _on_store_down(self, error: StoreError) -> None:
         """A store that stays away would fail one take after the other: stop, and leave them in the queue."""
@@ -222,9 +235,11 @@ class _Service:
         os.write(self._wake_write, _TROUBLE)
 
     def _watch(self) -> None:
-        """Stop in order at the first call; at once at a second signal, or when the grace time is over."""
-        os.read(self._wake_read, 1)
+        """Stop in order at the first call; at once at a second signal, a quit, or when the grace time is over."""
+        grace_s = self._options.grace_s if os.read(self._wake_read, 1) != _QUIT else AT_ONCE_S
+        until_s = time.monotonic() + grace_s
         self._stopping.set()
+        self._be_out_in(grace_s + LAST_RESORT_S)
         log.info("stopping: what has not been with the engine goes back to its queue")
         consuming = self._worker is not None and not self._worker.stop_consuming()
         if consuming:  # no connection: nothing more can come, and nothing can be given back
@@ -232,20 +247,38 @@ class _Service:
         self._gather.drain()
         if not self._gather.ready.is_set():
             self._gather.kill()
-        self._await_last_take()
+        self._await_last_take(until_s)
         if not self._ended:
             self._give_up()
 
-    def _await_last_take(self) -> None:
-        """Wait until all is done; returns early at a second signal or when the grace time is over."""
+    def _await_last_take(self, until_s: float) -> None:
+        """Wait until all is done; returns early at a second signal or when the time is over."""
         first_s = time.monotonic()
-        while not self._ended and time.monotonic() - first_s < self._options.grace_s:
+        while not self._ended and time.monotonic() < until_s:
             if not len(self._holds):
                 self._end_worker()
             ready, _, _ = select.select([self._wake_read], [], [], POLL_S)
+            call = os.read(self._wake_read, 1) if ready else b""
             # A terminal signals the whole group, whose leader then signals us too: that is one call, not two.
-            if ready and os.read(self._wake_read, 1) == _SIGNAL and time.monotonic() - first_s > ECHO_S:
+            if call == _QUIT or (call == _SIGNAL and time.monotonic() - first_s > ECHO_S):
+                self._be_out_in(LAST_RESORT_S)
                 return
+
+    def _be_out_in(self, seconds: float) -> None:
+        """End the process then, if it is still there: a lock, a dead broker or an upload may hold whoever else would."""
+        threading.Thread(target=self._last_resort, args=(seconds,), name="last resort", daemon=True).start()
+
+    def _last_resort(self, seconds: float) -> None:
+        time.sleep(seconds)
+        # Even the log may hang, on a pipe that nobody empties.
+        words = "ending now, with something that hangs; takes held here are sent again when our silence is noticed"
+        threading.Thread(target=log.error, args=(words,), daemon=True).start()
+        time.sleep(POLL_S)
+        os._exit(self._exit_code)
+
+    @property
+    def _exit_code(self) -> int:
+        return self._failure.exit_code if self._failure is not None else 0
 
     def _end_worker(self) -> None:
         if self._worker is not None:
@@ -256,29 +289,33 @@ class _Service:
         held = self._holds.ids()
         log.warning("ending at once; %d takes are given back", len(held))
         self._gather.kill()
-        if held:
-            self._recorder.try_record(TakesReturned(worker_id=self._worker_id, take_ids=held))
-        self._report_end("stopped before its takes were done")
+        # A connection of its own: others may hang on theirs, and hold its lock.
+        recorder = QueueRecorder(self._broker_url, timeout_s=LAST_WORDS_TIMEOUT_S)
+        if not held or recorder.try_record(TakesReturned(worker_id=self._worker_id, take_ids=held)):
+            self._report_end("stopped before its takes were done", recorder)
         if self._failure is not None:
             log.error("%s", self._failure)
-        os._exit(self._failure.exit_code if self._failure is not None else 0)
+        os._exit(self._exit_code)
 
     def _end(self) -> None:
         """The last words, when everything that was held has come to its end."""
         self._stopping.set()
+        self._be_out_in(self._options.grace_s + LAST_RESORT_S)
+        if not self._lane.is_alive():  # then what came since was for checks, mastering and uploads alone
+            self._spans.close("post")
         self._gather.kill()
         self._lane.join(timeout=15)
         self._pulse.end()
         self._ended = True
         self._recorder.try_record(self._pulse.next_beat())
-        self._report_end(self._failure.what if self._failure else "told to stop")
+        self._report_end(self._failure.what if self._failure else "told to stop", self._recorder)
         self._recorder.close()
 
-    def _report_end(self, reason: str) -> None:
+    def _report_end(self, reason: str, recorder: QueueRecorder) -> None:
         self._spans.close("teardown")
-        if spans := self._spans.take_closed():
-            self._recorder.try_record(SpansClosed(worker_id=self._worker_id, spans=spans))
-        self._recorder.try_record(WorkerStopped(worker_id=self._worker_id, reason=reason))
+        for record in spans_closed(self._worker_id, self._spans.take_closed()):
+            recorder.try_record(record)
+        recorder.try_record(WorkerStopped(worker_id=self._worker_id, reason=reason))
 
 
 def _engines(recipe: EngineRecipe) -> Callable[[], EngineProcess]:

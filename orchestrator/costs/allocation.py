@@ -1,6 +1,7 @@
 """Allocation: what a worker's time cost, handed down to the takes it worked on.
 
-Stage 1 splits the worker's amount over its spans by their length; time that no span covers is `unobserved`.
+Stage 1 splits the worker's amount over its spans by their length; time that no span covers is `lost` with a worker
+that has ended and did not live to report it, and `unobserved` while it may still do so.
 A render span goes on to the attempts of its batch, a plan span to those that were rendered from its planner
 call. Stage 2 hands what they share (startup, idle, ...) to the cost objects by the engine time each took,
 wasted takes included: who throws takes away pays for the warm-up they used. The parts add up to the amount
@@ -31,11 +32,12 @@ class Category(StrEnum):
     ACCEPTED = "accepted"
     REJECTED = "rejected"
     FAILED = "failed"
-    LOST = "lost"  # a batch was planned or rendered, and nothing is known of its takes
+    LOST = "lost"  # a batch was rendered and nothing is known of its takes, or its worker died before it said anything
     STARTUP = "startup"
     IDLE = "idle"
+    POST = "post"  # the engine had ended, and what it had made was still checked, mastered and uploaded
     TEARDOWN = "teardown"
-    UNOBSERVED = "unobserved"  # paid, but no span says for what
+    UNOBSERVED = "unobserved"  # paid, but no span says yet for what
 
 
 BUSY_STATES: Final = ("plan", "render")  # of spans in which the engine works on takes
@@ -64,6 +66,12 @@ class WorkerLife(NamedTuple):
     end_ms: int  # its end, or when it was last seen
     rate_usd_micros_per_h: int | None  # None: unknown, never zero
     price_source: str = ""
+    is_over: bool = False  # nothing more will be reported of it
+
+    @property
+    def silence(self) -> Category:
+        """What the time is that no span covers."""
+        return Category.LOST if self.is_over else Category.UNOBSERVED
 
     @property
     def ms(self) -> int:
@@ -133,13 +141,14 @@ def allocate(amount: int, life: WorkerLife, spans: Iterable[SpanTime], attempts:
 
 
 def _span_weights(life: WorkerLife, spans: Iterable[SpanTime]) -> dict[tuple[str, str], int]:
-    """Milliseconds by (state, batch) over the whole life, unobserved time included; never all zero."""
+    """Milliseconds by (state, batch) over the whole life, unreported time included; never all zero."""
     weights: Counter[tuple[str, str]] = Counter()
     for span in spans:
         weights[span.state, span.batch_id if span.state in BUSY_STATES else ""] += span.ms_within(life)
-    weights["unobserved", ""] = max(0, life.ms - weights.total())
+    silence = str(life.silence)
+    weights[silence, ""] = max(0, life.ms - weights.total())
     if not weights.total():
-        weights["unobserved", ""] = 1
+        weights[silence, ""] = 1
     return dict(weights)
 
 

@@ -94,7 +94,7 @@ class Row:
 
     @property
     def shared(self) -> int:
-        """Start, end, idle and unobserved time."""
+        """Start, end, idle and unreported time."""
         return self.total - self.direct - self.wasted
 
     @property

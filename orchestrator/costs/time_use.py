@@ -21,8 +21,16 @@ MEND_WAITING_FOR_POST: Final = (
     "(`tunemill worker --threads`) or a store that is nearer"
 )
 _IDLE: Final = str(Category.IDLE)
-_NAMES: Final = {"startup": "starting", "plan": "planning", "render": "rendering", "teardown": "ending"}
-_ORDER: Final = ("plan", "render", _IDLE, "startup", "teardown", str(Category.UNOBSERVED))
+_NAMES: Final = {
+    "startup": "starting",
+    "plan": "planning",
+    "render": "rendering",
+    "post": "finishing after the engine",
+    "teardown": "ending",
+    "lost": "lost with a worker",
+    "unobserved": "not reported yet",
+}
+_ORDER: Final = ("plan", "render", _IDLE, "startup", "post", "teardown", str(Category.LOST), str(Category.UNOBSERVED))
 
 
 class Use(NamedTuple):
@@ -35,7 +43,7 @@ class Use(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TimeUse:
-    """Milliseconds by what a span says: its state and, when idle, the cause. Unobserved time is a state, too."""
+    """Milliseconds by what a span says: its state and, when idle, the cause. Unreported time is a state, too."""
 
     ms: Mapping[tuple[str, str], int]
 
@@ -109,5 +117,5 @@ def use_of(lives: Iterable[WorkerLife], spans: Iterable[SpanTime]) -> TimeUse:
             ms = span.ms_within(life)
             uses[span.state, span.cause if span.state == _IDLE else ""] += ms
             seen_ms += ms
-        uses[str(Category.UNOBSERVED), ""] += max(0, life.ms - seen_ms)
+        uses[str(life.silence), ""] += max(0, life.ms - seen_ms)
     return TimeUse(uses)

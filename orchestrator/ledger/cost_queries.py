@@ -167,6 +167,7 @@ def _life(row: Any, reach: Sequence[int]) -> WorkerLife:
         end_ms=max([end_ms, *reach]),
         rate_usd_micros_per_h=row.rate_usd_micros_per_h,
         price_source=row.price_source or "",
+        is_over=row.ended_at_ms is not None,
     )
 
 

@@ -220,10 +220,12 @@ def _has_pending(connection: Connection, run_id: str) -> bool:
     return connection.execute(select(TAKE.c.take_id).where(pending).limit(1)).first() is not None
 
 
-def end_workers(connection: Connection, host: str, reason: str) -> None:
-    """Note the end of every worker on `host` that did not say goodbye, at the instant it was last heard of."""
+def end_workers(connection: Connection, host: str, reason: str, at_ms: int | None = None) -> None:
+    """Note the end of every worker on `host` that did not say goodbye: at that instant, else when it was last heard."""
     gone = update(WORKER).where(WORKER.c.ended_at_ms.is_(None), WORKER.c.host == host)
-    connection.execute(gone.values(ended_at_ms=WORKER.c.last_seen_ms, end_reason=reason))
+    last_seen = WORKER.c.last_seen_ms
+    end = last_seen if at_ms is None else case((last_seen > at_ms, last_seen), else_=at_ms)
+    connection.execute(gone.values(ended_at_ms=end, end_reason=reason))
 
 
 def _wait(connection: Connection, *where: Any, **more: Any) -> int:

@@ -207,3 +207,9 @@ def test_what_planning_costs_is_charged_to_its_tries_or_lost_and_never_twice(amo
     assert charges.total() == amount
     if calls:
         assert abs(lost - amount * sum(call not in known for call in calls) / len(calls)) <= len(set(calls))
+
+
+def test_what_a_worker_did_not_live_to_report_is_lost_and_not_merely_unreported():
+    life = a_life(1_000)
+    assert allocate(1_000, life, [], []) == Counter({(UNALLOCATED, Category.UNOBSERVED): 1_000})
+    assert allocate(1_000, life._replace(is_over=True), [], []) == Counter({(UNALLOCATED, Category.LOST): 1_000})

@@ -42,7 +42,7 @@ def test_work_comes_first_then_idle_time_by_cause_then_the_rest():
         Use("idle: no work", 600, 60),
         Use("starting", 1_000, 100),
         Use("ending", 50, 5),
-        Use("unobserved", 50, 5),
+        Use("not reported yet", 50, 5),
     ]
 
 
