@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import redis.exceptions
@@ -19,7 +19,7 @@ from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 
 from catalog.errors import BrokerError
-from catalog.messages import Heartbeat, MemoryUse, Record, SpansClosed
+from catalog.messages import Heartbeat, MemoryUse, Record, Span, SpansClosed
 from catalog.queues import RECORD_QUEUE, TRANSPORT_OPTIONS
 from catalog.settings import without_secrets
 from workers.spans import LaneSpans
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 COALESCE_S = 0.05  # takes that arrive together are named together
 RETRY_MAX_S = 10.0
 CONNECT_TIMEOUT_S = 5.0
+SPANS_AT_ONCE = 1000  # some 130 bytes each
 
 # Kombu would try for ever inside one call; how long to try is decided here.
 _TRY_ONCE = {"max_retries": 0}
@@ -47,8 +48,12 @@ class Recorder(Protocol):
 class QueueRecorder:
     """A Recorder on the record queue, for many threads."""
 
-    def __init__(self, broker_url: str) -> None:
+    def __init__(self, broker_url: str, *, timeout_s: float | None = None) -> None:
         self._broker_url = broker_url
+        # None: as everybody waits for the broker.
+        self._waits = (
+            {} if timeout_s is None else dict.fromkeys(("socket_timeout", "socket_connect_timeout"), timeout_s)
+        )
         self._connection: Any = None
         self._producer: Any = None
         self._lock = threading.Lock()
@@ -79,7 +84,7 @@ class QueueRecorder:
 
     def _publish(self, body: dict[str, Any]) -> None:
         if self._producer is None:
-            self._connection = _connect(self._broker_url)
+            self._connection = _connect(self._broker_url, **self._waits)
             self._producer = self._connection.Producer(serializer="json")
         queue = Queue(RECORD_QUEUE, durable=True)  # type: ignore[no-untyped-call]
         self._producer.publish(
@@ -114,6 +119,12 @@ def check_broker(broker_url: str) -> None:
             why=f"{type(error).__name__}: {str(error).replace(broker_url, shown)}",
             fix="start it, or correct TUNEMILL_BROKER_URL (redis://host:6379/0)",
         ) from None
+
+
+def spans_closed(worker_id: str, spans: Sequence[Span]) -> Iterator[SpansClosed]:
+    """The records that put `spans` on the books: after a long outage one would be too large to be accepted."""
+    for begin in range(0, len(spans), SPANS_AT_ONCE):
+        yield SpansClosed(worker_id=worker_id, spans=list(spans[begin : begin + SPANS_AT_ONCE]))
 
 
 class Holds:
@@ -184,8 +195,8 @@ class Pulse(threading.Thread):
     def beat(self) -> None:
         """Publish what is new and name what is held."""
         self._holds.taken.clear()
-        if spans := self._spans.take_closed():
-            self._recorder.record(SpansClosed(worker_id=self._worker_id, spans=spans))
+        for record in spans_closed(self._worker_id, self._spans.take_closed()):
+            self._recorder.record(record)
         self._recorder.try_record(self.next_beat())
 
     def next_beat(self) -> Heartbeat:

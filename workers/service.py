@@ -265,7 +265,7 @@ class _Service:
                 return
 
     def _be_out_in(self, seconds: float) -> None:
-        """End the process then, if it is still there: a lock, a dead broker or an upload may hold whoever else would."""
+        """End the process then, if it is still there: a lock, a dead broker or an upload may hold all others."""
         threading.Thread(target=self._last_resort, args=(seconds,), name="last resort", daemon=True).start()
 
     def _last_resort(self, seconds: float) -> None:
