@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from importlib import import_module
 from importlib.metadata import version
 from typing import Annotated
 
@@ -40,17 +41,32 @@ def begin(
         sys.stdout.write(context.get_help() + "\n")
 
 
-def _register() -> None:
-    # Imported here so that `tunemill --help` fails with words, not at import, when a part is broken.
-    from orchestrator.cli import catalog, costs, plan, presets, run, wishes, worker  # noqa: PLC0415
+# In the order in which `--help` lists them: the module, and the commands or groups it brings.
+_MODULES = {
+    "presets": ("presets",),
+    "plan": ("plan",),
+    "run": ("run", "refresh", "controller"),
+    "status": ("status",),
+    "wishes": ("pause", "resume", "cancel", "retry"),
+    "catalog": ("catalog",),
+    "costs": ("costs",),
+    "worker": ("worker", "replay"),
+}
 
-    for module in (presets, plan, run, wishes, catalog, costs, worker):
-        module.register(app)
+
+def _register(wanted: str | None = None) -> None:
+    """Add every command, or only the module that brings `wanted`: importing the others takes longer than a look does.
+
+    Imported here so that `tunemill --help` fails with words, not at import, when a part is broken.
+    """
+    having = [name for name, commands in _MODULES.items() if wanted in commands]
+    for name in having or _MODULES:
+        import_module(f"orchestrator.cli.{name}").register(app)
 
 
 def run() -> None:
     """Run the program and exit with its code; usage errors and Ctrl-C in a command are typer's to answer (2, 130)."""
-    _register()
+    _register(sys.argv[1] if len(sys.argv) > 1 else None)
     try:
         app()
     except TunemillError as error:

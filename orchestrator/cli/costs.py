@@ -11,8 +11,8 @@ from catalog.messages import now_ms
 from catalog.settings import read_settings
 from orchestrator.cli.columns import Column, number, print_table
 from orchestrator.cli.console import JsonFlag, clock, out, print_json, say, warn
+from orchestrator.cli.opening import find_ledger
 from orchestrator.cli.options import PricesOption
-from orchestrator.cli.plan import find_ledger
 from orchestrator.costs.prices import MICROS_PER_USD, Price, PriceBook, dollars, find_prices_folder, read_price_book
 from orchestrator.costs.report import (
     CUTS,

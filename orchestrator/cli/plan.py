@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from sqlalchemy.engine import make_url
 
 from catalog.messages import now_ms
-from catalog.settings import Settings, read_settings
+from catalog.settings import read_settings
 from orchestrator.cli.columns import Column, number, print_table
 from orchestrator.cli.console import JsonFlag, clock, out, print_json, say, usd, warn
+from orchestrator.cli.opening import find_ledger
 from orchestrator.cli.options import CatalogArgument, GpuOption, ModelOption, PresetsOption, PricesOption
 from orchestrator.costs.prices import Price, find_prices_folder, parse_usd, read_price_book
 from orchestrator.estimate import Estimate, default_gpu
 from orchestrator.launching import estimate_on, plan_against
-from orchestrator.ledger import Ledger, open_ledger
 from orchestrator.matrix import load_catalog
 from orchestrator.models import find_lack, resolve_model
 from orchestrator.plan import Counts, Plan
@@ -78,14 +76,6 @@ def show_plan(
         _print_plan(plan)
         _print_estimate(result)
     result.within(cap)
-
-
-def find_ledger(settings: Settings) -> Ledger | None:
-    """The ledger, or None while there is none: reading must not make one."""
-    url = make_url(settings.database) if settings.database.startswith("sqlite") else None
-    if url is not None and not (url.database and Path(url.database).is_file()):
-        return None
-    return open_ledger(settings.database)
 
 
 def plan_as_json(plan: Plan, result: Estimate) -> dict[str, Any]:

@@ -10,10 +10,9 @@ import typer
 
 from catalog.errors import INTERRUPTED_EXIT_CODE, BrokerError, BusyError
 from catalog.settings import Settings, read_settings
-from orchestrator.cli import status
 from orchestrator.cli.console import JsonFlag, clock, err, print_json, say, usd, warn
+from orchestrator.cli.opening import find_ledger
 from orchestrator.cli.options import CatalogArgument, GpuOption, ModelOption, PresetsOption
-from orchestrator.cli.plan import find_ledger
 from orchestrator.cli.summary import Summary, as_json, print_summary, raise_if_incomplete, summarise
 from orchestrator.cli.watching import Display, display_for
 from orchestrator.cli.worker import require_worker_extra
@@ -43,7 +42,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     app.command("run", epilog=_RUN_EXAMPLES)(run)
     app.command("refresh", epilog=_REFRESH_EXAMPLES)(refresh)
-    app.command("status")(status.show_status)
     app.command("controller")(controller)
 
 

@@ -24,7 +24,7 @@ from catalog.settings import Settings, read_settings
 from orchestrator.cli.columns import Column, number, print_table
 from orchestrator.cli.console import JsonFlag, clock, err, out, print_json, say, usd, warn
 from orchestrator.cli.dead import dead_as_json, print_dead
-from orchestrator.cli.plan import find_ledger
+from orchestrator.cli.opening import find_ledger
 from orchestrator.costs.time_use import MEND_WAITING_FOR_POST, WAITING_FOR_POST_MAX, TimeUse
 from orchestrator.embedded import EmbeddedBroker
 from orchestrator.ledger import Ledger, WorkerRow, readings, wishes, work
@@ -68,6 +68,11 @@ _WORKER_COLUMNS = (
     number("life"),
     number("an hour"),
 )
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("status")(show_status)
 
 
 def show_status(

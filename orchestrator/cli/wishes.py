@@ -12,7 +12,7 @@ from catalog.messages import now_ms
 from catalog.settings import Settings, read_settings
 from orchestrator.cli.console import JsonFlag, print_json, say, warn
 from orchestrator.cli.dead import dead_as_json, print_dead
-from orchestrator.cli.plan import find_ledger
+from orchestrator.cli.opening import find_ledger
 from orchestrator.ledger import Ledger, RunRow, readings, wishes, work
 from orchestrator.queues import Queues
 

@@ -14,6 +14,7 @@ from catalog.messages import Heartbeat, MemoryUse, Span, SpansClosed, WorkerStop
 from catalog.track import Track
 from orchestrator.cli import catalog as catalog_command
 from orchestrator.cli import run as run_command
+from orchestrator.cli import status as status_command
 from orchestrator.cli.app import app as program
 from orchestrator.ledger import open_ledger, readings
 from orchestrator.ledger.facts import record_facts
@@ -36,6 +37,7 @@ def home(tmp_path, monkeypatch):
 def invoke(*arguments: str):
     app = typer.Typer()
     run_command.register(app)
+    status_command.register(app)
     catalog_command.register(app)
     return CliRunner().invoke(app, list(arguments))
 

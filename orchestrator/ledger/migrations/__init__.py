@@ -7,21 +7,24 @@ made anew after every upgrade) and, with foreign keys on, fails for a table that
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from sqlalchemy import Connection
 
 from catalog.errors import LedgerError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+# Alembic takes a fifth of a second to import, and a ledger that is up to date needs none of it.
 
 HEAD: Final = "0003"
 
 
 def alembic_config(connection: Connection | None = None) -> Config:
     """Alembic's configuration; `env.py` works on `connection`."""
+    from alembic.config import Config  # noqa: PLC0415
+
     config = Config()
     config.set_main_option("script_location", "orchestrator.ledger:migrations")
     config.set_main_option("path_separator", "os")
@@ -31,11 +34,16 @@ def alembic_config(connection: Connection | None = None) -> Config:
 
 def script_heads() -> list[str]:
     """The newest revisions among the files; one, and equal to HEAD, in a sound checkout."""
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
     return list(ScriptDirectory.from_config(alembic_config()).get_heads())
 
 
 def upgrade(connection: Connection) -> None:
     """Bring the schema to HEAD inside the caller's transaction. LedgerError when it is newer than this program."""
+    from alembic import command  # noqa: PLC0415
+    from alembic.util import CommandError  # noqa: PLC0415
+
     try:
         command.upgrade(alembic_config(connection), HEAD)
     except CommandError as error:
