@@ -1,7 +1,7 @@
 """What crosses a queue: one take whole to a worker, one fact back to the controller.
 
-JSON only. Every message carries its version; a reader refuses a newer one by name instead of guessing.
-Records carry an id of their own, so a record delivered twice is written once.
+JSON only, and no larger than anything we write. Every message carries its version; a reader refuses a newer one by
+name instead of guessing. Records carry an id of their own, so a record delivered twice is written once.
 """
 
 from __future__ import annotations
@@ -18,6 +18,11 @@ from catalog.spec import Frozen
 from catalog.track import Take
 
 MESSAGE_VERSION: Final = 1
+# A take is some 1.5 KB, and 12 KB with the longest lyrics that the model reads: beyond this nobody meant a take.
+RENDER_BYTES_MAX: Final = 256 * 1024
+# As it lies on the queue, in base64. The largest we write: a sidecar with ten minutes of codes (30 KB), a heartbeat
+# that names 10,000 takes (270 KB), a thousand spans (150 KB).
+RECORD_BYTES_MAX: Final = 4 * 1024 * 1024
 
 
 def now_ms() -> int:
@@ -113,6 +118,22 @@ class AttemptMade(_Record):
     audio_ms: int = 0
     sidecar: Sidecar | None = None
 
+    @classmethod
+    def of(cls, sidecar: Sidecar) -> AttemptMade:
+        """The accepted attempt that left `sidecar`, which says all of it: a lost record can be made again."""
+        return cls(
+            record_id=sidecar.record_id or new_id(),  # those of an earlier version do not name theirs
+            worker_id=sidecar.worker_id,
+            at_ms=sidecar.created_at_ms,
+            run_id=sidecar.run_id,
+            take_id=sidecar.take_id,
+            outcome="accepted",
+            batch=sidecar.batch,
+            times=sidecar.times,
+            audio_ms=sidecar.audio.duration_ms,
+            sidecar=sidecar,
+        )
+
 
 class TakesReturned(_Record):
     """Takes a stopping worker gives back unrendered; they may be sent again at once."""
@@ -136,7 +157,9 @@ _RECORD: TypeAdapter[Record] = TypeAdapter(Record)
 
 
 def parse_render(payload: dict[str, Any]) -> RenderMessage:
-    """Read a render message. Raises MessageError for a newer version or a broken one."""
+    """Read a render message. Raises MessageError for a newer version, a broken one or one that is too large."""
+    if _is_larger(payload, RENDER_BYTES_MAX):
+        raise _too_large("render message", RENDER_BYTES_MAX)
     _refuse_newer(payload)
     try:
         return RenderMessage.model_validate(payload)
@@ -151,6 +174,35 @@ def parse_record(payload: dict[str, Any]) -> Record:
         return _RECORD.validate_python(payload)
     except ValidationError as error:
         raise _broken("record", error) from None
+
+
+def check_record_size(raw: bytes) -> None:
+    """Raise MessageError for a record that is, as it lies on the queue, larger than any that a worker writes."""
+    if len(raw) > RECORD_BYTES_MAX:
+        raise _too_large("record", RECORD_BYTES_MAX)
+
+
+def _is_larger(payload: Any, bytes_max: int) -> bool:
+    """Whether `payload` is more than so many bytes of JSON; counted low, and no further than it takes to know."""
+    left, waiting = bytes_max, [payload]
+    while waiting and left >= 0:
+        each = waiting.pop()
+        if isinstance(each, str):
+            left -= len(each.encode("utf-8", "surrogatepass"))
+        elif isinstance(each, dict):
+            waiting += [*each, *each.values()]
+        elif isinstance(each, list):
+            waiting += each
+        left -= 1
+    return left < 0
+
+
+def _too_large(what: str, bytes_max: int) -> MessageError:
+    return MessageError(
+        f"a {what} of more than {bytes_max // 1024:,} KiB is not read",
+        why="it is larger than any that this program writes",
+        fix="send only through `tunemill run`, with captions and lyrics that the model can read",
+    )
 
 
 def _refuse_newer(payload: dict[str, Any]) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from catalog.errors import MessageError
 from catalog.spec import AudioFormat, Frozen, TrackSpec, settle
 from catalog.track import Take
 
@@ -41,7 +42,7 @@ class StageTimes(Frozen):
     encode_ms: int = 0  # text and conditions
     diffuse_ms: int = 0
     decode_ms: int = 0  # latents to audio
-    post_ms: int = 0  # check, master, encode and upload, beside the engine
+    post_ms: int = 0  # check, master, encode and the audio's upload, beside the engine
 
     @property
     def engine_ms(self) -> int:
@@ -132,3 +133,28 @@ class Sidecar(Frozen):
     def settled_spec(self) -> TrackSpec:
         """The take's spec with what its planner chose."""
         return settle(self.take.spec, self.plan.metadata if self.plan else {})
+
+    def to_json(self) -> bytes:
+        """The bytes that are stored."""
+        return self.model_dump_json(indent=1).encode()
+
+
+def parse_sidecar(body: bytes, take_id: str) -> Sidecar:
+    """The sidecar of that take. Raises MessageError when it cannot be read or is another take's."""
+    fix = "upgrade this machine if a newer version wrote it; else `tunemill catalog repair` has the take made again"
+    try:
+        sidecar = Sidecar.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        raise MessageError(
+            f"the sidecar of take {take_id} cannot be read: {'.'.join(map(str, first['loc']))}: {first['msg']}",
+            why="it is damaged, or was written by a newer version",
+            fix=fix,
+        ) from None
+    if sidecar.take_id != take_id:
+        raise MessageError(
+            f"the sidecar of take {take_id} is that of take {sidecar.take_id}",
+            why="somebody has moved or overwritten it",
+            fix=fix,
+        )
+    return sidecar

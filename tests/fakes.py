@@ -17,10 +17,11 @@ from typing import Any
 from catalog.buckets import Bucket
 from catalog.errors import OutOfVram, StoreError, TunemillError
 from catalog.keys import checked_key
-from catalog.messages import AttemptMade, MemoryUse, Record
+from catalog.messages import AttemptMade, MemoryUse, Record, now_ms
 from catalog.sidecar import Fingerprints, Plan, StageTimes
 from catalog.spec import settle
 from catalog.store.base import ObjectInfo
+from catalog.store.integrity import check_sha256
 from catalog.tiers import BatchLimit
 from catalog.track import Take
 from tests.makers import SHA, a_batch, an_effective
@@ -328,48 +329,69 @@ def a_studio(lane: FakeLane | None = None, **parts: Any) -> Studio:
 
 
 class MemoryStore:
-    """A Store in a dict. `refuse` is the number of calls that fail before it works again; -1: all."""
+    """A Store in a dict. `refuse` is the number of calls that fail before it works again; -1: all.
+
+    `keep` says what is really kept of an object that is written; None: nothing.
+    """
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
         self.refuse = 0
         self.on_put: Callable[[str], None] = lambda key: None  # called before an object is written
+        self.keep: Callable[[str, bytes], bytes | None] = lambda key, body: body
+        self.modified_ms: dict[str, int] = {}
 
     def put(self, key: str, body: bytes, *, content_type: str, sha256: str) -> None:
         self._answer(key)
-        if _sha256(body) != sha256:
-            raise StoreError(f"{key} arrived damaged")
+        check_sha256(key, body, sha256)
         self.on_put(key)
-        self.objects[key] = body
+        self._write(key, body)
 
     def put_if_absent(self, key: str, body: bytes, *, content_type: str) -> bool:
         self._answer(key)
         self.on_put(key)
         if key in self.objects:
             return False
-        self.objects[key] = body
+        self._write(key, body)
         return True
 
     def find(self, key: str) -> bytes | None:
         self._answer(key)
         return self.objects.get(key)
 
+    def stat(self, key: str) -> ObjectInfo | None:
+        self._answer(key)
+        return self._info(key)._replace(sha256=_sha256(self.objects[key])) if key in self.objects else None
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        self._answer()
-        yield from (ObjectInfo(key, len(self.objects[key])) for key in sorted(self.objects) if key.startswith(prefix))
+        self._answer(prefix.rstrip("/") or None)
+        yield from (self._info(key) for key in sorted(self.objects) if key.startswith(prefix))
 
     def delete(self, key: str) -> None:
         self._answer(key)
         self.objects.pop(key, None)
 
+    def sweep(self, before_ms: int, *, remove: bool = True) -> Sequence[ObjectInfo]:
+        self._answer()
+        return ()
+
     def check(self) -> None:
         self._answer()
 
     def locate(self, key: str) -> str:
-        return f"memory:{key}"
+        return f"memory:{checked_key(key)}"
 
-    def _answer(self, key: str = "") -> None:
-        if key:
+    def _write(self, key: str, body: bytes) -> None:
+        kept = self.keep(key, body)
+        if kept is not None:
+            self.objects[key] = kept
+            self.modified_ms[key] = now_ms()
+
+    def _info(self, key: str) -> ObjectInfo:
+        return ObjectInfo(key, len(self.objects[key]), self.modified_ms.get(key, 0))
+
+    def _answer(self, key: str | None = None) -> None:
+        if key is not None:
             checked_key(key)
         if self.refuse:
             self.refuse -= 1

@@ -1,8 +1,9 @@
 """One take, start to end: ask the store, render, check, master, store, record.
 
 Safe to run twice for the same take: a take with a sidecar is done, and of two renderings the sidecar that was
-there first wins. Every take that comes in leaves a record of how it ended, unless the worker stops before it
-was rendered; then `TakeReturned` passes through and the message goes back to its queue.
+there first wins. Nothing is reported that the store does not have: what was written is looked at again, and a
+sidecar counts only with its audio. Every take that comes in leaves a record of how it ended, unless the worker
+stops first or the store stays away; then `TakeReturned` passes through and the message goes back to its queue.
 """
 
 from __future__ import annotations
@@ -15,17 +16,16 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
-
-from pydantic import ValidationError
+from typing import Any, Final, Protocol, TypeVar
 
 from catalog.errors import MessageError, StoreError
 from catalog.keys import audio_key, sidecar_key
 from catalog.limits import CHANNELS, SAMPLE_RATE_HZ
-from catalog.messages import AttemptMade, RenderMessage, now_ms, parse_render
-from catalog.sidecar import AudioFile, Measures, Plan, Sidecar, StageTimes
+from catalog.messages import AttemptMade, RenderMessage, new_id, now_ms, parse_render
+from catalog.sidecar import AudioFile, Measures, Plan, Sidecar, StageTimes, parse_sidecar
 from catalog.spec import settle
 from catalog.store.base import Store
+from catalog.store.integrity import find_fault
 from catalog.track import Take
 from workers.checks import Rejected, check_audio
 from workers.engine import EngineCard, Refusal, Rendition
@@ -36,9 +36,21 @@ from workers.tags import source_type
 
 log = logging.getLogger(__name__)
 
-STORE_WAITS_S = (0.5, 1.0, 2.0, 4.0)  # a hiccup passes in this time; an outage stops the worker
+STORE_PATIENCE_S: Final = 120.0  # a restart passes in this time; what lasts longer stops the worker
+_FIRST_WAIT_S: Final = 0.5
+_LONGEST_WAIT_S: Final = 15.0
 _TAKE_ID = re.compile(r"[0-9a-f]{24}")
 _T = TypeVar("_T")
+
+
+def store_waits(patience_s: float) -> tuple[float, ...]:
+    """The pauses between tries at a store that refuses: each twice the last, and `patience_s` all together."""
+    waits: list[float] = []
+    wait_s, left_s = _FIRST_WAIT_S, patience_s
+    while left_s > 0:
+        waits.append(min(wait_s, left_s))
+        wait_s, left_s = min(wait_s * 2, _LONGEST_WAIT_S), left_s - wait_s
+    return tuple(waits)
 
 
 class Lane(Protocol):
@@ -63,7 +75,8 @@ class Studio:
     recorder: Recorder
     holds: Holds
     on_store_down: Callable[[StoreError], None] = lambda error: None  # called when retries did not help
-    store_waits_s: tuple[float, ...] = STORE_WAITS_S
+    store_waits_s: tuple[float, ...] = store_waits(STORE_PATIENCE_S)
+    store_gone: threading.Event = field(default_factory=threading.Event)  # one thread's patience is over: so is all
     # Checks and mastering take several times the audio's memory and a whole core: no more at once than help.
     benches: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(cores()))
 
@@ -76,8 +89,8 @@ class Studio:
 def render_take(payload: dict[str, Any], studio: Studio, *, shown_id: str = "") -> None:
     """Carry the take of one render message to its end; when this returns, the message may be acknowledged.
 
-    Raises TakeReturned when the worker stops before the take was rendered. `shown_id` is the take's id as
-    the envelope shows it, for a message that cannot be read.
+    Raises TakeReturned when the worker stops before the take was rendered, or cannot keep it because the store
+    stays away. `shown_id` is the take's id as the envelope shows it, for a message that cannot be read.
     """
     try:
         message = parse_render(payload)
@@ -99,7 +112,7 @@ def render_take(payload: dict[str, Any], studio: Studio, *, shown_id: str = "") 
 def _attempt(message: RenderMessage, studio: Studio) -> AttemptMade:
     """Try the take once; whatever happens becomes a record."""
     try:
-        if (done := _find_sidecar(message.take, studio)) is not None:
+        if (done := _find_finished(message.take, studio)) is not None:
             return _record(message, studio, outcome="accepted", adopted=True, sidecar=done)
         plan = _plan_of_first_take(message.take, studio)
         rendered = studio.lane.render(message.take, alone=message.alone, plan=plan)
@@ -108,7 +121,7 @@ def _attempt(message: RenderMessage, studio: Studio) -> AttemptMade:
     except TakeFailed as error:
         return _record(message, studio, outcome="failed", reasons=[error.reason], retry=error.retry, batch=error.batch)
     except StoreError as error:
-        return _store_failed(message, studio, error)
+        raise TakeReturned from error  # the store's failure is not the take's
     except Exception as error:
         return _broken(message, studio, error)
     try:
@@ -132,10 +145,12 @@ def _finish(message: RenderMessage, rendered: Rendered, studio: Studio) -> Attem
             began_s = time.monotonic()  # waiting for a bench is no work
             finished = _check_and_master(outcome, take, studio)
         attempt = _keep(message, rendered, outcome, finished, studio, began_s)
+        if not attempt.adopted:
+            return attempt  # it says what its sidecar says
     except Rejected as error:
         attempt = _record(message, studio, outcome="rejected", reasons=error.reasons)
     except StoreError as error:
-        attempt = _store_failed(message, studio, error)
+        raise TakeReturned from error  # what it has cost is in the worker's spans
     except Exception as error:  # as above
         attempt = _broken(message, studio, error)
     times = rendered.times.model_copy(update={"post_ms": _since_ms(began_s)})
@@ -157,21 +172,57 @@ def _keep(
     """Store the audio, then the sidecar unless another worker's is there; the loser adopts the winner's."""
     take = message.take
     audio = _audio_file(take, finished)
+    _with_retries(studio, lambda: _put_audio(studio.store, audio, finished.body))
     times = rendered.times.model_copy(update={"post_ms": _since_ms(began_s)})
-    _with_retries(
-        studio,
-        lambda: studio.store.put(audio.key, finished.body, content_type=audio.content_type, sha256=audio.sha256),
-    )
     sidecar = _sidecar(message, rendered, rendition, audio, finished.measures, times, studio)
-    body = sidecar.model_dump_json(indent=1).encode()
-    key = sidecar_key(take)
-    if _with_retries(studio, lambda: studio.store.put_if_absent(key, body, content_type="application/json")):
-        return _record(message, studio, outcome="accepted", sidecar=sidecar)
-    winner = _find_sidecar(take, studio)
-    if winner is None:
-        raise StoreError(f"the sidecar {key} was there and is gone", why="something deletes objects during the run")
+    winner = _with_retries(studio, lambda: _put_sidecar(studio.store, sidecar))
     # An upload that succeeded but whose answer was lost finds its own sidecar on the second try.
-    return _record(message, studio, outcome="accepted", adopted=winner != sidecar, sidecar=winner)
+    if winner == sidecar:
+        return AttemptMade.of(sidecar)
+    if fault := _with_retries(studio, lambda: find_fault(studio.store, winner.audio)):
+        raise MessageError(
+            f"the take has a sidecar already, and the audio it names, {winner.audio.key}, {fault}",
+            why="something has removed or changed it, and this rendering is not the same to the bit",
+            fix="`tunemill catalog repair` has the take made again",
+        )
+    return _record(message, studio, outcome="accepted", adopted=True, sidecar=winner)
+
+
+def _put_audio(store: Store, audio: AudioFile, body: bytes) -> None:
+    """Write the audio and make sure that it is there."""
+    store.put(audio.key, body, content_type=audio.content_type, sha256=audio.sha256)
+    if fault := find_fault(store, audio):
+        raise StoreError(
+            f"{store.locate(audio.key)} {fault} just after it was written",
+            why="the store does not keep what it is given",
+            fix="use a store with consistent reads; `tunemill catalog verify` finds what else is affected",
+        )
+
+
+def _put_sidecar(store: Store, sidecar: Sidecar) -> Sidecar:
+    """Write the sidecar unless one is there; the one that can be read back, which may be another worker's."""
+    key, body = sidecar_key(sidecar.take), sidecar.to_json()
+    ours = store.put_if_absent(key, body, content_type="application/json")
+    found = store.find(key)
+    if found == body:
+        return sidecar
+    if found is None:
+        raise StoreError(
+            f"the sidecar {store.locate(key)} {'was written' if ours else 'was there already'} and is gone",
+            why="the store loses objects, or something deletes them during the run",
+            fix="use a store with consistent reads, and delete nothing while workers run",
+        )
+    try:
+        return parse_sidecar(found, sidecar.take_id)
+    except MessageError:
+        if not ours:
+            raise
+    store.delete(key)
+    raise StoreError(
+        f"the sidecar {store.locate(key)} could not be read back as it was written",
+        why="the store does not keep what it is given",
+        fix="use a store with consistent reads",
+    )
 
 
 def _audio_file(take: Take, finished: Mastered) -> AudioFile:
@@ -199,6 +250,7 @@ def _sidecar(
 ) -> Sidecar:
     return Sidecar(
         take_id=message.take.id,
+        record_id=new_id(),
         run_id=message.run_id,
         take=message.take,
         effective=rendition.effective,
@@ -231,32 +283,42 @@ def _plan_of_first_take(take: Take, studio: Studio) -> Plan | None:
     return first.plan if first else None
 
 
-def _find_sidecar(take: Take, studio: Studio) -> Sidecar | None:
-    key = sidecar_key(take)
-    body = _with_retries(studio, lambda: studio.store.find(key))
-    if body is None:
+def _find_finished(take: Take, studio: Studio) -> Sidecar | None:
+    """The take's sidecar if its audio is there as well; a deterministic engine makes lost audio again to the bit."""
+    done = _find_sidecar(take, studio)
+    if done is None:
         return None
-    try:
-        return Sidecar.model_validate_json(body)
-    except ValidationError as error:
-        raise MessageError(
-            f"the sidecar {key} cannot be read: {error.errors(include_input=False, include_url=False)[0]['msg']}",
-            why="it is damaged, or was written by a newer version",
-            fix="upgrade this worker, or delete the object to have the take rendered again",
-        ) from None
+    fault = _with_retries(studio, lambda: find_fault(studio.store, done.audio))
+    if fault is None:
+        return done
+    log.warning("take %s has a sidecar, but its audio %s %s: rendering it again", take.id, done.audio.key, fault)
+    return None
+
+
+def _find_sidecar(take: Take, studio: Studio) -> Sidecar | None:
+    body = _with_retries(studio, lambda: studio.store.find(sidecar_key(take)))
+    return None if body is None else parse_sidecar(body, take.id)
 
 
 def _with_retries(studio: Studio, call: Callable[[], _T]) -> _T:
-    """Call the store, again after each wait; the last StoreError is told to the worker and raised."""
+    """Call the store, again after each wait; the last StoreError is told to the worker and raised.
+
+    A call that takes its time to fail counts against the patience as well.
+    """
+    patience_s, began_s = sum(studio.store_waits_s), time.monotonic()
     for wait_s in studio.store_waits_s:
         try:
             return call()
         except StoreError as error:
+            if 0 < patience_s < time.monotonic() - began_s:
+                break
             log.warning("the store refused, trying again in %g s: %s", wait_s, error.what)
-            time.sleep(wait_s)
+            if studio.store_gone.wait(wait_s):
+                break
     try:
         return call()
     except StoreError as error:
+        studio.store_gone.set()
         studio.on_store_down(error)
         raise
 
@@ -265,13 +327,10 @@ def _record(message: RenderMessage, studio: Studio, **facts: Any) -> AttemptMade
     return AttemptMade(worker_id=studio.worker_id, run_id=message.run_id, take_id=message.take.id, **facts)
 
 
-def _store_failed(message: RenderMessage, studio: Studio, error: StoreError) -> AttemptMade:
-    return _record(message, studio, outcome="failed", reasons=[f"store: {error.what}"], retry=True)
-
-
 def _broken(message: RenderMessage, studio: Studio, error: Exception) -> AttemptMade:
     if isinstance(error, MessageError):
-        return _record(message, studio, outcome="failed", reasons=[error.what])
+        reason = f"{error.what} ({error.fix})" if error.fix else error.what
+        return _record(message, studio, outcome="failed", reasons=[reason])
     log.error("take %s failed", message.take.id, exc_info=error)
     return _record(message, studio, outcome="failed", reasons=[f"{type(error).__name__}: {error}"], retry=True)
 

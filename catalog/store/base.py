@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 
 class ObjectInfo(NamedTuple):
-    """One stored object as a listing shows it."""
+    """One stored object as the store itself describes it."""
 
     key: str
     size: int
+    modified_ms: int = 0  # UTC, when it was last written, by the store's clock
+    sha256: str | None = None  # hex, as the store keeps it; None in listings and where it keeps none
 
 
 class Store(Protocol):
@@ -25,11 +27,17 @@ class Store(Protocol):
     def find(self, key: str) -> bytes | None:
         """The object's bytes, or None when there is none."""
 
+    def stat(self, key: str) -> ObjectInfo | None:
+        """What the store knows of an object without giving its bytes, or None when there is none."""
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Every object below `prefix`, in key order."""
 
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens when there is none."""
+
+    def sweep(self, before_ms: int, *, remove: bool = True) -> Sequence[ObjectInfo]:
+        """Remove what killed writers left behind before that instant (UTC), which is no object; or only name it."""
 
     def check(self) -> None:
         """Prove that an object can be written, read and removed."""

@@ -1,8 +1,8 @@
 """A folder as the store: every object appears whole or not at all, whatever dies in the middle.
 
 An object is written to a hidden file beside its place, flushed to disk, and moved there in one step. Keys never
-begin with a dot, so a listing cannot mistake what a killed writer left behind for an object; `check` removes it
-once it is a day old.
+begin with a dot, so a listing cannot mistake what a killed writer left behind for an object; `sweep` removes it,
+and `check` once it is a day old.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
+from stat import S_ISREG
 from typing import Final
 
 from filelock import FileLock
@@ -74,6 +75,15 @@ class FolderStore:
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return None
 
+    def stat(self, key: str) -> ObjectInfo | None:
+        """See Store. A folder keeps no checksums."""
+        with self._words_for(f"look at {key}"):
+            try:
+                found = self._path(key).stat()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            return _described(key, found) if S_ISREG(found.st_mode) else None
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """See Store."""
         if prefix:
@@ -90,11 +100,15 @@ class FolderStore:
         with self._words_for(f"remove {key}"), suppress(NotADirectoryError):
             self._path(key).unlink(missing_ok=True)
 
+    def sweep(self, before_ms: int, *, remove: bool = True) -> Sequence[ObjectInfo]:
+        """See Store. These are the hidden files that objects are written to first."""
+        with self._words_for("sweep"):
+            return _sweep(self._root, before_ms, remove=remove)
+
     def check(self) -> None:
         """See Store. Also sweeps up what killed writers left behind."""
         prove(self)
-        with self._words_for("sweep"):
-            _sweep(self._root, older_than_s=time.time() - _PART_AGE_MAX_S)
+        self.sweep(int((time.time() - _PART_AGE_MAX_S) * 1000))
 
     def locate(self, key: str) -> str:
         """See Store."""
@@ -141,15 +155,23 @@ def _written_beside(path: Path, body: bytes) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _sweep(root: Path, *, older_than_s: float) -> None:
-    """Remove the hidden files below `root` that were last written before that instant (UTC epoch seconds)."""
+def _sweep(root: Path, before_ms: int, *, remove: bool) -> list[ObjectInfo]:
+    """The hidden files below `root` that were last written before that instant."""
+    found: list[ObjectInfo] = []
     for folder, _, names in os.walk(root):
-        for name in names:
-            if _PART.fullmatch(name):
-                left = Path(folder, name)
-                with suppress(FileNotFoundError, PermissionError):  # another sweeps too; somebody else's stays
-                    if left.stat().st_mtime < older_than_s:
+        for name in filter(_PART.fullmatch, names):
+            left = Path(folder, name)
+            with suppress(FileNotFoundError, PermissionError):  # another sweeps too; somebody else's stays
+                info = _described(left.relative_to(root).as_posix(), left.stat())
+                if info.modified_ms < before_ms:
+                    if remove:
                         left.unlink()
+                    found.append(info)
+    return found
+
+
+def _described(key: str, found: os.stat_result) -> ObjectInfo:
+    return ObjectInfo(key, found.st_size, found.st_mtime_ns // 1_000_000)
 
 
 def _move_if_absent(temporary: Path, path: Path) -> bool:
@@ -203,6 +225,6 @@ def _objects_below(folder: Path, prefix: str) -> Iterator[ObjectInfo]:
             yield from _objects_below(folder / entry.name, prefix + name)
         elif entry.is_file():
             try:
-                yield ObjectInfo(prefix + name, entry.stat().st_size)
+                yield _described(prefix + name, entry.stat())
             except FileNotFoundError:  # removed since the scan
                 continue

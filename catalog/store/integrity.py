@@ -7,6 +7,7 @@ from hashlib import sha256
 
 from catalog.errors import StoreError
 from catalog.keys import checked_key
+from catalog.sidecar import AudioFile
 from catalog.store.base import Store
 
 
@@ -19,6 +20,18 @@ def check_sha256(key: str, body: bytes, expected: str) -> None:
             why=f"its checksum is {actual[:16]}..., expected {expected[:16]}...: it changed on the way",
             fix="send the take again; if it happens again, test this machine's memory",
         )
+
+
+def find_fault(store: Store, audio: AudioFile) -> str | None:
+    """What is wrong with the audio that a sidecar names, as far as the store can tell without giving its bytes."""
+    found = store.stat(audio.key)
+    if found is None:
+        return "is not there"
+    if found.size != audio.bytes:
+        return f"has {found.size:,} bytes instead of {audio.bytes:,}"
+    if found.sha256 not in (None, audio.sha256):
+        return f"has the checksum {found.sha256[:16]}... instead of {audio.sha256[:16]}..."
+    return None
 
 
 def is_key(name: str) -> bool:

@@ -12,9 +12,10 @@ import logging
 import random
 import secrets
 import time
-from base64 import b64encode
-from collections.abc import Iterator
+from base64 import b64decode, b64encode
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from hashlib import sha256 as hash_sha256
 from typing import Any, Final, NamedTuple
 
@@ -34,6 +35,7 @@ ATTEMPTS: Final = 4  # at one request, with growing pauses
 CONNECT_TIMEOUT_S: Final = 5
 READ_TIMEOUT_S: Final = 60
 CONNECTIONS_MAX: Final = 32  # a worker's threads and some to spare
+SHA256_BYTES: Final = 32
 CONFLICT_TRIES: Final = 8  # a conflict means that another writer is at the same key right now
 
 _CREDENTIALS_FIX: Final = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role"
@@ -121,6 +123,17 @@ class S3Store:
                     return None
                 raise
 
+    def stat(self, key: str) -> ObjectInfo | None:
+        """See Store. The checksum is the one that the service checked and kept when the object was written."""
+        with self._words_for(f"look at {key}"):
+            try:
+                head = self._client.head_object(Bucket=self._bucket, Key=self._full(key), ChecksumMode="ENABLED")
+            except aws.ClientError as error:
+                if _code(error) in _ABSENT:
+                    return None
+                raise
+            return ObjectInfo(key, head["ContentLength"], _ms(head["LastModified"]), _hex(head.get("ChecksumSHA256")))
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """See Store."""
         if prefix:
@@ -131,12 +144,16 @@ class S3Store:
                 for found in page.get("Contents", []):
                     key = found["Key"].removeprefix(self._prefix)
                     if is_key(key):
-                        yield ObjectInfo(key, found["Size"])
+                        yield ObjectInfo(key, found["Size"], _ms(found["LastModified"]))
 
     def delete(self, key: str) -> None:
         """See Store."""
         with self._words_for(f"remove {key}"):
             self._client.delete_object(Bucket=self._bucket, Key=self._full(key))
+
+    def sweep(self, before_ms: int, *, remove: bool = True) -> Sequence[ObjectInfo]:
+        """See Store. An upload that did not come to its end leaves nothing here."""
+        return ()
 
     def check(self) -> None:
         """See Store. Also finds out whether the service knows conditional writes."""
@@ -230,6 +247,19 @@ def _client(endpoint_url: str | None) -> Any:
     )
     # A session of our own: making clients from the default one is not safe between threads.
     return boto3.session.Session().client("s3", endpoint_url=endpoint_url, config=config)
+
+
+def _ms(instant: datetime) -> int:
+    return int(instant.timestamp() * 1000)
+
+
+def _hex(checksum: str | None) -> str | None:
+    """A checksum of the whole object in hex; one of parts (`...-3`) says nothing about the whole."""
+    try:
+        digest = b64decode(checksum or "", validate=True)
+    except ValueError:
+        return None
+    return digest.hex() if len(digest) == SHA256_BYTES else None
 
 
 def _code(error: aws.ClientError) -> str:

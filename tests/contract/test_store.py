@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import threading
+import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +22,7 @@ from catalog.store import ObjectInfo, open_store
 from catalog.store import folder as folder_module
 from catalog.store import s3 as s3_module
 from catalog.store.folder import FolderStore
+from tests.fakes import MemoryStore
 
 BUCKET = "tunemill-music"
 AUDIO = b"fLaC" + bytes(range(256)) * 300
@@ -82,7 +84,12 @@ def folder_store(tmp_path):
     return open_store(str(tmp_path / "store"))
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture
+def memory_store():
+    return MemoryStore()
+
+
+@pytest.fixture(params=["folder", "s3", "memory"])
 def store(request):
     return request.getfixturevalue(f"{request.param}_store")
 
@@ -149,7 +156,7 @@ def test_a_listing_is_complete_and_in_key_order(store):
     keys = ["a-b", "a.json", "a/b", "a/b-c/d", "a/b.json", "a0", "b/c/d/e", "z"]
     for key in reversed(keys):
         put(store, key, key.encode())
-    assert list(store.list("")) == [ObjectInfo(key, len(key)) for key in sorted(keys)]
+    assert [info[:2] for info in store.list("")] == [(key, len(key)) for key in sorted(keys)]
     assert [info.key for info in store.list("a/")] == ["a/b", "a/b-c/d", "a/b.json"] != sorted(keys)
     assert [info.key for info in store.list("a/b")] == ["a/b", "a/b-c/d", "a/b.json"]
     assert list(store.list("nothing/here/")) == []
@@ -185,6 +192,24 @@ def test_a_key_that_is_none_is_refused_everywhere(store, key):
 def test_a_listing_does_not_leave_the_store(store):
     with pytest.raises(StoreError, match="not allowed"):
         list(store.list("../"))
+
+
+def test_an_object_is_described_without_its_bytes(store):
+    before_ms = time.time() * 1000
+    put(store, "a/b.flac")
+    found = store.stat("a/b.flac")
+    assert (found.key, found.size) == ("a/b.flac", len(AUDIO))
+    assert found.sha256 in (sha(AUDIO), None)
+    assert before_ms - 2_000 < found.modified_ms < before_ms + 60_000  # S3 tells whole seconds
+    assert list(store.list("")) == [found._replace(sha256=None)]
+    assert store.stat("a/absent.flac") is None
+    assert store.stat("a/b.flac/c") is None
+
+
+def test_a_store_in_order_has_nothing_to_sweep_up(store):
+    put(store, "a/b.flac")
+    assert list(store.sweep(10**15)) == []
+    assert store.find("a/b.flac") == AUDIO
 
 
 def test_the_check_proves_the_store_and_leaves_nothing(store):
@@ -232,6 +257,18 @@ def test_what_a_killed_writer_left_is_swept_up_when_it_is_a_day_old(folder_store
     assert young.exists()
     assert strange.exists()
     assert folder_store.find("a/b.flac") == AUDIO
+
+
+def test_a_sweep_names_what_it_removes_and_removes_nothing_when_told_so(folder_store, tmp_path):
+    put(folder_store, "a/b.flac")
+    left = tmp_path / "store" / "a" / f".{'0' * 32}.part"
+    left.write_bytes(b"half of it")
+    os.utime(left, (5, 5))
+    expected = [ObjectInfo(f"a/{left.name}", 10, 5_000)]
+    assert folder_store.sweep(5_000) == []
+    assert folder_store.sweep(5_001, remove=False) == expected
+    assert folder_store.sweep(5_001) == expected
+    assert not left.exists()
 
 
 @pytest.mark.parametrize("moment", ["fsync", "replace"])
@@ -342,6 +379,9 @@ def test_objects_carry_their_content_type_and_checksum(s3_store, bucket):
     head = bucket.head_object(Bucket=BUCKET, Key="team/music/a/b.flac", ChecksumMode="ENABLED")
     assert head["ContentType"] == "audio/flac"
     assert head["ChecksumSHA256"] == base64.b64encode(hashlib.sha256(AUDIO).digest()).decode()
+    assert s3_store.stat("a/b.flac").sha256 == sha(AUDIO)
+    bucket.put_object(Bucket=BUCKET, Key="team/music/a/other.flac", Body=AUDIO)  # by a program that sends none
+    assert s3_store.stat("a/other.flac")[:2] == ("a/other.flac", len(AUDIO))
     assert bucket.head_object(Bucket=BUCKET, Key="team/music/a/b.json")["ContentType"] == "application/json"
     assert s3_store.locate("a/b.flac") == f"s3://{BUCKET}/team/music/a/b.flac"
 

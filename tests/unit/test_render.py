@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import io
+import time
+from hashlib import sha256
 
 import numpy as np
 import pytest
 import soundfile
 
-from catalog.errors import StoreError
+from catalog.errors import StoreError, StoreFullError
 from catalog.keys import sidecar_key
-from catalog.messages import RenderMessage
+from catalog.messages import AttemptMade, RenderMessage
 from catalog.sidecar import Sidecar, StageTimes
 from catalog.spec import Bounds, PlannerSpec
+from catalog.track import Take
 from tests.fakes import FakeEngine, FakeLane, MemoryStore, a_plan, a_studio
 from tests.makers import a_batch, a_message, a_sidecar, a_take
 from workers.lane.passage import TakeFailed, TakeReturned
-from workers.render import Studio, render_take
+from workers.render import STORE_PATIENCE_S, Studio, render_take, store_waits
 
 
 def send(studio: Studio, message: RenderMessage) -> None:
     render_take(message.model_dump(mode="json"), studio, shown_id=message.take.id)
+
+
+def finished(store: MemoryStore, take: Take, *, worker_id: str = "worker-1") -> Sidecar:
+    """The sidecar of a take that lies in the store with its audio."""
+    body = b"fLaC of an earlier day"
+    sidecar = a_sidecar(take, worker_id=worker_id)
+    audio = sidecar.audio.model_copy(update={"bytes": len(body), "sha256": sha256(body).hexdigest()})
+    sidecar = sidecar.model_copy(update={"audio": audio, "record_id": "record-of-an-earlier-day"})
+    store.objects |= {audio.key: body, sidecar_key(take): sidecar.to_json()}
+    return sidecar
 
 
 def test_an_accepted_take_leaves_audio_a_sidecar_that_names_it_and_one_record():
@@ -36,7 +49,8 @@ def test_an_accepted_take_leaves_audio_a_sidecar_that_names_it_and_one_record():
     assert sidecar.times.decode_ms == 5
     assert sidecar.measures.loudness_out_lufs == pytest.approx(-16, abs=0.5)
     assert (attempt.outcome, attempt.adopted, attempt.sidecar, attempt.audio_ms) == ("accepted", False, sidecar, 10_000)
-    assert attempt.times.post_ms >= sidecar.times.post_ms
+    assert attempt == AttemptMade.of(sidecar)
+    assert attempt.record_id == sidecar.record_id != ""
     assert studio.holds.ids() == []
 
 
@@ -110,12 +124,12 @@ def test_the_lane_hears_when_audio_is_done_with_however_it_ended(spoil):
 def test_a_take_with_a_sidecar_is_done_and_nothing_is_rendered():
     lane = FakeLane()
     studio, take = a_studio(lane=lane), a_take()
-    there = a_sidecar(take)
-    studio.store.objects[sidecar_key(take)] = there.model_dump_json().encode()
+    there = finished(studio.store, take)
     send(studio, a_message(take, run_id="run-2"))
     (attempt,) = studio.recorder.attempts()
     assert (attempt.outcome, attempt.adopted, attempt.sidecar, attempt.run_id) == ("accepted", True, there, "run-2")
     assert (attempt.times, attempt.batch, attempt.audio_ms) == (StageTimes(), None, 0)
+    assert attempt.record_id != there.record_id
     assert lane.rendered == 0
 
 
@@ -140,20 +154,15 @@ def test_a_second_message_for_a_take_in_hand_is_dropped():
 
 def test_the_loser_of_a_race_adopts_the_winners_sidecar_and_deletes_nothing():
     store, take = MemoryStore(), a_take()
-    winner = a_sidecar(take, worker_id="worker-2")
-
-    def overtake(key: str) -> None:
-        if "/audio/" in key:
-            store.objects[sidecar_key(take)] = winner.model_dump_json().encode()
-
-    store.on_put = overtake
+    store.on_put = lambda key: finished(store, take, worker_id="worker-2") if "/audio/" in key else None
     studio = a_studio(store=store)
     send(studio, a_message(take))
     (attempt,) = studio.recorder.attempts()
+    winner = Sidecar.model_validate_json(store.objects[sidecar_key(take)])
     assert (attempt.outcome, attempt.adopted, attempt.sidecar) == ("accepted", True, winner)
-    assert attempt.times.decode_ms == 5  # the time was used all the same
-    assert Sidecar.model_validate_json(store.objects[sidecar_key(take)]) == winner
-    assert len([key for key in store.objects if "/audio/" in key]) == 1
+    assert (winner.worker_id, winner.record_id == attempt.record_id) == ("worker-2", False)
+    assert (attempt.times.decode_ms, attempt.audio_ms) == (5, 10_000)  # the time was used all the same
+    assert len([key for key in store.objects if "/audio/" in key]) == 2
 
 
 def test_an_upload_whose_answer_was_lost_is_not_taken_for_somebody_elses():
@@ -242,31 +251,148 @@ def test_a_hiccup_of_the_store_is_waited_out(refused):
     assert studio.recorder.attempts()[0].outcome == "accepted"
 
 
-def test_a_store_that_stays_away_fails_the_take_for_a_later_try_and_tells_the_worker():
+def test_a_store_that_stays_away_tells_the_worker_and_the_take_is_given_back_untried():
     told: list[StoreError] = []
     lane = FakeLane()
     studio = a_studio(lane=lane, on_store_down=told.append)
     studio.store.refuse = -1
-    send(studio, a_message())
-    (attempt,) = studio.recorder.attempts()
-    assert (attempt.outcome, attempt.retry, attempt.reasons) == ("failed", True, ["store: the store is down"])
+    with pytest.raises(TakeReturned):
+        send(studio, a_message())
+    assert studio.recorder.records == []
+    assert studio.holds.ids() == []
     assert len(told) == 1
     assert lane.rendered == 0  # no GPU time for what cannot be kept
 
 
-def test_a_store_that_fails_after_rendering_fails_the_take_with_its_times():
-    store = MemoryStore()
-
+@pytest.mark.parametrize("error", [StoreError("no answer"), StoreFullError("disk full")])
+def test_a_store_that_fails_after_rendering_is_not_held_against_the_take(error):
     def go_down(key: str) -> None:
-        store.refuse = -1
-        raise StoreError("disk full")
+        raise error
 
+    told: list[StoreError] = []
+    store, lane = MemoryStore(), FakeLane()
     store.on_put = go_down
+    studio = a_studio(lane=lane, store=store, on_store_down=told.append)
+    with pytest.raises(TakeReturned):
+        send(studio, a_message())
+    assert studio.recorder.records == []
+    assert (told, lane.rendered, len(lane.let_go_of)) == ([error], 1, 1)
+
+
+def test_the_patience_of_one_thread_is_that_of_all():
+    studio = a_studio(store_waits_s=(300.0,))
+    studio.store.refuse = -1
+    studio.store_gone.set()
+    began_s = time.monotonic()
+    with pytest.raises(TakeReturned):
+        send(studio, a_message())
+    assert time.monotonic() - began_s < 60
+
+
+def test_a_call_that_takes_long_to_fail_counts_against_the_patience():
+    store, calls = MemoryStore(), []
+
+    def fail_slowly(key: str) -> bytes | None:
+        calls.append(key)
+        time.sleep(0.02)
+        raise StoreError("no answer")
+
+    store.find = fail_slowly  # type: ignore[method-assign]
+    with pytest.raises(TakeReturned):
+        send(a_studio(store=store, store_waits_s=(0.0001,) * 100), a_message())
+    assert len(calls) == 2
+
+
+def test_the_pauses_grow_to_a_quarter_minute_and_add_up_to_the_patience():
+    waits_s = store_waits(STORE_PATIENCE_S)
+    assert waits_s[:6] == (0.5, 1, 2, 4, 8, 15)
+    assert (sum(waits_s), max(waits_s)) == (120, 15)
+    assert (store_waits(0), store_waits(2)) == ((), (0.5, 1, 0.5))
+
+
+AUDIO, SIDECAR = "/audio/", "/takes/"
+
+
+@pytest.mark.parametrize("kept", [None, b"", b"fLaC"], ids=["nothing", "empty", "half"])
+@pytest.mark.parametrize("times", [1, 99])
+def test_what_the_store_did_not_keep_is_written_again_and_never_reported(kept, times):
+    store, lies = MemoryStore(), [AUDIO] * times
+
+    def lie(key: str, body: bytes) -> bytes | None:
+        return kept if lies and lies[-1] in key and lies.pop() else body
+
+    store.keep = lie
+    told: list[StoreError] = []
+    studio = a_studio(store=store, on_store_down=told.append)
+    if times == 1:
+        send(studio, a_message())
+        (attempt,) = studio.recorder.attempts()
+        assert attempt.outcome == "accepted"
+        assert len(store.objects[attempt.sidecar.audio.key]) == attempt.sidecar.audio.bytes
+        return
+    with pytest.raises(TakeReturned):
+        send(studio, a_message())
+    assert studio.recorder.records == []
+    assert "just after it was written" in told[0].what
+    assert not any(SIDECAR in key for key in store.objects)
+
+
+@pytest.mark.parametrize("kept", [None, b"", b'{"v": 1'], ids=["nothing", "empty", "half"])
+@pytest.mark.parametrize("times", [1, 99])
+def test_a_sidecar_that_the_store_did_not_keep_is_written_again_and_never_reported(kept, times):
+    store, lies = MemoryStore(), [SIDECAR] * times
+    store.keep = lambda key, body: kept if lies and lies[-1] in key and lies.pop() else body
+    studio = a_studio(store=store)
+    if times == 1:
+        send(studio, a_message())
+        (attempt,) = studio.recorder.attempts()
+        assert (attempt.outcome, attempt.adopted) == ("accepted", False)
+        assert store.objects[sidecar_key(a_take())] == attempt.sidecar.to_json()
+        return
+    with pytest.raises(TakeReturned):
+        send(studio, a_message())
+    assert studio.recorder.records == []
+    assert not any(SIDECAR in key for key in store.objects)
+
+
+def test_a_sidecar_that_is_said_to_be_there_and_is_not_is_written_again():
+    store = MemoryStore()
+    put, answers = store.put_if_absent, [False, True]
+    store.put_if_absent = lambda key, body, **kind: answers.pop(0) and put(key, body, **kind)  # type: ignore[method-assign]
     studio = a_studio(store=store)
     send(studio, a_message())
+    assert studio.recorder.attempts()[0].outcome == "accepted"
+    assert store.objects[sidecar_key(a_take())]
+
+
+@pytest.mark.parametrize("damage", ["lost", "short", "changed"])
+def test_a_sidecar_whose_audio_is_gone_is_not_adopted_but_healed_by_the_same_audio(damage):
+    store, take, lane = MemoryStore(), a_take(), FakeLane()
+    send(a_studio(store=store), a_message(take))
+    before = dict(store.objects)
+    key = Sidecar.model_validate_json(before[sidecar_key(take)]).audio.key
+    body = before[key]
+    store.objects[key] = {"short": body[:-1], "changed": body[:-1] + bytes([body[-1] ^ 1])}.get(damage, b"")
+    if damage == "lost":
+        del store.objects[key]
+    studio = a_studio(lane=lane, store=store)
+    send(studio, a_message(take))
     (attempt,) = studio.recorder.attempts()
-    assert (attempt.outcome, attempt.retry, attempt.sidecar) == ("failed", True, None)
-    assert (attempt.times.decode_ms, attempt.audio_ms) == (5, 10_000)
+    assert (attempt.outcome, attempt.adopted, lane.rendered) == ("accepted", True, 1)
+    assert attempt.times.decode_ms == 5
+    assert store.objects == before
+
+
+def test_a_sidecar_whose_audio_is_gone_and_cannot_be_made_again_fails_the_take_and_names_the_repair():
+    store, take = MemoryStore(), a_take()
+    del store.objects[finished(store, take).audio.key]
+    studio = a_studio(store=store)
+    send(studio, a_message(take))
+    (attempt,) = studio.recorder.attempts()
+    assert (attempt.outcome, attempt.retry, attempt.sidecar) == ("failed", False, None)
+    assert "is not there" in attempt.reasons[0]
+    assert "tunemill catalog repair" in attempt.reasons[0]
+    assert attempt.times.decode_ms == 5
 
 
 def test_a_message_of_a_newer_version_is_answered_in_words():
@@ -292,11 +418,13 @@ def test_a_message_that_names_no_take_is_logged_and_does_not_crash(payload, capl
     assert "cannot be read" in caplog.text
 
 
-def test_a_damaged_sidecar_fails_the_take_in_words_without_rendering():
+@pytest.mark.parametrize("body", [b'{"v": 9}', b"", b"\xff", a_sidecar(a_take("0002")).to_json()])
+def test_a_damaged_sidecar_fails_the_take_in_words_without_rendering(body):
     lane = FakeLane()
     studio, take = a_studio(lane=lane), a_take()
-    studio.store.objects[sidecar_key(take)] = b'{"v": 9}'
+    studio.store.objects[sidecar_key(take)] = body
     send(studio, a_message(take))
     (attempt,) = studio.recorder.attempts()
     assert (attempt.outcome, lane.rendered) == ("failed", 0)
-    assert "cannot be read" in attempt.reasons[0]
+    assert "cannot be read" in attempt.reasons[0] or "is that of take" in attempt.reasons[0]
+    assert "tunemill catalog repair" in attempt.reasons[0]
