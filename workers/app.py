@@ -16,8 +16,10 @@ from celery import Celery
 from celery.apps.worker import Worker as CeleryWorker
 from celery.exceptions import Reject, SecurityWarning
 from celery.worker import state as celery_state
+from kombu.entity import Exchange, Queue
 
 from catalog.queues import RENDER_TASK, TRANSPORT_OPTIONS
+from workers.door import DoorAMQP
 from workers.lane.passage import TakeReturned
 from workers.logs import without_traceback
 from workers.render import Studio, render_take
@@ -55,7 +57,7 @@ class RenderWorker(CeleryWorker):
 
 def make_app(broker_url: str, studio: Studio) -> Celery:
     """The Celery application of a worker, with its one task."""
-    app = Celery("tunemill", broker=broker_url)
+    app = Celery("tunemill", broker=broker_url, amqp=DoorAMQP)
     app.conf.update(
         task_ignore_result=True,
         task_acks_late=True,
@@ -90,6 +92,8 @@ def make_app(broker_url: str, studio: Studio) -> Celery:
 
 def make_worker(app: Celery, *, name: str, queues: Sequence[str], threads: int) -> RenderWorker:
     """A worker that listens to `queues`, in this order, with `threads` takes in hand at most."""
+    for queue in queues:  # without an exchange there is nothing to bind, and no key to write but the queue
+        app.amqp.queues[queue] = Queue(queue, Exchange(""), routing_key=queue)
     # Celery tells of every message it receives; our own lines say what became of the take.
     logging.getLogger("celery").setLevel(logging.WARNING)
     logging.getLogger("celery.app.trace").setLevel(logging.ERROR)  # a take given back is no event to warn of

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 
 import redis.exceptions
 from kombu.connection import Connection
-from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 
 from catalog.errors import BrokerError
@@ -86,10 +85,8 @@ class QueueRecorder:
         if self._producer is None:
             self._connection = _connect(self._broker_url, **self._waits)
             self._producer = self._connection.Producer(serializer="json")
-        queue = Queue(RECORD_QUEUE, durable=True)  # type: ignore[no-untyped-call]
-        self._producer.publish(
-            body, exchange="", routing_key=RECORD_QUEUE, delivery_mode=2, declare=[queue], retry=False
-        )
+        # Nothing is declared: that would ask for the queue's length, and a worker may only write there.
+        self._producer.publish(body, exchange="", routing_key=RECORD_QUEUE, delivery_mode=2, retry=False)
 
     def _drop_connection(self) -> None:
         if self._connection is not None:

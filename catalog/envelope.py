@@ -1,0 +1,75 @@
+"""The envelope of a message as it lies on a queue, opened without trusting whoever wrote it.
+
+Celery's and kombu's own reading follows what an envelope says of itself: serializer, compression, further tasks to
+call. Here only what this program writes is read: plain JSON in base64, for one queue. Whoever may write on a queue can
+ask for rendering, or state a fact, and for nothing else.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+from base64 import b64decode
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, Field, ValidationError
+
+from catalog.errors import MessageError
+
+
+class Opened(NamedTuple):
+    """What an envelope says and holds."""
+
+    task: str  # of a render message; "" for a record
+    shown_id: str  # the take's id, as the sender shows it outside
+    body: Any
+
+
+class _Delivery(BaseModel):
+    exchange: Literal[""]
+    routing_key: str
+
+
+class _Properties(BaseModel):
+    body_encoding: Literal["base64"]
+    delivery_info: _Delivery
+
+
+class _Headers(BaseModel):
+    task: str = ""
+    kwargsrepr: str = Field(default="", max_length=200)
+    compression: None = None  # a few bytes could become gigabytes
+    eta: None = None
+
+
+class _Envelope(BaseModel):
+    body: str
+    content_type: Literal["application/json"] = Field(alias="content-type")
+    content_encoding: Literal["utf-8"] = Field(alias="content-encoding")
+    headers: _Headers
+    properties: _Properties
+
+
+def open_envelope(raw: bytes, *, queue: str, bytes_max: int) -> Opened:
+    """Read a message that lay on `queue`. Raises MessageError, whatever `raw` holds."""
+    if len(raw) > bytes_max:
+        raise _refused(f"it has {len(raw):,} bytes, and at most {bytes_max:,} are read")
+    try:
+        envelope = _Envelope.model_validate(json.loads(raw))
+        body = json.loads(b64decode(envelope.body, validate=True))
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        raise _refused(f"{'.'.join(map(str, first['loc'])) or 'envelope'}: {first['msg']}") from None
+    except (ValueError, RecursionError, binascii.Error):  # no JSON, no UTF-8, no base64, or nested without end
+        raise _refused("it is no JSON") from None
+    if envelope.properties.delivery_info.routing_key != queue:
+        raise _refused("it was written for another queue")
+    return Opened(envelope.headers.task, envelope.headers.kwargsrepr, body)
+
+
+def _refused(why: str) -> MessageError:
+    return MessageError(
+        "a message was refused unread",
+        why=why,
+        fix="send only through `tunemill run`; let no other program write on these queues",
+    )

@@ -1,0 +1,118 @@
+"""The door between the broker and Celery: it lets in orders to render and drops everything else.
+
+What passes is written anew, so that Celery reads an envelope of ours and never a stranger's: no pickles, no
+compression, no other tasks, no calls to make afterwards. What a worker that died had received is forgotten after half
+a day instead of being delivered again: the controller has sent those takes long before. So a worker needs no right to
+run scripts on the server.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from base64 import b64encode
+from functools import partial
+from time import time
+from typing import Any, Final
+
+from celery.app.amqp import AMQP
+from kombu.connection import Connection
+from kombu.transport import redis
+
+from catalog.envelope import open_envelope
+from catalog.errors import MessageError
+from catalog.messages import RENDER_BYTES_MAX
+from catalog.queues import KEY_PREFIX, RENDER_TASK
+
+log = logging.getLogger(__name__)
+
+ENVELOPE_BYTES_MAX: Final = 4 * RENDER_BYTES_MAX  # base64 and the envelope; what is too large within is put on record
+PRUNED_AT_ONCE: Final = 1000
+_NOTHING_AFTERWARDS: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+
+
+def let_in(raw: bytes, queue: str) -> bytes:
+    """The message as Celery may read it. Raises MessageError for whatever is no order to render."""
+    opened = open_envelope(raw, queue=queue, bytes_max=ENVELOPE_BYTES_MAX)
+    match opened.body:
+        case [[], {"message": message, **more}, dict(afterwards)] if not more and not any(afterwards.values()):
+            pass
+        case _:
+            raise MessageError("a message was refused unread", why="it asks for something else than rendering")
+    if opened.task != RENDER_TASK:
+        raise MessageError("a message was refused unread", why="it names another task")
+    return _envelope_of(message, queue, opened.shown_id)
+
+
+def _envelope_of(message: Any, queue: str, shown_id: str) -> bytes:
+    number = str(uuid.uuid4())
+    body = json.dumps([[], {"message": message}, _NOTHING_AFTERWARDS]).encode()
+    headers = {"lang": "py", "task": RENDER_TASK, "id": number, "root_id": number, "argsrepr": "()"}
+    properties = {
+        "correlation_id": number,
+        "delivery_mode": 2,
+        "delivery_info": {"exchange": "", "routing_key": queue},
+        "priority": 0,
+        "body_encoding": "base64",
+        "delivery_tag": number,  # a stranger's could be that of another message
+    }
+    envelope = {
+        "body": b64encode(body).decode(),
+        "content-type": "application/json",
+        "content-encoding": "utf-8",
+        "headers": {**headers, "kwargsrepr": shown_id, "retries": 0, "timelimit": [None, None], "ignore_result": True},
+        "properties": properties,
+    }
+    return json.dumps(envelope).encode()
+
+
+class _Client(redis.PrefixedStrictRedis):
+    def parse_response(self, connection: Any, command_name: str, **options: Any) -> Any:
+        reply = super().parse_response(connection, command_name, **options)
+        if command_name != "BRPOP" or not reply:
+            return reply
+        key, raw = reply
+        queue = key.decode().rpartition("\x06\x16")[0] or key.decode()  # without the priority
+        try:
+            return key, let_in(raw, queue)
+        except MessageError as error:
+            log.error("a message on %s was dropped: %s", queue, error.why)
+            return None  # as if none had come
+
+
+class _Bookkeeping(redis.QoS):
+    def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
+        """Forget what was delivered so long ago that its worker must be gone."""
+        self._vrestore_count += 1
+        if (self._vrestore_count - 1) % (interval or 1):
+            return
+        with self.channel.conn_or_acquire() as client:
+            until = time() - self.visibility_timeout
+            old = client.zrange(self.unacked_index_key, 0, until, byscore=True, offset=0, num=PRUNED_AT_ONCE)
+            if old:
+                client.pipeline().zrem(self.unacked_index_key, *old).hdel(self.unacked_key, *old).execute()
+
+
+class _Channel(redis.Channel):
+    QoS = _Bookkeeping
+
+    def _get_client(self) -> Any:
+        super()._get_client()  # refuses a redis-py that is too old
+        return partial(_Client, global_keyprefix=KEY_PREFIX)
+
+
+class _Transport(redis.Transport):
+    Channel = _Channel
+
+
+class _Connection(Connection):
+    # Whatever the address's scheme (redis, rediss, redis+socket): there is one way in.
+    def get_transport_cls(self) -> type[redis.Transport]:
+        return _Transport
+
+
+class DoorAMQP(AMQP):
+    """What makes a Celery application receive its messages through this door."""
+
+    Connection = _Connection
