@@ -300,10 +300,13 @@ def test_a_large_card_takes_what_only_it_can_do_first_and_leaves_nothing_undone(
 def test_two_workers_on_one_take_end_with_one_track_and_both_their_times_on_the_books(farm):
     (take,) = takes(1)
     farm.send([take])
-    first = farm.start_slow_worker(batch_s=4)
+    first = farm.start_slow_worker(batch_s=2)
     farm.wait(farm.batches_begun)
-    farm.send([take])  # as if the first had fallen silent
-    second = farm.start_slow_worker(batch_s=4)
+    first.send_signal(signal.SIGSTOP)  # it falls silent while its engine renders on
+    farm.send([take])
+    second = farm.start_slow_worker(batch_s=0.5)
+    farm.wait(lambda: len(farm.of(AttemptMade)) == 1)
+    first.send_signal(signal.SIGCONT)
     farm.wait(lambda: len(farm.of(AttemptMade)) == 2)
     stop(first)
     stop(second)

@@ -77,7 +77,7 @@ class Machine:
 
     def wait_until(self, sql: str, at_least: int = 1) -> None:
         """Wait until the first number that `sql` gives is large enough."""
-        for _ in range(600):
+        for _ in range(2_400):
             try:
                 if self.query(sql)[0][0] >= at_least:
                     return
