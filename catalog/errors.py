@@ -156,6 +156,12 @@ class DifferentAudioError(TunemillError):
     exit_code = 51
 
 
+class DisagreementError(TunemillError):
+    """Ledger, sidecars and audio that do not agree."""
+
+    exit_code = 52
+
+
 INTERRUPTED_EXIT_CODE = 130  # the shell's convention for SIGINT
 
 

@@ -12,6 +12,8 @@ import re
 from catalog.errors import StoreError
 from catalog.track import Take
 
+_SIDECAR_KEY = re.compile(r"[a-z0-9][a-z0-9_-]*/takes/([0-9a-f]{24})\.json")
+_AUDIO_KEY = re.compile(r"[a-z0-9][a-z0-9_-]*/audio/[^/]+/[^/]+/([0-9a-f]{24})-[0-9a-f]{16}\.[a-z0-9]+")
 _SAFE_KEY = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
 KEY_BYTES_MAX = 1024  # S3's limit
 
@@ -25,6 +27,18 @@ def audio_key(take: Take, sha256: str, extension: str) -> str:
     """Key of the audio whose file bytes hash to `sha256` (hex)."""
     track = take.track
     return f"{track.catalog}/audio/{track.zone}/{track.genre}/{take.id}-{sha256[:16]}.{extension}"
+
+
+def take_of_sidecar(key: str) -> str | None:
+    """The take whose sidecar has that key; None for a key that is no sidecar's."""
+    found = _SIDECAR_KEY.fullmatch(key)
+    return found[1] if found else None
+
+
+def take_of_audio(key: str) -> str | None:
+    """The take whose audio has that key; None for a key that is no audio's."""
+    found = _AUDIO_KEY.fullmatch(key)
+    return found[1] if found else None
 
 
 def checked_key(key: str) -> str:

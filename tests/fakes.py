@@ -363,6 +363,10 @@ class MemoryStore:
         self._answer(key)
         return self._info(key)._replace(sha256=_sha256(self.objects[key])) if key in self.objects else None
 
+    def sha256_of(self, key: str) -> str | None:
+        self._answer(key)
+        return _sha256(self.objects[key]) if key in self.objects else None
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         self._answer(prefix.rstrip("/") or None)
         yield from (self._info(key) for key in sorted(self.objects) if key.startswith(prefix))

@@ -30,6 +30,9 @@ class Store(Protocol):
     def stat(self, key: str) -> ObjectInfo | None:
         """What the store knows of an object without giving its bytes, or None when there is none."""
 
+    def sha256_of(self, key: str) -> str | None:
+        """The checksum (hex) of the bytes as they are read now, however many; None when there is no object."""
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Every object below `prefix`, in key order."""
 

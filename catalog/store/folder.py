@@ -8,6 +8,7 @@ and `check` once it is a day old.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import time
@@ -83,6 +84,15 @@ class FolderStore:
             except (FileNotFoundError, NotADirectoryError):
                 return None
             return _described(key, found) if S_ISREG(found.st_mode) else None
+
+    def sha256_of(self, key: str) -> str | None:
+        """See Store."""
+        with self._words_for(f"read {key}"):
+            try:
+                with self._path(key).open("rb") as file:
+                    return hashlib.file_digest(file, "sha256").hexdigest()
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                return None
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """See Store."""

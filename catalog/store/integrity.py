@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import secrets
 from hashlib import sha256
+from typing import Final
 
 from catalog.errors import StoreError
 from catalog.keys import checked_key
 from catalog.sidecar import AudioFile
 from catalog.store.base import Store
+
+CHECK_PREFIX: Final = "tunemill-check-"  # of objects that only prove that a store works
 
 
 def check_sha256(key: str, body: bytes, expected: str) -> None:
@@ -45,7 +48,7 @@ def is_key(name: str) -> bool:
 
 def prove(store: Store) -> None:
     """Write, refuse to overwrite, read and remove one small object of a random name."""
-    key = f"tunemill-check-{secrets.token_hex(8)}"
+    key = f"{CHECK_PREFIX}{secrets.token_hex(8)}"
     body = b"Tunemill wrote this to test the store. It can be removed.\n"
     first = store.put_if_absent(key, body, content_type="text/plain")
     second = store.put_if_absent(key, b"", content_type="text/plain")

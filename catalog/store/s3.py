@@ -27,7 +27,7 @@ from catalog.errors import StoreError, StoreFullError
 from catalog.keys import checked_key
 from catalog.settings import without_secrets
 from catalog.store.base import ObjectInfo
-from catalog.store.integrity import check_sha256, is_key, prove
+from catalog.store.integrity import CHECK_PREFIX, check_sha256, is_key, prove
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ SHA256_BYTES: Final = 32
 CONFLICT_TRIES: Final = 8  # a conflict means that another writer is at the same key right now
 
 _CREDENTIALS_FIX: Final = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role"
+_CHUNK_BYTES: Final = 1 << 20
 _ABSENT: Final = {"NoSuchKey", "404"}
 _FULL: Final = {"QuotaExceeded", "XMinioStorageFull", "InsufficientCapacity", "InsufficientStorage", "507"}
 
@@ -134,6 +135,20 @@ class S3Store:
                 raise
             return ObjectInfo(key, head["ContentLength"], _ms(head["LastModified"]), _hex(head.get("ChecksumSHA256")))
 
+    def sha256_of(self, key: str) -> str | None:
+        """See Store."""
+        with self._words_for(f"read {key}"):
+            try:
+                answer = self._client.get_object(Bucket=self._bucket, Key=self._full(key))
+            except aws.ClientError as error:
+                if _code(error) in _ABSENT:
+                    return None
+                raise
+            digest = hash_sha256()
+            for chunk in answer["Body"].iter_chunks(_CHUNK_BYTES):
+                digest.update(chunk)
+            return digest.hexdigest()
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """See Store."""
         if prefix:
@@ -157,7 +172,7 @@ class S3Store:
 
     def check(self) -> None:
         """See Store. Also finds out whether the service knows conditional writes."""
-        key = f"tunemill-check-{secrets.token_hex(8)}"
+        key = f"{CHECK_PREFIX}{secrets.token_hex(8)}"
         body = b"Tunemill wrote this to test the store. It can be removed.\n"
         self.put(key, body, content_type="text/plain", sha256=hash_sha256(body).hexdigest())
         overwritten = self.put_if_absent(key, body, content_type="text/plain")

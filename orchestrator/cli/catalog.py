@@ -10,8 +10,9 @@ import typer
 from catalog.errors import UnknownNameError
 from catalog.settings import Settings, read_settings
 from catalog.store import open_store
+from orchestrator.cli import upkeep
 from orchestrator.cli.console import JsonFlag, print_json, say, warn
-from orchestrator.cli.plan import find_ledger
+from orchestrator.cli.opening import find_ledger
 from orchestrator.cli.tracks import NOISE_LABEL, print_tracks, tracks_as_json
 from orchestrator.ledger import readings
 from orchestrator.ledger.readings import ListedTrack
@@ -19,10 +20,9 @@ from orchestrator.ledger.readings import ListedTrack
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    catalog = typer.Typer(no_args_is_help=True, help="List the finished tracks.")
-    # A group of its own although it has one command: more will follow, and `catalog list` must not become `catalog`.
-    catalog.callback()(lambda: None)
+    catalog = typer.Typer(no_args_is_help=True, help="List finished tracks; keep ledger and store in agreement.")
     catalog.command("list")(list_catalog)
+    upkeep.register(catalog)
     app.add_typer(catalog, name="catalog")
 
 

@@ -202,6 +202,9 @@ def test_an_object_is_described_without_its_bytes(store):
     assert found.sha256 in (sha(AUDIO), None)
     assert before_ms - 2_000 < found.modified_ms < before_ms + 60_000  # S3 tells whole seconds
     assert list(store.list("")) == [found._replace(sha256=None)]
+    assert store.sha256_of("a/b.flac") == sha(AUDIO)
+    assert store.sha256_of("a/absent.flac") is None
+    assert store.sha256_of("a/b.flac/c") is None
     assert store.stat("a/absent.flac") is None
     assert store.stat("a/b.flac/c") is None
 

@@ -1,0 +1,288 @@
+"""`tunemill catalog verify`, `repair`, `rebuild` and `gc`: keep ledger, sidecars and audio in agreement."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Final
+
+import typer
+
+from catalog.errors import DisagreementError
+from catalog.messages import now_ms
+from catalog.settings import Settings, read_settings
+from catalog.store import Store, open_store
+from orchestrator.cli.columns import Column, number, print_table
+from orchestrator.cli.console import JsonFlag, out, print_json, say, warn
+from orchestrator.cli.counting import counting
+from orchestrator.cli.opening import find_ledger
+from orchestrator.ledger import Ledger, open_ledger, upkeep
+from orchestrator.upkeep import survey
+from orchestrator.upkeep.rebuild import Rebuilt, rebuild
+from orchestrator.upkeep.repair import MEANING as REMEDY_MEANING
+from orchestrator.upkeep.repair import Remedy, Repaired, Step, repair
+from orchestrator.upkeep.survey import MEANING, Case, Finding, Kind, Surveyor
+from orchestrator.upkeep.sweep import Left, Swept, sweep
+
+_FINDINGS_SHOWN: Final = 20
+_DAMAGED_SHOWN: Final = 10
+_MS_PER_H: Final = 3_600_000
+_COUNT_COLUMNS = (Column("finding"), number("takes"), Column("what it means", least=20))
+_FINDING_COLUMNS = (Column("finding"), Column("object", least=24), Column("detail", least=16))
+_REMEDY_COLUMNS = (Column("repair"), number("takes"), Column("what it means", least=20))
+_SWEPT_COLUMNS = (Column("removed", least=12), number("objects"), number("size"))
+
+CatalogName = Annotated[str | None, typer.Argument(help="A catalog's name; all of them when left out.")]
+QuickOption = Annotated[bool, typer.Option("--quick", help="Compare the audio's sizes and do not read it.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+
+
+def register(group: typer.Typer) -> None:
+    """Add the commands to the group `tunemill catalog`."""
+    group.command("verify")(verify)
+    group.command("repair")(repair_catalog)
+    group.command("rebuild")(rebuild_ledger)
+    group.command("gc")(collect_garbage)
+
+
+def verify(catalog: CatalogName = None, quick: QuickOption = False, json: JsonFlag = False) -> None:
+    """Compare ledger, sidecars and audio; nothing is changed.
+
+    Ends with 0 when all agree and with 52 when something does not.
+    """
+    settings = read_settings()
+    store, ledger = _open(settings, catalog)
+    survey.refuse_empty_store(store, ledger, catalog)
+    findings: list[Finding] = []
+    with counting("comparing", _count_accepted(ledger, catalog)) as on_take:
+        surveyor = Surveyor(store, ledger, quick=quick, on_take=on_take)
+        for case in surveyor.examine(catalog):
+            findings += case.findings
+    found = surveyor.survey
+    if json:
+        print_json(_survey_as_json(found, findings, quick=quick))
+    else:
+        _print_survey(found, findings, quick=quick)
+    if findings:
+        raise DisagreementError(
+            f"ledger and store disagree in {len(findings):,} places",
+            why=", ".join(f"{count:,} {kind}" for kind, count in found.counts.most_common()),
+            fix=_fix(found.counts),
+        )
+
+
+def repair_catalog(
+    catalog: CatalogName = None,
+    quick: QuickOption = False,
+    all_lost: Annotated[
+        bool, typer.Option("--all-lost", help="Go on where the store has nothing at all of a catalog.")
+    ] = False,
+    dry_run: DryRunOption = False,
+    json: JsonFlag = False,
+) -> None:
+    """Put right what `verify` finds: record, restore, or let takes be made again.
+
+    What ledger or store have sound is kept. Takes of which nothing sound is left wait again, and `tunemill run`
+    makes them.
+    """
+    settings = read_settings()
+    store, ledger = _open(settings, catalog)
+    if not all_lost:
+        survey.refuse_empty_store(store, ledger, catalog)
+    if dry_run:
+        steps, done = _repair(store, ledger, catalog, quick=quick, dry_run=True)
+    else:
+        with ledger.writer_lock() as lock:
+            steps, done = _repair(store, ledger.fenced(lock), catalog, quick=quick)
+    if json:
+        print_json(_repaired_as_json(steps, done, dry_run=dry_run))
+    else:
+        _print_repaired(done, dry_run=dry_run)
+
+
+def rebuild_ledger(
+    database: Annotated[
+        str | None, typer.Option(help="Make the ledger in this database instead of TUNEMILL_DATABASE_URL.")
+    ] = None,
+    dry_run: DryRunOption = False,
+    json: JsonFlag = False,
+) -> None:
+    """Make a new ledger from the store alone: runs, accepted takes, their attempts and renditions.
+
+    Ends with 52 when some sidecars could not be read. A ledger that has takes is refused.
+    """
+    settings = read_settings()
+    store = open_store(settings.store, s3_endpoint_url=settings.s3_endpoint_url)
+    with counting("reading sidecars", None) as on_take:
+        if dry_run:
+            found = rebuild(store, None, on_take=on_take)
+        else:
+            ledger = open_ledger(database or settings.database)
+            with ledger.writer_lock() as lock:
+                found = rebuild(store, ledger.fenced(lock), on_take=on_take)
+    if json:
+        print_json({**found._asdict(), "dry_run": dry_run})
+    else:
+        _print_rebuilt(found, dry_run=dry_run)
+    if found.damaged:
+        raise DisagreementError(
+            f"{len(found.damaged):,} sidecars could not be read and were left out",
+            why=", ".join(found.damaged[:_DAMAGED_SHOWN])
+            + (" and more" if len(found.damaged) > _DAMAGED_SHOWN else ""),
+            fix="`tunemill catalog repair` removes them; `tunemill run CATALOG` then makes their takes again",
+        )
+
+
+def collect_garbage(
+    older_than: Annotated[
+        float, typer.Option(help="Leave alone what was written in so many last hours: it may be on its way.", min=0)
+    ] = 24.0,
+    dry_run: DryRunOption = False,
+    json: JsonFlag = False,
+) -> None:
+    """Remove from the store what nothing names: orphaned audio, left-over checks and parts of files."""
+    settings = read_settings()
+    store = open_store(settings.store, s3_endpoint_url=settings.s3_endpoint_url)
+    before_ms = now_ms() - round(older_than * _MS_PER_H)
+    swept = list(sweep(store, find_ledger(settings), before_ms, dry_run=dry_run, note=warn))
+    if json:
+        print_json(
+            {
+                "dry_run": dry_run,
+                "bytes": sum(each.info.size for each in swept),
+                "removed": [{"kind": each.kind, "key": each.info.key, "bytes": each.info.size} for each in swept],
+            }
+        )
+    else:
+        _print_swept(swept, dry_run=dry_run)
+
+
+def _open(settings: Settings, catalog: str | None) -> tuple[Store, Ledger]:
+    store = open_store(settings.store, s3_endpoint_url=settings.s3_endpoint_url)
+    ledger = survey.get_ledger(find_ledger(settings))
+    if catalog is not None:
+        survey.refuse_unknown(store, ledger, catalog)
+    return store, ledger
+
+
+def _count_accepted(ledger: Ledger, catalog: str | None) -> int:
+    with ledger.read() as connection:
+        return sum(upkeep.count_accepted(connection, catalog).values())
+
+
+def _repair(
+    store: Store, ledger: Ledger, catalog: str | None, *, quick: bool, dry_run: bool = False
+) -> tuple[list[Step], Repaired]:
+    steps: list[Step] = []
+    with counting("comparing", _count_accepted(ledger, catalog)) as on_take:
+        cases: Iterator[Case] = Surveyor(store, ledger, quick=quick, on_take=on_take).examine(catalog)
+        for each in repair(store, ledger, cases, quick=quick, dry_run=dry_run):
+            if isinstance(each, Repaired):
+                return steps, each
+            steps.append(each)
+    raise AssertionError("a repair ends with its sum")
+
+
+def _survey_as_json(found: survey.Survey, findings: Sequence[Finding], *, quick: bool) -> dict[str, Any]:
+    return {
+        "catalogs": found.catalogs,
+        "quick": quick,
+        "accepted": found.takes,
+        "on_their_way": found.on_their_way,
+        "sidecars": found.sidecars,
+        "audio": found.audio,
+        "counts": {kind: found.counts[kind] for kind in Kind},
+        "findings": [finding._asdict() for finding in findings],
+    }
+
+
+def _print_survey(found: survey.Survey, findings: Sequence[Finding], *, quick: bool) -> None:
+    how = "sizes compared" if quick else "every byte read"
+    words = f"{found.takes:,} accepted takes, {found.sidecars:,} sidecars, {found.audio:,} audio objects; {how}"
+    if found.on_their_way:
+        words += f"; {found.on_their_way:,} takes are still to be made"
+    say(words, hang=2)
+    if not findings:
+        say("all agree")
+        return
+    out.print()
+    print_table(
+        _COUNT_COLUMNS, [(kind, f"{found.counts[kind]:,}", MEANING[kind]) for kind in Kind if found.counts[kind]]
+    )
+    out.print()
+    print_table(_FINDING_COLUMNS, [(each.kind, each.key, each.detail) for each in findings[:_FINDINGS_SHOWN]])
+    if len(findings) > _FINDINGS_SHOWN:
+        say(f"and {len(findings) - _FINDINGS_SHOWN:,} more; `--json` names them all")
+
+
+def _fix(counts: Counter[Kind]) -> str:
+    repair_words = "`tunemill catalog repair` mends it, `--dry-run` says how"
+    sweep_words = "`tunemill catalog gc` removes audio that no sidecar names once it is a day old"
+    if not counts[Kind.ORPHAN_AUDIO]:
+        return repair_words
+    return sweep_words if counts.total() == counts[Kind.ORPHAN_AUDIO] else f"{repair_words}; {sweep_words}"
+
+
+def _repaired_as_json(steps: Sequence[Step], done: Repaired, *, dry_run: bool) -> dict[str, Any]:
+    return {
+        "dry_run": dry_run,
+        "repairs": {remedy: done.remedies[remedy] for remedy in Remedy},
+        "waiting": done.waiting,
+        "dropped": done.dropped,
+        "orphans_left": done.left,
+        "takes": [
+            {
+                "catalog": step.case.catalog,
+                "take_id": step.case.take_id,
+                "findings": sorted(step.case.kinds),
+                "repair": step.remedy,
+            }
+            for step in steps
+        ],
+    }
+
+
+def _print_repaired(done: Repaired, *, dry_run: bool) -> None:
+    if not done.remedies:
+        say("nothing to repair")
+    else:
+        rows = [(kind, f"{done.remedies[kind]:,}", REMEDY_MEANING[kind]) for kind in Remedy if done.remedies[kind]]
+        print_table(_REMEDY_COLUMNS, rows)
+        out.print()
+    if cleaned := done.remedies[Remedy.MAKE_AGAIN] - done.waiting:
+        say(f"{cleaned:,} of them are waiting already, or no catalog has them any more: only cleaned up", hang=2)
+    if done.waiting and not dry_run:
+        runs = " and ".join(f"`tunemill run {catalog}`" for catalog in done.catalogs)
+        say(f"{done.waiting:,} takes wait to be made again: {runs} renders them", hang=2)
+    elif done.waiting:
+        say(f"{done.waiting:,} takes would wait to be made again", hang=2)
+    if done.left:
+        say(f"{done.left:,} audio objects that no sidecar names are left; `tunemill catalog gc` removes them", hang=2)
+    if dry_run and done.remedies:
+        say("nothing was changed")
+
+
+def _print_rebuilt(found: Rebuilt, *, dry_run: bool) -> None:
+    verb = "would be" if dry_run else "are"
+    say(f"{found.takes:,} accepted takes of {found.runs:,} runs {verb} in the ledger again", hang=2)
+    if found.catalogs:
+        say(f"catalogs: {', '.join(found.catalogs)}", hang=2)
+    warn("rejected and failed attempts, workers, their time and their money are not in the store and stay lost")
+
+
+def _print_swept(swept: Sequence[Swept], *, dry_run: bool) -> None:
+    if not swept:
+        say("nothing to remove")
+        return
+    rows = []
+    for kind in Left:
+        infos = [each.info for each in swept if each.kind is kind]
+        if infos:
+            rows.append((kind, f"{len(infos):,}", _size(sum(info.size for info in infos))))
+    total = sum(each.info.size for each in swept)
+    print_table(_SWEPT_COLUMNS, rows, total=("total", f"{len(swept):,}", _size(total)))
+    say(f"{total:,} bytes {'would be freed; nothing was removed' if dry_run else 'freed'}")
+
+
+def _size(count: int) -> str:
+    return f"{count / (1 << 20):,.1f} MiB"

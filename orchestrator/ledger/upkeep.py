@@ -1,0 +1,212 @@
+"""Upkeep of the ledger: what it says of each take, takes that are to be made again, and rows made from sidecars.
+
+Facts stay what they are: a take that is made again gets a second rendition, and `take.rendition_id` says which
+counts. A sidecar says all of its take, its accepted attempt and its rendition, so these rows can be made from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, Select, and_, bindparam, func, select, update
+
+from catalog.messages import AttemptMade, new_id
+from catalog.sidecar import Sidecar, StageTimes
+from orchestrator.ledger import plans
+from orchestrator.ledger.facts import attempt_row, insert_new, rendition_row
+from orchestrator.ledger.ledger import Ledger
+from orchestrator.ledger.tables import RENDITION, RUN, TAKE, AttemptRow, RenditionRow, RunRow, TakeRow
+
+_PAGE: Final = 1_000
+_PENDING: Final = ("waiting", "sent")
+
+
+class Filed(NamedTuple):
+    """A take as the ledger has it."""
+
+    take_id: str
+    state: str
+    current: bool
+    sidecar: dict[str, Any] | None  # of the rendition that counts
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the store must have it."""
+        return self.state == "accepted"
+
+    @property
+    def pending(self) -> bool:
+        """Whether it is still to be made or on its way."""
+        return self.state in _PENDING
+
+
+class MadeAgain(NamedTuple):
+    """What became of takes that were lost."""
+
+    waiting: int = 0  # they wait again
+    dropped: int = 0  # the preset no longer has them
+
+
+def count_accepted(connection: Connection, catalog: str | None = None) -> dict[str, int]:
+    """Catalog -> takes that the store must have; catalogs without any are in it too."""
+    accepted = func.count().filter(TAKE.c.state == "accepted")
+    query = select(TAKE.c.catalog, accepted).group_by(TAKE.c.catalog).order_by(TAKE.c.catalog)
+    return dict(connection.execute(query if catalog is None else query.where(TAKE.c.catalog == catalog)).all())
+
+
+def filed_takes(ledger: Ledger, catalog: str) -> Iterator[Filed]:
+    """The catalog's takes by id, a page in memory at a time; no transaction is open between two pages."""
+    after = ""
+    while True:
+        with ledger.read() as connection:
+            page = _filed(_query().where(TAKE.c.catalog == catalog, TAKE.c.take_id > after).limit(_PAGE), connection)
+        yield from page
+        if len(page) < _PAGE:
+            return
+        after = page[-1].take_id
+
+
+def find_filed(ledger: Ledger, take_id: str) -> Filed | None:
+    """The take as the ledger has it now."""
+    with ledger.read() as connection:
+        found = _filed(_query().where(TAKE.c.take_id == take_id), connection)
+    return found[0] if found else None
+
+
+def make_again(connection: Connection, catalog: str, take_ids: Sequence[str], at_ms: int) -> MadeAgain:
+    """Takes whose rendition is lost wait again, in the catalog's active run or a new one; dropped ones are let go."""
+    query = select(TAKE.c.take_id, TAKE.c.current, TAKE.c.state)
+    waiting: list[str] = []
+    dropped: list[str] = []
+    for at in range(0, len(take_ids), _PAGE):
+        for take_id, current, state in connection.execute(query.where(TAKE.c.take_id.in_(take_ids[at : at + _PAGE]))):
+            if current and state in ("accepted", "failed"):
+                waiting.append(take_id)
+            elif state == "accepted":
+                dropped.append(take_id)
+    if waiting:
+        plans.wait_again(connection, waiting, plans.open_run_again(connection, catalog, at_ms))
+    _update(connection, [{"of_take": each} for each in dropped], {"state": "cancelled", "rendition_id": None})
+    return MadeAgain(len(waiting), len(dropped))
+
+
+def has_takes(connection: Connection) -> bool:
+    """Whether anything was ever planned."""
+    return connection.execute(select(TAKE.c.take_id).limit(1)).first() is not None
+
+
+def write_from_sidecars(connection: Connection, sidecars: Sequence[Sidecar]) -> None:
+    """Write the accepted takes of `sidecars`: their runs, attempts, renditions, and the takes themselves."""
+    if not sidecars:
+        return
+    made = [AttemptMade.of(sidecar) for sidecar in sidecars]
+    insert_new(connection, RunRow, _runs(sidecars))
+    insert_new(connection, TakeRow, [_take(each) for each in sidecars])
+    insert_new(connection, AttemptRow, [attempt_row(attempt) for attempt in made])
+    renditions = zip(sidecars, made, strict=True)
+    insert_new(connection, RenditionRow, [rendition_row(sidecar, each.record_id) for sidecar, each in renditions])
+    _accept(connection, {attempt.take_id: attempt.record_id for attempt in made})
+
+
+def write_unrecorded(connection: Connection, sidecars: Sequence[Sidecar]) -> None:
+    """Write what the store has and the ledger has not; a slot keeps the current take that it has."""
+    named = [sidecar.take_id for sidecar in sidecars]
+    known = set(connection.execute(select(TAKE.c.take_id).where(TAKE.c.take_id.in_(named))).scalars())
+    fresh = {sidecar.take_id: sidecar.take for sidecar in sidecars if sidecar.take_id not in known}
+    keys = {take.track.key for take in fresh.values()}
+    filled = select(TAKE.c.track_key, TAKE.c.number).where(TAKE.c.track_key.in_(keys), TAKE.c.current)
+    slots = {tuple(row) for row in connection.execute(filled)} if fresh else set()
+    write_from_sidecars(connection, sidecars)
+    older = [{"of_take": take_id} for take_id, take in fresh.items() if (take.track.key, take.number) in slots]
+    _update(connection, older, {"current": False})
+
+
+def write_other_rendition(connection: Connection, sidecar: Sidecar, at_ms: int) -> None:
+    """From now on `sidecar` counts for its take; a second row when the ledger knows its record id with other words."""
+    known = select(RENDITION.c.record_id).where(RENDITION.c.record_id == sidecar.record_id)
+    if sidecar.record_id and connection.execute(known).first() is None:
+        write_from_sidecars(connection, [sidecar])
+        return
+    attempt = AttemptMade.of(sidecar).model_copy(
+        update={"record_id": new_id(), "adopted": True, "at_ms": at_ms, "times": StageTimes(), "batch": None}
+    )
+    insert_new(connection, AttemptRow, [{**attempt_row(attempt), "audio_ms": 0}])
+    insert_new(connection, RenditionRow, [rendition_row(sidecar, attempt.record_id)])
+    _accept(connection, {sidecar.take_id: attempt.record_id})
+
+
+def stretch_runs(connection: Connection, sidecars: Sequence[Sidecar], known: dict[str, tuple[int, int]]) -> None:
+    """Let the runs of a rebuilt ledger begin with their first sidecar and end with their last.
+
+    `known` holds what was written before: run id -> first and last instant. It is brought up to date.
+    """
+    changed: set[str] = set()
+    for row in _runs(sidecars):
+        first, last = known.get(row["run_id"], (row["started_at_ms"], row["finished_at_ms"]))
+        wider = (min(first, row["started_at_ms"]), max(last, row["finished_at_ms"]))
+        if known.get(row["run_id"]) != wider:
+            known[row["run_id"]] = wider
+            changed.add(row["run_id"])
+    for run_id in sorted(changed):
+        first, last = known[run_id]
+        connection.execute(update(RUN).where(RUN.c.run_id == run_id).values(started_at_ms=first, finished_at_ms=last))
+
+
+def mark_newest_current(connection: Connection) -> None:
+    """Of several takes of one slot the newest is what the catalog has; the others were made for earlier presets."""
+    slot = (TAKE.c.track_key, TAKE.c.number)
+    newest = func.row_number().over(partition_by=slot, order_by=(RENDITION.c.created_at_ms.desc(), TAKE.c.take_id))
+    placed = (
+        select(TAKE.c.take_id, newest.label("place"))
+        .join(RENDITION, RENDITION.c.record_id == TAKE.c.rendition_id)
+        .subquery()
+    )
+    older = select(placed.c.take_id).where(placed.c.place > 1)
+    connection.execute(update(TAKE).where(TAKE.c.take_id.in_(older)).values(current=False))
+
+
+def _query() -> Select[Any]:
+    counting = and_(RENDITION.c.record_id == TAKE.c.rendition_id, RENDITION.c.take_id == TAKE.c.take_id)
+    query = select(TAKE.c.take_id, TAKE.c.state, TAKE.c.current, RENDITION.c.sidecar)
+    return query.outerjoin_from(TAKE, RENDITION, counting).order_by(TAKE.c.take_id)
+
+
+def _filed(query: Select[Any], connection: Connection) -> list[Filed]:
+    return [Filed(*row) for row in connection.execute(query)]
+
+
+def _runs(sidecars: Sequence[Sidecar]) -> list[dict[str, Any]]:
+    """The runs that rendered them, as far as sidecars tell."""
+    runs: dict[str, dict[str, Any]] = {}
+    for sidecar in sidecars:
+        at_ms = sidecar.created_at_ms
+        row = runs.setdefault(
+            sidecar.run_id,
+            {
+                "run_id": sidecar.run_id,
+                "catalog": sidecar.take.track.catalog,
+                "model": sidecar.take.spec.model,
+                "state": "finished",
+                "started_at_ms": at_ms,
+                "finished_at_ms": at_ms,
+            },
+        )
+        row["started_at_ms"] = min(row["started_at_ms"], at_ms)
+        row["finished_at_ms"] = max(row["finished_at_ms"], at_ms)
+    return list(runs.values())
+
+
+def _take(sidecar: Sidecar) -> dict[str, Any]:
+    return {**plans._row(sidecar.take, sidecar.run_id), "take_id": sidecar.take_id}
+
+
+def _accept(connection: Connection, renditions: dict[str, str]) -> None:
+    values: dict[str, Any] = {"state": "accepted", "held_by": None, "held_at_ms": None, "rendition_id": bindparam("to_rendition")}
+    rows = [{"of_take": take_id, "to_rendition": record_id} for take_id, record_id in renditions.items()]
+    _update(connection, rows, values)
+
+
+def _update(connection: Connection, rows: list[dict[str, Any]], values: dict[str, Any]) -> None:
+    if rows:
+        connection.execute(update(TAKE).where(TAKE.c.take_id == bindparam("of_take")).values(**values), rows)

@@ -1,0 +1,30 @@
+"""Many waits at once: calls on the store in parallel, their results in order, and never more in hand than a few."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final, TypeVar
+
+THREADS: Final = 16  # a request at S3 takes tens of milliseconds, so that some hundreds a second are answered
+_AHEAD: Final = 64
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+def abreast(call: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
+    """`call` of each item, in the items' order; `items` is read only a little ahead."""
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="upkeep") as threads:
+        under_way: deque[Future[_Out]] = deque()
+        try:
+            for item in items:
+                under_way.append(threads.submit(call, item))
+                if len(under_way) >= _AHEAD:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        finally:
+            for each in under_way:
+                each.cancel()

@@ -1,0 +1,139 @@
+"""Repair: where store and ledger disagree, the one that is sound is believed; what neither has is made again.
+
+A sidecar goes before its take waits, or a worker would find the one and take the other for done. Every step can be
+the last one before a kill: the next repair finds what is left to do, and after a whole one there is nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from itertools import islice
+from typing import Final, NamedTuple
+
+from catalog.keys import take_of_audio
+from catalog.messages import now_ms
+from catalog.sidecar import AudioFile, Sidecar
+from catalog.store import Store
+from orchestrator.ledger import Ledger, upkeep
+from orchestrator.upkeep.abreast import abreast
+from orchestrator.upkeep.survey import IS_GONE, Case, Kind, audio_fault, ledgers_copy
+
+_AT_ONCE: Final = 500  # in one transaction
+_BROKEN: Final = {Kind.MISSING_SIDECAR, Kind.DAMAGED_SIDECAR, Kind.MISSING_AUDIO, Kind.ALTERED_AUDIO}
+
+
+class Remedy(StrEnum):
+    """What is done about a take."""
+
+    RECORD = "record"  # the store's sidecar is sound and the ledger has none
+    BELIEVE = "believe"  # the store's sidecar is sound and the ledger's copy another
+    RESTORE = "restore"  # the ledger's copy is sound, the store's is not
+    MAKE_AGAIN = "make again"  # nothing sound is left
+
+
+MEANING: Final = {
+    Remedy.RECORD: "recorded in the ledger, as the sidecar says",
+    Remedy.BELIEVE: "the ledger now says what the sidecar says",
+    Remedy.RESTORE: "sidecar written again from the ledger's copy",
+    Remedy.MAKE_AGAIN: "to be made again",
+}
+
+
+class Step(NamedTuple):
+    """One take and what is done about it."""
+
+    case: Case
+    remedy: Remedy
+    sidecar: Sidecar | None = None  # that is believed
+    altered: tuple[str, ...] = ()  # keys of audio that is worth nothing
+
+
+class Repaired(NamedTuple):
+    """What a repair has done, or would do."""
+
+    remedies: Counter[Remedy]
+    waiting: int  # takes that wait again
+    catalogs: list[str]  # of these
+    dropped: int  # takes that are lost, and that no preset wants any more
+    left: int  # orphans: they do no harm, and `tunemill catalog gc` removes them
+
+
+def repair(
+    store: Store, ledger: Ledger, cases: Iterable[Case], *, quick: bool = False, dry_run: bool = False
+) -> Iterator[Step | Repaired]:
+    """Put right what a survey finds; every step as it is taken, and at last the sum.
+
+    `ledger` must be fenced by the writer's lock. With `dry_run` nothing is written.
+    """
+    remedies: Counter[Remedy] = Counter()
+    waiting = dropped = left = 0
+    catalogs: list[str] = []
+    stream = iter(cases)
+    while chunk := list(islice(stream, _AT_ONCE)):
+        left += sum(case.kinds == {Kind.ORPHAN_AUDIO} for case in chunk)
+        broken = [case for case in chunk if case.kinds != {Kind.ORPHAN_AUDIO}]
+        steps = list(abreast(lambda case: choose(store, case, quick=quick), broken))
+        if not dry_run:
+            for _ in abreast(lambda step: _mend_store(store, step), steps):
+                pass
+        for catalog in sorted({step.case.catalog for step in steps}):
+            ours = [step for step in steps if step.case.catalog == catalog]
+            again = _count_only(ours) if dry_run else _mend_ledger(ledger, catalog, ours)
+            waiting, dropped = waiting + again.waiting, dropped + again.dropped
+            if again.waiting and catalog not in catalogs:
+                catalogs.append(catalog)
+        remedies.update(step.remedy for step in steps)
+        yield from steps
+    yield Repaired(remedies, waiting, catalogs, dropped, left)
+
+
+def choose(store: Store, case: Case, *, quick: bool) -> Step:
+    """What is to be done about a take."""
+    if case.sidecar is not None and not case.kinds & _BROKEN:
+        remedy = Remedy.BELIEVE if case.filed is not None and case.filed.accepted else Remedy.RECORD
+        return Step(case, remedy, case.sidecar)
+    copy = ledgers_copy(case.filed) if case.filed is not None and case.filed.accepted else None
+    altered: list[str] = []
+    if copy is not None and copy.take_id == case.take_id:
+        fault = audio_fault(store, copy.audio, quick=quick)
+        if fault is None:
+            return Step(case, Remedy.RESTORE, copy)
+        altered += _altered(copy.audio, fault)
+    if case.sidecar is not None and Kind.ALTERED_AUDIO in case.kinds:
+        altered += _altered(case.sidecar.audio, "")
+    return Step(case, Remedy.MAKE_AGAIN, altered=tuple(dict.fromkeys(altered)))
+
+
+def _altered(audio: AudioFile, fault: str) -> list[str]:
+    return [audio.key] if fault != IS_GONE and take_of_audio(audio.key) else []
+
+
+def _mend_store(store: Store, step: Step) -> None:
+    key = step.case.key
+    if step.remedy is Remedy.RESTORE and step.sidecar is not None:
+        if Kind.MISSING_SIDECAR not in step.case.kinds:
+            store.delete(key)
+        store.put_if_absent(key, step.sidecar.to_json(), content_type="application/json")
+    elif step.remedy is Remedy.MAKE_AGAIN:
+        store.delete(key)
+        for audio in step.altered:
+            store.delete(audio)  # its name promises other bytes
+
+
+def _mend_ledger(ledger: Ledger, catalog: str, steps: list[Step]) -> upkeep.MadeAgain:
+    recorded = [step.sidecar for step in steps if step.remedy is Remedy.RECORD and step.sidecar]
+    believed = [step.sidecar for step in steps if step.remedy is Remedy.BELIEVE and step.sidecar]
+    lost = [step.case.take_id for step in steps if step.remedy is Remedy.MAKE_AGAIN]
+    with ledger.write() as connection:
+        upkeep.write_unrecorded(connection, recorded)
+        for sidecar in believed:
+            upkeep.write_other_rendition(connection, sidecar, now_ms())
+        return upkeep.make_again(connection, catalog, lost, now_ms())
+
+
+def _count_only(steps: list[Step]) -> upkeep.MadeAgain:
+    lost = [step.case.filed for step in steps if step.remedy is Remedy.MAKE_AGAIN and step.case.filed]
+    waiting = sum(filed.current and filed.state in ("accepted", "failed") for filed in lost)
+    return upkeep.MadeAgain(waiting, sum(filed.accepted and not filed.current for filed in lost))

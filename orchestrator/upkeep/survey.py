@@ -1,0 +1,329 @@
+"""The survey: does everything that the ledger says lie in the store, and nothing beside it? It changes nothing.
+
+The store's listing and the ledger's takes come in the same order, by catalog and take, and are walked side by
+side. Workers may be at work meanwhile: whatever looks wrong is looked at a second time before it is a finding, and
+takes on their way are none. In memory are the names and sizes of one catalog's audio, some 300 bytes a take.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from itertools import chain, groupby
+from typing import Final, NamedTuple
+
+from pydantic import ValidationError
+
+from catalog.errors import LedgerError, MessageError, StoreError, UnknownNameError
+from catalog.keys import take_of_audio, take_of_sidecar
+from catalog.messages import now_ms
+from catalog.sidecar import AudioFile, Sidecar, parse_sidecar
+from catalog.store import ObjectInfo, Store
+from catalog.store.integrity import find_fault
+from orchestrator.ledger import Ledger, upkeep
+from orchestrator.ledger.upkeep import Filed
+from orchestrator.upkeep.abreast import abreast
+
+FRESH_MS: Final = 24 * 3_600_000  # audio of a take on its way is put up to so long before its sidecar
+
+
+class Kind(StrEnum):
+    """What can be wrong."""
+
+    MISSING_SIDECAR = "missing sidecar"
+    MISSING_AUDIO = "missing audio"
+    ALTERED_AUDIO = "altered audio"
+    DAMAGED_SIDECAR = "damaged sidecar"
+    DIFFERENT_SIDECAR = "different sidecar"
+    UNRECORDED_SIDECAR = "unrecorded sidecar"
+    ORPHAN_AUDIO = "orphan audio"
+
+
+MEANING: Final = {
+    Kind.MISSING_SIDECAR: "the ledger has the take as accepted, and it has no sidecar",
+    Kind.MISSING_AUDIO: "the audio that a sidecar names is not there",
+    Kind.ALTERED_AUDIO: "its size or its checksum is not the sidecar's",
+    Kind.DAMAGED_SIDECAR: "it cannot be read, or is another take's",
+    Kind.DIFFERENT_SIDECAR: "the ledger's copy says something else",
+    Kind.UNRECORDED_SIDECAR: "the ledger does not have the take as accepted",
+    Kind.ORPHAN_AUDIO: "no sidecar names it",
+}
+
+
+class Finding(NamedTuple):
+    """One thing that is wrong."""
+
+    kind: Kind
+    catalog: str
+    take_id: str
+    key: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One take with what is wrong about it; `sidecar` is the store's, where it can be read."""
+
+    catalog: str
+    take_id: str
+    key: str  # of its sidecar
+    filed: Filed | None
+    sidecar: Sidecar | None
+    findings: tuple[Finding, ...]
+
+    @property
+    def kinds(self) -> set[Kind]:
+        """What is wrong."""
+        return {finding.kind for finding in self.findings}
+
+
+@dataclass(slots=True)
+class Survey:
+    """What has been looked at so far, and what was found."""
+
+    takes: int = 0  # that the ledger has as accepted
+    sidecars: int = 0
+    audio: int = 0
+    on_their_way: int = 0
+    counts: Counter[Kind] = field(default_factory=Counter)
+    catalogs: list[str] = field(default_factory=list)
+
+
+class Surveyor:
+    """Compares catalogs. `quick` reads no audio: sizes come from the listing."""
+
+    def __init__(
+        self, store: Store, ledger: Ledger, *, quick: bool = False, on_take: Callable[[], None] = lambda: None
+    ) -> None:
+        self.survey = Survey()
+        self._store, self._ledger, self._quick, self._on_take = store, ledger, quick, on_take
+
+    def examine(self, catalog: str | None = None) -> Iterator[Case]:
+        """Every take with something wrong, and for orphans a case each; of `catalog` or of all."""
+        with self._ledger.read() as connection:
+            planned = upkeep.count_accepted(connection, catalog)
+        seen: set[str] = set()
+        for name, objects in groupby(self._store.list(f"{catalog}/" if catalog else ""), key=_catalog_of):
+            if name:
+                seen.add(name)
+                yield from self._examine(name, objects)
+        for name in sorted(planned.keys() - seen):
+            yield from self._examine(name, iter(()))
+
+    def _examine(self, catalog: str, objects: Iterator[ObjectInfo]) -> Iterator[Case]:
+        """Audio comes before sidecars, as `audio` sorts before `takes`."""
+        self.survey.catalogs.append(catalog)
+        inspection = _Inspection(self._store, self._ledger, catalog, quick=self._quick)
+        rest = inspection.take_audio(objects)
+        self.survey.audio += len(inspection.audio)
+        for first_look in abreast(inspection.inspect, _side_by_side(rest, upkeep.filed_takes(self._ledger, catalog))):
+            case = inspection.ask_again(first_look)
+            self._count(case)
+            self._on_take()
+            if case.findings:
+                yield case
+        for orphan in abreast(inspection.inspect_orphan, inspection.unnamed()):
+            if orphan is not None:
+                self.survey.counts[Kind.ORPHAN_AUDIO] += 1
+                yield orphan
+
+    def _count(self, case: Case) -> None:
+        survey = self.survey
+        survey.takes += bool(case.filed and case.filed.accepted)
+        survey.on_their_way += bool(case.filed and case.filed.pending)
+        survey.sidecars += bool(case.sidecar or Kind.DAMAGED_SIDECAR in case.kinds)
+        survey.counts.update(case.kinds)
+
+
+class _Pair(NamedTuple):
+    """A take as the store lists it and as the ledger has it."""
+
+    take_id: str
+    listed: ObjectInfo | None
+    filed: Filed | None
+
+
+class _Inspection:
+    """One catalog under inspection. What `inspect...` looks at is the store's alone, in many threads at once."""
+
+    def __init__(self, store: Store, ledger: Ledger, catalog: str, *, quick: bool) -> None:
+        self._store, self._ledger, self._catalog, self._quick = store, ledger, catalog, quick
+        self.audio: dict[str, ObjectInfo] = {}
+        self._named: set[str] = set()
+        self._unreadable: set[str] = set()  # takes whose sidecar may name any of their audio
+
+    def take_audio(self, objects: Iterator[ObjectInfo]) -> Iterator[ObjectInfo]:
+        """Note the audio that the listing begins with; the rest of it comes back."""
+        for info in objects:
+            if take_of_sidecar(info.key):
+                return chain([info], objects)
+            if take_of_audio(info.key):
+                self.audio[info.key] = info
+        return iter(())
+
+    def inspect(self, pair: _Pair) -> Case:
+        """What is wrong about one take."""
+        take_id, listed, filed = pair
+        key = f"{self._catalog}/takes/{take_id}.json"
+        body = self._store.find(key) if listed or (filed and filed.accepted) else None
+        sidecar, findings = None, []
+        if body is not None:
+            try:
+                sidecar = parse_sidecar(body, take_id)
+            except MessageError as error:
+                self._unreadable.add(take_id)
+                findings.append(self._finding(Kind.DAMAGED_SIDECAR, take_id, key, error.what))
+        elif filed is not None and filed.accepted:
+            self._unreadable.add(take_id)
+            findings.append(self._finding(Kind.MISSING_SIDECAR, take_id, key, "is not there"))
+        if sidecar is not None:
+            self._named.add(sidecar.audio.key)
+            findings += self._compare(sidecar, key, filed)
+        return Case(self._catalog, take_id, key, filed, sidecar, tuple(findings))
+
+    def ask_again(self, case: Case) -> Case:
+        """What the ledger did not say may have been recorded since it was asked."""
+        doubtful = case.kinds & {Kind.UNRECORDED_SIDECAR, Kind.DIFFERENT_SIDECAR}
+        if not doubtful:
+            return case
+        filed = upkeep.find_filed(self._ledger, case.take_id)
+        agrees = filed is not None and (filed.pending or ledgers_copy(filed) == case.sidecar)
+        findings = tuple(each for each in case.findings if not (agrees and each.kind in doubtful))
+        return replace(case, filed=filed, findings=findings)
+
+    def unnamed(self) -> Iterator[tuple[ObjectInfo, Filed | None]]:
+        """The audio that no sidecar named, and its take."""
+        for key, info in self.audio.items():
+            take_id = str(take_of_audio(key))
+            if key not in self._named and take_id not in self._unreadable:
+                yield info, upkeep.find_filed(self._ledger, take_id)
+
+    def inspect_orphan(self, found: tuple[ObjectInfo, Filed | None]) -> Case | None:
+        """The case of audio that nothing names; its take may have come to its end since it was listed."""
+        info, filed = found
+        take_id = str(take_of_audio(info.key))
+        sidecar_key = f"{self._catalog}/takes/{take_id}.json"
+        body = self._store.find(sidecar_key)
+        if body is not None and info.key.encode() in body:
+            return None
+        if filed is not None and filed.pending and info.modified_ms > now_ms() - FRESH_MS:
+            return None
+        if self._store.stat(info.key) is None:
+            return None
+        finding = self._finding(Kind.ORPHAN_AUDIO, take_id, info.key, f"{info.size:,} bytes")
+        return Case(self._catalog, take_id, sidecar_key, filed, None, (finding,))
+
+    def _compare(self, sidecar: Sidecar, key: str, filed: Filed | None) -> Iterable[Finding]:
+        take_id, audio = sidecar.take_id, sidecar.audio
+        if fault := self._fault(audio):
+            kind = Kind.MISSING_AUDIO if fault == IS_GONE else Kind.ALTERED_AUDIO
+            yield self._finding(kind, take_id, audio.key, fault)
+        if filed is None or not (filed.accepted or filed.pending):
+            state = f"the take is {filed.state} in the ledger" if filed else "the take is not in the ledger"
+            yield self._finding(Kind.UNRECORDED_SIDECAR, take_id, key, state)
+        elif filed.accepted and ledgers_copy(filed) != sidecar:
+            yield self._finding(Kind.DIFFERENT_SIDECAR, take_id, key, "the ledger's copy says something else")
+
+    def _fault(self, audio: AudioFile) -> str | None:
+        listed = self.audio.get(audio.key)
+        if self._quick and listed is not None and listed.size == audio.bytes:
+            return None
+        return audio_fault(self._store, audio, quick=self._quick)
+
+    def _finding(self, kind: Kind, take_id: str, key: str, detail: str) -> Finding:
+        return Finding(kind, self._catalog, take_id, key, detail)
+
+
+IS_GONE: Final = "is not there"
+
+
+def audio_fault(store: Store, audio: AudioFile, *, quick: bool) -> str | None:
+    """What is wrong with audio; unless `quick`, its bytes are read, and once more before they are called altered."""
+    if quick:
+        return find_fault(store, audio)
+    for _ in range(2):
+        found = store.sha256_of(audio.key)
+        if found == audio.sha256:
+            return None
+    if found is None:
+        return IS_GONE
+    return find_fault(store, audio) or f"hashes to {found[:16]}... instead of {audio.sha256[:16]}..."
+
+
+def ledgers_copy(filed: Filed | None) -> Sidecar | None:
+    """The sidecar as the ledger has it."""
+    try:
+        return Sidecar.model_validate(filed.sidecar) if filed and filed.sidecar else None
+    except ValidationError:
+        return None
+
+
+def refuse_unknown(store: Store, ledger: Ledger, catalog: str) -> None:
+    """Raise UnknownNameError for a catalog that neither the ledger nor the store has."""
+    with ledger.read() as connection:
+        known = upkeep.count_accepted(connection)
+    if catalog in known:
+        return
+    try:
+        there = next(store.list(f"{catalog}/"), None)
+    except StoreError as error:
+        if "not allowed" not in error.what:
+            raise
+        there = None
+    if there is None:
+        raise UnknownNameError(
+            f"neither the ledger nor the store has a catalog {catalog!r}",
+            why=f"the ledger has: {', '.join(known) or 'none yet'}",
+            fix="name one of them, or none to go through all",
+        )
+
+
+def refuse_empty_store(store: Store, ledger: Ledger, catalog: str | None = None) -> None:
+    """Raise StoreError when the store has nothing at all of a catalog with accepted takes: it may be the wrong one."""
+    with ledger.read() as connection:
+        planned = upkeep.count_accepted(connection, catalog)
+    for name, accepted in planned.items():
+        if accepted and next(store.list(f"{name}/"), None) is None:
+            raise StoreError(
+                f"the store has nothing at {store.locate(name)}, and the ledger has {accepted:,} accepted takes there",
+                why="it is another store, one that is not mounted, or all of it is lost",
+                fix="correct TUNEMILL_STORE_URL or mount it; if all is lost: `tunemill catalog repair --all-lost`",
+            )
+
+
+def get_ledger(ledger: Ledger | None) -> Ledger:
+    """The ledger, or LedgerError when there is none."""
+    if ledger is None:
+        raise LedgerError(
+            "there is no ledger to compare with",
+            why="none was made yet, or TUNEMILL_HOME or TUNEMILL_DATABASE_URL name another place",
+            fix="correct them, or make one from the store with `tunemill catalog rebuild`",
+        )
+    return ledger
+
+
+def _catalog_of(info: ObjectInfo) -> str:
+    catalog, slash, _ = info.key.partition("/")
+    return catalog if slash else ""
+
+
+def _side_by_side(objects: Iterable[ObjectInfo], filed: Iterator[Filed]) -> Iterator[_Pair]:
+    """Both in order of takes; one that is on one side only comes alone."""
+    left = next(filed, None)
+    for info in objects:
+        take_id = take_of_sidecar(info.key)
+        if take_id is None:
+            continue  # not ours
+        while left is not None and left.take_id < take_id:
+            yield _Pair(left.take_id, None, left)
+            left = next(filed, None)
+        if left is not None and left.take_id == take_id:
+            yield _Pair(take_id, info, left)
+            left = next(filed, None)
+        else:
+            yield _Pair(take_id, info, None)
+    while left is not None:
+        yield _Pair(left.take_id, None, left)
+        left = next(filed, None)

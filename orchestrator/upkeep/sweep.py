@@ -1,0 +1,114 @@
+"""The sweep: what nothing names is removed, once it is so old that no upload can still be on its way.
+
+Audio is named by its take's sidecar, or by the ledger. Where a sidecar cannot be read, or a catalog has not one, all
+the audio stays: it may be all that is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from itertools import chain, groupby
+from typing import NamedTuple
+
+from catalog.errors import MessageError
+from catalog.keys import take_of_audio, take_of_sidecar
+from catalog.sidecar import parse_sidecar
+from catalog.store import ObjectInfo, Store
+from catalog.store.integrity import CHECK_PREFIX
+from orchestrator.ledger import Ledger, upkeep
+from orchestrator.ledger.upkeep import Filed
+from orchestrator.upkeep.abreast import abreast
+from orchestrator.upkeep.survey import ledgers_copy
+
+
+class Left(StrEnum):
+    """What is removed."""
+
+    AUDIO = "orphan audio"
+    CHECK = "left-over check"
+    PART = "left-over part"
+
+
+class Swept(NamedTuple):
+    """One thing that was removed, or would be."""
+
+    kind: Left
+    info: ObjectInfo
+
+
+def sweep(
+    store: Store,
+    ledger: Ledger | None,
+    before_ms: int,
+    *,
+    dry_run: bool = False,
+    note: Callable[[str], None] = lambda words: None,
+) -> Iterator[Swept]:
+    """Remove what nothing names and what was last written before `before_ms`; with `dry_run` only name it."""
+    sweeper = _Sweeper(store, ledger, before_ms, dry_run=dry_run)
+    for name, objects in groupby(store.list(""), key=lambda info: info.key.partition("/")[0]):
+        if name.startswith(CHECK_PREFIX):
+            yield from (Swept(Left.CHECK, info) for info in objects if sweeper.remove(info))
+            continue
+        yield from sweeper.sweep_catalog(name, objects, note)
+    yield from (Swept(Left.PART, info) for info in store.sweep(before_ms, remove=not dry_run))
+
+
+class _Sweeper:
+    def __init__(self, store: Store, ledger: Ledger | None, before_ms: int, *, dry_run: bool) -> None:
+        self._store, self._ledger, self._before_ms, self._dry_run = store, ledger, before_ms, dry_run
+
+    def sweep_catalog(
+        self, catalog: str, objects: Iterator[ObjectInfo], note: Callable[[str], None]
+    ) -> Iterator[Swept]:
+        """Audio is listed before sidecars."""
+        old: dict[str, list[ObjectInfo]] = {}
+        sidecars: Iterator[ObjectInfo] = iter(())
+        for info in objects:
+            if take_of_sidecar(info.key):
+                sidecars = chain([info], objects)
+                break
+            take_id = take_of_audio(info.key)
+            if take_id and info.modified_ms < self._before_ms:
+                old.setdefault(take_id, []).append(info)
+        first = next(sidecars, None)
+        if first is None and old:
+            note(f"{catalog} has audio and not one sidecar: left as it is")
+            return
+        takes = ((take_id, audio, self._find_filed(take_id)) for take_id, audio in old.items())
+        for found in abreast(lambda take: self._unnamed(catalog, *take), takes):
+            for info in found:
+                if self.remove(info):
+                    yield Swept(Left.AUDIO, info)
+
+    def remove(self, info: ObjectInfo) -> bool:
+        """Remove it unless it is young, or was written anew since it was listed."""
+        if info.modified_ms >= self._before_ms:
+            return False
+        now = self._store.stat(info.key)
+        if now is None or now.modified_ms >= self._before_ms:
+            return False
+        if not self._dry_run:
+            self._store.delete(info.key)
+        return True
+
+    def _find_filed(self, take_id: str) -> Filed | None:
+        return upkeep.find_filed(self._ledger, take_id) if self._ledger else None
+
+    def _unnamed(self, catalog: str, take_id: str, audio: list[ObjectInfo], filed: Filed | None) -> list[ObjectInfo]:
+        if filed is not None and filed.pending:
+            return []  # a worker may be about to write it again
+        named = set()
+        if filed is not None and filed.accepted:
+            copy = ledgers_copy(filed)
+            if copy is None:
+                return []
+            named.add(copy.audio.key)
+        body = self._store.find(f"{catalog}/takes/{take_id}.json")
+        if body is not None:
+            try:
+                named.add(parse_sidecar(body, take_id).audio.key)
+            except MessageError:
+                return []
+        return [info for info in audio if info.key not in named]
