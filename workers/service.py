@@ -32,7 +32,7 @@ from workers.engine import EngineCard
 from workers.engine_process import EngineProcess, EngineRecipe
 from workers.lane.gather import Gather
 from workers.records import Holds, Pulse, QueueRecorder, check_broker, spans_closed
-from workers.render import Studio, cores
+from workers.render import Studio, cores, store_waits
 from workers.spans import LaneSpans
 from workers.wiring import engine_recipe, open_checked_store, typical_bucket
 
@@ -173,6 +173,7 @@ class _Service:
             recorder=self._recorder,
             holds=self._holds,
             on_store_down=self._on_store_down,
+            store_waits_s=store_waits(self._settings.store_patience_s),
         )
         app = make_app(self._broker_url, studio)
         name = f"{self._worker_id}@{socket.gethostname()}"
