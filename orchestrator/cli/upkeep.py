@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Final
@@ -135,12 +136,17 @@ def rebuild_ledger(
 
 def collect_garbage(
     older_than: Annotated[
-        float, typer.Option(help="Leave alone what was written in so many last hours: it may be on its way.", min=0)
+        float,
+        typer.Option(
+            metavar="HOURS", help="Leave alone what was written in so many last hours: it may be on its way.", min=0
+        ),
     ] = 24.0,
     dry_run: DryRunOption = False,
     json: JsonFlag = False,
 ) -> None:
     """Remove from the store what nothing names: orphaned audio, left-over checks and parts of files."""
+    if not math.isfinite(older_than):
+        raise typer.BadParameter("it must be a number of hours", param_hint="--older-than")
     settings = read_settings()
     store = open_store(settings.store, s3_endpoint_url=settings.s3_endpoint_url)
     before_ms = now_ms() - round(older_than * _MS_PER_H)

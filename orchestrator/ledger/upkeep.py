@@ -202,7 +202,12 @@ def _take(sidecar: Sidecar) -> dict[str, Any]:
 
 
 def _accept(connection: Connection, renditions: dict[str, str]) -> None:
-    values: dict[str, Any] = {"state": "accepted", "held_by": None, "held_at_ms": None, "rendition_id": bindparam("to_rendition")}
+    values: dict[str, Any] = {
+        "state": "accepted",
+        "held_by": None,
+        "held_at_ms": None,
+        "rendition_id": bindparam("to_rendition"),
+    }
     rows = [{"of_take": take_id, "to_rendition": record_id} for take_id, record_id in renditions.items()]
     _update(connection, rows, values)
 

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection
 
-from catalog.errors import LedgerError, MessageError
+from catalog.errors import LedgerError, MessageError, StoreError
 from catalog.keys import take_of_sidecar
 from catalog.sidecar import Sidecar, parse_sidecar
 from catalog.store import ObjectInfo, Store
@@ -58,13 +58,16 @@ def read_sidecars(store: Store) -> Iterator[Sidecar | str]:
 
 
 def rebuild(store: Store, ledger: Ledger | None, *, on_take: Callable[[], None] = lambda: None) -> Rebuilt:
-    """Fill the empty `ledger`, which must be fenced by the writer's lock, from `store`; None: only look."""
+    """Fill the empty `ledger`, which must be fenced by the writer's lock, from `store`; None: only look.
+
+    Raises LedgerError for a ledger that has takes, StoreError for a store that has none.
+    """
     found = _Found()
     batches = found.batches(read_sidecars(store), on_take)
     if ledger is None:
         for batch in batches:
             found.note(batch)
-        return found.rebuilt()
+        return found.rebuilt(store)
     with ledger.write() as connection:
         refuse_used(connection)
         for batch in batches:
@@ -72,7 +75,7 @@ def rebuild(store: Store, ledger: Ledger | None, *, on_take: Callable[[], None] 
             upkeep.stretch_runs(connection, batch, found.bounds)
             found.note(batch)
         upkeep.mark_newest_current(connection)
-    return found.rebuilt()
+    return found.rebuilt(store)
 
 
 class _Found:
@@ -97,6 +100,12 @@ class _Found:
         self._runs |= {sidecar.run_id for sidecar in batch}
         self._catalogs |= {sidecar.take.track.catalog for sidecar in batch}
 
-    def rebuilt(self) -> Rebuilt:
+    def rebuilt(self, store: Store) -> Rebuilt:
         """The sum."""
+        if not self._takes and not self._damaged:
+            raise StoreError(
+                f"the store has not one sidecar: {store.locate('catalog').removesuffix('catalog')}",
+                why="it is another store, one that is not mounted, or nothing was made yet",
+                fix="correct TUNEMILL_STORE_URL or mount it",
+            )
         return Rebuilt(self._takes, len(self._runs), sorted(self._catalogs), self._damaged)
