@@ -43,7 +43,7 @@ def take_of_audio(key: str) -> str | None:
 
 def checked_key(key: str) -> str:
     """`key`, or StoreError when it holds anything but plain segments (no `..`, no leading slash)."""
-    if len(key.encode()) > KEY_BYTES_MAX or ".." in key or not _SAFE_KEY.fullmatch(key):
+    if not _SAFE_KEY.fullmatch(key) or ".." in key or len(key) > KEY_BYTES_MAX:
         raise StoreError(
             f"object key {key[:80]!r} is not allowed",
             why="keys are lower-case slugs joined by '/', at most 1,024 bytes, and never contain '..'",

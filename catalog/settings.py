@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Final, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from catalog.errors import SettingsError
+from catalog.secrets import without_secrets
+
+__all__ = ["BROKER_SCHEMES", "Settings", "read_settings", "without_secrets"]
 
 BROKER_SCHEMES: Final = ("redis", "rediss", "redis+socket")
+_SHA256: Final = r"^[0-9a-f]{64}$"
 
 
 class Settings(BaseSettings):
@@ -36,6 +40,8 @@ class Settings(BaseSettings):
 
     weights: str | None = None  # folder, or hub id with a pinned revision: owner/name@<commit>
     planner_weights: str | None = None  # the same for the planner; None: beside the model's own weights
+    weights_sha256: str | None = Field(default=None, pattern=_SHA256)  # what the model's fingerprint must be
+    planner_weights_sha256: str | None = Field(default=None, pattern=_SHA256)  # and the planner's
     device: str | None = None  # cuda, cuda:1, mps or cpu; None: the best there is
     vram_gib: float | None = Field(default=None, gt=0)  # pretend the device has this much
     quantize: Literal["auto", "none", "int8", "fp8"] = "auto"  # the diffusion model's weights; auto: by VRAM tier
@@ -46,7 +52,9 @@ class Settings(BaseSettings):
 
     heartbeat_s: float = Field(default=10.0, gt=0)
     silent_after_s: float = Field(default=60.0, gt=0)  # a worker silent for so long has lost its takes
-    store_patience_s: float = Field(default=120.0, ge=0)  # so long a worker tries again before it takes a store for away
+    store_patience_s: float = Field(
+        default=120.0, ge=0
+    )  # so long a worker tries again before it takes a store for away
     # Takes of a run sent and not finished: twice what its workers can hold, and at the least so many. One statement
     # names them all, and SQLite allows 32,766 names in one.
     window: int = Field(default=256, ge=1, le=10_000)
@@ -57,7 +65,7 @@ class Settings(BaseSettings):
         # The value is not repeated: it may hold a password.
         if url is not None and (_scheme(url) not in BROKER_SCHEMES):
             raise ValueError(f"it must begin with {', '.join(f'{scheme}://' for scheme in BROKER_SCHEMES)}")
-        return url
+        return None if url is None else _checked_broker(url)
 
     @field_validator("silent_after_s")
     @classmethod
@@ -96,15 +104,22 @@ def read_settings() -> Settings:
         ) from None
 
 
-def without_secrets(url: str) -> str:
-    """`url` as it may be shown: user name, password and query removed."""
+def _checked_broker(url: str) -> str:
+    """`url`, if its parts can be told apart; with TLS the server must prove who it is, unless the address says else.
+
+    A password with an unescaped sign in it would end up in the host or the path, and in error messages with them.
+    """
+    escape = "write the signs : / ? # @ in a user name or password as %3A %2F %3F %23 %40"
+    parts = urlsplit(url)
     try:
-        parts = urlsplit(url)
+        port_is_wrong = parts.port == 0
     except ValueError:
-        return "(an address that cannot be read)"  # nobody knows where in it a password would stand
-    if not parts.scheme:
-        return url
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        port_is_wrong = True
+    if port_is_wrong or "@" in parts.path + parts.query + parts.fragment or parts.fragment:
+        raise ValueError(f"its host or port cannot be read; {escape}")
+    if parts.scheme == "rediss" and "ssl_cert_reqs" not in dict(parse_qsl(parts.query)):
+        return parts._replace(query="&".join(filter(None, (parts.query, "ssl_cert_reqs=required")))).geturl()
+    return url
 
 
 def _scheme(url: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from catalog.errors import INTERRUPTED_EXIT_CODE, TunemillError
 from catalog.messages import now_ms
+from catalog.secrets import scrub
 from catalog.settings import read_settings
 from catalog.spec import TURBO_MODEL
 from workers.logs import start_log
@@ -29,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _COMMANDS[arguments.command](arguments)
     except TunemillError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        print(scrub(f"error: {error}"), file=sys.stderr)  # noqa: T201
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED_EXIT_CODE

@@ -1,16 +1,20 @@
-"""The log: our own lines from INFO on, other people's from WARNING on, all on standard error."""
+"""The log: our own lines from INFO on, other people's from WARNING on, all on standard error and without secrets."""
 
 from __future__ import annotations
 
 import logging
 import sys
 
+from catalog.secrets import ScrubbingFormatter
+
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def start_log() -> None:
     """Set the log up; the worker and its engine process both begin with this."""
-    logging.basicConfig(level=logging.WARNING, format=_FORMAT, stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(ScrubbingFormatter(_FORMAT))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("workers").setLevel(logging.INFO)
     # diffusers imports torchao wherever it is there, which warns of kernels for GPUs that this machine does not have
     # and of names that will move; whoever asks for quantised weights gets an error if they cannot be had.

@@ -18,9 +18,9 @@ from kombu.connection import Connection
 from kombu.exceptions import OperationalError
 
 from catalog.errors import BrokerError
-from catalog.messages import Heartbeat, MemoryUse, Record, Span, SpansClosed
+from catalog.messages import AttemptMade, Heartbeat, MemoryUse, Record, Span, SpansClosed, WorkerStopped
 from catalog.queues import RECORD_QUEUE, TRANSPORT_OPTIONS
-from catalog.settings import without_secrets
+from catalog.secrets import scrub, scrub_broker_error, without_secrets
 from workers.spans import LaneSpans
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 COALESCE_S = 0.05  # takes that arrive together are named together
 RETRY_MAX_S = 10.0
 CONNECT_TIMEOUT_S = 5.0
+REASON_LENGTH_MAX = 4000
 SPANS_AT_ONCE = 1000  # some 130 bytes each
 
 # Kombu would try for ever inside one call; how long to try is decided here.
@@ -66,7 +67,7 @@ class QueueRecorder:
 
     def try_record(self, record: Record) -> bool:
         """Publish once; False when the broker cannot be reached."""
-        body = record.model_dump(mode="json")
+        body = _free_of_secrets(record).model_dump(mode="json")
         with self._lock:
             try:
                 self._publish(body)
@@ -94,6 +95,17 @@ class QueueRecorder:
         self._producer = self._connection = None
 
 
+def _free_of_secrets(record: Record) -> Record:
+    """A record lasts for ever, and a reason may be any library's error message."""
+    match record:
+        case AttemptMade(reasons=reasons):
+            return record.model_copy(update={"reasons": [scrub(reason)[:REASON_LENGTH_MAX] for reason in reasons]})
+        case WorkerStopped(reason=reason):
+            return record.model_copy(update={"reason": scrub(reason)[:REASON_LENGTH_MAX]})
+        case _:
+            return record
+
+
 def _connect(broker_url: str, **options: Any) -> Any:
     return Connection(broker_url, transport_options={**TRANSPORT_OPTIONS, **_TRY_ONCE, **options})  # type: ignore[no-untyped-call]
 
@@ -113,7 +125,7 @@ def check_broker(broker_url: str) -> None:
         # Whatever the transport says (refused, denied, unknown scheme), a person mends it at the same place.
         raise BrokerError(
             f"no answer from the broker at {shown}",
-            why=f"{type(error).__name__}: {str(error).replace(broker_url, shown)}",
+            why=f"{type(error).__name__}: {scrub_broker_error(str(error), broker_url)}",
             fix="start it, or correct TUNEMILL_BROKER_URL (redis://host:6379/0)",
         ) from None
 

@@ -24,6 +24,8 @@ def engine_recipe(settings: Settings, model: str, *, planner_wanted: bool = True
             "model": model,
             "weights": settings.weights,
             "planner_weights": settings.planner_weights,
+            "weights_sha256": settings.weights_sha256,
+            "planner_weights_sha256": settings.planner_weights_sha256,
             "device": settings.device,
             "vram_gib": settings.vram_gib,
             "home": settings.home,

@@ -24,7 +24,7 @@ from workers.ace_step.residence import Residence, Residences, module_bytes
 from workers.ace_step.stages import Stages
 from workers.ace_step.tiny import holds_random_weights, tiny_checkpoint
 from workers.ace_step.walk import GROUNDS_KEPT
-from workers.ace_step.weights import fingerprint, open_weights
+from workers.ace_step.weights import check_pinned, fingerprint, open_weights
 from workers.calibration import Calibration, CalibrationKey, Found, read_calibration
 from workers.engine import EngineCard
 
@@ -44,6 +44,8 @@ def load_engine(  # noqa: PLR0913 - the settings, all by name
     device: str | None,
     vram_gib: float | None,
     home: Path,
+    weights_sha256: str | None = None,
+    planner_weights_sha256: str | None = None,
     planner_wanted: bool = True,
     compiled: Literal["auto", "on", "off"] = "auto",
     quantize: Quantize = "auto",
@@ -53,8 +55,9 @@ def load_engine(  # noqa: PLR0913 - the settings, all by name
     """Load `model` and, if wanted, its planner.
 
     `weights` and `planner_weights` are folders or hub ids with a pinned commit; the tiny random model needs
-    neither and is written under `home`. A `trial` engine heeds no calibration and begins batches that may not fit,
-    so that one can be made. Raises ModelError, SettingsError or WorkerError, with the fix.
+    neither and is written under `home`. The `sha256` of either is what its fingerprint must be. A `trial` engine heeds
+    no calibration and begins batches that may not fit, so that one can be made. Raises ModelError, SettingsError or
+    WorkerError, with the fix.
     """
     placement = choose_placement(device, vram_gib)
     fit = choose_fit(placement, quantize, offload)
@@ -80,6 +83,10 @@ def load_engine(  # noqa: PLR0913 - the settings, all by name
         code=code_version(*(["torchao"] if fit.quantize else [])),
         noise=noise,
     )
+    if model != TINY_MODEL:  # whose weights are nobody's
+        check_pinned(folder, fingerprints.model, weights_sha256, "TUNEMILL_WEIGHTS_SHA256")
+    if planner_folder:
+        check_pinned(planner_folder, fingerprints.planner, planner_weights_sha256, "TUNEMILL_PLANNER_WEIGHTS_SHA256")
     compiles = _compiles(compiled, placement)
     stages = Stages(
         parts,

@@ -153,6 +153,16 @@ def fingerprint(files: Sequence[Path], root: Path, home: Path) -> str:
     return sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
+def check_pinned(folder: Path, found: str, pinned: str | None, setting: str) -> None:
+    """Raise ModelError when the fingerprint `found` is not the one that `setting` pins (None: it pins none)."""
+    if pinned is not None and found != pinned:
+        raise ModelError(
+            f"the weights in {folder} are not the ones that {setting} names",
+            why=f"their fingerprint is {found}, not {pinned}: files were changed, or are of another version",
+            fix=f"fetch the right weights again; if these are meant, set {setting}={found}",
+        )
+
+
 Entry = list[Any]  # [bytes, time of change in ns, sha256]
 
 
