@@ -12,7 +12,7 @@ CONSTRAINTS := $(if $(shell command -v nvidia-smi),,-c infra/constraints-cpu.txt
 DEMO_HOME ?= $(CURDIR)/tunemill-demo
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo test check arch bench schemas clean
+.PHONY: help demo test chaos check arch bench schemas clean
 
 help:  ## List what can be made.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,10 @@ demo: $(VENV)/.worker  ## Make six short tracks on this machine, through the rea
 
 test: $(VENV)/.dev  ## Run every test that this machine can run.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+# ROUNDS and SEED choose how long and in which order: make chaos ROUNDS=50 SEED=7
+chaos: $(VENV)/.dev  ## Kill everything in random order, for longer than the tests do; the seed is printed.
+	OMP_NUM_THREADS=1 TUNEMILL_CHAOS_ROUNDS=$(or $(ROUNDS),20) TUNEMILL_CHAOS_SEED=$(or $(SEED),1) $(BIN)/python -m pytest tests/chaos -n 0 -s
 
 check: $(VENV)/.dev  ## Formatting, lint, types, import rules and current schemas.
 	$(BIN)/ruff check .
