@@ -139,18 +139,26 @@ class Sidecar(Frozen):
         return self.model_dump_json(indent=1).encode()
 
 
+class NewerSidecarError(MessageError):
+    """A sidecar that is sound, and that only a newer version of this program can read: nothing may mend it."""
+
+
 def parse_sidecar(body: bytes, take_id: str) -> Sidecar:
-    """The sidecar of that take. Raises MessageError when it cannot be read or is another take's."""
-    fix = "upgrade this machine if a newer version wrote it; else `tunemill catalog repair` has the take made again"
+    """The sidecar of that take. Raises MessageError when it cannot be read or is another take's.
+
+    NewerSidecarError when it can be told to be of a newer version: of version 2, or with fields that are not known.
+    """
+    fix = "`tunemill catalog repair` restores it or has the take made again"
     try:
         sidecar = Sidecar.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        raise MessageError(
-            f"the sidecar of take {take_id} cannot be read: {'.'.join(map(str, first['loc']))}: {first['msg']}",
-            why="it is damaged, or was written by a newer version",
-            fix=fix,
-        ) from None
+        first = error.errors(include_url=False)[0]
+        what = f"the sidecar of take {take_id} cannot be read: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        if _is_newer(error):
+            raise NewerSidecarError(
+                what, why="a newer version of this program wrote it", fix="upgrade this machine to that version"
+            ) from None
+        raise MessageError(what, why="it is damaged", fix=fix) from None
     if sidecar.take_id != take_id:
         raise MessageError(
             f"the sidecar of take {take_id} is that of take {sidecar.take_id}",
@@ -158,3 +166,11 @@ def parse_sidecar(body: bytes, take_id: str) -> Sidecar:
             fix=fix,
         )
     return sidecar
+
+
+def _is_newer(error: ValidationError) -> bool:
+    faults = error.errors(include_url=False)
+    versions = [fault["input"] for fault in faults if fault["loc"] == ("v",)]
+    if any(isinstance(version, int) and version > SIDECAR_VERSION for version in versions):
+        return True
+    return all(fault["type"] == "extra_forbidden" for fault in faults)

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from catalog.errors import LedgerError, MessageError, StoreError
 from catalog.keys import take_of_sidecar
-from catalog.sidecar import Sidecar, parse_sidecar
+from catalog.sidecar import NewerSidecarError, Sidecar, parse_sidecar
 from catalog.store import ObjectInfo, Store
 from orchestrator.ledger import Ledger, upkeep
 from orchestrator.upkeep.abreast import abreast
@@ -50,6 +50,8 @@ def read_sidecars(store: Store) -> Iterator[Sidecar | str]:
             return None  # removed since it was listed
         try:
             return parse_sidecar(body, str(take_of_sidecar(info.key)))
+        except NewerSidecarError:
+            raise
         except MessageError:
             return info.key
 
@@ -60,7 +62,8 @@ def read_sidecars(store: Store) -> Iterator[Sidecar | str]:
 def rebuild(store: Store, ledger: Ledger | None, *, on_take: Callable[[], None] = lambda: None) -> Rebuilt:
     """Fill the empty `ledger`, which must be fenced by the writer's lock, from `store`; None: only look.
 
-    Raises LedgerError for a ledger that has takes, StoreError for a store that has none.
+    Raises LedgerError for a ledger that has takes, StoreError for a store that has none, NewerSidecarError when
+    this program is too old.
     """
     found = _Found()
     batches = found.batches(read_sidecars(store), on_take)

@@ -75,7 +75,9 @@ def repair(
         left += sum(case.kinds == {Kind.ORPHAN_AUDIO} for case in chunk)
         broken = [case for case in chunk if case.kinds != {Kind.ORPHAN_AUDIO}]
         steps = list(abreast(lambda case: choose(store, case, quick=quick), broken))
-        if not dry_run:
+        if steps and not dry_run:
+            with ledger.write():
+                pass  # nothing is removed on behalf of a writer whose lock has passed to another
             for _ in abreast(lambda step: _mend_store(store, step), steps):
                 pass
         for catalog in sorted({step.case.catalog for step in steps}):

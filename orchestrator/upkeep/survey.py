@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from catalog.errors import LedgerError, MessageError, StoreError, UnknownNameError
 from catalog.keys import take_of_audio, take_of_sidecar
 from catalog.messages import now_ms
-from catalog.sidecar import AudioFile, Sidecar, parse_sidecar
+from catalog.sidecar import AudioFile, NewerSidecarError, Sidecar, parse_sidecar
 from catalog.store import ObjectInfo, Store
 from catalog.store.integrity import find_fault
 from orchestrator.ledger import Ledger, upkeep
@@ -172,6 +172,8 @@ class _Inspection:
         if body is not None:
             try:
                 sidecar = parse_sidecar(body, take_id)
+            except NewerSidecarError:
+                raise  # it is sound, and we are too old to judge
             except MessageError as error:
                 self._unreadable.add(take_id)
                 findings.append(self._finding(Kind.DAMAGED_SIDECAR, take_id, key, error.what))

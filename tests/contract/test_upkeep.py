@@ -8,10 +8,10 @@ from hashlib import sha256
 import pytest
 from sqlalchemy import select, update
 
-from catalog.errors import LedgerError, StoreError
+from catalog.errors import BusyError, LedgerError, StoreError
 from catalog.keys import audio_key, sidecar_key
 from catalog.messages import AttemptMade, now_ms
-from catalog.sidecar import Sidecar
+from catalog.sidecar import NewerSidecarError, Sidecar
 from catalog.store import Store, open_store
 from catalog.track import Take
 from orchestrator.ledger import Ledger, open_ledger
@@ -217,6 +217,21 @@ def test_every_damage_is_found_and_mended_once(
     assert examine(store, ledger) == []
 
 
+@pytest.mark.parametrize("change", [(b'"v": 1', b'"v": 2'), (b'"gpu"', b'"colour": "blue", "gpu"')])
+def test_what_a_newer_version_wrote_is_not_taken_for_damaged(ledger, change):
+    store = MemoryStore()
+    one, *_ = a_catalog(store, ledger)
+    key = sidecar_key(one.take)
+    store.objects[key] = store.objects[key].replace(*change)
+    before = dict(store.objects)
+    for look in (lambda: examine(store, ledger), lambda: mend(store, ledger), lambda: rebuild(store, None)):
+        with pytest.raises(NewerSidecarError, match="cannot be read") as caught:
+            look()
+        assert "upgrade" in caught.value.fix
+    assert swept(store, ledger) == []
+    assert store.objects == before
+
+
 def test_takes_on_their_way_are_no_findings(store, ledger, monkeypatch):
     *_, sent, waiting = a_catalog(store, ledger)
     for one, state in ((sent, "sent"), (waiting, "waiting")):
@@ -343,12 +358,13 @@ def test_a_sidecar_goes_before_its_take_waits_and_a_repair_that_was_cut_off_goes
 
 def test_only_the_holder_of_the_lock_repairs(ledger):
     store = MemoryStore()
-    lose_both(store, a_catalog(store, ledger)[0])
+    lose_audio(store, a_catalog(store, ledger)[0])
     with ledger.writer_lock() as stopped:
         fenced = ledger.fenced(stopped)
     with ledger.writer_lock():
         pass
-    with pytest.raises(Exception, match="has a writer already"):
+    store.delete = lambda key: pytest.fail("something was removed")
+    with pytest.raises(BusyError, match="has a writer already"):
         list(repair(store, fenced, Surveyor(store, ledger).examine(CATALOG)))
     assert set(states(ledger).values()) == {("accepted", True)}
 
