@@ -1,0 +1,75 @@
+"""The broker is killed, frozen, away for a while, and comes back with or without what it held."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from tests.chaos.fleet import ACCEPTED, HELD, begin
+from tests.chaos.truth import assert_truth
+
+
+def test_the_broker_is_killed_and_comes_back_with_its_messages(fleet):
+    begin(fleet, batch_s=0.3)
+    fleet.wait_until(ACCEPTED, 3)
+    fleet.broker.kill()
+    fleet.broker.start()
+    fleet.finish()
+    books = assert_truth(fleet)
+    assert max(take["tries"] for take in books.takes) == 0
+
+
+@pytest.mark.parametrize("keeps", [False, True], ids=["no append-only file", "a lost append-only file"])
+def test_the_broker_comes_back_without_its_messages_and_they_are_sent_again(fleet_of, keeps):
+    fleet = fleet_of(keeps_messages=keeps)
+    begin(fleet, batch_s=0.3)
+    fleet.wait_until(ACCEPTED, 3)
+    fleet.broker.kill()
+    fleet.broker.forget()
+    fleet.broker.start()
+    fleet.finish()
+    assert_truth(fleet)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="a worker announces itself once; when the broker loses that, its time is in the ledger without a life",
+)
+def test_a_worker_whose_first_words_were_lost_with_the_broker_is_on_the_books_all_the_same(fleet_of):
+    fleet = fleet_of(keeps_messages=False)
+    fleet.dispatch()
+    controller = fleet.start_controller()
+    fleet.wait(lambda: fleet.renders_waiting() == 4, "the first are sent")
+    controller.signal(signal.SIGSTOP)
+    worker = fleet.start_worker()
+    fleet.wait(lambda: worker.life.worker_id, "it has announced itself")
+    fleet.broker.kill()
+    fleet.broker.start()
+    controller.signal(signal.SIGCONT)
+    fleet.finish()
+    assert_truth(fleet)
+
+
+def test_the_broker_is_away_for_a_while(fleet):
+    worker = begin(fleet, batch_s=0.3)
+    fleet.wait_until(ACCEPTED, 3)
+    fleet.wait_until(HELD)
+    fleet.broker.kill()
+    fleet.later(6, fleet.broker.start)
+    began_s = time.monotonic()
+    fleet.wait(lambda: time.monotonic() - began_s > 6 and fleet.broker.answers(), "it is back")
+    fleet.finish()
+    books = assert_truth(fleet)
+    assert len(worker.lives) == len(fleet.units[0].lives) == 1  # everybody has waited
+    assert max(take["tries"] for take in books.takes) == 0
+
+
+def test_the_broker_hangs_for_a_while(fleet):
+    begin(fleet, batch_s=0.3)
+    fleet.wait_until(ACCEPTED, 3)
+    fleet.broker.pause()
+    fleet.later(5, fleet.broker.go_on)
+    fleet.finish()
+    assert_truth(fleet)

@@ -1,0 +1,72 @@
+"""A monkey in the server room: whatever it does and whenever, the catalog comes out whole and the books are right.
+
+The short form has one seed of each form. `make chaos` has TUNEMILL_CHAOS_ROUNDS of each, from the seed
+TUNEMILL_CHAOS_SEED on; a failure names its seed and tells what was done when.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from tests.chaos.faulty_s3 import HONEST
+from tests.chaos.fleet import PENDING
+from tests.chaos.monkey import Monkey
+from tests.chaos.truth import assert_truth
+
+ROUNDS = int(os.environ.get("TUNEMILL_CHAOS_ROUNDS", "1"))
+SEED = int(os.environ.get("TUNEMILL_CHAOS_SEED", "1"))
+IS_LONG = ROUNDS > 1
+TRACKS, BLOWS = (120, 16) if IS_LONG else (32, 5)
+SEEDS = range(SEED, SEED + ROUNDS)
+
+
+def let_loose(fleet, monkey):
+    """Blow after blow until it has had enough, or nothing is left to disturb."""
+    fleet.tell(f"seed {monkey.seed}")
+    for _ in range(BLOWS):
+        until_s = time.monotonic() + monkey.pause_s()
+        fleet.wait(lambda until_s=until_s: time.monotonic() > until_s, "the next blow is due")
+        if fleet.count(PENDING) == 0:
+            break
+        monkey.strike()
+    fleet.finish()
+    print(*fleet.story, sep="\n")  # noqa: T201 - the long form is watched
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_monkey_in_a_fleet_with_a_controller(fleet_of, seed):
+    fleet = fleet_of(tracks=TRACKS)
+    fleet.dispatch()
+    fleet.start_controller()
+    fleet.start_worker(batch_s=0.6)
+    fleet.start_worker()
+    let_loose(fleet, Monkey(fleet, seed))
+    assert_truth(fleet)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_monkey_with_a_forgetful_broker_and_an_attached_run(fleet_of, seed):
+    fleet = fleet_of(tracks=TRACKS)
+    fleet.start_run()
+    fleet.start_worker(batch_s=0.6)
+    fleet.start_worker()
+    let_loose(fleet, Monkey(fleet, seed, forgets=True))
+    assert_truth(fleet)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_monkey_with_postgres_and_a_store_that_is_poor(s3_fleet_of, proxy, postgres, postgres_url, seed):
+    fleet = s3_fleet_of(tracks=TRACKS, database_url=postgres_url)
+    proxy.at_random(HONEST, 0.05)
+    fleet.dispatch()
+    fleet.start_controller()
+    fleet.start_worker(batch_s=0.6)
+    fleet.start_worker()
+    let_loose(fleet, Monkey(fleet, seed, postgres=postgres))
+    assert_truth(fleet)
