@@ -7,12 +7,16 @@ a laptop and fails under CI=true, so that a green CI run means that all of it ra
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import socket
+import ssl
 import subprocess
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import NoReturn
 from uuid import uuid4
@@ -20,6 +24,7 @@ from uuid import uuid4
 import pytest
 
 BUCKET = "tunemill-tests"
+INFRA = Path(__file__).parents[1] / "infra" / "valkey"
 
 
 def missing(what: str) -> NoReturn:
@@ -42,6 +47,68 @@ def valkey(folder: Path) -> Iterator[str]:
     finally:
         server.kill()
         server.wait()
+
+
+@contextmanager
+def fleet_valkey(folder: Path, passwords: Mapping[str, str]) -> Iterator[int]:
+    """A server with infra/valkey's own configuration and users, but for TLS, on a TCP port of loopback; yields that.
+
+    `passwords` are those of the users `controller` and `worker`; an `admin` with the same rights as root is added.
+    """
+    users = (INFRA / "users.acl").read_text()
+    for user, password in passwords.items():
+        users = users.replace(f"#SHA256-OF-THE-{user.upper()}S-PASSWORD", f"#{sha256(password.encode()).hexdigest()}")
+    (folder / "users.acl").write_text(users + "user admin on nopass ~* &* +@all\n")
+    lines = (INFRA / "valkey.conf").read_text().splitlines()
+    # The server that comes from a wheel is built without TLS.
+    kept = [line for line in lines if not line.startswith(("tls-", "port ", "dir ", "aclfile "))]
+    port = free_port()
+    ours = [f"port {port}", "bind 127.0.0.1", f"dir {folder}", f"aclfile {folder / 'users.acl'}"]
+    (folder / "valkey.conf").write_text("\n".join([*kept, *ours]))
+    server = subprocess.Popen([_valkey_program(), str(folder / "valkey.conf")], stdout=subprocess.DEVNULL)
+    try:
+        _wait_for(port)
+        yield port
+    finally:
+        server.kill()
+        server.wait()
+
+
+@contextmanager
+def tls_front(port: int, certificate: Path, key: Path) -> Iterator[int]:
+    """TLS in front of a plain TCP port of loopback; yields the port to speak TLS to."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=_accept, args=(listener, context, port), daemon=True).start()
+        yield int(listener.getsockname()[1])
+
+
+def _accept(listener: socket.socket, context: ssl.SSLContext, port: int) -> None:
+    while True:
+        try:
+            plain, _ = listener.accept()
+        except OSError:  # the test has ended
+            return
+        threading.Thread(target=_relay, args=(plain, context, port), daemon=True).start()
+
+
+def _relay(plain: socket.socket, context: ssl.SSLContext, port: int) -> None:
+    """Carry one connection, both ways, until either side ends it."""
+    with plain, suppress(OSError):  # a handshake that fails is the client's to tell
+        plain.settimeout(10)
+        with (
+            context.wrap_socket(plain, server_side=True) as outside,
+            socket.create_connection(("127.0.0.1", port)) as inside,
+        ):
+            outside.settimeout(None)
+            while True:
+                waiting = [outside] if outside.pending() else select.select([outside, inside], [], [])[0]
+                for source, sink in ((outside, inside), (inside, outside)):
+                    if source in waiting:
+                        if not (data := source.recv(65536)):
+                            return
+                        sink.sendall(data)
 
 
 @contextmanager
@@ -111,12 +178,16 @@ def _valkey_program() -> str:
     return str(get_binary_path())
 
 
-def _wait_for(path: Path) -> None:
+def _wait_for(place: Path | int) -> None:
+    """Until somebody listens on the unix socket or the TCP port of loopback."""
+    family, address = (
+        (socket.AF_UNIX, str(place)) if isinstance(place, Path) else (socket.AF_INET, ("127.0.0.1", place))
+    )
     for _ in range(200):
-        with socket.socket(socket.AF_UNIX) as client:
+        with socket.socket(family) as client:
             try:
-                client.connect(str(path))
+                client.connect(address)
                 return
             except OSError:
                 time.sleep(0.05)
-    pytest.fail(f"no server answers at {path}")
+    pytest.fail(f"no server answers at {place}")

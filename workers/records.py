@@ -58,6 +58,16 @@ class QueueRecorder:
         self._producer: Any = None
         self._lock = threading.Lock()
 
+    def record_first(self, record: Record) -> None:
+        """As `record`, for a worker's first: raises BrokerError when its user has no right to write records."""
+        try:
+            with self._lock:
+                self._publish(record.model_dump(mode="json"))
+        except redis.exceptions.NoPermissionError as error:
+            raise _no_rights(self._broker_url, error) from None
+        except _broker_errors():
+            self.record(record)
+
     def record(self, record: Record) -> None:
         """Publish, again and again while the broker is away."""
         wait_s = 0.2
@@ -72,7 +82,8 @@ class QueueRecorder:
             try:
                 self._publish(body)
             except _broker_errors() as error:
-                log.warning("cannot record %s, the broker is away: %s", record.kind, error)
+                said = scrub_broker_error(str(error), self._broker_url)
+                log.warning("cannot record %s, the broker is away: %s", record.kind, said)
                 self._drop_connection()
                 return False
         return True
@@ -116,11 +127,15 @@ def _broker_errors() -> tuple[type[Exception], ...]:
 
 
 def check_broker(broker_url: str) -> None:
-    """Prove within seconds that the broker answers. Raises BrokerError."""
+    """Prove within seconds that the broker answers, and lets us take work from it. Raises BrokerError."""
     shown = without_secrets(broker_url)
     try:
         with _connect(broker_url, socket_timeout=CONNECT_TIMEOUT_S) as connection:
-            connection.default_channel.client.ping()
+            client = connection.default_channel.client
+            client.llen("render.check")
+            client.hget("unacked", "check")
+    except redis.exceptions.NoPermissionError as error:
+        raise _no_rights(broker_url, error) from None
     except Exception as error:
         # Whatever the transport says (refused, denied, unknown scheme), a person mends it at the same place.
         raise BrokerError(
@@ -134,6 +149,14 @@ def spans_closed(worker_id: str, spans: Sequence[Span]) -> Iterator[SpansClosed]
     """The records that put `spans` on the books: after a long outage one would be too large to be accepted."""
     for begin in range(0, len(spans), SPANS_AT_ONCE):
         yield SpansClosed(worker_id=worker_id, spans=list(spans[begin : begin + SPANS_AT_ONCE]))
+
+
+def _no_rights(broker_url: str, error: Exception) -> BrokerError:
+    return BrokerError(
+        f"the broker at {without_secrets(broker_url)} lets this worker in, but not do its work",
+        why=scrub_broker_error(str(error), broker_url),
+        fix="give its user the rights that infra/valkey/users.acl names",
+    )
 
 
 class Holds:

@@ -194,7 +194,8 @@ class _Service:
 
     def _announce(self, card: EngineCard | None, limits: EngineLimits | None) -> None:
         """Tell the control side of this worker: while the engine loads, and again once it is ready."""
-        self._recorder.record(
+        record = self._recorder.record if card else self._recorder.record_first
+        record(
             WorkerStarted(
                 worker_id=self._worker_id,
                 host=socket.gethostname(),
