@@ -86,10 +86,10 @@ def record_facts(connection: Connection, records: Sequence[Record], price_of: Pr
             _apply(record, takes, at_ms)
             if isinstance(record, WorkerStopped):
                 recorded.stopped.add(record.worker_id)
+    workers.write()
     _insert_attempts(connection, made)
     _insert_spans(connection, spans)
     _write_progress(connection, takes, before)
-    workers.write()
     return recorded
 
 
@@ -162,10 +162,21 @@ def _write_progress(connection: Connection, takes: dict[str, TakeProgress], befo
 
 
 def _insert_attempts(connection: Connection, made: Sequence[AttemptMade]) -> None:
-    insert_new(connection, AttemptRow, [attempt_row(each) for each in made])
+    insert_new(connection, AttemptRow, [attempt_row(each) for each in [*made, *_unreported(connection, made)]])
     insert_new(
         connection, RenditionRow, [rendition_row(each.sidecar, rendition_id(each)) for each in made if each.sidecar]
     )
+
+
+def _unreported(connection: Connection, made: Sequence[AttemptMade]) -> list[AttemptMade]:
+    """The attempts behind adopted sidecars, for those whose worker did not live to report them.
+
+    So the time they took is known to have made a take. Only of workers on these books: a sidecar may be older.
+    """
+    sidecars = [each.sidecar for each in made if each.adopted and each.sidecar and each.sidecar.record_id]
+    ours = select(WORKER.c.worker_id).where(WORKER.c.worker_id.in_({sidecar.worker_id for sidecar in sidecars}))
+    known = set(connection.execute(ours).scalars()) if sidecars else set()
+    return [AttemptMade.of(sidecar) for sidecar in sidecars if sidecar.worker_id in known]
 
 
 def attempt_row(made: AttemptMade) -> dict[str, Any]:

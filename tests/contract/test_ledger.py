@@ -332,3 +332,32 @@ def test_the_use_of_a_workers_last_hour_is_read_alike(ledger):
         use = readings.latest_time_use(connection, ["w1", "w2"], hour)
     assert use["w1"].ms == {("plan", ""): hour // 4, ("render", ""): hour // 2, ("idle", "no work"): hour // 4}
     assert use["w2"].busy_share is None
+
+
+def test_an_attempt_whose_worker_died_before_it_could_report_is_known_from_the_sidecar_it_left(ledger):
+    (take,) = takes(1)
+    run_id = ledger.begin_or_resume_run("spring", "tone", [take]).run_id
+    dead = attempt(take, run_id=run_id, worker_id="w1")
+    sidecar = dead.sidecar.model_copy(update={"record_id": dead.record_id})
+    adopted = attempt(take, run_id=run_id, worker_id="w2", adopted=True).model_copy(update={"sidecar": sidecar})
+    record(ledger, started("w1"), started("w2"), adopted)
+    with ledger.read() as connection:
+        query = text("select record_id, worker_id, adopted from attempt order by adopted")
+        rows = [tuple(row) for row in connection.execute(query)]
+        (rendition,) = connection.execute(text("select record_id from rendition")).scalars()
+        (named,) = connection.execute(text("select rendition_id from take")).scalars()
+    assert rows == [(dead.record_id, "w1", False), (adopted.record_id, "w2", True)]
+    assert rendition == named == dead.record_id
+    record(ledger, dead.model_copy(update={"sidecar": sidecar}))  # it comes after all
+    with ledger.read() as connection:
+        assert connection.execute(text("select count(*) from attempt")).scalar() == 2
+
+
+def test_a_sidecar_from_before_this_ledger_brings_no_attempt_of_a_worker_it_does_not_know(ledger):
+    (take,) = takes(1)
+    run_id = ledger.begin_or_resume_run("spring", "tone", [take]).run_id
+    adopted = attempt(take, run_id=run_id, worker_id="w2", adopted=True)
+    sidecar = adopted.sidecar.model_copy(update={"record_id": "old", "worker_id": "long gone"})
+    record(ledger, started("w2"), adopted.model_copy(update={"sidecar": sidecar}))
+    with ledger.read() as connection:
+        assert connection.execute(text("select worker_id from attempt")).scalars().all() == ["w2"]
