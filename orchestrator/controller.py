@@ -13,7 +13,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from catalog.errors import BrokerError, MessageError, TunemillError
-from catalog.messages import MESSAGE_VERSION, AttemptMade, Record, SpansClosed, now_ms, parse_record
+from catalog.messages import (
+    MESSAGE_VERSION,
+    AttemptMade,
+    Record,
+    SpansClosed,
+    check_record_size,
+    now_ms,
+    parse_record,
+)
 from catalog.queues import queues_served
 from catalog.tiers import tier_of
 from orchestrator.dispatch import Fed, feed, window_of
@@ -154,6 +162,7 @@ class Controller:
 
     def _read(self, envelope: Envelope) -> Record | None:
         try:
+            check_record_size(envelope.raw)
             return parse_record(envelope.payload or {})
         except MessageError as error:
             log.warning("a record that cannot be read was set aside: %s", error.what)

@@ -19,6 +19,7 @@ from kombu.utils.json import loads
 from redis.exceptions import RedisError
 
 from catalog.errors import BrokerError, StoreFullError, TunemillError
+from catalog.messages import check_record_size
 from catalog.queues import KEY_PREFIX, RECORD_QUEUE, RENDER_TASK, TRANSPORT_OPTIONS
 from catalog.settings import without_secrets
 from catalog.track import Take
@@ -34,6 +35,7 @@ redis.call('LTRIM', KEYS[1], 0, -count - 1)
 return 1
 """
 UNREADABLE_QUEUE = f"{RECORD_QUEUE}.unreadable"
+UNREADABLE_MAX = 1_000  # for a person to look at; a broker must not fill up with what a stranger sends
 _CHECK_TIMEOUT_S = 3.0
 _PIPELINED = 500
 # Kombu's own patience with a broker that is away; the controller has its own on top.
@@ -135,9 +137,10 @@ class Queues:
         return taken
 
     def set_aside(self, raw: bytes) -> None:
-        """Keep an unreadable record in a list of its own."""
+        """Keep an unreadable record in a list of its own, the latest thousand of them."""
         with self._client() as (_, client):
             client.lpush(UNREADABLE_QUEUE, raw)
+            client.ltrim(KEY_PREFIX + UNREADABLE_QUEUE, 0, UNREADABLE_MAX - 1)
 
     def forget_renders(self) -> None:
         """Empty every render queue, and forget what was delivered to workers that are known to be gone."""
@@ -180,6 +183,7 @@ def _celery(broker_url: str, options: dict[str, Any]) -> Celery:
 
 def _payload(channel: Any, raw: bytes) -> dict[str, Any] | None:
     try:
+        check_record_size(raw)
         payload = channel.Message(loads(raw), channel=channel).decode()
     except Exception:
         # Whatever a stranger has put there: it is set aside whole, for a person to look at.

@@ -8,7 +8,7 @@ import pytest
 
 from catalog import queues as shared
 from catalog.errors import BrokerError
-from catalog.messages import Heartbeat, RenderMessage, parse_render
+from catalog.messages import RECORD_BYTES_MAX, Heartbeat, RenderMessage, parse_render
 from catalog.queues import RECORD_QUEUE, RENDER_TASK, queue_of
 from orchestrator.ledger.work import Outgoing
 from orchestrator.queues import Queues
@@ -101,6 +101,16 @@ def test_what_is_no_record_comes_as_such_and_can_be_set_aside(queues, broker_url
     assert [each.payload for each in envelopes] == [None, None]
     queues.set_aside(envelopes[0].raw)
     assert queues.lengths(["records.unreadable"]) == {"records.unreadable": 1}
+
+
+def test_a_record_larger_than_any_is_not_even_decoded_and_the_list_of_such_stays_short(queues, broker_url, monkeypatch):
+    publish_records(broker_url, [{"v": 1, "padding": "x" * RECORD_BYTES_MAX}, {"v": 1}])
+    large, small = queues.peek_records(9)
+    assert (large.payload, small.payload) == (None, {"v": 1})
+    monkeypatch.setattr("orchestrator.queues.UNREADABLE_MAX", 2)
+    for _ in range(5):
+        queues.set_aside(b"{}")
+    assert queues.lengths(["records.unreadable"]) == {"records.unreadable": 2}
 
 
 def test_forgetting_the_renders_leaves_the_records(queues, broker_url):
