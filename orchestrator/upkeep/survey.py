@@ -2,7 +2,8 @@
 
 The store's listing and the ledger's takes come in the same order, by catalog and take, and are walked side by
 side. Workers may be at work meanwhile: whatever looks wrong is looked at a second time before it is a finding, and
-takes on their way are none. In memory are the names and sizes of one catalog's audio, some 300 bytes a take.
+takes on their way are none. In memory are the names and sizes of one catalog's audio and a folder's listing: with
+100,000 takes the process peaks at 260 MiB.
 """
 
 from __future__ import annotations
