@@ -181,12 +181,14 @@ class Fleet:
         *,
         tracks: int = 16,
         window: int = 4,
+        on_one_machine: bool = False,  # then `tunemill run` brings broker and worker itself
         keeps_messages: bool = True,
         database_url: str | None = None,
         store_url: str | None = None,
         endpoint: str | None = None,  # of S3, as workers reach it
         true_endpoint: str | None = None,  # of S3, for whoever checks
         broker_folder: Path | None = None,
+        heartbeat_s: float = 0.5,
         silent_after_s: float = 3.0,
     ) -> None:
         self.folder, self.mark, self.tracks = folder, f"TUNEMILL_CHAOS_FLEET={uuid4().hex}", tracks
@@ -207,7 +209,7 @@ class Fleet:
             "TUNEMILL_HOME": str(self.home),
             "TUNEMILL_BROKER_URL": self.broker.url,
             "TUNEMILL_STORE_URL": self.store_url,
-            "TUNEMILL_HEARTBEAT_S": "0.5",
+            "TUNEMILL_HEARTBEAT_S": str(heartbeat_s),
             "TUNEMILL_GPU": "cpu",  # which has a price; an odd engine names a GPU of its own
             "TUNEMILL_SILENT_AFTER_S": str(silent_after_s),
             **({"TUNEMILL_S3_ENDPOINT_URL": endpoint} if endpoint else {}),
@@ -223,7 +225,10 @@ class Fleet:
         self._later: list[tuple[float, Callable[[], None]]] = []
         self._began_s = time.monotonic()
         self._reader = create_engine(self._reading_url(), poolclass=NullPool)
-        self.broker.start()
+        if on_one_machine:
+            del self.environment["TUNEMILL_BROKER_URL"]
+        else:
+            self.broker.start()
 
     # ------------------------------------------------------------ who is in it
 
@@ -237,6 +242,7 @@ class Fleet:
         batch_s: float | None = None,
         threads: int = 3,
         clock_ahead_s: float = 0,
+        clock_set_after_s: float = 0,
         preexec: Callable[[], None] | None = None,
         **environment: str,
     ) -> Unit:
@@ -246,17 +252,21 @@ class Fleet:
         else:
             command = [sys.executable, "-m", "tests.chaos.odd_worker", str(self.folder), "--threads", str(threads)]
             command += [] if batch_s is None else ["--batch-s", str(batch_s)]
-            command += [f"--clock-ahead-s={clock_ahead_s}"] if clock_ahead_s else []
+            command += [f"--clock-ahead-s={clock_ahead_s}", f"--clock-set-after-s={clock_set_after_s}"]
         name = f"worker{len(self.workers)}"
         unit = Unit(name, [*command, *options], {**self.worker_environment, **environment}, self.logs)
         self.units.append(unit)
         return unit.start(preexec=preexec)
 
-    def start_controller(self, *options: str, preexec: Callable[[], None] | None = None) -> Unit:
+    def start_controller(self, *, clock_ahead_s: float = 0, clock_set_after_s: float = 0) -> Unit:
         name = f"controller{sum(unit.name.startswith('controller') for unit in self.units)}"
-        unit = Unit(name, [*TUNEMILL, "controller", *options], self.environment, self.logs)
+        program = TUNEMILL
+        if clock_ahead_s:
+            odd = f"from tests.chaos.clocks import set_wall_clock; set_wall_clock({clock_ahead_s}, after_s={{}}); "
+            program = [sys.executable, "-c", odd.format(clock_set_after_s) + TUNEMILL[-1]]
+        unit = Unit(name, [*program, "controller"], self.environment, self.logs)
         self.units.append(unit)
-        return unit.start(preexec=preexec)
+        return unit.start()
 
     def start_run(self, *options: str) -> Unit:
         """`tunemill run` in the foreground: it feeds and records until the run is done."""
@@ -383,8 +393,10 @@ class Fleet:
         assert recorder.stop() == 0, recorder.life.said
         for unit in self.units:
             unit.is_wanted = False
-        if self.broker.answers():
-            assert self.records_waiting("records.unreadable") == 0
+        assert self.records_waiting("records.unreadable") == 0
+        self.broker.kill()
+        # An engine hears of its worker's end from the kernel, or from a closed pipe.
+        self.wait(lambda: not processes_with(self.mark), "nobody is left", timeout_s=30)
 
     def _send_home(self, worker: Unit) -> None:
         was_up = worker.is_up
@@ -454,7 +466,7 @@ class Fleet:
 @cache
 def _program() -> typer.Typer:
     program = typer.Typer(pretty_exceptions_enable=False)
-    for module in ("run", "catalog", "costs"):
+    for module in ("run", "catalog", "costs", "wishes"):
         import_module(f"orchestrator.cli.{module}").register(program)
     return program
 

@@ -6,12 +6,16 @@ intervals; what they hit is up to the machine.
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 
+from orchestrator.embedded import EmbeddedBroker
 from tests.chaos.fleet import Fleet, Unit
-from tests.chaos.services import Postgres
+from tests.chaos.services import Postgres, engine_of
 
 
 class Monkey:
@@ -108,3 +112,41 @@ class Monkey:
         life = unit.life
         unit.signal(signal.SIGSTOP)
         self.fleet.later(seconds, lambda: life.code is None and life.process.send_signal(signal.SIGCONT))
+
+
+class MonkeyOnOneMachine:
+    """Hurts a run that has brought its own broker and worker."""
+
+    def __init__(self, fleet: Fleet, seed: int) -> None:
+        self.fleet, self.seed, self.dice = fleet, seed, random.Random(f"{seed} on one machine")
+        self.victims: dict[str, Callable[[], int | None]] = {
+            "the run": lambda: self._run.pid if self._run.is_up else None,
+            "the worker": self._worker,
+            "the engine": lambda: engine_of(self._worker() or 0),
+            "the broker": lambda: EmbeddedBroker(fleet.home)._find_pid(),
+        }
+
+    def strike(self) -> None:
+        """Kill -9 one of them, or tell the worker or the run to end."""
+        victim = self.dice.choice(list(self.victims))
+        number = signal.SIGKILL
+        if victim in ("the run", "the worker"):
+            number = self.dice.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
+        pid = self.victims[victim]()
+        with suppress(ProcessLookupError):
+            if pid:
+                os.kill(pid, number)
+        self.fleet.tell(f"{number.name} to {victim}" + ("" if pid else ", which is not there"))
+
+    def pause_s(self) -> float:
+        return self.dice.uniform(1, 5)
+
+    @property
+    def _run(self) -> Unit:
+        return self.fleet.units[0]
+
+    def _worker(self) -> int | None:
+        try:
+            return int(json.loads((self.fleet.home / "worker.json").read_text())["pid"])
+        except (OSError, ValueError):
+            return None

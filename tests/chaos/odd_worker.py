@@ -1,4 +1,4 @@
-"""A worker that is odd in one way: its engine takes its time, or its wall clock is wrong.
+"""A worker that is odd in one way: its engine takes its time, or its wall clock is wrong, or becomes it.
 
     python -m tests.chaos.odd_worker FOLDER --batch-s 0.5 --threads 4 --clock-ahead-s 3600
 
@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from pathlib import Path
+
+from tests.chaos.clocks import set_wall_clock
 
 
 def main() -> int:
     arguments = _parser().parse_args()
     if arguments.clock_ahead_s:
-        _set_wall_clock(arguments.clock_ahead_s)
+        set_wall_clock(arguments.clock_ahead_s, after_s=arguments.clock_set_after_s)
     from catalog.messages import now_ms
 
     started_at_ms = now_ms()
@@ -40,12 +41,6 @@ def main() -> int:
         return error.exit_code
 
 
-def _set_wall_clock(ahead_s: float) -> None:
-    right_s, right_ns = time.time, time.time_ns
-    time.time = lambda: right_s() + ahead_s
-    time.time_ns = lambda: right_ns() + round(ahead_s * 1e9)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
@@ -53,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--grace-s", type=float, default=60)
     parser.add_argument("--clock-ahead-s", type=float, default=0.0)
+    parser.add_argument("--clock-set-after-s", type=float, default=0.0)
     return parser
 
 

@@ -125,3 +125,33 @@ def end_sessions(url):
     with engine.connect() as connection:
         connection.execute(text(f"{others} and datname = current_database()"))
     engine.dispose()
+
+
+def test_a_run_is_cancelled_while_everybody_dies_and_is_made_whole_by_the_next(fleet):
+    worker = begin(fleet, batch_s=0.5)
+    fleet.wait_until(ACCEPTED, 4)
+    fleet.ask("cancel", "chaos")
+    worker.kill_group()
+    fleet.units[0].kill()
+    fleet.wait_until("select count(*) from run where state = 'cancelled'")
+    states = dict(fleet.query("select state, count(*) from take group by state"))
+    assert states.keys() == {"accepted", "cancelled"}
+    assert sum(states.values()) == fleet.tracks
+    fleet.dispatch()
+    fleet.finish()
+    assert_truth(fleet)
+
+
+def test_a_paused_run_keeps_still_whoever_dies_and_goes_on_when_told(fleet):
+    worker = begin(fleet, batch_s=0.5)
+    fleet.wait_until(ACCEPTED, 4)
+    fleet.ask("pause", "chaos")
+    worker.kill_group()
+    fleet.units[0].kill()
+    fleet.wait_until_none("select count(*) from take where state = 'sent'")
+    made = fleet.count(ACCEPTED)
+    assert made < fleet.tracks
+    assert fleet.count("select count(*) from take where state = 'waiting'") == fleet.tracks - made
+    fleet.ask("resume", "chaos")
+    fleet.finish()
+    assert_truth(fleet)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.chaos.faulty_s3 import HONEST
 from tests.chaos.fleet import PENDING
-from tests.chaos.monkey import Monkey
+from tests.chaos.monkey import Monkey, MonkeyOnOneMachine
 from tests.chaos.truth import assert_truth
 
 ROUNDS = int(os.environ.get("TUNEMILL_CHAOS_ROUNDS", "1"))
@@ -24,7 +24,12 @@ SEEDS = range(SEED, SEED + ROUNDS)
 
 
 def let_loose(fleet, monkey):
-    """Blow after blow until it has had enough, or nothing is left to disturb."""
+    """Blow after blow until it has had enough, or nothing is left to disturb; then all goes home."""
+    strike_on(fleet, monkey)
+    fleet.finish()
+
+
+def strike_on(fleet, monkey):
     fleet.tell(f"seed {monkey.seed}")
     for _ in range(BLOWS):
         until_s = time.monotonic() + monkey.pause_s()
@@ -32,7 +37,6 @@ def let_loose(fleet, monkey):
         if fleet.count(PENDING) == 0:
             break
         monkey.strike()
-    fleet.finish()
     print(*fleet.story, sep="\n")  # noqa: T201 - the long form is watched
 
 
@@ -69,4 +73,14 @@ def test_a_monkey_with_postgres_and_a_store_that_is_poor(s3_fleet_of, proxy, pos
     fleet.start_worker(batch_s=0.6)
     fleet.start_worker()
     let_loose(fleet, Monkey(fleet, seed, postgres=postgres))
+    assert_truth(fleet)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_monkey_on_one_machine(fleet_of, seed):
+    fleet = fleet_of(on_one_machine=True, tracks=TRACKS)
+    run = fleet.start_run()
+    strike_on(fleet, MonkeyOnOneMachine(fleet, seed))
+    fleet.wait(lambda: not run.is_wanted, "the run is done")
     assert_truth(fleet)

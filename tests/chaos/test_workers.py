@@ -114,17 +114,3 @@ def test_two_workers_render_one_take_and_both_times_are_on_the_books(fleet_of):
         assert {each["worker_id"] for each in tries} == books.workers.keys()
         assert sorted(each["adopted"] for each in tries) == [False, True]
     assert first.life.worker_id in books.workers
-
-
-@pytest.mark.parametrize("ahead_s", [3600, -3600])
-def test_a_worker_whose_clock_is_wrong_by_an_hour_is_a_worker_like_any_other(fleet, ahead_s):
-    begin(fleet, clock_ahead_s=ahead_s)
-    fleet.start_worker()
-    fleet.finish()
-    books = assert_truth(fleet)
-    assert {worker["end_reason"] for worker in books.workers.values()} == {"told to stop"}
-    assert max(take["losses"] for take in books.takes) == 0
-    assert len({each["worker_id"] for each in books.attempts}) == 2
-    ahead = sorted(abs(worker["clock_ahead_ms"]) for worker in books.workers.values())
-    assert ahead[0] == 0
-    assert abs(ahead[1] - 3_600_000) < 30_000

@@ -159,6 +159,8 @@ def assert_time_is_accounted_for(books: Books) -> None:
 def assert_lives_are_those_of_the_processes(fleet: Fleet, books: Books) -> None:
     """The ledger's life of a worker is that of its process, as seen from outside."""
     seen = [life for unit in fleet.workers for life in unit.lives]
+    if not seen:
+        return  # a run on one machine keeps its worker's processes to itself
     assert len(books.workers) <= len(seen)
     for life in seen:
         worker = books.workers.get(life.worker_id or "")
