@@ -13,12 +13,14 @@ import logging
 import uuid
 from base64 import b64encode
 from functools import partial
-from time import time
+from time import sleep, time
 from typing import Any, Final
 
 from celery.app.amqp import AMQP
 from kombu.connection import Connection
 from kombu.transport import redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from catalog.envelope import open_envelope
 from catalog.errors import MessageError
@@ -29,6 +31,7 @@ log = logging.getLogger(__name__)
 
 ENVELOPE_BYTES_MAX: Final = 4 * RENDER_BYTES_MAX  # base64 and the envelope; what is too large within is put on record
 PRUNED_AT_ONCE: Final = 1000
+REFUSED_WAIT_S: Final = 1.0  # each try costs a message its place in the queue
 _NOTHING_AFTERWARDS: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
@@ -82,6 +85,17 @@ class _Client(redis.PrefixedStrictRedis):
 
 
 class _Bookkeeping(redis.QoS):
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Note that `message` was received. A broker that has no room is waited for, as one that is away."""
+        try:
+            super().append(message, delivery_tag)
+        except NoPermissionError:
+            raise
+        except ResponseError as error:
+            log.warning("the broker takes no notes, and is asked again: %s", str(error)[:200])
+            sleep(REFUSED_WAIT_S)
+            raise RedisConnectionError("the broker takes no notes") from None  # what it had popped is sent again
+
     def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
         """Forget what was delivered so long ago that its worker must be gone."""
         self._vrestore_count += 1

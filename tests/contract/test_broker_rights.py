@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 import subprocess
@@ -15,7 +16,7 @@ import redis
 from redis.exceptions import NoPermissionError
 
 from catalog.errors import BrokerError
-from catalog.messages import AttemptMade, Heartbeat, WorkerStarted
+from catalog.messages import RECORD_BYTES_MAX, AttemptMade, Heartbeat, WorkerStarted
 from catalog.queues import queue_of
 from orchestrator.queues import Queues
 from tests import servers
@@ -25,6 +26,7 @@ from tests.makers import takes
 
 CONTROLLERS, WORKERS = "ctl-Pa%24sw0rd-planted", "wrk-Pa%24sw0rd-planted"  # as an address holds them
 PASSWORDS = {"controller": "ctl-Pa$sw0rd-planted", "worker": "wrk-Pa$sw0rd-planted"}
+QUEUE = queue_of(takes(1)[0].spec)
 PRESETS = ROOT / "presets"
 CATALOG = """
 title: Rights
@@ -96,11 +98,10 @@ def test_a_worker_renders_gives_back_and_ends_without_asking_for_more_than_it_ma
     farm.wait(lambda: len(farm.of(AttemptMade)) == 3)
     stop(worker)
     farm.send(takes(9)[3:])
-    queue = queue_of(takes(1)[0].spec)
     slow = farm.start_slow_worker(batch_s=60)
     farm.wait(lambda: any(len(beat.held) == 6 for beat in farm.of(Heartbeat)))
     slow.send_signal(signal.SIGTERM)
-    farm.wait(lambda: farm.broker.lengths([queue])[queue] >= 2)  # what was not on the engine
+    farm.wait(lambda: farm.broker.lengths([QUEUE])[QUEUE] >= 2)  # what was not on the engine
     slow.send_signal(signal.SIGQUIT)
     slow.communicate(timeout=25)
     assert broker.refusals() == []
@@ -215,6 +216,13 @@ def test_the_server_throws_nothing_away_and_forgets_nothing(broker):
         assert admin.config_get("appendonly") == {"appendonly": "yes"}
 
 
+def test_a_message_larger_than_any_of_ours_does_not_even_come_in(broker):
+    with broker.client("worker") as client, pytest.raises(redis.exceptions.RedisError):
+        client.lpush("tunemill:records", b"x" * 9 * 2**20)
+    with broker.client("worker") as client:
+        assert client.lpush("tunemill:records", b"x" * RECORD_BYTES_MAX) == 1
+
+
 def test_a_worker_with_a_wrong_password_is_refused_in_words(broker, farm):
     wrong = broker.url("worker").replace(WORKERS, "other-Pa%24sw0rd")
     worker = farm.start_worker(TUNEMILL_BROKER_URL=wrong)
@@ -222,6 +230,39 @@ def test_a_worker_with_a_wrong_password_is_refused_in_words(broker, farm):
     assert worker.returncode == 30
     assert "no answer from the broker at redis://127.0.0.1" in errors
     assert not _said(errors, "other-Pa", "sw0rd", "worker:", "Traceback")
+
+
+def test_a_worker_waits_for_a_full_broker(broker, farm):
+    worker = farm.start_worker("--threads", "2")
+    farm.wait(lambda: len(farm.of(WorkerStarted)) == 2)
+    os.kill(worker.pid, signal.SIGSTOP)
+    farm.send(takes(2))
+    with broker.client("admin") as admin:
+        admin.config_set("maxmemory", 1)
+        try:
+            os.kill(worker.pid, signal.SIGCONT)
+            farm.wait(lambda: farm.broker.lengths([QUEUE])[QUEUE] < 2)
+            with pytest.raises(subprocess.TimeoutExpired):
+                worker.wait(timeout=3)
+        finally:
+            admin.config_set("maxmemory", "1gb")
+    farm.send(takes(4)[2:])
+    farm.wait(lambda: {take.id for take in takes(4)[2:]} <= {take_id for take_id, _ in farm.outcomes()})
+    assert "takes no notes" in stop(worker)
+
+
+def test_a_worker_whose_rights_are_taken_away_ends_with_an_error(broker, farm):
+    with broker.client("admin") as admin:
+        worker = farm.start_worker()
+        farm.wait(lambda: len(farm.of(WorkerStarted)) == 2)
+        admin.execute_command("ACL", "SETUSER", "worker", "-brpop")
+        try:
+            _, errors = worker.communicate(timeout=20)
+        finally:
+            admin.execute_command("ACL", "LOAD")
+    assert worker.returncode == 40
+    assert "ended by itself" in errors
+    assert not _said(errors, "sw0rd")
 
 
 @pytest.mark.parametrize("rights", ["+hello +ping", "+hello +ping +llen +hget ~tunemill:render.* ~tunemill:unacked"])
