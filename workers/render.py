@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 from catalog.errors import MessageError, StoreError
 from catalog.keys import audio_key, sidecar_key
@@ -37,6 +37,7 @@ from workers.tags import source_type
 log = logging.getLogger(__name__)
 
 STORE_PATIENCE_S: Final = 120.0  # a restart passes in this time; what lasts longer stops the worker
+PROBES: Final = 3  # of the store with an object of no take, before a failure is laid on the object that was wanted
 _FIRST_WAIT_S: Final = 0.5
 _LONGEST_WAIT_S: Final = 15.0
 _TAKE_ID = re.compile(r"[0-9a-f]{24}")
@@ -51,6 +52,14 @@ def store_waits(patience_s: float) -> tuple[float, ...]:
         waits.append(min(wait_s, left_s))
         wait_s, left_s = min(wait_s * 2, _LONGEST_WAIT_S), left_s - wait_s
     return tuple(waits)
+
+
+class ObjectRefused(Exception):
+    """The store is up and refuses an object of this take all the same."""
+
+    def __init__(self, error: StoreError) -> None:
+        super().__init__(error.what)
+        self.reason = f"the store refuses it and takes others: {error.what}" + (f" ({error.why})" if error.why else "")
 
 
 class Lane(Protocol):
@@ -120,6 +129,8 @@ def _attempt(message: RenderMessage, studio: Studio) -> AttemptMade:
         raise
     except TakeFailed as error:
         return _record(message, studio, outcome="failed", reasons=[error.reason], retry=error.retry, batch=error.batch)
+    except ObjectRefused as error:
+        return _record(message, studio, outcome="failed", reasons=[error.reason], retry=True)
     except StoreError as error:
         raise TakeReturned from error  # the store's failure is not the take's
     except Exception as error:
@@ -288,7 +299,7 @@ def _find_finished(take: Take, studio: Studio) -> Sidecar | None:
     done = _find_sidecar(take, studio)
     if done is None:
         return None
-    fault = _with_retries(studio, lambda: find_fault(studio.store, done.audio))
+    fault = _with_retries(studio, lambda: find_fault(studio.store, done.audio), reads=True)
     if fault is None:
         return done
     log.warning("take %s has a sidecar, but its audio %s %s: rendering it again", take.id, done.audio.key, fault)
@@ -296,12 +307,15 @@ def _find_finished(take: Take, studio: Studio) -> Sidecar | None:
 
 
 def _find_sidecar(take: Take, studio: Studio) -> Sidecar | None:
-    body = _with_retries(studio, lambda: studio.store.find(sidecar_key(take)))
+    body = _with_retries(studio, lambda: studio.store.find(sidecar_key(take)), reads=True)
     return None if body is None else parse_sidecar(body, take.id)
 
 
-def _with_retries(studio: Studio, call: Callable[[], _T]) -> _T:
+def _with_retries(studio: Studio, call: Callable[[], _T], *, reads: bool = False) -> _T:
     """Call the store, again after each wait; the last StoreError is told to the worker and raised.
+
+    Of a call that only `reads`, ObjectRefused is raised instead when the store takes and gives other objects: one
+    that nobody may read would end worker after worker. A store that does not keep what it is given is always away.
 
     A call that takes its time to fail counts against the patience as well.
     """
@@ -318,9 +332,29 @@ def _with_retries(studio: Studio, call: Callable[[], _T]) -> _T:
     try:
         return call()
     except StoreError as error:
-        studio.store_gone.set()
-        studio.on_store_down(error)
-        raise
+        if reads and not studio.store_gone.is_set():
+            return _try_beside_probes(studio, call, error)
+        return _give_up_on(studio, error)
+
+
+def _try_beside_probes(studio: Studio, call: Callable[[], _T], error: StoreError) -> _T:
+    """Find out whether the store is away or refuses this one object."""
+    for _ in range(PROBES):
+        try:
+            studio.store.check()
+        except StoreError as failed:
+            return _give_up_on(studio, failed)
+        try:
+            return call()
+        except StoreError as failed:
+            error = failed
+    raise ObjectRefused(error)
+
+
+def _give_up_on(studio: Studio, error: StoreError) -> NoReturn:
+    studio.store_gone.set()
+    studio.on_store_down(error)
+    raise error
 
 
 def _record(message: RenderMessage, studio: Studio, **facts: Any) -> AttemptMade:

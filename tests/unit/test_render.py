@@ -298,9 +298,10 @@ def test_a_call_that_takes_long_to_fail_counts_against_the_patience():
         raise StoreError("no answer")
 
     store.find = fail_slowly  # type: ignore[method-assign]
+    store.check = lambda: fail_slowly("probe")  # type: ignore[method-assign, assignment, return-value]
     with pytest.raises(TakeReturned):
         send(a_studio(store=store, store_waits_s=(0.0001,) * 100), a_message())
-    assert len(calls) == 2
+    assert len(calls) == 3  # the call, the call again, and one look whether the whole store is away
 
 
 def test_the_pauses_grow_to_a_quarter_minute_and_add_up_to_the_patience():
@@ -428,3 +429,30 @@ def test_a_damaged_sidecar_fails_the_take_in_words_without_rendering(body):
     assert (attempt.outcome, lane.rendered) == ("failed", 0)
     assert "cannot be read" in attempt.reasons[0] or "is that of take" in attempt.reasons[0]
     assert ("upgrade this machine" if b'"v": 9' in body else "tunemill catalog repair") in attempt.reasons[0]
+
+
+class _OneBadObject(MemoryStore):
+    """A store that refuses whatever belongs to one take, and works otherwise."""
+
+    def __init__(self, take):
+        super().__init__()
+        self.bad = take.id
+
+    def find(self, key):
+        if self.bad in key:
+            raise StoreError(f"{key} is forbidden", why="access denied (403)")
+        return super().find(key)
+
+
+def test_an_object_that_alone_is_refused_costs_its_take_a_try_and_no_worker_its_life():
+    told = []
+    bad, good = a_take("0001"), a_take("0002")
+    studio = a_studio(store=_OneBadObject(bad), on_store_down=told.append)
+    render_take(a_message(bad).model_dump(mode="json"), studio)
+    render_take(a_message(good).model_dump(mode="json"), studio)
+    (failed,) = studio.recorder.attempts(bad)
+    assert (failed.outcome, failed.retry) == ("failed", True)
+    assert "refuses it and takes others" in failed.reasons[0]
+    assert "access denied (403)" in failed.reasons[0]
+    assert [made.outcome for made in studio.recorder.attempts(good)] == ["accepted"]
+    assert told == []
