@@ -11,17 +11,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 from typing import Any, NamedTuple, Protocol
 
 from celery import Celery
 from kombu.exceptions import KombuError
-from kombu.utils.json import loads
+from pydantic import ValidationError
 from redis.exceptions import RedisError
 
-from catalog.errors import BrokerError, StoreFullError, TunemillError
-from catalog.messages import check_record_size
+from catalog.envelope import open_envelope
+from catalog.errors import BrokerError, MessageError, StoreFullError, TunemillError
+from catalog.messages import RECORD_BYTES_MAX, RENDER_BYTES_MAX
 from catalog.queues import KEY_PREFIX, RECORD_QUEUE, RENDER_TASK, TRANSPORT_OPTIONS
-from catalog.settings import without_secrets
+from catalog.secrets import scrub_broker_error, without_secrets
 from catalog.track import Take
 from orchestrator.ledger.work import Outgoing
 
@@ -108,9 +110,9 @@ class Queues:
 
     def peek_records(self, limit: int) -> list[Envelope]:
         """The oldest records, oldest first: new ones come in at the head of the list."""
-        with self._client() as (channel, client):
+        with self._client() as (_, client):
             newest_first = client.lrange(KEY_PREFIX + RECORD_QUEUE, -limit, -1)
-            return [Envelope(_payload(channel, raw), raw) for raw in reversed(newest_first)]
+            return [Envelope(_payload(raw), raw) for raw in reversed(newest_first)]
 
     def drop_records(self, oldest: Sequence[Envelope]) -> None:
         """Remove these records, but only while they are the oldest.
@@ -128,10 +130,11 @@ class Queues:
     def withdraw(self, queues: Sequence[str], run_id: str) -> list[str]:
         """Take the run's messages off these queues again; those a worker has received stay with it."""
         taken: list[str] = []
-        with self._client() as (channel, client):
-            for key in (KEY_PREFIX + queue + suffix for queue in queues for suffix in _PRIORITY_SUFFIXES):
+        with self._client() as (_, client):
+            for queue, suffix in product(queues, _PRIORITY_SUFFIXES):
+                key = KEY_PREFIX + queue + suffix
                 for raw in client.lrange(key, 0, -1):
-                    take_id = _take_of(channel, raw, run_id)
+                    take_id = _take_of(raw, queue, run_id)
                     if take_id and client.lrem(key, 1, raw):
                         taken.append(take_id)
         return taken
@@ -181,24 +184,23 @@ def _celery(broker_url: str, options: dict[str, Any]) -> Celery:
     return app
 
 
-def _payload(channel: Any, raw: bytes) -> dict[str, Any] | None:
+def _payload(raw: bytes) -> dict[str, Any] | None:
+    """The record as it was written; None for whatever else a stranger has put there: it is set aside whole."""
     try:
-        check_record_size(raw)
-        payload = channel.Message(loads(raw), channel=channel).decode()
-    except Exception:
-        # Whatever a stranger has put there: it is set aside whole, for a person to look at.
+        body = open_envelope(raw, queue=RECORD_QUEUE, bytes_max=RECORD_BYTES_MAX).body
+    except MessageError:
         return None
-    return payload if isinstance(payload, dict) else None
+    return body if isinstance(body, dict) else None
 
 
-def _take_of(channel: Any, raw: bytes, run_id: str) -> str:
+def _take_of(raw: bytes, queue: str, run_id: str) -> str:
     """The take of a render message, when it is of that run; else nothing."""
     try:
-        payload = channel.Message(loads(raw), channel=channel).decode()
-        message = payload[1]["message"]  # Celery's body: positional arguments, named ones, and what it adds
+        body = open_envelope(raw, queue=queue, bytes_max=RENDER_BYTES_MAX * 2).body  # as it lies there, in base64
+        message = body[1]["message"]  # Celery's body: positional arguments, named ones, and what it adds
         return Take.model_validate(message["take"]).id if message["run_id"] == run_id else ""
-    except Exception:  # a stranger's message is left where it is, for a worker to refuse
-        return ""
+    except (MessageError, ValidationError, LookupError, TypeError):
+        return ""  # a stranger's message is left where it is, for a worker to refuse
 
 
 def _explained(error: Exception, url: str) -> TunemillError:
@@ -212,6 +214,6 @@ def _explained(error: Exception, url: str) -> TunemillError:
         )
     return BrokerError(
         f"no answer from the broker at {shown}",
-        why=f"{type(error).__name__}: {said.replace(url, shown)}",
+        why=f"{type(error).__name__}: {scrub_broker_error(said, url)}",
         fix="start it, or correct TUNEMILL_BROKER_URL (redis://host:6379/0); unset it to use the embedded one",
     )

@@ -38,7 +38,7 @@ def serve_runs(
             try:
                 lock.verify(now=away_since_s is not None)
                 step = controller.step()
-                if until_done and not step.records and not _any_active(ledger):
+                if until_done and not step.more and not _any_active(ledger):  # heartbeats never cease
                     break
             except (BrokerError, LedgerError, StoreFullError) as error:
                 if away_since_s is None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from catalog.errors import INTERRUPTED_EXIT_CODE, BrokerError, BusyError
+from catalog.secrets import ScrubbingFormatter
 from catalog.settings import Settings, read_settings
 from orchestrator.cli.console import JsonFlag, clock, err, print_json, say, usd, warn
 from orchestrator.cli.opening import find_ledger
@@ -132,7 +133,9 @@ def controller(
             why="a controller serves a fleet, and a fleet meets at a broker",
             fix="set TUNEMILL_BROKER_URL; on one machine `tunemill run` does it all",
         )
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
+    to_stderr = logging.StreamHandler()
+    to_stderr.setFormatter(ScrubbingFormatter("%(asctime)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[to_stderr])
     book = read_price_book(find_prices_folder(None, settings.prices))
     ledger = open_ledger(settings.database)
     with display_for(dated=True) as display, ledger.writer_lock() as lock:

@@ -303,6 +303,7 @@ def test_two_workers_on_one_take_end_with_one_track_and_both_their_times_on_the_
     first = farm.start_slow_worker(batch_s=2)
     farm.wait(farm.batches_begun)
     first.send_signal(signal.SIGSTOP)  # it falls silent while its engine renders on
+    time.sleep(1.5)  # the broker would still give it what comes before its last look at the queue has ended
     farm.send([take])
     second = farm.start_slow_worker(batch_s=0.5)
     farm.wait(lambda: len(farm.of(AttemptMade)) == 1)
