@@ -32,7 +32,7 @@ from typer.testing import CliRunner
 from catalog.store import Store, open_store
 from orchestrator.ledger.work import Outgoing
 from orchestrator.queues import Queues
-from tests.chaos.services import Valkey, engine_of, processes_with
+from tests.chaos.services import Valkey, end_with_tests, engine_of, processes_with
 
 ROOT = Path(__file__).parents[2]
 TUNEMILL = [sys.executable, "-c", "from orchestrator.cli import main; main()"]
@@ -91,10 +91,9 @@ class Unit:
         self.lives: list[Life] = []
         self.is_wanted = False
         self.done_with: Callable[[int], bool] = lambda code: False  # exit codes after which it is not started again
-        self._preexec: Callable[[], None] | None = None
 
-    def start(self, *, preexec: Callable[[], None] | None = None) -> Unit:
-        self.is_wanted, self._preexec = True, preexec
+    def start(self) -> Unit:
+        self.is_wanted = True
         self._begin()
         return self
 
@@ -109,7 +108,7 @@ class Unit:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=self._preexec,  # noqa: PLW1509
+                preexec_fn=end_with_tests,  # noqa: PLW1509
             )
         self.lives.append(Life(process, path))
 
@@ -243,7 +242,6 @@ class Fleet:
         threads: int = 3,
         clock_ahead_s: float = 0,
         clock_set_after_s: float = 0,
-        preexec: Callable[[], None] | None = None,
         **environment: str,
     ) -> Unit:
         """A worker with the tone engine; with `batch_s` or another clock an odd one."""
@@ -256,7 +254,7 @@ class Fleet:
         name = f"worker{len(self.workers)}"
         unit = Unit(name, [*command, *options], {**self.worker_environment, **environment}, self.logs)
         self.units.append(unit)
-        return unit.start(preexec=preexec)
+        return unit.start()
 
     def start_controller(self, *, clock_ahead_s: float = 0, clock_set_after_s: float = 0) -> Unit:
         name = f"controller{sum(unit.name.startswith('controller') for unit in self.units)}"

@@ -5,6 +5,7 @@ Each comes back at the address it had, as a server does that its init system res
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -20,6 +21,12 @@ import redis
 from tests import servers
 
 START_TIMEOUT_S = 60
+_PR_SET_PDEATHSIG = 1
+
+
+def end_with_tests() -> None:
+    """To be called in a new process: it is killed when the tests are, so that nothing of a fleet is left behind."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Valkey:
@@ -30,6 +37,7 @@ class Valkey:
         self.folder, self.socket = folder, folder / "s"
         self.log = folder / "log"
         self._environment, self._keeps = dict(environment), keeps
+        self.forgot_at_s: list[float] = []  # by the steady clock
         self._server: subprocess.Popen[bytes] | None = None
 
     @property
@@ -47,6 +55,7 @@ class Valkey:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=end_with_tests,  # noqa: PLW1509
             )
         deadline_s = time.monotonic() + START_TIMEOUT_S
         while not self.answers():
@@ -68,11 +77,14 @@ class Valkey:
         if self._server is not None:
             self._server.kill()
             self._server.wait()
+        if not self._keeps:
+            self.forgot_at_s.append(time.monotonic())
 
     def forget(self) -> None:
         """Lose the append-only file, as when the disk was not there."""
         for path in self.folder.glob("appendonly*"):
             shutil.rmtree(path)
+        self.forgot_at_s.append(time.monotonic())
 
     def pause(self) -> None:
         self._signal(signal.SIGSTOP)

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from tests.chaos.fleet import ACCEPTED, HELD, begin
+from tests.chaos.form import one_of
 from tests.chaos.truth import assert_truth
 
 
@@ -21,7 +22,7 @@ def test_the_broker_is_killed_and_comes_back_with_its_messages(fleet):
     assert max(take["tries"] for take in books.takes) == 0
 
 
-@pytest.mark.parametrize("keeps", [False, True], ids=["no append-only file", "a lost append-only file"])
+@pytest.mark.parametrize("keeps", one_of(False, True))  # without an append-only file, and with one that is lost
 def test_the_broker_comes_back_without_its_messages_and_they_are_sent_again(fleet_of, keeps):
     fleet = fleet_of(keeps_messages=keeps)
     begin(fleet, batch_s=0.3)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from tests.chaos.fleet import begin
+from tests.chaos.form import one_of
 from tests.chaos.truth import assert_truth
 
 HOUR_S = 3600
 SET_AFTER_S = 4  # while it works; on a busy machine while it starts, which is no different
 
 
-@pytest.mark.parametrize("ahead_s", [HOUR_S, -HOUR_S])
+@pytest.mark.parametrize("ahead_s", one_of(-HOUR_S, HOUR_S))
 def test_a_worker_whose_clock_is_wrong_by_an_hour_is_a_worker_like_any_other(fleet, ahead_s):
     begin(fleet, clock_ahead_s=ahead_s)
     fleet.start_worker()
@@ -25,7 +26,7 @@ def test_a_worker_whose_clock_is_wrong_by_an_hour_is_a_worker_like_any_other(fle
 
 
 @pytest.mark.xfail(strict=True, reason="a worker's records carry the wall clock, so that setting it lengthens its life")
-@pytest.mark.parametrize("ahead_s", [HOUR_S, -HOUR_S])
+@pytest.mark.parametrize("ahead_s", one_of(HOUR_S, -HOUR_S))
 def test_a_worker_whose_clock_is_set_while_it_works_costs_what_it_has_lived(fleet, ahead_s):
     begin(fleet, batch_s=0.8, clock_ahead_s=ahead_s, clock_set_after_s=SET_AFTER_S)
     fleet.finish()
@@ -33,7 +34,7 @@ def test_a_worker_whose_clock_is_set_while_it_works_costs_what_it_has_lived(flee
 
 
 @pytest.mark.xfail(strict=False, reason="silence is measured by the wall clock: setting it forward loses every worker")
-@pytest.mark.parametrize("ahead_s", [HOUR_S, -HOUR_S])
+@pytest.mark.parametrize("ahead_s", one_of(HOUR_S, -HOUR_S))
 def test_a_controller_whose_clock_is_set_takes_no_worker_for_dead(fleet_of, ahead_s):
     fleet = fleet_of(tracks=8, heartbeat_s=4, silent_after_s=20)
     worker = fleet.start_worker(batch_s=6, threads=4)

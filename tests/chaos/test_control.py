@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from tests.chaos.fleet import ACCEPTED, begin
+from tests.chaos.form import SEEDS, one_of
 from tests.chaos.truth import assert_truth
 
 BUSY = 34
@@ -37,7 +38,7 @@ def test_an_attached_run_is_killed_and_the_same_command_goes_on(fleet):
     assert "going on with run" in run.life.said
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+@pytest.mark.parametrize("database", one_of("postgres", "sqlite"))
 def test_of_two_controllers_that_start_at_once_one_is_refused(fleet_of, database, request):
     url = request.getfixturevalue("postgres_url") if database == "postgres" else None
     fleet = fleet_of(database_url=url)
@@ -88,7 +89,7 @@ def test_a_controller_that_was_frozen_while_another_took_its_place_writes_nothin
     assert fleet.count("select epoch from writer") == 2
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_records_come_twice_and_in_any_order(fleet_of, seed):
     fleet = fleet_of(window=100)
     fleet.dispatch()

@@ -71,9 +71,6 @@ def test_the_ledgers_disk_is_full_for_a_while(disk, fleet_of):
     assert len(fleet.units[0].lives) == 1
 
 
-@pytest.mark.xfail(
-    strict=True, reason="an acknowledgement that a full broker refuses ends the worker, with a traceback in its log"
-)
 def test_the_brokers_disk_is_full_for_a_while(disk, fleet_of):
     fleet = fleet_of(broker_folder=disk.folder / "b")
     begin(fleet, batch_s=0.3)

@@ -1,26 +1,21 @@
 """A monkey in the server room: whatever it does and whenever, the catalog comes out whole and the books are right.
 
-The short form has one seed of each form. `make chaos` has TUNEMILL_CHAOS_ROUNDS of each, from the seed
-TUNEMILL_CHAOS_SEED on; a failure names its seed and tells what was done when.
+A failure names its seed and tells what was done when.
 """
 
 from __future__ import annotations
 
-import os
 import time
 
 import pytest
 
 from tests.chaos.faulty_s3 import HONEST
 from tests.chaos.fleet import PENDING
+from tests.chaos.form import IS_LONG, SEEDS
 from tests.chaos.monkey import Monkey, MonkeyOnOneMachine
 from tests.chaos.truth import assert_truth
 
-ROUNDS = int(os.environ.get("TUNEMILL_CHAOS_ROUNDS", "1"))
-SEED = int(os.environ.get("TUNEMILL_CHAOS_SEED", "1"))
-IS_LONG = ROUNDS > 1
 TRACKS, BLOWS = (120, 16) if IS_LONG else (32, 5)
-SEEDS = range(SEED, SEED + ROUNDS)
 
 
 def let_loose(fleet, monkey):
