@@ -25,9 +25,14 @@ RENDER_BYTES_MAX: Final = 256 * 1024
 RECORD_BYTES_MAX: Final = 4 * 1024 * 1024
 
 
+# The wall clock is read once in a process and the steady one from there on: a clock that is set while a worker or a
+# controller is at work would make lives longer, spans overlap and silence out of nothing.
+_EPOCH_NS: Final = time.time_ns() - time.monotonic_ns()
+
+
 def now_ms() -> int:
-    """UTC epoch milliseconds."""
-    return time.time_ns() // 1_000_000
+    """UTC epoch milliseconds, by this machine's clock as it was when the process began."""
+    return (_EPOCH_NS + time.monotonic_ns()) // 1_000_000
 
 
 def new_id() -> str:

@@ -174,19 +174,27 @@ class AttachedRun:
         began_s = time.monotonic()
         while not stop.made:
             step = self._step(stop)
-            self._show()
-            if step is not None:
-                if self._run_id in step.finished:
-                    return Ending.DONE, None
-                if self._run_id in step.refused:
-                    return Ending.REFUSED, step.refused[self._run_id]
-                self._deaths = 0 if step.outcomes["accepted"] or step.outcomes["rejected"] else self._deaths
-                self._tend_worker()
-                self._tell_wish()
-            self._warn_of_no_worker(began_s)
+            try:
+                if step is not None and (ended := self._look_around(step)):
+                    return ended
+                self._warn_of_no_worker(began_s)
+            except LedgerError as error:  # it went away between the step and a look at what that has done
+                self._endure(error, stop)
             if step is None or not step.more:
                 stop.wait(POLL_S)
         return Ending.INTERRUPTED, None
+
+    def _look_around(self, step: Step) -> tuple[Ending, TunemillError | None] | None:
+        """See to all that is not the controller's; how the run has ended, if it has."""
+        self._show()
+        if self._run_id in step.finished:
+            return Ending.DONE, None
+        if self._run_id in step.refused:
+            return Ending.REFUSED, step.refused[self._run_id]
+        self._deaths = 0 if step.outcomes["accepted"] or step.outcomes["rejected"] else self._deaths
+        self._tend_worker()
+        self._tell_wish()
+        return None
 
     def _step(self, stop: StopRequest) -> Step | None:
         """One step of the controller; None while the broker or the ledger is away."""

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 COALESCE_S = 0.05  # takes that arrive together are named together
 RETRY_MAX_S = 10.0
+ANNOUNCE_EVERY_S = 60.0
 CONNECT_TIMEOUT_S = 5.0
 REASON_LENGTH_MAX = 4000
 SPANS_AT_ONCE = 1000  # some 130 bytes each
@@ -208,6 +209,8 @@ class Pulse(threading.Thread):
         self._worker_id, self._every_s = worker_id, every_s
         self._memory = memory  # what the engine holds, as last said
         self._beats = 0
+        self.announcement: Record | None = None  # what the worker is; said again now and then, a broker may lose it
+        self._announced_s = time.monotonic()
         self._ended = False
 
     def wake(self) -> None:
@@ -229,6 +232,9 @@ class Pulse(threading.Thread):
         self._holds.taken.clear()
         for record in spans_closed(self._worker_id, self._spans.take_closed()):
             self._recorder.record(record)
+        if self.announcement is not None and time.monotonic() - self._announced_s > ANNOUNCE_EVERY_S:
+            self._announced_s = time.monotonic()
+            self._recorder.try_record(self.announcement)
         self._recorder.try_record(self.next_beat())
 
     def next_beat(self) -> Heartbeat:

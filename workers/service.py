@@ -195,23 +195,22 @@ class _Service:
     def _announce(self, card: EngineCard | None, limits: EngineLimits | None) -> None:
         """Tell the control side of this worker: while the engine loads, and again once it is ready."""
         record = self._recorder.record if card else self._recorder.record_first
-        record(
-            WorkerStarted(
-                worker_id=self._worker_id,
-                host=socket.gethostname(),
-                gpu=self._gpu(card),
-                vram_gib=card.vram_gib if card else 0.0,
-                model=self._options.model,
-                model_fingerprint=card.fingerprints.model if card else "",
-                code=card.fingerprints.code if card else "",
-                noise=card.fingerprints.noise if card else False,
-                batch_limit=limits.batch.takes if limits else 0,
-                batch_limit_reason=limits.batch.reason if limits else "loading",
-                plan_limit=limits.plan.takes if limits else 0,
-                holds_max=self._gather.threads if limits else 0,
-                started_at_ms=self._started_at_ms,
-            )
+        self._pulse.announcement = WorkerStarted(
+            worker_id=self._worker_id,
+            host=socket.gethostname(),
+            gpu=self._gpu(card),
+            vram_gib=card.vram_gib if card else 0.0,
+            model=self._options.model,
+            model_fingerprint=card.fingerprints.model if card else "",
+            code=card.fingerprints.code if card else "",
+            noise=card.fingerprints.noise if card else False,
+            batch_limit=limits.batch.takes if limits else 0,
+            batch_limit_reason=limits.batch.reason if limits else "loading",
+            plan_limit=limits.plan.takes if limits else 0,
+            holds_max=self._gather.threads if limits else 0,
+            started_at_ms=self._started_at_ms,
         )
+        record(self._pulse.announcement)
 
     def _gpu(self, card: EngineCard | None) -> str:
         """The name that prices are looked up by: the operator's word goes before the driver's."""
@@ -315,6 +314,10 @@ class _Service:
 
     def _report_end(self, reason: str, recorder: QueueRecorder) -> None:
         self._spans.close("teardown")
+        if (
+            self._pulse.announcement is not None
+        ):  # a broker may have lost it, and then nobody would know whose time it is
+            recorder.try_record(self._pulse.announcement)
         for record in spans_closed(self._worker_id, self._spans.take_closed()):
             recorder.try_record(record)
         recorder.try_record(WorkerStopped(worker_id=self._worker_id, reason=reason))

@@ -1,13 +1,11 @@
 """Spans: the engine lane's time without a gap, so that what a machine cost can be laid on what it did.
 
-Each span begins where the last one ended. Time is read as a wall clock at the start and a steady one from
-there on, so that a clock set back during a run never makes time negative.
+Each span begins where the last one ended.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Literal
 
@@ -21,17 +19,11 @@ LOADING = "loading"  # an engine that had grown was started anew
 RECOVERING = "recovering"  # an engine that died was
 
 
-def steady_ms() -> Callable[[], int]:
-    """A clock of epoch milliseconds that never goes back."""
-    began_ms, began_s = now_ms(), time.monotonic()
-    return lambda: began_ms + int((time.monotonic() - began_s) * 1000)
-
-
 class LaneSpans:
     """The spans of one worker from `started_at_ms` on; closed ones wait here until they are published."""
 
     def __init__(self, started_at_ms: int, clock: Callable[[], int] | None = None) -> None:
-        self._clock = clock or steady_ms()
+        self._clock = clock or now_ms
         self._cursor_ms = started_at_ms
         self._closed: list[Span] = []
         self._lock = threading.Lock()

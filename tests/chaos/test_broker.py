@@ -34,10 +34,6 @@ def test_the_broker_comes_back_without_its_messages_and_they_are_sent_again(flee
     assert_truth(fleet)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a worker announces itself once; when the broker loses that, its time is in the ledger without a life",
-)
 def test_a_worker_whose_first_words_were_lost_with_the_broker_is_on_the_books_all_the_same(fleet_of):
     fleet = fleet_of(keeps_messages=False)
     fleet.dispatch()

@@ -19,7 +19,6 @@ def test_the_database_server_crashes_in_the_middle(fleet_of, postgres, postgres_
     crash_twice(fleet, postgres)
 
 
-@pytest.mark.xfail(strict=False, reason="an attached run waits for the database in a step, but not when it shows one")
 def test_the_database_server_crashes_under_an_attached_run(fleet_of, postgres, postgres_url):
     fleet = fleet_of(database_url=postgres_url)
     fleet.start_worker(batch_s=0.3)

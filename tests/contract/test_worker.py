@@ -152,7 +152,8 @@ def test_every_take_sent_has_its_sidecar_and_its_record_and_the_time_is_accounte
         assert sidecar.take == take
         assert len(farm.store.find(sidecar.audio.key) or b"") == sidecar.audio.bytes
     assert "batch limit 8: tone engine" in errors
-    loading, ready = farm.of(WorkerStarted)
+    loading, ready, again = farm.of(WorkerStarted)
+    assert again == ready  # said once more at the end, should the broker have lost it
     assert (loading.batch_limit, ready.batch_limit, ready.model) == (0, 8, "tone")
     spans = [span for record in farm.of(SpansClosed) for span in record.spans]
     assert (spans[0].state, spans[0].start_ms, spans[-1].state) == ("startup", ready.started_at_ms, "teardown")

