@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from celery.app.amqp import AMQP
 from kombu.connection import Connection
-from kombu.transport import redis
+from kombu.transport import redis, virtual
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError, ResponseError
 
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 ENVELOPE_BYTES_MAX: Final = 4 * RENDER_BYTES_MAX  # base64 and the envelope; what is too large within is put on record
 PRUNED_AT_ONCE: Final = 1000
 REFUSED_WAIT_S: Final = 1.0  # each try costs a message its place in the queue
+_NO_ROOM: Final = ("MISCONF", "OOM")  # how a server's refusal begins when its disk or its memory is full
 _NOTHING_AFTERWARDS: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
@@ -70,9 +71,21 @@ def _envelope_of(message: Any, queue: str, shown_id: str) -> bytes:
     return json.dumps(envelope).encode()
 
 
+def _away(what: str, error: ResponseError) -> RedisConnectionError:
+    """What makes Celery come back after a while, as to a broker that is away."""
+    log.warning("%s, and is asked again: %s", what, str(error)[:200])
+    sleep(REFUSED_WAIT_S)
+    return RedisConnectionError(what)
+
+
 class _Client(redis.PrefixedStrictRedis):
     def parse_response(self, connection: Any, command_name: str, **options: Any) -> Any:
-        reply = super().parse_response(connection, command_name, **options)
+        try:
+            reply = super().parse_response(connection, command_name, **options)
+        except ResponseError as error:
+            if command_name != "BRPOP" or not str(error).startswith(_NO_ROOM):
+                raise
+            raise _away("the broker hands out no messages", error) from None
         if command_name != "BRPOP" or not reply:
             return reply
         key, raw = reply
@@ -92,9 +105,17 @@ class _Bookkeeping(redis.QoS):
         except NoPermissionError:
             raise
         except ResponseError as error:
-            log.warning("the broker takes no notes, and is asked again: %s", str(error)[:200])
-            sleep(REFUSED_WAIT_S)
-            raise RedisConnectionError("the broker takes no notes") from None  # what it had popped is sent again
+            raise _away("the broker takes no notes", error) from None  # what it had popped is sent again
+
+    def ack(self, delivery_tag: str) -> None:
+        """Forget that a message was received: its take is on the books by then, so a refusal costs some memory only."""
+        try:
+            super().ack(delivery_tag)
+        except NoPermissionError:
+            raise
+        except ResponseError as error:
+            log.warning("the broker takes no acknowledgement: %s", str(error)[:200])
+            virtual.QoS.ack(self, delivery_tag)  # what the broker keeps of it is pruned
 
     def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
         """Forget what was delivered so long ago that its worker must be gone."""
