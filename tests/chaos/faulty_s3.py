@@ -83,6 +83,7 @@ class Gate:
     done: bool = False
     arrived: threading.Event = field(default_factory=threading.Event)
     opened: threading.Event = field(default_factory=threading.Event)
+    waiting: list[str] = field(default_factory=list)  # keys, once for each request
 
 
 class FaultyS3:
@@ -163,6 +164,7 @@ class FaultyS3:
         with self._lock:
             shut = [gate for gate in self._gates if gate.done is done and re.fullmatch(gate.method, method)]
         for gate in (gate for gate in shut if re.search(gate.key, key)):
+            gate.waiting.append(key)
             gate.arrived.set()
             gate.opened.wait()
 

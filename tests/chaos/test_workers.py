@@ -93,21 +93,14 @@ def test_a_worker_is_killed_between_its_sidecars_and_their_records(fleet):
     assert sum(ms for _, ms in lost_ms(books)) > 0  # what the killed one could not report is lost, and shown as such
 
 
-def test_two_workers_render_one_take_and_both_times_are_on_the_books(fleet_of):
-    fleet = fleet_of(tracks=8)
-    fleet.start_controller()
-    first, second = (fleet.start_worker(batch_s=4, threads=8) for _ in range(2))
-    fleet.wait_until("select count(*) from worker where batch_limit > 0", 2)
-    controller = fleet.units[0]
-    controller.signal(signal.SIGSTOP)  # so that only we send
-    second.signal(signal.SIGSTOP)
-    fleet.dispatch()
-    fleet.send_again()
-    fleet.wait(lambda: not fleet.renders_waiting(), "the first worker holds them all")
-    fleet.send_again()
-    second.signal(signal.SIGCONT)
-    fleet.wait(lambda: not fleet.renders_waiting(), "and the second one, too")
-    controller.signal(signal.SIGCONT)
+def test_two_workers_render_one_take_and_both_times_are_on_the_books(s3_fleet_of, proxy):
+    fleet = s3_fleet_of(tracks=4)
+    with proxy.holding("PUT", "/audio/") as gate:
+        begin(fleet, threads=4)
+        fleet.wait(lambda: len(gate.waiting) == 4, "the first worker has rendered them all")
+        fleet.send_again()
+        fleet.start_worker(threads=4)
+        fleet.wait(lambda: len(gate.waiting) == 8, "and the second one, too")
     fleet.finish()
     books = assert_truth(fleet)
     assert set(books.rendered.values()) == {2}
@@ -115,4 +108,3 @@ def test_two_workers_render_one_take_and_both_times_are_on_the_books(fleet_of):
         tries = books.attempts_at(take["take_id"])
         assert {each["worker_id"] for each in tries} == books.workers.keys()
         assert sorted(each["adopted"] for each in tries) == [False, True]
-    assert first.life.worker_id in books.workers
