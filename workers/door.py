@@ -20,7 +20,7 @@ from celery.app.amqp import AMQP
 from kombu.connection import Connection
 from kombu.transport import redis, virtual
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoPermissionError, ResponseError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from catalog.envelope import open_envelope
 from catalog.errors import MessageError
@@ -108,12 +108,12 @@ class _Bookkeeping(redis.QoS):
             raise _away("the broker takes no notes", error) from None  # what it had popped is sent again
 
     def ack(self, delivery_tag: str) -> None:
-        """Forget that a message was received: its take is on the books by then, so a refusal costs some memory only."""
+        """Forget that a message was received: its take is on the books by then, so a failure costs some memory only."""
         try:
             super().ack(delivery_tag)
         except NoPermissionError:
             raise
-        except ResponseError as error:
+        except (RedisError, OSError) as error:
             log.warning("the broker takes no acknowledgement: %s", str(error)[:200])
             virtual.QoS.ack(self, delivery_tag)  # what the broker keeps of it is pruned
 
