@@ -235,6 +235,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.rfile.read(length // 2)
             raise _Cut
         body = self.rfile.read(length)
+        if len(body) < length:
+            raise _Cut  # the client was killed in the middle: no service keeps half an object
         self.server.proxy.wait_at_gates(self.command, key)
         match fault:
             case Fault.SLOW_DOWN:

@@ -95,3 +95,17 @@ def test_a_rule_falls_on_the_requests_it_names():
     rule = Rule(Fault.SLOW, method="PUT", key="audio/", times=2, after=1)
     asked = [("PUT", "audio/1"), ("GET", "audio/1"), ("PUT", "takes/1"), *[("PUT", f"audio/{n}") for n in (2, 3, 4)]]
     assert [key for method, key in asked if rule.falls_on(method, key, dice)] == ["audio/2", "audio/3"]
+
+
+def test_half_an_upload_of_a_client_that_was_killed_is_not_kept(proxy, behind, prefix):
+    import socket
+    import time
+
+    port = int(proxy.endpoint.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(f"PUT /{servers.BUCKET}/{prefix}/{KEY} HTTP/1.1\r\nContent-Length: 100\r\n\r\nhalf".encode())
+    deadline_s = time.monotonic() + 20
+    while not proxy.asked and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    assert proxy.asked[0].status == 0
+    assert behind.find(KEY) is None

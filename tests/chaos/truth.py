@@ -49,6 +49,13 @@ class Books:
         """Take id -> how many times it was rendered, not merely found."""
         return Counter(each["take_id"] for each in self.attempts if each["batch_size"])
 
+    @property
+    def failures(self) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+        """(take id, all tries) of each take that was not accepted."""
+        for take in self.takes:
+            if take["state"] != "accepted":
+                yield take["take_id"], self.attempts_at(take["take_id"])
+
     def attempts_at(self, take_id: str) -> list[dict[str, Any]]:
         return [each for each in self.attempts if each["take_id"] == take_id]
 
@@ -83,7 +90,7 @@ def assert_truth(fleet: Fleet, *, accepted: int | None = None) -> Books:
     """Every invariant; `accepted` is how many of the planned takes must have been, by default all."""
     books = read_books(fleet)
     assert_counts_add_up(books, planned=fleet.tracks)
-    assert books.states["accepted"] == (fleet.tracks if accepted is None else accepted), books.states
+    assert books.states["accepted"] == (fleet.tracks if accepted is None else accepted), list(books.failures)
     assert_no_track_is_there_twice(books)
     assert_ledger_equals_store(books)
     assert_time_is_accounted_for(books)
