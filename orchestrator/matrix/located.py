@@ -146,6 +146,8 @@ def _not_yaml(file: Path, text: str, error: yaml.YAMLError) -> UnreadableFileErr
     mark: Any = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     line = f":{mark.line + 1}" if mark is not None else ""
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "not YAML"
+    if "nesting depth" in problem:  # newer libyaml counts levels by itself, before it hands out an event
+        return _too_large(Place(file, mark.line + 1 if mark is not None else 1))
     lines = text.splitlines()
     tabbed = bool(mark and mark.line < len(lines) and lines[mark.line].startswith("\t"))
     hint = "YAML does not allow a tab as indentation" if tabbed else ""
