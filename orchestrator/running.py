@@ -10,7 +10,7 @@ import math
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -295,15 +295,23 @@ class AttachedRun:
             deadline_s = time.monotonic() + WORKER_STOP_S
             while self._worker.running and not stop.hasty and time.monotonic() < deadline_s:
                 self._step(stop)
-                self._show()
+                with suppress(LedgerError):  # the next step meets it too, and says so
+                    self._show()
                 stop.wait(POLL_S)
             self._worker.kill()
-        if self._outage_since_s is None:
-            self._controller.step()
-            self._controller.record_waiting()
-            if self._broker is not None:
-                self._reset_embedded("its run ended before it")
-            self._show(always=True)
+        if self._outage_since_s is not None:
+            return
+        try:
+            self._last_records()
+        except (BrokerError, LedgerError) as error:  # nothing is lost: the same command goes on from here
+            self._watcher.say(f"{error.what}: {error.why or 'no reason given'}; the next run records what is left")
+
+    def _last_records(self) -> None:
+        self._controller.step()
+        self._controller.record_waiting()
+        if self._broker is not None:
+            self._reset_embedded("its run ended before it")
+        self._show(always=True)
 
 
 def _environment(settings: Settings, broker_url: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from catalog.errors import TunemillError
+from catalog.secrets import scrub
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -44,10 +45,10 @@ def say(words: str | Text, *, to: Console = out, label: str | Text = "", hang: i
 
 def print_error(error: TunemillError) -> None:
     """Print what, why and how to mend it, in words and on standard error."""
-    say(error.what, to=err, label=Text("error: ", style="bold red"), hang=2)
+    say(scrub(error.what), to=err, label=Text("error: ", style="bold red"), hang=2)
     for name, words in (("why", error.why), ("fix", error.fix)):
         if words:
-            say(words, to=err, label=Text.assemble("  ", (f"{name}: ", "bold")))
+            say(scrub(words), to=err, label=Text.assemble("  ", (f"{name}: ", "bold")))
 
 
 def warn(text: str, *, to: Console = err) -> None:

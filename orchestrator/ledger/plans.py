@@ -138,12 +138,13 @@ def _close_empty_run(connection: Connection, run_id: str, resumed: bool, at_ms: 
 
 
 def _insert(connection: Connection, takes: list[Take], run_id: str) -> None:
-    rows = {take.id: _row(take, run_id) for take in takes}
+    rows = {take.id: take_row(take, run_id) for take in takes}
     if rows:
         connection.execute(insert(TAKE), list(rows.values()))
 
 
-def _row(take: Take, run_id: str) -> dict[str, Any]:
+def take_row(take: Take, run_id: str) -> dict[str, Any]:
+    """The row of a take that waits."""
     track = take.track
     return {
         "take_id": take.id,

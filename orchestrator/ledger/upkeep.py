@@ -201,7 +201,7 @@ def _runs(sidecars: Sequence[Sidecar]) -> list[dict[str, Any]]:
 
 
 def _take(sidecar: Sidecar) -> dict[str, Any]:
-    return {**plans._row(sidecar.take, sidecar.run_id), "take_id": sidecar.take_id}
+    return {**plans.take_row(sidecar.take, sidecar.run_id), "take_id": sidecar.take_id}
 
 
 def _accept(connection: Connection, renditions: dict[str, str]) -> None:
