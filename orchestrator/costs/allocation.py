@@ -37,7 +37,11 @@ class Category(StrEnum):
     IDLE = "idle"
     POST = "post"  # the engine had ended, and what it had made was still checked, mastered and uploaded
     TEARDOWN = "teardown"
-    UNOBSERVED = "unobserved"  # paid, but no span says yet for what
+    UNOBSERVED = "unobserved"  # paid, but no span says for what: minimums, rounded minutes, a pod without a worker
+    STORAGE = "storage"
+    EGRESS = "egress"
+    CREDIT = "credit"
+    TAX = "tax"
 
 
 BUSY_STATES: Final = ("plan", "render")  # of spans in which the engine works on takes
