@@ -301,6 +301,13 @@ def test_the_same_charges_give_the_same_bytes(tmp_path):
     assert first == [path.read_bytes() for path in written(worked_example(), tmp_path / "b")]
 
 
+def test_a_month_that_fails_leaves_no_file_under_its_name(tmp_path):
+    broken = a_focus_charge(entries=(Entry(Category.ACCEPTED, A, 1, 1),))
+    with pytest.raises(TunemillError):
+        written([*worked_example(), broken], tmp_path)
+    assert not any(path.suffix in (".csv", ".json") for path in tmp_path.iterdir())
+
+
 def test_csv_is_rfc_4180_with_empty_cells_for_null(tmp_path):
     written([a_focus_charge(account_name=None)], tmp_path)
     text = (tmp_path / RENTAL_CSV).read_bytes().decode()
@@ -385,6 +392,11 @@ def assert_same(typed, text: str, kind: DataType) -> None:
         assert typed.strftime("%Y-%m-%dT%H:%M:%SZ") == text
     else:
         assert guarded(typed) == text
+
+
+def test_nothing_but_the_files_is_left_in_the_folder(tmp_path, duckdb):
+    paths = written(worked_example(), tmp_path, parquet=True)
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
 
 
 def test_parquet_comes_out_the_same_byte_for_byte(tmp_path, duckdb):

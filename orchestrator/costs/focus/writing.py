@@ -55,22 +55,31 @@ def write_focus(
     folder.mkdir(parents=True, exist_ok=True)
     left_out: list[LeftOut] = []
     with ExitStack() as open_files:
-        files = []
-        for name in (RENTAL_CSV, ALLOCATION_CSV):
-            raw = open_files.enter_context(_scratch()) if parquet else None
-            files.append(_File(folder / name, open_files, raw))
+        files = [
+            _File(folder / name, open_files, open_files.enter_context(_scratch(folder)) if parquet else None)
+            for name in (RENTAL_CSV, ALLOCATION_CSV)
+        ]
         for charge in charges:
             left_out += find_left_out([charge])
             rows = rows_of(charge, by_day=by_day)
-            for file, some in zip(files, (rows.rental, rows.allocation), strict=True):
-                file.write(some)
+            files[0].write(rows.rental)
+            files[1].write(rows.allocation)
         written = [file.path for file in files]
         if parquet:
             written += [file.write_parquet() for file in files]
     metadata = _metadata(files, written, left_out, {"Period": period, "TimeZone": time_zone})
     path = folder / METADATA_JSON
-    path.write_text(json.dumps(metadata, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
-    return [*written, path]
+    text = json.dumps(metadata, indent=2, ensure_ascii=False) + "\n"
+    _unfinished(path).write_text(text, encoding="utf-8", newline="\n")
+    written.append(path)
+    for finished in written:
+        _unfinished(finished).replace(finished)
+    return written
+
+
+def _unfinished(path: Path) -> Path:
+    """What a file is called until all of them are whole: nobody loads half a month."""
+    return path.with_name(f"{path.name}.part")
 
 
 def guarded(text: str) -> str:
@@ -85,7 +94,7 @@ class _File:
         self.path, self._raw = path, raw
         self.rows = 0
         self.usd_micros = dict.fromkeys(_SUMMED, 0)
-        self._text = open_files.enter_context(path.open("w", encoding="utf-8", newline=""))
+        self._text = open_files.enter_context(_unfinished(path).open("w", encoding="utf-8", newline=""))
         self._csv = csv.writer(self._text)
         self._csv.writerow(NAMES)
         self._raw_csv = csv.writer(raw) if raw else None
@@ -104,16 +113,17 @@ class _File:
 
     def write_parquet(self) -> Path:
         """The same rows with types, text unguarded."""
-        assert self._raw is not None  # noqa: S101 - opened whenever Parquet was asked for
-        self._raw.flush()
         path = self.path.with_suffix(".parquet")
-        _copy_to_parquet(Path(self._raw.name), path)
+        if self._raw is not None:
+            self._raw.flush()
+            _copy_to_parquet(Path(self._raw.name), _unfinished(path))
         return path
 
 
 @contextmanager
-def _scratch() -> Iterator[TextIO]:
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="", suffix=".csv") as file:
+def _scratch(folder: Path) -> Iterator[TextIO]:
+    """A file beside the finished ones, where there is room for it, that is gone in the end."""
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="", suffix=".csv", dir=folder) as file:
         yield file  # type: ignore[misc]  # the wrapper has all of TextIO
 
 
