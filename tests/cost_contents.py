@@ -100,7 +100,8 @@ def a_big_month(
                 provider, gpu, market = random_.choice(machines)
                 size = random_.randint(20_000, 900_000) * scale * (zones - index + 2) // 4
                 same = {"zone": zone, "genre": genre, "catalog": f"catalog {index % catalogs + 1}",
-                        "provider": provider, "gpu": gpu, "market": market, "run_id": f"2026-03-{run + 1:02d} refresh"}  # fmt: skip
+                        "provider": provider, "gpu": gpu, "market": market,
+                        "run_id": f"2026-03-{run + 1:02d} refresh"}  # fmt: skip
                 for category, weight in _WEIGHTS.items():
                     micros = size * weight * random_.randint(60, 140) // 10_000
                     tracks = micros // 900 if category is Category.ACCEPTED else 0
@@ -206,7 +207,7 @@ def a_full_month(rows: Sequence[CostRow], **changes: Any) -> Contents:
     full: dict[str, Any] = {
         "state": "closed", "closed_ms": END_MS + 2 * 86_400_000, "closed_by": "mira", "budgets": budgets,
         "baseline": Baseline("mureka-song", "price list 2026-01-15", "2026-01-15", 67_000, 2, tracks, tracks * 67_000,
-                             whole, whole // tracks if tracks else None,
+                             whole, (2 * whole + tracks) // (2 * tracks) if tracks else None,
                              {"A100 on demand, $1.64/h": 25, "RTX 4090 spot, $0.34/h": 6, "H100, unknown rate": None}),
         "forecasts": forecasts, "matches": matches,
         "invoices": [InvoiceSummary("i1", "runpod", "RP-2026-03", "USD", whole // 2, 40_000_000, whole // 2),

@@ -25,7 +25,7 @@ from orchestrator.costs.pack.figures import (
     shares_of,
 )
 from orchestrator.costs.split import split
-from tests.cost_contents import a_row, example_rows, months
+from tests.cost_contents import a_big_month, a_row, example_rows, months
 
 
 def test_the_worked_example_comes_out_as_finance_knows_it():
@@ -65,6 +65,13 @@ def test_printed_cells_are_within_a_unit_of_the_truth_and_add_up_to_the_same_bot
             assert all(abs(printed[group] * paper.unit - line.sums.usd([group])) < paper.unit for group in Group)
     assert abs(paper.total * paper.unit - table.total.usd()) <= paper.unit // 2
     assert sum(paper.categories(table.total).values()) == paper.total
+
+
+def test_a_printed_line_is_its_own_sum_rounded_wherever_the_columns_allow_it():
+    table = pivot(a_big_month(), "zone")
+    paper = paper_of(table.total)
+    for line, units in zip(table.lines, paper.lines(table), strict=True):
+        assert abs(sum(units.values()) * paper.unit - line.sums.usd()) < paper.unit
 
 
 @given(weights=st.dictionaries(st.text(max_size=3), st.integers(-(10**12), 10**12), max_size=9))

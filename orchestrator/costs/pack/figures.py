@@ -63,6 +63,16 @@ class Sums:
         self.tracks += row.tracks
         self.audio_ms += row.audio_ms
 
+    def merge(self, other: Sums) -> None:
+        """Count other sums in."""
+        for mine, theirs in zip(self._counters(), other._counters(), strict=True):
+            mine.update(theirs)
+        self.tracks += other.tracks
+        self.audio_ms += other.audio_ms
+
+    def _counters(self) -> tuple[Counter[Category], ...]:
+        return self.usd_micros, self.unpriced_ms, self.ms, self.attempts_at
+
     def usd(self, groups: Iterable[Group] = FULLY_LOADED) -> int:
         """Micro-dollars of some columns; of all of them when none is named."""
         chosen = set(groups)
@@ -160,8 +170,8 @@ def shares_of(weights: Mapping[Key, int]) -> dict[Key, int] | None:
 def rounded_together(cells: Mapping[Key, int], unit: int, total: int | None = None) -> dict[Key, int]:
     """Cells as whole units that add up to `total`, which is their sum rounded when none is given.
 
-    As `split`, for amounts of both signs: each cell is within one unit of what it was, and zero stays zero. A total
-    that is given is the sum of the cells rounded up or down to units.
+    As `split`, for amounts of both signs: each cell is within one unit of what it was, and zero stays zero. A given
+    total that is no rounding of the sum, as that of a line whose other cells were rounded, moves a cell once more.
     """
     if total is None:
         total = rounded(sum(cells.values()), unit)
@@ -177,14 +187,19 @@ def _largest_remainders(total: int, parts: Mapping[Key, tuple[int, int]]) -> dic
     """Whole parts, and one more for the largest remainders, until they add up to `total`; ties go by key."""
     shares = {key: whole for key, (whole, _) in parts.items()}
     left_over = total - sum(shares.values())
-    for key in sorted(parts, key=lambda key: (-parts[key][1], key))[:left_over]:
-        shares[key] += 1
+    step = 1 if left_over >= 0 else -1
+    carriers = [key for key, part in parts.items() if part != (0, 0)] or list(parts)
+    order = sorted(carriers, key=lambda key: (-step * parts[key][1], key))
+    for turn in range(abs(left_over)):
+        shares[order[turn % len(order)]] += step
     return shares
 
 
 def unit_of(amounts: Iterable[int]) -> int:
-    """The unit to print a table in: a cent, or a micro-dollar when nothing in it reaches ten dollars."""
-    return CENT if max(map(abs, amounts), default=0) >= _CENTS_FROM else MICRO
+    """The unit to print a table in: a cent, or a micro-dollar when nothing reaches ten dollars and it would show."""
+    amounts = tuple(amounts)
+    is_coarse_enough = max(map(abs, amounts), default=0) >= _CENTS_FROM or not any(each % CENT for each in amounts)
+    return CENT if is_coarse_enough else MICRO
 
 
 class Paper(NamedTuple):
@@ -199,14 +214,18 @@ class Paper(NamedTuple):
         return sum(self.groups.values())
 
     def lines(self, table: Pivot) -> list[dict[Group, int]]:
-        """Units of each cell of a pivot over all rows of the month: each column adds up to this paper's."""
-        columns = {
-            group: rounded_together(
-                {f"{index:09d}": line.sums.usd([group]) for index, line in enumerate(table.lines)}, self.unit, units
-            )
-            for group, units in self.groups.items()
-        }
-        return [{group: columns[group][f"{index:09d}"] for group in Group} for index in range(len(table.lines))]
+        """Units of each cell of a pivot over all rows of the month: each column adds up to this paper's.
+
+        So that a line's own sum, too, is a rounding of what it was, cells that were rounded up are exchanged for
+        others of their column wherever that is possible.
+        """
+        names = [f"{index:09d}" for index in range(len(table.lines))]
+        sums = {name: line.sums for name, line in zip(names, table.lines, strict=True)}
+        cells = {group: {name: each.usd([group]) for name, each in sums.items()} for group in self.groups}
+        units = {group: rounded_together(cells[group], self.unit, total) for group, total in self.groups.items()}
+        wanted = rounded_together({name: each.usd() for name, each in sums.items()}, self.unit, self.total)
+        _settle(units, cells, self.unit, wanted)
+        return [{group: units[group][name] for group in Group} for name in names]
 
     def categories(self, total: Sums) -> dict[Category, int]:
         """Units by category: those of a column add up to it."""
@@ -215,6 +234,57 @@ class Paper(NamedTuple):
             of_group = {each: total.usd_micros[each] for each in Category if group_of(each) is group}
             cells.update(rounded_together(of_group, self.unit, units))
         return cells
+
+
+def _settle(
+    units: Mapping[Group, dict[str, int]],
+    cells: Mapping[Group, Mapping[str, int]],
+    unit: int,
+    wanted: Mapping[str, int],
+) -> None:
+    """Move units between lines, within their columns, until every line that can be has the wanted sum."""
+    excess = {name: sum(column[name] for column in units.values()) - want for name, want in wanted.items()}
+    for name in [name for name, more in excess.items() for _ in range(more)]:
+        came_from, end = _find_taker(name, units, cells, unit, excess)
+        if end:
+            excess[name], excess[end] = excess[name] - 1, excess[end] + 1
+            _exchange(units, came_from, end)
+
+
+def _find_taker(
+    name: str,
+    units: Mapping[Group, Mapping[str, int]],
+    cells: Mapping[Group, Mapping[str, int]],
+    unit: int,
+    excess: Mapping[str, int],
+) -> tuple[dict[str, tuple[str, Group]], str]:
+    """The nearest line that wants a unit more, and the way to it: from which line, in which column, it would come.
+
+    A cell gives when it was rounded up, and takes when it was rounded down.
+    """
+    came_from: dict[str, tuple[str, Group]] = {}
+    queue = [name]
+    for giver in queue:
+        for group, column in units.items():
+            if column[giver] * unit <= cells[group][giver]:
+                continue
+            for taker, units_of_it in column.items():
+                if taker == name or taker in came_from or units_of_it * unit >= cells[group][taker]:
+                    continue
+                came_from[taker] = (giver, group)
+                if excess[taker] < 0:
+                    return came_from, taker
+                queue.append(taker)
+    return came_from, ""
+
+
+def _exchange(units: Mapping[Group, dict[str, int]], came_from: Mapping[str, tuple[str, Group]], end: str) -> None:
+    """Hand one unit along a path of lines."""
+    while end in came_from:
+        giver, group = came_from[end]
+        units[group][giver] -= 1
+        units[group][end] += 1
+        end = giver
 
 
 def paper_of(total: Sums) -> Paper:

@@ -127,7 +127,10 @@ class Sheet:
             self.paper.set_column(index, index, column.width)
 
     def head(self, row: int, columns: Sequence[Column], *, frozen_columns: int | None = None) -> None:
-        """A table's head, high enough for three lines; with `frozen_columns` it stays in sight and is repeated on every printed page."""
+        """A table's head, high enough for three lines.
+
+        With `frozen_columns` it stays in sight, and is repeated on every printed page.
+        """
         self.paper.set_row(row, 48 if any(len(column.title) > column.width > 0 for column in columns) else 18)
         for index, column in enumerate(columns):
             self.put(row, index, column.title, look=column.look, place="head")
