@@ -1,8 +1,9 @@
 """The price book: what an hour of a GPU costs, from dated YAML files that are added to and never rewritten.
 
-The price in force at an instant is the newest one valid from then or earlier. Amounts are decimals written
-as text and become integer micro-dollars; a float is never involved. A price that is missing is an error or
-`unknown`; it is never zero.
+The price in force at an instant is the newest one valid from then or earlier; of two valid from the same day, the one
+in the file that comes later by name. Amounts are decimals written as text and become integer micro-dollars; a float is
+never involved. A price that is missing is an error or `unknown`; it is never zero. Besides hours of GPUs the book holds
+prices of other units: a gigabyte for a month, a gigabyte of traffic, a song that somebody else would render.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple, Self, get_args
 
 import yaml
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from catalog.errors import PriceError, SettingsError, UnreadableFileError
 from catalog.spec import Frozen
@@ -61,15 +62,41 @@ def _an_amount(text: str) -> str:
     return text
 
 
+Unit = Literal["hour", "gb_month", "gb", "song"]
+UNITS: Final = get_args(Unit)
+
+
 class PriceRow(Frozen):
     """One line of a price file."""
 
     sku: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     match: tuple[str, ...] = ()  # parts of the names by which drivers call this GPU
     market: Literal["on_demand", "spot"] = "on_demand"
-    usd_per_hour: Annotated[str, AfterValidator(_an_amount)]
+    unit: Unit = "hour"
+    usd_per_hour: Annotated[str, AfterValidator(_an_amount)] | None = None  # of unit hour
+    usd: Annotated[str, AfterValidator(_an_amount)] | None = None  # of any unit
+    songs_per_request: int | None = Field(default=None, ge=1)  # that are paid for, of which one is kept
     vram_gib: float | None = Field(default=None, ge=0)
+    provider: str = Field(default="", pattern=r"^([a-z0-9][a-z0-9_-]{0,31})?$")
+    region: str = ""
     source: str = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _one_amount_that_fits(self) -> Self:
+        if (self.usd_per_hour is None) == (self.usd is None):
+            raise ValueError("a row has either usd_per_hour, or unit and usd")
+        if self.unit != "hour" and (self.usd_per_hour is not None or self.match or self.vram_gib is not None):
+            raise ValueError(f"usd_per_hour, match and vram_gib are of GPUs, not of a {self.unit}")
+        if (self.unit == "song") != (self.songs_per_request is not None):
+            raise ValueError("songs_per_request stands in every row of unit song, and in no other")
+        if self.unit == "song" and self.usd_micros == 0:
+            raise ValueError("a song that costs nothing is no price")
+        return self
+
+    @property
+    def usd_micros(self) -> int:
+        """Of one unit."""
+        return micros_of(self.usd_per_hour or self.usd or "")
 
 
 class PriceFile(Frozen):
@@ -90,12 +117,14 @@ class Price(NamedTuple):
     vram_gib: float | None
     source: str
     valid_from: date
+    provider: str = ""
+    region: str = ""
+    file: str = ""  # its name without the ending, by which later ones are told
 
     @property
     def valid_from_ms(self) -> int:
         """Midnight UTC of the first day it holds."""
-        midnight = datetime(self.valid_from.year, self.valid_from.month, self.valid_from.day, tzinfo=UTC)
-        return int(midnight.timestamp()) * 1000
+        return _midnight_ms(self.valid_from)
 
     @property
     def provenance(self) -> str:
@@ -103,11 +132,35 @@ class Price(NamedTuple):
         return f"price book {self.valid_from.isoformat()}"
 
 
+class UnitPrice(NamedTuple):
+    """What a unit of something else than a GPU's time costs from a day on."""
+
+    sku: str
+    unit: str  # gb_month, gb or song
+    usd_micros: int
+    songs_per_request: int  # paid for in one request, of which one is kept; 1 for what is no song
+    provider: str
+    region: str
+    source: str
+    valid_from: date
+    file: str = ""
+
+    @property
+    def valid_from_ms(self) -> int:
+        """Midnight UTC of the first day it holds."""
+        return _midnight_ms(self.valid_from)
+
+
+def _midnight_ms(day: date) -> int:
+    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1000
+
+
 class PriceBook(NamedTuple):
     """Every price ever written down, with the folder they were read from."""
 
     folder: Path
-    prices: tuple[Price, ...]
+    prices: tuple[Price, ...]  # of an hour of a GPU
+    unit_prices: tuple[UnitPrice, ...] = ()
 
     def in_force(self, at_ms: int) -> list[Price]:
         """The prices of that instant, one for each sku and market, in order of sku."""
@@ -116,6 +169,34 @@ class PriceBook(NamedTuple):
             if price.valid_from_ms <= at_ms:
                 newest[price.sku, price.market] = price
         return [newest[key] for key in sorted(newest)]
+
+    def units_in_force(self, at_ms: int) -> list[UnitPrice]:
+        """The prices of other units at that instant, one for each unit, sku, provider and region."""
+        newest: dict[tuple[str, ...], UnitPrice] = {}
+        for price in sorted(self.unit_prices, key=lambda each: each.valid_from):
+            if price.valid_from_ms <= at_ms:
+                newest[price.unit, price.sku, price.provider, price.region] = price
+        return [newest[key] for key in sorted(newest)]
+
+    def song_prices(self, at_ms: int) -> list[UnitPrice]:
+        """What others ask for a song at that instant, in order of sku."""
+        return [price for price in self.units_in_force(at_ms) if price.unit == "song"]
+
+    def find_unit_price(
+        self, sku: str, unit: str, at_ms: int, *, provider: str = "", region: str = ""
+    ) -> UnitPrice | None:
+        """The price of a unit at that instant; None without one.
+
+        A row that names no provider or region holds for all of them; the one that names most wins.
+        """
+        found = [
+            price
+            for price in self.units_in_force(at_ms)
+            if (price.sku, price.unit) == (sku, unit)
+            and price.provider in ("", provider)
+            and price.region in ("", region)
+        ]
+        return max(found, key=lambda price: (bool(price.provider), bool(price.region)), default=None)
 
 
 def find_prices_folder(option: Path | None = None, setting: Path | None = None) -> Path:
@@ -131,14 +212,19 @@ def find_prices_folder(option: Path | None = None, setting: Path | None = None) 
 
 def read_price_book(folder: Path) -> PriceBook:
     """Read every `*.yaml` in `folder`. Raises PriceError with file and line for a row that is wrong."""
-    paths = sorted(folder.glob("*.yaml"))
+    paths = sorted(folder.glob("*.yaml"), key=lambda path: path.stem)
     if not paths:
         raise PriceError(
             f"no price file in {folder}",
             why="prices are read from dated YAML files, and there is none",
             fix="name the right folder with --prices or TUNEMILL_PRICES",
         )
-    return PriceBook(folder, tuple(price for path in paths for price in _read_file(path)))
+    prices = [price for path in paths for price in read_price_file(path)]
+    return PriceBook(
+        folder,
+        tuple(price for price in prices if isinstance(price, Price)),
+        tuple(price for price in prices if isinstance(price, UnitPrice)),
+    )
 
 
 def price_for_gpu(gpu: str, at_ms: int, book: PriceBook) -> Price | None:
@@ -184,7 +270,8 @@ def _match_length(gpu: str, price: Price) -> int:
     return max((len(part) for part in price.match if names_gpu(part, gpu)), default=0)
 
 
-def _read_file(path: Path) -> Iterator[Price]:
+def read_price_file(path: Path) -> Iterator[Price | UnitPrice]:
+    """The rows of one file. Raises PriceError with file and line for a row that is wrong."""
     try:
         text = path.read_text(encoding="utf-8")
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -199,20 +286,41 @@ def _read_file(path: Path) -> Iterator[Price]:
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise PriceError(
             f"{path}:{_line_of(tree, first['loc'])}: {where}: {first['msg'].removeprefix('Value error, ')}",
-            fix="a row has sku, match, market (on_demand or spot), usd_per_hour, vram_gib and source",
+            fix="a row has sku, match, market (on_demand or spot), usd_per_hour, vram_gib and source; or sku, unit "
+            "(gb_month, gb or song), usd, songs_per_request (of a song), provider, region and source",
         ) from None
-    seen: dict[tuple[str, str], int] = {}
+    seen: dict[tuple[str, ...], int] = {}
     for index, row in enumerate(file.prices):
         line = _line_of(tree, ("prices", index))
-        if (row.sku, row.market) in seen:
+        is_hour = row.unit == "hour"
+        kind = row.market if is_hour else row.unit
+        key = (row.sku, kind) if is_hour else (row.sku, kind, row.provider, row.region)
+        if key in seen:
             raise PriceError(
-                f"{path}:{line}: {row.sku!r} ({row.market}) has a second price",
-                why=f"line {seen[row.sku, row.market]} gives it one already",
+                f"{path}:{line}: {row.sku!r} ({kind}) has a second price",
+                why=f"line {seen[key]} gives it one already",
                 fix="keep one; a price that has changed goes into a new file with its own valid_from",
             )
-        seen[row.sku, row.market] = line
-        micros = micros_of(row.usd_per_hour)
-        yield Price(row.sku, row.match, row.market, micros, row.vram_gib, row.source, file.valid_from)
+        seen[key] = line
+        yield _price_of(row, file.valid_from, path.stem)
+
+
+def _price_of(row: PriceRow, valid_from: date, file: str) -> Price | UnitPrice:
+    if row.unit == "hour":
+        return Price(
+            row.sku,
+            row.match,
+            row.market,
+            row.usd_micros,
+            row.vram_gib,
+            row.source,
+            valid_from,
+            row.provider,
+            row.region,
+            file,
+        )
+    songs = row.songs_per_request or 1
+    return UnitPrice(row.sku, row.unit, row.usd_micros, songs, row.provider, row.region, row.source, valid_from, file)
 
 
 def _line_of(node: yaml.Node | None, loc: Sequence[int | str]) -> int:

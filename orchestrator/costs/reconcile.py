@@ -1,8 +1,8 @@
 """Reconciliation: what rentals should have cost beside what invoices bill, so that every difference has a name.
 
 Both sides are summed by provider, id, meter and month; every billed micro-dollar and every expected rental is in
-exactly one finding. A difference within the tolerance counts as matched and stays visible as a number. A bill for a rental that
-nobody knows is a leak; a rental that nobody bills is pending, and overdue when its invoice should have come.
+exactly one finding. A difference within the tolerance counts as matched and stays visible as a number. A bill for a
+rental that nobody knows is a leak; a rental that nobody bills is pending, and overdue when its invoice should have come.
 """
 
 from __future__ import annotations

@@ -155,3 +155,80 @@ def test_the_shipped_price_book_is_valid_and_knows_the_common_names():
     for gpu in ("NVIDIA A100-SXM4-80GB", "NVIDIA H100 80GB HBM3", "NVIDIA L4", "NVIDIA GeForce RTX 4090", "cpu"):
         assert get_price(gpu, now, book).usd_micros_per_h > 0
     assert get_price("NVIDIA L4", now, book).sku != get_price("NVIDIA L40S", now, book).sku
+
+
+UNITS = """\
+    valid_from: 2027-01-01
+    prices:
+      - {sku: song-a, unit: song, usd: "0.045", songs_per_request: 2, provider: mureka, source: page}
+      - {sku: song-b, unit: song, usd: "0.067", songs_per_request: 1, source: page}
+      - {sku: disk, unit: gb_month, usd: "0.20", source: page}
+      - {sku: disk, unit: gb_month, usd: "0.10", provider: runpod, source: page}
+      - {sku: disk, unit: gb_month, usd: "0.05", provider: runpod, region: EU, source: page}
+      - {sku: l4, unit: hour, usd: "0.80", provider: runpod, region: EU, source: page}
+"""
+
+
+def test_prices_of_other_units_stand_beside_those_of_gpus(tmp_path):
+    book = a_book(tmp_path, spring=SPRING.replace("sku: l4,", "sku: l4-old,"), units=UNITS)
+    at = ms("2027-02-01")
+    assert [(song.sku, song.usd_micros, song.songs_per_request) for song in book.song_prices(at)] == [
+        ("song-a", 45_000, 2),
+        ("song-b", 67_000, 1),
+    ]
+    assert book.song_prices(ms("2026-12-31")) == []
+    assert {price.sku for price in book.in_force(at)} == {"a100-80gb", "l4-old", "l4", "a10"}
+    assert get_price("l4", at, book).usd_micros_per_h == 800_000
+
+
+def test_the_row_that_names_the_provider_and_the_region_wins(tmp_path):
+    book, at = a_book(tmp_path, units=UNITS), ms("2027-02-01")
+
+    def disk(**place):
+        found = book.find_unit_price("disk", "gb_month", at, **place)
+        return found.usd_micros if found else None
+
+    assert disk() == disk(provider="vast") == 200_000
+    assert disk(provider="runpod") == disk(provider="runpod", region="US") == 100_000
+    assert disk(provider="runpod", region="EU") == 50_000
+    assert book.find_unit_price("disk", "gb", at) is None
+
+
+def test_of_two_prices_from_one_day_the_file_that_comes_later_by_name_counts(tmp_path):
+    later = UNITS.replace('"0.045"', '"0.040"').replace('"0.80"', '"0.85"')
+    book, at = a_book(tmp_path, **{"2027-01-01": UNITS, "2027-01-01-02": later}), ms("2027-02-01")
+    assert book.song_prices(at)[0].usd_micros == 40_000
+    assert get_price("l4", at, book).usd_micros_per_h == 850_000
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("songs_per_request: 2, ", "", ":3: prices.0: songs_per_request stands in every row of unit song"),
+        ("songs_per_request: 2", "songs_per_request: 0", ":3: prices.0.songs_per_request"),
+        ('usd: "0.20"', 'usd_per_hour: "0.20"', ":5: prices.2: usd_per_hour, match and vram_gib are of GPUs"),
+        ('usd: "0.20", ', "", ":5: prices.2: a row has either usd_per_hour, or unit and usd"),
+        ('usd: "0.20"', 'usd: "0.20", usd_per_hour: "1"', ":5: prices.2: a row has either"),
+        ('unit: gb_month, usd: "0.20"', 'unit: acre, usd: "0.20"', ":5: prices.2.unit"),
+        ('usd: "0.067"', 'usd: "0"', ":4: prices.1: a song that costs nothing"),
+        (
+            "provider: runpod, region: EU, source: page}\n      - {sku: l4",
+            "provider: runpod, source: page}\n      - {sku: l4",
+            ":7: 'disk' (gb_month) has a second price",
+        ),
+    ],
+)
+def test_a_wrong_row_of_another_unit_is_named_by_file_and_line(tmp_path, old, new, said):
+    assert old in UNITS
+    with pytest.raises(PriceError) as caught:
+        a_book(tmp_path, units=UNITS.replace(old, new))
+    assert str(tmp_path / "units.yaml") + said in caught.value.what
+
+
+def test_the_shipped_price_book_knows_a_dated_price_of_a_song():
+    book = read_price_book(SHIPPED)
+    songs = book.song_prices(ms("2026-11-28"))
+    assert songs
+    assert all(song.usd_micros > 0 and song.songs_per_request >= 1 for song in songs)
+    assert any("2026-09-05" in song.source for song in songs)
+    assert book.find_unit_price("network-volume", "gb_month", ms("2026-11-28"), provider="runpod") is not None

@@ -62,7 +62,7 @@ def read_source(path: Path) -> SourceFile:
         if path.stat().st_size > BYTES_MAX:
             raise UnreadableFileError(
                 f"{path}: the file is larger than {BYTES_MAX >> 20} MiB",
-                why="an invoice is kept in the ledger whole",
+                why="so much text is the bill of no month; an invoice is kept in the ledger whole",
                 fix="export a shorter period",
             )
         content = path.read_bytes()
@@ -72,7 +72,7 @@ def read_source(path: Path) -> SourceFile:
     if b"\x00" in content or content.startswith((b"%PDF", b"PK\x03\x04", b"\x1f\x8b")):
         raise UnreadableFileError(
             f"{path}: this is a binary file, not text",
-            why="an invoice is read from the provider's CSV or JSON, never from a PDF or a workbook",
+            why="providers' files are read as CSV or JSON, never as a PDF or a workbook",
             fix="export it as CSV or JSON",
         )
     try:
