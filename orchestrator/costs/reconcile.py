@@ -2,7 +2,8 @@
 
 Both sides are summed by provider, id, meter and month; every billed micro-dollar and every expected rental is in
 exactly one finding. A difference within the tolerance counts as matched and stays visible as a number. A bill for a
-rental that nobody knows is a leak; a rental that nobody bills is pending, and overdue when its invoice should have come.
+rental that nobody knows is a leak; a rental that nobody bills is pending, and overdue once its invoice should have
+come.
 """
 
 from __future__ import annotations

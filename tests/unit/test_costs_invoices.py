@@ -20,6 +20,7 @@ from orchestrator.costs.charges import Meter
 from orchestrator.costs.invoices.drafts import Draft, Reading, check_drafts, settle
 from orchestrator.costs.invoices.reading import read_invoice
 from orchestrator.costs.invoices.values import amount_of
+from orchestrator.costs.invoices.windows import narrowed
 
 NOVEMBER = 1_793_491_200_000  # 2026-11-01T00:00Z
 DAY = 86_400_000
@@ -247,6 +248,47 @@ def test_a_mapping_reads_any_csv_with_its_own_signs_dates_and_currency(tmp_path)
     assert gpu.start_ms == NOVEMBER - HOUR  # midnight in Berlin
     assert gpu.end_ms == NOVEMBER + 30 * DAY - HOUR
     assert (gpu.description, gpu.quantity, disk.description) == ("=1+1", "720,5", "Platte; groß")
+
+
+def test_what_computes_is_one_line_so_that_no_time_is_counted_twice(tmp_path):
+    text = RUNPOD_V2.replace('"gpuAmount": 2.28, "cpuAmount": 0', '"gpuAmount": 2.18, "cpuAmount": 0.1')
+    gpu, disk, _ = read(tmp_path, text).lines
+    assert (gpu.meter, gpu.usd_micros, gpu.unit) == (Meter.GPU, 2_280_000, "bucket")
+    assert gpu.description == "GPU 2.18, CPU 0.1"
+    assert disk.usd_micros == 20_000
+
+
+# Windows
+
+
+@pytest.mark.parametrize(
+    ("quantity", "unit", "seen", "window"),
+    [
+        ("10800000", "ms", (8, 11), (8, 11)),
+        ("3.5", "hours", (8, 11), (8, 11.5)),  # half an hour was billed and not seen
+        ("2", "hours", (8, 11), (8, 10)),
+        ("5", "hours", (20, 24), (19, 24)),
+        ("5", "hours", (-9, 2), (0, 5)),
+        ("3", "hours", (30, 40), (0, 3)),
+        ("", "bucket", (8, 11), (8, 11)),
+        ("", "bucket", (30, 40), (0, 24)),
+        ("24", "hours", (8, 11), (0, 24)),
+        ("96", "hours", (8, 11), (0, 24)),
+        ("500", "GB", (8, 11), (0, 24)),
+        ("", "", (8, 11), (0, 24)),
+        ("many", "hours", (8, 11), (0, 24)),
+    ],
+)
+def test_a_bucket_is_narrowed_to_what_was_billed_where_the_rental_was_seen(quantity, unit, seen, window):
+    hours = tuple(round(hour * HOUR) for hour in seen)
+    assert narrowed((0, 24 * HOUR), quantity, unit, hours) == tuple(round(hour * HOUR) for hour in window)
+
+
+@given(st.integers(0, DAY), st.integers(-DAY, 2 * DAY), st.integers(0, DAY))
+def test_a_narrowed_window_is_as_long_as_was_billed_and_inside_its_bucket(billed, begin, length):
+    start, end = narrowed((0, DAY), str(billed), "ms", (begin, begin + length))
+    assert 0 <= start <= end <= DAY
+    assert end - start == billed
 
 
 # Laws

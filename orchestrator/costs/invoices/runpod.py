@@ -21,16 +21,12 @@ from orchestrator.costs.charges import Meter
 from orchestrator.costs.invoices.drafts import Draft, Reading, plus, slack_of
 from orchestrator.costs.invoices.entries import Entry, Reader, entry_of, unknown_layout
 from orchestrator.costs.invoices.files import Record, SourceFile, looks_like_json, plain, read_json, read_table
+from orchestrator.costs.invoices.windows import BUCKET
 
 PROVIDER: Final = "runpod"
 BUCKETS: Final = ("hour", "day", "week", "month", "year")
 WANTED: Final = "time, podId, amount, timeBilledMs; or startTime, endTime, podId, totalAmount, gpuAmount, diskAmount"
-_PARTS: Final = (
-    ("gpuAmount", Meter.GPU, "GPU"),
-    ("cpuAmount", Meter.GPU, "CPU"),
-    ("diskAmount", Meter.DISK, "disk"),
-    ("feeAmount", Meter.GPU, "fee"),
-)
+_COMPUTE: Final = ("gpuAmount", "cpuAmount", "feeAmount")
 _NEW: Final = frozenset(map(plain, ("startTime", "endTime", "totalAmount")))
 _DAY_MS: Final = 86_400_000
 _HOUR_MS: Final = 3_600_000
@@ -91,32 +87,36 @@ def _id_of(entry: Entry) -> str:
 
 
 def _parts(entry: Entry) -> Iterator[Draft]:
-    """The parts of a record of v2, which add up to its total."""
-    total = entry.get_amount("totalAmount")
-    parts = [(meter, sku, entry.find_amount(name) or Decimal(0)) for name, meter, sku in _PARTS]
-    off = Fraction(total) - sum((Fraction(amount) for _, _, amount in parts), Fraction())
+    """The parts of a record of v2, which add up to its total: what computes, in one line, and the disk."""
+    total, disk = entry.get_amount("totalAmount"), entry.find_amount("diskAmount") or Decimal(0)
+    named = {name: entry.find_amount(name) or Decimal(0) for name in _COMPUTE}
+    compute = sum((Fraction(amount) for amount in named.values()), Fraction())
+    off = Fraction(total) - compute - Fraction(disk)
     if abs(off) > slack_of(total):
-        named = ", ".join(f"{sku} {amount}" for _, sku, amount in parts)
         raise InvoiceError(
             f"{entry.where}: the parts do not add up to totalAmount {total}",
-            why=f"they are {named}",
+            why=", ".join(f"{name} {amount}" for name, amount in {**named, "diskAmount": disk}.items()),
             fix="export the file again, or ask RunPod",
         )
-    largest = max(range(len(parts)), key=lambda index: abs(parts[index][2]))
-    for index, (meter, sku, amount) in enumerate(parts):
-        # What is billed is the total: the provider's own rounding, below half a cent, stays with the largest part.
-        exact = plus(amount, off) if index == largest else amount
-        if exact or (index == 0 and not total):
-            yield Draft(
-                entry.line,
-                meter,
-                exact,
-                _id_of(entry),
-                entry.text("gpuTypeId", "gpuId") or sku if meter is Meter.GPU and sku == "GPU" else sku,
-                f"{sku} of a pod",
-                entry.get_instant("startTime"),
-                entry.get_instant("endTime"),
-            )
+    # What is billed is the total: the provider's own rounding, below half a cent, stays with the larger part.
+    if compute < Fraction(disk):
+        disk, off = plus(disk, off), Fraction()
+    words = ", ".join(f"{name.removesuffix('Amount').upper()} {amount}" for name, amount in named.items() if amount)
+    draft = Draft(
+        entry.line,
+        Meter.GPU,
+        plus(Decimal(0), compute + off),
+        _id_of(entry),
+        entry.text("gpuTypeId", "gpuId") or "GPU",
+        words,
+        entry.get_instant("startTime"),
+        entry.get_instant("endTime"),
+        unit=BUCKET,
+    )
+    if draft.amount or not disk:
+        yield draft
+    if disk:
+        yield draft._replace(meter=Meter.DISK, amount=disk, sku="disk", description="disk of a pod", unit="")
 
 
 def _whole(entry: Entry, bucket: str, *, is_told: bool) -> Draft:
