@@ -83,6 +83,18 @@ class BudgetError(TunemillError):
     exit_code = 21
 
 
+class InvoiceError(TunemillError):
+    """An invoice that cannot be booked as it is."""
+
+    exit_code = 22
+
+
+class PeriodError(TunemillError):
+    """A month that cannot be closed, or that is closed and cannot be changed."""
+
+    exit_code = 23
+
+
 class BrokerError(TunemillError):
     """The message broker is absent, refuses, or does not answer."""
 

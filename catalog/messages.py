@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from catalog.errors import MessageError
+from catalog.rental import RentalNote
 from catalog.sidecar import BatchNote, Sidecar, StageTimes
 from catalog.spec import Frozen
 from catalog.track import Take
@@ -90,6 +91,8 @@ class WorkerStarted(_Record):
     plan_limit: int = 0  # takes in one planner call; 0: no planner
     holds_max: int = 0  # takes it holds at most, in whatever stage; 0: not said
     started_at_ms: int
+    rental: RentalNote | None = None  # None: nobody has named the machine
+    lane: str = ""  # the device on it
 
 
 class Heartbeat(_Record):

@@ -9,11 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import parse_qsl, urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from catalog.errors import SettingsError
+from catalog.rental import parse_rental, rental_id_of
 from catalog.secrets import without_secrets
 
 __all__ = ["BROKER_SCHEMES", "Settings", "read_settings", "without_secrets"]
@@ -49,6 +51,10 @@ class Settings(BaseSettings):
     compile: Literal["auto", "on", "off"] = "auto"  # the model, by torch.compile, at start; auto: on a CUDA device
     gpu: str | None = None  # the price list's name of the GPU, when the driver's name is not enough
     max_usd: str | None = None  # default cap for run and refresh
+    rental: str | None = None  # provider/id of the machine a worker runs on; None: as RunPod or Vast.ai names it
+    market: Literal["on_demand", "spot"] = "on_demand"  # how it is rented
+    region: str = Field(default="", max_length=64)  # where
+    finance_tz: str = "UTC"  # the time zone in which finance's months begin and end
 
     heartbeat_s: float = Field(default=10.0, gt=0)
     silent_after_s: float = Field(default=60.0, gt=0)  # a worker silent for so long has lost its takes
@@ -75,6 +81,20 @@ class Settings(BaseSettings):
         if silent_after_s < 2 * heartbeat_s:
             raise ValueError(f"it must be at least twice TUNEMILL_HEARTBEAT_S, which is {heartbeat_s:g}")
         return silent_after_s
+
+    @field_validator("rental")
+    @classmethod
+    def _a_rental(cls, text: str | None) -> str | None:
+        return None if text is None else rental_id_of(*parse_rental(text))
+
+    @field_validator("finance_tz")
+    @classmethod
+    def _a_time_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(f"{name!r} is no time zone; write one such as Europe/Berlin") from None
+        return name
 
     @property
     def embedded(self) -> bool:

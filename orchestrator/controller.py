@@ -58,7 +58,7 @@ class Step:
 class Controller:
     """Feeds and records the runs of one ledger; the caller holds the writer lock."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a decision of whoever runs it
         self,
         ledger: Ledger,
         broker: Broker,
@@ -67,12 +67,13 @@ class Controller:
         window: int,  # takes of a run on their way at the least, however few the workers hold
         silent_after_s: float,
         run_ids: Collection[str] | None = None,  # None: every active run
+        time_zone: str = "UTC",  # of finance's months, which budgets are for
         clock: Callable[[], int] = now_ms,
     ) -> None:
         self.feeding = True
         self._ledger, self._broker, self._price_of, self._clock = ledger, broker, price_of, clock
         self._window, self._silent_after_ms = window, round(silent_after_s * 1000)
-        self._run_ids = run_ids
+        self._run_ids, self._time_zone = run_ids, time_zone
         # By our own clock: a worker's may be wrong, and its last record may have waited while we were away.
         self._heard_ms: dict[str, int] = {}
         self._empty_since_ms: dict[str, int] = {}  # by queue
@@ -132,7 +133,7 @@ class Controller:
         def window_for(run: RunRow, queue: str) -> int:
             return window_of(self._window, [each.holds_max for each, queues in workers if queue in queues])
 
-        return feed(self._ledger, self._broker, runs, window_for=window_for, at_ms=now)
+        return feed(self._ledger, self._broker, runs, window_for=window_for, at_ms=now, time_zone=self._time_zone)
 
     def _runs(self) -> list[RunRow]:
         with self._ledger.read() as connection:

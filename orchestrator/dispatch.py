@@ -13,8 +13,9 @@ from typing import Final, NamedTuple
 from sqlalchemy import Connection
 
 from catalog.errors import BrokerError, BudgetError, PriceError, StoreFullError, TunemillError
-from orchestrator.costs.prices import MICROS_PER_USD
-from orchestrator.ledger import Ledger, RunRow, readings, work
+from orchestrator.costs.budgets import BudgetScope, Left
+from orchestrator.costs.prices import MICROS_PER_USD, dollars
+from orchestrator.ledger import Ledger, RunRow, budgets, readings, work
 from orchestrator.queues import Broker
 
 WINDOW_MAX: Final = 10_000  # one statement names all that is on its way, and SQLite allows 32,766 names in one
@@ -36,13 +37,19 @@ WindowFor = Callable[[RunRow, str], int]  # (run, queue) -> takes of the run tha
 
 
 def feed(
-    ledger: Ledger, broker: Broker, runs: Sequence[RunRow], *, window_for: WindowFor, at_ms: int
+    ledger: Ledger,
+    broker: Broker,
+    runs: Sequence[RunRow],
+    *,
+    window_for: WindowFor,
+    at_ms: int,
+    time_zone: str = "UTC",  # of the months that budgets are for
 ) -> dict[str, Fed]:
     """Send what there is room for in each queue's window. After a BrokerError the takes wait again."""
     fed = {}
     for run in runs:
         with ledger.write() as connection:
-            outgoing, refused = _next_takes(connection, run, window_for, at_ms)
+            outgoing, refused = _next_takes(connection, run, window_for, at_ms, time_zone)
         if outgoing:
             _publish(ledger, broker, outgoing)
         fed[run.run_id] = Fed(len(outgoing), refused)
@@ -50,7 +57,7 @@ def feed(
 
 
 def _next_takes(
-    connection: Connection, run: RunRow, window_for: WindowFor, at_ms: int
+    connection: Connection, run: RunRow, window_for: WindowFor, at_ms: int, time_zone: str
 ) -> tuple[list[work.Outgoing], TunemillError | None]:
     """Mark as sent what has room, and why nothing has although it waits."""
     if not work.is_fed(connection, run.run_id):
@@ -59,7 +66,7 @@ def _next_takes(
     room = {queue: window_for(run, queue) - sent.get(queue, 0) for queue in work.waiting_queues(connection, run.run_id)}
     if not any(free > 0 for free in room.values()):
         return [], None
-    left, refused = _affordable(connection, run, sum(sent.values()))
+    left, refused = _affordable(connection, run, sum(sent.values()), at_ms, time_zone)
     outgoing: list[work.Outgoing] = []
     for queue, free in room.items():
         limit = free if left is None else min(free, left - len(outgoing))
@@ -78,17 +85,28 @@ def _publish(ledger: Ledger, broker: Broker, outgoing: list[work.Outgoing]) -> N
         raise
 
 
-def _affordable(connection: Connection, run: RunRow, on_the_way: int) -> tuple[int | None, TunemillError | None]:
-    """How many takes the run's cap still pays for, None without a cap; and why none, where it pays for none."""
-    if run.max_usd_micros is None:
+def _affordable(
+    connection: Connection, run: RunRow, on_the_way: int, at_ms: int, time_zone: str
+) -> tuple[int | None, TunemillError | None]:
+    """How many takes the run's cap and its budgets still pay for, None without any; and why none, where it is none."""
+    lefts, unpriced = budgets.lefts_for(connection, run.catalog, run, at_ms=at_ms, time_zone=time_zone)
+    spend = readings.spend_of_run(connection, run) if run.max_usd_micros is not None else None
+    if not lefts and spend is None:
         return None, None
-    spend = readings.spend_of_run(connection, run)
-    if spend.unpriced:
-        return 0, _unpriced(run, spend)
+    if gpus := sorted({*unpriced, *(spend.unpriced if spend else ())}):
+        return 0, _unpriced(run, gpus)
     take_usd_micros = _take_usd_micros(connection, run)
-    left = run.max_usd_micros - spend.usd_micros - on_the_way * take_usd_micros
+    refusals: list[tuple[int, BudgetError]] = []
+    if spend is not None:
+        left = (run.max_usd_micros or 0) - spend.usd_micros - on_the_way * take_usd_micros
+        refusals.append((left, _over(run, spend)))
+    for each in lefts:
+        others = work.count_sent_of_others(connection, run.run_id) if each.budget.scope is BudgetScope.MONTH else 0
+        reserved = (on_the_way + others) * take_usd_micros
+        refusals.append((each.usd_micros - reserved, _over_budget(run, each, reserved)))
+    left, refusal = min(refusals, key=lambda each: each[0])
     affordable = left // max(1, take_usd_micros) if left > 0 else 0
-    return (affordable, None) if affordable > 0 else (0, _over(run, spend))
+    return (affordable, None) if affordable > 0 else (0, refusal)
 
 
 def _take_usd_micros(connection: Connection, run: RunRow) -> int:
@@ -106,9 +124,19 @@ def _over(run: RunRow, spend: readings.Spend) -> BudgetError:
     )
 
 
-def _unpriced(run: RunRow, spend: readings.Spend) -> PriceError:
+def _over_budget(run: RunRow, left: Left, reserved: int) -> BudgetError:
+    budget = left.budget
+    return BudgetError(
+        f"the budget of ${dollars(budget.usd_micros)} for {budget.words} is reached",
+        why=f"${dollars(left.spent_usd_micros)} are spent, ${dollars(reserved)} are reserved by takes on their way, "
+        f"and the next take of {run.catalog!r} would pass it",
+        fix="raise it with `tunemill costs budgets set`; the run goes on where it stopped",
+    )
+
+
+def _unpriced(run: RunRow, gpus: Sequence[str]) -> PriceError:
     return PriceError(
-        f"no price for {', '.join(spend.unpriced)}, on which {run.catalog!r} is rendered",
-        why="the run has a cap, and an unknown price is never taken for zero",
+        f"no price for {', '.join(gpus)}, on which {run.catalog!r} is rendered",
+        why="the run has a cap or a budget, and an unknown price is never taken for zero",
         fix="add the GPU to the price file, or set TUNEMILL_GPU to the name it has there, and run again",
     )

@@ -128,16 +128,23 @@ class Estimate(NamedTuple):
         """Takes that will pass the checks, at the reject rate so far; None before there is one."""
         return None if self.reject_rate is None else round(self.takes * (1 - self.reject_rate))
 
-    def within(self, max_usd_micros: int | None, *, spent_usd_micros: int = 0) -> Estimate:
+    def within(
+        self,
+        max_usd_micros: int | None,
+        *,
+        spent_usd_micros: int = 0,
+        cap: str = "the cap",
+        fix: str = "raise --max-usd",
+    ) -> Estimate:
         """This estimate; BudgetError when it and what was spent before are above the cap. None means no cap."""
         if max_usd_micros is None or spent_usd_micros + self.usd_micros <= max_usd_micros:
             return self
         spent = f"${dollars(spent_usd_micros)} already spent and " if spent_usd_micros else ""
         raise BudgetError(
-            f"{spent}the estimate of ${dollars(self.usd_micros)} is above the cap of ${dollars(max_usd_micros)}",
+            f"{spent}the estimate of ${dollars(self.usd_micros)} is above {cap} of ${dollars(max_usd_micros)}",
             why=f"{self.takes:,} takes, {self.audio_s / 60:,.1f} min of audio, {self.gpu_hours:.2f} h of "
             f"{self.price.sku} ({self.source}; {self.price.provenance})",
-            fix="raise --max-usd, choose a cheaper --gpu, or plan fewer or shorter tracks",
+            fix=f"{fix}, choose a cheaper --gpu, or plan fewer or shorter tracks",
         )
 
 

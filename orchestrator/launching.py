@@ -18,7 +18,7 @@ from orchestrator.costs.prices import (
     read_price_book,
 )
 from orchestrator.estimate import NO_HISTORY, Estimate, default_gpu, estimate
-from orchestrator.ledger import BegunRun, Ledger, RunRow, readings
+from orchestrator.ledger import BegunRun, Ledger, RunRow, budgets, readings
 from orchestrator.ledger.cost_queries import read_history
 from orchestrator.ledger.wishes import refuse_unless_going_on
 from orchestrator.matrix import LoadedCatalog, load_catalog
@@ -77,8 +77,9 @@ def prepare(wish: Wish, ledger: Ledger | None, settings: Settings) -> Prepared:
         result = estimate_on(gpu, plan, ledger, book).within(
             max_usd_micros, spent_usd_micros=_spent(unfinished, ledger)
         )
+        within_budgets(result, plan.catalog, unfinished, ledger, settings.finance_tz)
     except PriceError as error:
-        if wish.gpu or max_usd_micros is not None:
+        if wish.gpu or max_usd_micros is not None or has_budgets(plan.catalog, ledger, settings.finance_tz):
             raise
         notes.append(f"the cost is unknown: {error.what} ({error.fix})")
     return Prepared(plan, book, result, max_usd_micros, tuple(notes))
@@ -116,6 +117,31 @@ def begin(prepared: Prepared, ledger: Ledger, settings: Settings) -> BegunRun:
     return ledger.begin_or_resume_run(
         plan.catalog, plan.model, plan.takes(), prepared.max_usd_micros, prepared.take_usd_micros
     )
+
+
+def within_budgets(
+    result: Estimate, catalog: str, unfinished: RunRow | None, ledger: Ledger | None, time_zone: str
+) -> None:
+    """Raise BudgetError when an estimate does not fit what is left of a budget for this month."""
+    if ledger is None:
+        return
+    with ledger.read() as connection:
+        lefts, _ = budgets.lefts_for(connection, catalog, unfinished, at_ms=now_ms(), time_zone=time_zone)
+    for left in lefts:
+        result.within(
+            left.budget.usd_micros,
+            spent_usd_micros=left.spent_usd_micros,
+            cap=f"the budget for {left.budget.words}",
+            fix="raise it with `tunemill costs budgets set`",
+        )
+
+
+def has_budgets(catalog: str, ledger: Ledger | None, time_zone: str) -> bool:
+    """Whether a budget counts for a run of `catalog` this month: then a price that is unknown is an error."""
+    if ledger is None:
+        return False
+    with ledger.read() as connection:
+        return bool(budgets.lefts_for(connection, catalog, None, at_ms=now_ms(), time_zone=time_zone)[0])
 
 
 def _spent(unfinished: RunRow | None, ledger: Ledger | None) -> int:

@@ -21,10 +21,9 @@ from catalog.queues import queues_served
 from catalog.settings import Settings
 from catalog.tiers import tier_of
 from orchestrator.controller import Controller, Step
-from orchestrator.costs.prices import PriceBook, price_for_gpu
 from orchestrator.embedded import EmbeddedBroker
 from orchestrator.ledger import Ledger, readings, work
-from orchestrator.ledger.facts import PriceOf, WorkerPrice
+from orchestrator.ledger.facts import PriceOf
 from orchestrator.ledger.lock import WriterLock
 from orchestrator.ledger.readings import TakeCounts
 from orchestrator.ledger.wishes import CANCEL, GO_ON, PAUSE
@@ -68,16 +67,6 @@ class Outcome(NamedTuple):
     refusal: TunemillError | None = None
 
 
-def price_lookup(book: PriceBook) -> PriceOf:
-    """The price in force for a worker's GPU, from the price book."""
-
-    def price_of(gpu: str, at_ms: int) -> WorkerPrice | None:
-        price = price_for_gpu(gpu, at_ms, book) if gpu else None
-        return WorkerPrice(price.sku, price.provenance, price.usd_micros_per_h) if price else None
-
-    return price_of
-
-
 class AttachedRun:
     """One run, fed and recorded by this process, which holds the writer lock."""
 
@@ -104,6 +93,7 @@ class AttachedRun:
             window=settings.window,
             silent_after_s=settings.silent_after_s,
             run_ids=[run_id],
+            time_zone=settings.finance_tz,
         )
         with ledger.read() as connection:
             model = readings.get_run(connection, run_id).model

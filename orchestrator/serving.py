@@ -28,7 +28,12 @@ def serve_runs(
     queues.check()
     ledger = ledger.fenced(lock)
     controller = Controller(
-        ledger, queues, price_of=price_of, window=settings.window, silent_after_s=settings.silent_after_s
+        ledger,
+        queues,
+        price_of=price_of,
+        window=settings.window,
+        silent_after_s=settings.silent_after_s,
+        time_zone=settings.finance_tz,
     )
     watcher.say("controller started")
     told: set[str] = set()

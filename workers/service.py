@@ -24,6 +24,7 @@ from typing import Final, NamedTuple
 from catalog.errors import BrokerError, StoreError, TunemillError, WorkerError
 from catalog.messages import TakesReturned, WorkerStarted, WorkerStopped, new_id
 from catalog.queues import queues_served
+from catalog.rental import rented_here
 from catalog.settings import Settings
 from catalog.spec import TONE_MODEL
 from catalog.tiers import BatchLimit, tier_of
@@ -209,6 +210,13 @@ class _Service:
             plan_limit=limits.plan.takes if limits else 0,
             holds_max=self._gather.threads if limits else 0,
             started_at_ms=self._started_at_ms,
+            rental=rented_here(
+                os.environ,
+                setting=self._settings.rental,
+                market=self._settings.market,
+                region=self._settings.region,
+            ),
+            lane=os.environ.get("CUDA_VISIBLE_DEVICES", self._settings.device or "")[:128],
         )
         record(self._pulse.announcement)
 

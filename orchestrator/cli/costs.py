@@ -1,191 +1,314 @@
-"""`tunemill costs`: what the takes cost, and the prices that this rests on."""
+"""`tunemill costs`: what the takes cost, by whatever finance asks for, on the screen or as the pack of a month."""
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from catalog.messages import now_ms
-from catalog.settings import read_settings
+from catalog.errors import SettingsError, UnknownNameError
+from catalog.settings import Settings, read_settings
+from orchestrator.accounts import Accounts, bring_up_to_date, read_accounts
+from orchestrator.cli import budgets, invoices, periods
 from orchestrator.cli.columns import Column, number, print_table
 from orchestrator.cli.console import JsonFlag, clock, out, print_json, say, warn
 from orchestrator.cli.opening import find_ledger
 from orchestrator.cli.options import PricesOption
-from orchestrator.costs.prices import MICROS_PER_USD, Price, PriceBook, dollars, find_prices_folder, read_price_book
-from orchestrator.costs.report import (
-    CUTS,
-    WHOLE,
-    CostReport,
-    PrintedMoney,
-    Row,
-    Scope,
-    TimeFacts,
-    make_report,
-    printed_money,
-    with_prices,
-)
-from orchestrator.costs.time_use import MEND_WAITING_FOR_POST, WAITING_FOR_POST_MAX
-from orchestrator.ledger import Ledger, readings
-from orchestrator.ledger.cost_queries import check_scope, read_time_facts
+from orchestrator.cli.packing import write_month
+from orchestrator.cli.prices import register_prices
+from orchestrator.cli.working import working
+from orchestrator.costs.charges import Group, Kind
+from orchestrator.costs.months import bounds_of, parse_period
+from orchestrator.costs.pack.figures import LOADED, MICRO, Paper, Pivot, Sums, brief_money, paper_of, pivot, shown
+from orchestrator.costs.prices import MICROS_PER_USD, PriceBook, find_prices_folder, read_price_book
+from orchestrator.costs.time_use import MEND_WAITING_FOR_POST, WAITING_FOR_POST_MAX, TimeUse
+from orchestrator.ledger import Ledger, cost_readings, readings
+from orchestrator.ledger.cost_readings import Scope, Unpriced
 
+CUTS = ("catalog", "zone", "genre", "run", "provider", "gpu", "market", "month")
 _MS_PER_MIN = 60_000
-_NOTHING = TimeFacts([], [], [])
-_MONEY_COLUMNS = (
-    number("takes", spare=4),  # accepted ones
-    number("tries", spare=6),
-    number("audio min", spare=5),
-    number("direct", spare=1),
-    number("wasted", spare=2),
-    number("shared", spare=3),
-    number("total"),
-    number("per take"),
+_COUNT_COLUMNS = (
+    number("tracks", spare=5),  # accepted ones
+    number("tries", spare=7),
+    number("audio min", spare=6),
 )
-_PRICE_COLUMNS = (
-    Column("sku"),
-    Column("market"),
-    number("USD/h"),
-    number("GiB"),
-    Column("valid from"),
-    Column("source", least=16),
-)
+_MONEY_SPARES = {Group.DIRECT: 1, Group.WASTED: 2, Group.IDLE: 3, Group.OVERHEAD: 4, Group.ADJUSTMENT: 8}
+_EXAMPLES = """\b
+Examples:
+  tunemill costs report --period 2026-11 --by zone,genre
+  tunemill costs report --run 3f2a --json
+  tunemill costs report --period 2026-11 --out finance/2026-11 --focus"""
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    costs = typer.Typer(no_args_is_help=True, help="Report what the takes cost, and the prices this rests on.")
-    costs.command("report")(show_report)
-    costs.command("prices")(show_prices)
+    costs = typer.Typer(no_args_is_help=True, help="Cost reports, prices, invoices, budgets and the closing of months.")
+    costs.command("report", epilog=_EXAMPLES)(show_report)
+    register_prices(costs)
+    invoices.register(costs)
+    budgets.register(costs)
+    periods.register(costs)
     app.add_typer(costs, name="costs")
+
+
+class Shown(NamedTuple):
+    """All that a report shows."""
+
+    scope: Scope
+    table: Pivot
+    accounts: Accounts
+    whole: Sums  # of the month, or of all time, whatever the scope
+    use: TimeUse
+    workers: int
+    workers_ms: int
+    sources: list[str]
+    unpriced: list[Unpriced]
 
 
 def show_report(
     by: Annotated[str, typer.Option(help=f"Add up by these, with commas between: {', '.join(CUTS)}.")] = "zone",
+    period: Annotated[
+        str | None, typer.Option(help="Only what is booked in this month, as 2026-11; without it all there is.")
+    ] = None,
     run: Annotated[
         str | None, typer.Option(help="Report only what this run has cost; its first digits will do.")
     ] = None,
     catalog: Annotated[str | None, typer.Option(help="Report only what this catalog has cost.")] = None,
+    zone: Annotated[str | None, typer.Option(help="Report only this zone.")] = None,
+    genre: Annotated[str | None, typer.Option(help="Report only this genre.")] = None,
+    provider: Annotated[str | None, typer.Option(help="Report only what this provider asks for.")] = None,
+    gpu: Annotated[str | None, typer.Option(help="Report only this GPU, by the name its driver gives it.")] = None,
+    out_folder: Annotated[
+        Path | None,
+        typer.Option("--out", help="Write the month's pack here: workbook, page, extract, manifest; needs --period."),
+    ] = None,
+    focus: Annotated[bool, typer.Option("--focus", help="With --out: add the FOCUS files.")] = False,
+    tracks: Annotated[
+        int | None, typer.Option(min=1, help="With --out: forecast the next refresh for so many kept tracks.")
+    ] = None,
     prices: PricesOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Show what accepted takes cost; the rows add up to the workers' time at its price."""
+    """Show what accepted tracks cost; the rows add up to the bills and, where there is none, to time at its price."""
     settings = read_settings()
+    if out_folder is not None and period is None:
+        raise SettingsError("--out needs --period", why="a pack is of one month", fix="add --period 2026-11")
+    if focus and out_folder is None:
+        raise SettingsError("--focus needs --out", why="the FOCUS files are part of a pack", fix="add --out FOLDER")
+    month = parse_period(period) if period else None
+    cuts = _cuts(by)
     ledger = find_ledger(settings)
-    facts = _NOTHING
     if ledger is None:
         warn("there is no ledger yet: nothing has been rendered, so nothing has cost anything")
-    else:
-        run = _whole_run_id(run, ledger) if run else None
-        check_scope(ledger.engine, run_id=run, catalog=catalog)
-        facts = read_time_facts(ledger.engine)
-    book = read_price_book(find_prices_folder(prices, settings.prices))
-    cuts = [cut.strip() for cut in by.split(",") if cut.strip()]
-    report = make_report(with_prices(facts, book), by=cuts or CUTS[:1], scope=Scope(run, catalog))
-    if json:
-        print_json(report_as_json(report))
-    else:
-        _print_report(report, book)
-
-
-def _whole_run_id(digits: str, ledger: Ledger) -> str:
-    """The id of the run that `digits` begin; `digits` themselves when no run or several begin so."""
-    with ledger.read() as connection:
-        found = readings.find_run_ids(connection, digits)
-    return found[0] if len(found) == 1 else digits
-
-
-def show_prices(prices: PricesOption = None, json: JsonFlag = False) -> None:
-    """Show the price book: what an hour of each GPU costs today, since when, and who says so."""
-    book = read_price_book(find_prices_folder(prices, read_settings().prices))
-    in_force = book.in_force(now_ms())
-    if json:
-        rows = [
-            {**price._asdict(), "valid_from": price.valid_from.isoformat(), "in_force": price in in_force}
-            for price in book.prices
-        ]
-        print_json({"folder": str(book.folder), "currency": "USD", "prices": rows})
+        report = _nothing(cuts)
+        print_json(report_as_json(report)) if json else _print_report(report)
         return
-    print_table(_PRICE_COLUMNS, [_price_row(price) for price in in_force])
-    say(f"price book: {book.folder}", hang=2)
+    with closing(ledger):
+        book = read_price_book(find_prices_folder(prices, settings.prices))
+        run_id = _whole_run_id(run, ledger) if run else None
+        scope = Scope(month, run_id, catalog, zone, genre, provider, gpu)
+        with ledger.read() as connection:
+            cost_readings.check_names(connection, scope)
+        with working("posting what is new") as progress:
+            updated = bring_up_to_date(ledger, settings, book, progress=progress)
+        report = _read(ledger, settings, read_accounts(ledger, settings, updated, scope), cuts, scope)
+        if json:
+            print_json(report_as_json(report))
+        else:
+            _print_report(report)
+            _warn_of_unpriced(report, book)
+        if out_folder is not None and month is not None:
+            write_month(ledger, settings, book, updated, month, out_folder, focus=focus, tracks=tracks)
 
 
-def _price_row(price: Price) -> tuple[str, ...]:
-    market, vram = price.market.replace("_", " "), f"{price.vram_gib:g}" if price.vram_gib else "-"
-    return (price.sku, market, dollars(price.usd_micros_per_h), vram, price.valid_from.isoformat(), price.source)
+def _cuts(by: str) -> list[str]:
+    cuts = [cut.strip() for cut in by.split(",") if cut.strip()] or ["zone"]
+    for cut in cuts:
+        if cut not in CUTS:
+            raise UnknownNameError(f"no report by {cut!r}", fix=f"choose from {', '.join(CUTS)}")
+    return list(dict.fromkeys(cuts))
 
 
-def report_as_json(report: CostReport) -> dict[str, Any]:
+def _whole_run_id(prefix: str, ledger: Ledger) -> str:
+    """The id of the run that begins with `prefix`; `prefix` itself when there is none, for the error that follows."""
+    with ledger.read() as connection:
+        found = readings.find_run_ids(connection, prefix)
+    if len(found) > 1 and prefix not in found:
+        raise UnknownNameError(
+            f"{len(found)} runs begin with {prefix!r}", why=", ".join(found[:4]), fix="give more digits"
+        )
+    return prefix if prefix in found or not found else found[0]
+
+
+def _read(ledger: Ledger, settings: Settings, accounts: Accounts, cuts: list[str], scope: Scope) -> Shown:
+    start_ms, end_ms = bounds_of(scope.period, settings.finance_tz) if scope.period else (None, None)
+    table = pivot(accounts.all_rows, *cuts)
+    whole = table.total
+    with ledger.read() as connection:
+        if not scope.is_whole:
+            whole = Sums()
+            for row in cost_readings.read_rows(connection, Scope(period=scope.period)):
+                whole.add(row)
+        workers, workers_ms = cost_readings.count_workers(connection, start_ms, end_ms)
+        return Shown(
+            scope=scope,
+            table=table,
+            accounts=accounts,
+            whole=whole,
+            use=cost_readings.read_time_use(connection, scope, start_ms, end_ms),
+            workers=workers,
+            workers_ms=workers_ms,
+            sources=cost_readings.read_sources(connection, scope.period),
+            unpriced=cost_readings.read_unpriced(connection, accounts.all_rows),
+        )
+
+
+def _nothing(cuts: list[str]) -> Shown:
+    accounts = Accounts([], [], cost_readings.NO_COVERAGE)
+    return Shown(Scope(), pivot([], *cuts), accounts, Sums(), TimeUse({}), 0, 0, [], [])
+
+
+# ---------------------------------------------------------------- for scripts
+
+
+def report_as_json(report: Shown) -> dict[str, Any]:
     """The report for scripts; money in micro-dollars, null where a price is unknown."""
+    coverage = report.accounts.coverage
     return {
-        "by": list(report.by),
-        "run": report.scope.run_id,
-        "catalog": report.scope.catalog,
-        "estimate_from": list(report.sources),
+        "by": list(report.table.cuts),
+        **{name.removesuffix("_id"): value for name, value in report.scope._asdict().items()},
         "currency": "USD",
-        "rows": [{**dict(zip(report.by, row.name, strict=True)), **_row_as_json(row)} for row in report.rows],
-        "total": _row_as_json(report.total),
+        "estimate_from": report.sources,
+        "coverage": {
+            "usd_micros": {str(kind): micros for kind, micros in coverage.usd_micros.items()},
+            "billed_share": coverage.billed_share,
+            "unpriced_ms": coverage.unpriced_ms,
+            "complete_through_ms": coverage.complete_through_ms,
+        },
+        "rows": [
+            {**dict(zip(report.table.cuts, line.name, strict=True)), **_sums_as_json(line.sums)}
+            for line in report.table.lines
+        ],
+        "total": _sums_as_json(report.table.total),
+        "whole_usd_micros": report.whole.usd(),
+        "share_of_whole": report.table.total.usd() / report.whole.usd() if report.whole.usd() else None,
         "workers": report.workers,
         "workers_ms": report.workers_ms,
-        "workers_usd_micros": report.whole_usd_micros,
-        "share_of_whole": report.share,
         "unpriced": [each._asdict() for each in report.unpriced],
         "use": report.use.as_plain_values(),
     }
 
 
-def _row_as_json(row: Row) -> dict[str, Any]:
-    known = not row.unpriced_ms or row.total > 0
+def _sums_as_json(sums: Sums) -> dict[str, Any]:
+    known = not sums.is_unknown()
     return {
-        "accepted": row.accepted,
-        "attempts": row.attempts,
-        "audio_ms": row.audio_ms,
-        "direct_usd_micros": row.direct if known else None,
-        "wasted_usd_micros": row.wasted if known else None,
-        "shared_usd_micros": row.shared if known else None,
-        "total_usd_micros": row.total if known else None,
-        "usd_micros_per_accepted": row.per_accepted,
-        "unpriced_ms": row.unpriced_ms,
-        "usd_micros_by_category": {str(category): micros for category, micros in sorted(row.usd_micros.items())},
+        "accepted": sums.tracks,
+        "attempts": sums.attempts,
+        "audio_ms": sums.audio_ms,
+        **{f"{group}_usd_micros": sums.usd([group]) if known else None for group in Group},
+        "loaded_usd_micros": sums.usd(LOADED) if known else None,
+        "total_usd_micros": sums.usd() if known else None,
+        "usd_micros_per_accepted": sums.per_track(),
+        "usd_micros_per_audio_min": sums.per_audio_min(),
+        "direct_usd_micros_per_accepted": sums.per_track([Group.DIRECT]),
+        "unpriced_ms": sums.unpriced(),
+        "usd_micros_by_category": {str(each): micros for each, micros in sorted(sums.usd_micros.items()) if micros},
     }
 
 
-def _print_report(report: CostReport, book: PriceBook) -> None:
-    unit, cells = printed_money(report)
-    basis = f"estimate: {', '.join(report.sources)}" if report.sources else "no priced time"
-    say(f"costs by {', '.join(report.by)} in USD ({basis})", hang=2)
-    sums = PrintedMoney(*(sum(column) for column in zip(*cells, strict=True))) if cells else PrintedMoney(0, 0, 0)
-    print_table(
-        (*(Column(cut, least=16) for cut in report.by), *_MONEY_COLUMNS),
-        [(*_names(report, row), *_row_cells(row, money, unit)) for row, money in zip(report.rows, cells, strict=True)],
-        total=("total", *[""] * (len(report.by) - 1), *_row_cells(report.total, sums, unit)),
+# ---------------------------------------------------------------- for people
+
+
+def _print_report(report: Shown) -> None:
+    paper = paper_of(report.table.total)
+    groups = [group for group in Group if group is not Group.ADJUSTMENT or report.table.total.usd([group])]
+    month = f" in {report.scope.period}" if report.scope.period else ""
+    say(f"costs by {', '.join(report.table.cuts)}{month} in USD ({_basis(report)})", hang=2)
+    columns = (
+        *(Column(cut, least=12) for cut in report.table.cuts),
+        *_COUNT_COLUMNS,
+        *(number(str(group), spare=_MONEY_SPARES[group]) for group in groups),
+        number("total"),
+        number("per track"),
     )
-    whole = _money(report.whole_usd_micros, unit)
+    rows = [
+        (*_names(report, line.name), *_cells(line.sums, cells, groups, paper.unit))
+        for line, cells in zip(report.table.lines, paper.lines(report.table), strict=True)
+    ]
+    total = _cells(report.table.total, dict(paper.groups), groups, paper.unit)
+    print_table(columns, rows, total=("total", *[""] * (len(report.table.cuts) - 1), *total))
+    _print_whole(report, paper)
+    _print_waste(report)
+    _print_use(report)
+
+
+def _basis(report: Shown) -> str:
+    """What the figures rest on, in a few words."""
+    micros = report.accounts.coverage.usd_micros
+    parts = []
+    if Kind.BILLED in micros:
+        share = report.accounts.coverage.billed_share
+        parts.append("billed" if len(micros) == 1 else f"{share or 0:.0%} billed")
+    if Kind.ESTIMATE in micros:
+        parts.append(f"estimate: {', '.join(report.sources) or 'price book'}")
+    if Kind.PROVISIONAL in micros:
+        parts.append("provisional for what still runs")
+    return ", ".join(parts) or "no priced time"
+
+
+def _cells(sums: Sums, units: dict[Group, int], groups: list[Group], unit: int) -> list[str]:
+    if sums.is_unknown():
+        money = [*["-"] * len(groups), "unknown"]
+    else:
+        money = [_money(units[group], unit) for group in groups]
+        money.append(_money(sum(units.values()), unit))
+    each = sums.per_track()
+    per_track = _money(each, MICRO) if each is not None else "unknown" if sums.unpriced() and sums.tracks else "-"
+    return [f"{sums.tracks:,}", f"{sums.attempts:,}", f"{sums.audio_ms / _MS_PER_MIN:,.1f}", *money, per_track]
+
+
+def _print_whole(report: Shown, paper: Paper) -> None:
     workers = "1 worker" if report.workers == 1 else f"{report.workers:,} workers"
-    line = f"{workers}, {clock(report.workers_ms)}, ${whole}"
+    line = f"{workers}, {clock(report.workers_ms)}, {_dollars(report.whole.usd(), paper.unit)}"
     if report.unpriced:
         line += f", of which {clock(sum(each.ms for each in report.unpriced))} at an unknown price"
-    say(line if _is_scoped(report) else f"{line}: the total above", hang=2)
-    if _is_scoped(report):
-        share = "none" if report.share is None else f"{report.share:.1%}"
-        say(f"shown: ${_money(report.total.total, unit)} of ${whole} ({share} of all that was spent)", hang=2)
-    _print_use(report)
-    _warn_of_unpriced(report, book)
+    say(line if not report.scope.is_whole else f"{line}: the total above", hang=2)
+    if not report.scope.is_whole:
+        shown_, whole = report.table.total.usd(), report.whole.usd()
+        share = f"{shown_ / whole:.1%}" if whole else "none"
+        dollars = f"{_dollars(shown_, paper.unit)} of {_dollars(whole, paper.unit)}"
+        say(f"shown: {dollars} ({share} of all that was spent)", hang=2)
+    complete_ms = report.accounts.coverage.complete_through_ms
+    if complete_ms:
+        say(f"complete through {_instant(complete_ms)}", hang=2)
 
 
-def _print_use(report: CostReport) -> None:
+def _print_waste(report: Shown) -> None:
+    """The waste by reason, when there is any."""
+    reasons = {each: micros for each, micros in report.table.total.usd_micros.items() if micros}
+    parts = [
+        f"{each} {brief_money(reasons[each])}" for each in sorted(reasons) if each in ("rejected", "failed", "lost")
+    ]
+    if parts:
+        say(f"wasted: {', '.join(parts)}", hang=2)
+
+
+def _print_use(report: Shown) -> None:
     """What the workers' time went into, and what to do about it when they wait for what can be mended."""
     if not report.use.total_ms:
         return
     out.print()
     rows = [(use.name, clock(use.ms), f"{use.share / 10:.1f}%") for use in report.use.uses()]
-    heading = "use of the workers' time" + (", other work included" if _is_scoped(report) else "")
+    heading = "use of the workers' time" + ("" if report.scope.is_whole else ", other work included")
     print_table((Column(heading, least=16), number("time"), number("share")), rows)
     if (waiting := report.use.waiting_for_post_share) > WAITING_FOR_POST_MAX:
         warn(f"engines waited for post {waiting:.0%} of the time they were up: {MEND_WAITING_FOR_POST}")
 
 
-def _warn_of_unpriced(report: CostReport, book: PriceBook) -> None:
+def _warn_of_unpriced(report: Shown, book: PriceBook) -> None:
     for each in report.unpriced:
         if not each.gpu:
             warn(
@@ -194,35 +317,31 @@ def _warn_of_unpriced(report: CostReport, book: PriceBook) -> None:
             )
             continue
         warn(
-            f"{clock(each.ms)} on {each.gpu!r} has no price and is not in these dollars; fix: add a row for it to a "
-            f"file in {book.folder} with valid_from {_day(each.first_ms)} or earlier"
+            f"{clock(each.ms)} on {each.gpu!r} has no price and is not in these dollars; fix: add one that is valid "
+            f"from {_day(each.first_ms)} or earlier with `tunemill costs prices add`, or to a file in {book.folder}"
         )
 
 
-def _names(report: CostReport, row: Row) -> list[str]:
+def _names(report: Shown, name: tuple[str, ...]) -> list[str]:
     """The row's names; a terminal has no room for all digits of a run."""
     short = out.is_terminal
-    return [name[:8] if cut == "run" and short else name for cut, name in zip(report.by, row.name, strict=True)]
+    return [
+        shown(each[:8] if cut == "run" and short else each) for cut, each in zip(report.table.cuts, name, strict=True)
+    ]
 
 
-def _is_scoped(report: CostReport) -> bool:
-    return report.scope != WHOLE
+def _money(units: int, unit: int) -> str:
+    """Dollars without their sign: six decimals for micro-dollars, two for cents."""
+    whole, part = divmod(abs(units), MICROS_PER_USD // unit)
+    return f"{'-' if units < 0 else ''}{whole:,}.{part:0{6 if unit == MICRO else 2}d}"
 
 
-def _row_cells(row: Row, money: PrintedMoney, unit: int) -> list[str]:
-    dollars_shown = [_money(part, unit) for part in (*money, money.total)]
-    if row.unpriced_ms and not row.total:
-        dollars_shown = ["-", "-", "-", "unknown"]
-    each = "unknown" if row.unpriced_ms and row.accepted else "-"
-    if row.per_accepted is not None:
-        each = _money(row.per_accepted, 1)
-    return [f"{row.accepted:,}", f"{row.attempts:,}", f"{row.audio_ms / _MS_PER_MIN:,.1f}", *dollars_shown, each]
+def _dollars(micros: int, unit: int) -> str:
+    return f"${_money((micros + unit // 2) // unit, unit)}"
 
 
-def _money(micros: int, unit: int) -> str:
-    """Dollars with as many decimals as `unit` micro-dollars need: six, or two."""
-    whole, part = divmod((micros + unit // 2) // unit, MICROS_PER_USD // unit)
-    return f"{whole:,}.{part:0{6 if unit == 1 else 2}d}"
+def _instant(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _day(at_ms: int) -> str:

@@ -23,7 +23,8 @@ from orchestrator.following import follow_run
 from orchestrator.launching import Prepared, Wish, begin, prepare
 from orchestrator.ledger import Ledger, open_ledger
 from orchestrator.ledger.lock import is_controller
-from orchestrator.running import AttachedRun, Ending, price_lookup
+from orchestrator.pricing import price_lookup
+from orchestrator.running import AttachedRun, Ending
 from orchestrator.serving import serve_runs
 
 MaxUsdOption = Annotated[str | None, typer.Option(help="Stop before the run costs more than this (exit code 21).")]

@@ -1,20 +1,21 @@
-"""Allocation: what a worker's time cost, handed down to the takes it worked on.
+"""Allocation: what a rental cost, handed down to the takes that were worked on.
 
-Stage 1 splits the worker's amount over its spans by their length; time that no span covers is `lost` with a worker
-that has ended and did not live to report it, and `unobserved` while it may still do so.
-A render span goes on to the attempts of its batch, a plan span to those that were rendered from its planner
-call. Stage 2 hands what they share (startup, idle, ...) to the cost objects by the engine time each took,
-wasted takes included: who throws takes away pays for the warm-up they used. The parts add up to the amount
-exactly, whatever it counts: micro-dollars or milliseconds.
+Stage 1 splits an amount over what the rental's lanes did in its window, by length. A lane is one GPU; a stretch of it
+that no span covers is `lost` within the life of a worker that ended without reporting it, and `unobserved` elsewhere:
+minimums, rounded minutes, a machine without a worker. A render span goes on to the attempts of its batch, a plan span
+to those that were rendered from its planner call, by the audio each asked for. Stage 2 hands what they share (startup,
+idle, disks, ...) to the cost objects by the time that engines worked for each in that month, wasted takes included: who
+throws takes away pays for the warm-up they used. The parts add up to the amount exactly, whatever it counts:
+micro-dollars or milliseconds.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from operator import attrgetter
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from orchestrator.costs.split import split
 
@@ -62,7 +63,7 @@ UNALLOCATED: Final = CostObject("unallocated", "unallocated", "unallocated", "un
 
 
 class WorkerLife(NamedTuple):
-    """How long a worker was paid for, and the price that was in force when it started."""
+    """How long a worker was there, and the price that was in force when it started."""
 
     worker_id: str
     gpu: str
@@ -71,6 +72,8 @@ class WorkerLife(NamedTuple):
     rate_usd_micros_per_h: int | None  # None: unknown, never zero
     price_source: str = ""
     is_over: bool = False  # nothing more will be reported of it
+    lane: str = ""  # its device on the rented machine
+    sku: str = ""
 
     @property
     def silence(self) -> Category:
@@ -105,79 +108,141 @@ class SpanTime(NamedTuple):
 
 
 class AttemptFact(NamedTuple):
-    """One try at one take. `audio_ms` is the take's planned length when nothing was rendered."""
+    """One try at one take. `audio_ms` is the take's planned length when nothing was rendered.
+
+    Of several accepted attempts at a take one is the track that is kept: the others' time is lost.
+    """
 
     take_id: str
     worker_id: str
     batch_id: str
-    outcome: str
-    engine_ms: int
+    outcome: Category  # accepted, rejected, failed or lost
     audio_ms: int
     payer: CostObject
     plan_id: str = ""  # the planner call it was rendered from; empty without one
+    at_ms: int = 0
+    adopted: bool = False  # found in the store: no time went into it
 
 
-Charges = Counter[tuple[CostObject, Category]]
+class Piece(NamedTuple):
+    """What a lane did in a stretch of time; the pieces of a lane cover its window."""
+
+    start_ms: int
+    end_ms: int
+    state: str  # of a span, or lost or unobserved
+    call_id: str  # of a busy one its batch or planner call
+
+    def ms_in(self, start_ms: int, end_ms: int) -> int:
+        """Length of its part in that window."""
+        return max(0, min(self.end_ms, end_ms) - max(self.start_ms, start_ms))
 
 
-def allocate(amount: int, life: WorkerLife, spans: Iterable[SpanTime], attempts: Iterable[AttemptFact]) -> Charges:
-    """Hand `amount` down to the cost objects of one worker's `attempts`; the charges add up to it exactly."""
-    attempts = list(attempts)
-    # A plan may outlive a failed try: then its call is shared by all tries it was used for, each counted once.
-    together = {
-        "plan": _by_call(attempts, attrgetter("plan_id")),
-        "render": _by_call(attempts, attrgetter("batch_id")),
-    }
-    charges: Charges = Counter()
-    shared: Counter[Category] = Counter()
-    for (state, batch_id), part in split(amount, _span_weights(life, spans)).items():
-        if state not in together:
-            shared[Category(state)] += part
-        elif batch_id in together[state]:
-            charges.update(_split_call(part, together[state][batch_id]))
-        else:
-            shared[Category.LOST] += part
-    weights = _object_weights(attempts)
-    for category, part in shared.items():
-        for payer, share in split(part, weights).items():
-            charges[CostObject(*payer), category] += share
-    return charges
+Use = tuple[str, str]  # (state, call): what a stretch of time was for
+Payers = Mapping[tuple[CostObject, Category], int]  # weights
+Weights = Mapping[CostObject, int]
 
 
-def _span_weights(life: WorkerLife, spans: Iterable[SpanTime]) -> dict[tuple[str, str], int]:
-    """Milliseconds by (state, batch) over the whole life, unreported time included; never all zero."""
-    weights: Counter[tuple[str, str]] = Counter()
-    for span in spans:
-        weights[span.state, span.batch_id if span.state in BUSY_STATES else ""] += span.ms_within(life)
-    silence = str(life.silence)
-    weights[silence, ""] = max(0, life.ms - weights.total())
-    if not weights.total():
-        weights[silence, ""] = 1
-    return dict(weights)
+def pieces_of(
+    lives: Iterable[WorkerLife], spans: Mapping[str, Sequence[SpanTime]], start_ms: int, end_ms: int
+) -> list[Piece]:
+    """What one lane did from `start_ms` to `end_ms`, by the lives of its workers and their spans."""
+    pieces: list[Piece] = []
+    reached_ms = start_ms
+    for life in sorted(lives, key=attrgetter("start_ms", "worker_id")):
+        if life.start_ms > reached_ms:
+            pieces.append(Piece(reached_ms, min(life.start_ms, end_ms), Category.UNOBSERVED, ""))
+        pieces += _of_life(life, spans.get(life.worker_id, ()))
+        reached_ms = max(reached_ms, life.end_ms)
+    if reached_ms < end_ms:
+        pieces.append(Piece(reached_ms, end_ms, Category.UNOBSERVED, ""))
+    return [piece for piece in pieces if piece.end_ms > piece.start_ms]
 
 
-def _by_call(attempts: Sequence[AttemptFact], call_of: Callable[[AttemptFact], str]) -> Mapping[str, list[AttemptFact]]:
-    """Attempts by the planner call or batch they were in; an adopted one was in none."""
-    calls: defaultdict[str, list[AttemptFact]] = defaultdict(list)
-    for attempt in attempts:
-        if call_id := call_of(attempt):
-            calls[call_id].append(attempt)
-    return calls
+def _of_life(life: WorkerLife, spans: Sequence[SpanTime]) -> Iterator[Piece]:
+    """The pieces of a life: time that two spans claim belongs to the earlier one, so nothing is paid for twice."""
+    reached_ms = life.start_ms
+    for span in sorted(spans, key=attrgetter("start_ms", "end_ms")):
+        start_ms, end_ms = max(span.start_ms, reached_ms), min(span.end_ms, life.end_ms)
+        if end_ms <= start_ms:
+            continue
+        if start_ms > reached_ms:
+            yield Piece(reached_ms, start_ms, life.silence, "")
+        yield Piece(start_ms, end_ms, span.state, span.batch_id if span.state in BUSY_STATES else "")
+        reached_ms = end_ms
+    if reached_ms < life.end_ms:
+        yield Piece(reached_ms, life.end_ms, life.silence, "")
 
 
-def _split_call(part: int, attempts: Sequence[AttemptFact]) -> Charges:
-    """What is planned or rendered together is paid for by the audio that each take asked for."""
-    weights: Counter[tuple[str, ...]] = Counter()
-    for attempt in attempts:
-        weights[(*attempt.payer, attempt.outcome)] += max(1, attempt.audio_ms)
-    return Counter({(CostObject(*key[:4]), Category(key[4])): share for key, share in split(part, weights).items()})
+def uses_in(pieces: Iterable[Piece], start_ms: int, end_ms: int) -> dict[Use, int]:
+    """Milliseconds by use within a window."""
+    uses: Counter[Use] = Counter()
+    for piece in pieces:
+        if ms := piece.ms_in(start_ms, end_ms):
+            uses[str(piece.state), piece.call_id] += ms
+    return dict(uses)
 
 
-def _object_weights(attempts: Sequence[AttemptFact]) -> Mapping[tuple[str, ...], int]:
-    """Engine time by payer; where none was measured, audio length; without any attempt all is unallocated."""
-    by_engine: Counter[tuple[str, ...]] = Counter()
-    by_audio: Counter[tuple[str, ...]] = Counter()
-    for attempt in attempts:
-        by_engine[attempt.payer] += attempt.engine_ms
-        by_audio[attempt.payer] += attempt.audio_ms
-    return by_engine if by_engine.total() else by_audio if by_audio.total() else {UNALLOCATED: 1}
+class Calls:
+    """Who was in each planner call and batch, and how they share it: by the audio that each take asked for."""
+
+    def __init__(self, attempts: Iterable[AttemptFact]) -> None:
+        self._shares: defaultdict[Use, Counter[tuple[CostObject, Category]]] = defaultdict(Counter)
+        for attempt in attempts:
+            # A plan may outlive a failed try: then its call is shared by all tries it was used for, each counted once.
+            for state, call_id in (("plan", attempt.plan_id), ("render", attempt.batch_id)):
+                if call_id:  # an adopted one was in none
+                    self._shares[state, call_id][attempt.payer, attempt.outcome] += max(1, attempt.audio_ms)
+
+    def of(self, use: Use) -> Payers | None:
+        """The shares of a call; None when nothing is known of its takes."""
+        return self._shares.get(use)
+
+
+class Charges:
+    """Amounts by payer and category; what all share waits in `shared` for stage 2."""
+
+    def __init__(self) -> None:
+        self.direct: Counter[tuple[CostObject, Category]] = Counter()
+        self.shared: Counter[Category] = Counter()
+
+    def add(self, amount: int, uses: Mapping[Use, int], calls: Calls) -> None:
+        """Stage 1: hand `amount` down over the uses of a lane. Raises TunemillError when there are none."""
+        for use, part in split(amount, uses).items():
+            state = use[0]
+            if state not in BUSY_STATES:
+                self.shared[Category(state)] += part
+            elif shares := calls.of(use):
+                for who, share in _split_over(part, shares).items():
+                    self.direct[who] += share
+            else:
+                self.shared[Category.LOST] += part
+
+    def settled(self, weights: Weights) -> Counter[tuple[CostObject, Category]]:
+        """Stage 2: what is shared goes to the cost objects; all of it, by payer and category."""
+        whole = Counter(self.direct)
+        for category, part in self.shared.items():
+            for payer, share in _split_over(part, weights or {UNALLOCATED: 1}).items():
+                whole[payer, category] += share
+        return whole
+
+
+def busy_weights(pieces: Iterable[Piece], calls: Calls, start_ms: int, end_ms: int) -> Counter[CostObject]:
+    """Milliseconds that engines worked for each cost object in a window, wasted takes included."""
+    charges = Charges()
+    uses = uses_in((piece for piece in pieces if piece.state in BUSY_STATES), start_ms, end_ms)
+    if uses:
+        charges.add(sum(uses.values()), uses, calls)
+    weights: Counter[CostObject] = Counter()
+    for (payer, _), ms in charges.direct.items():
+        weights[payer] += ms
+    return weights
+
+
+Key = TypeVar("Key", bound=tuple[Any, ...])
+
+
+def _split_over(amount: int, weights: Mapping[Key, int]) -> Mapping[Key, int]:
+    """As `split`; most calls have one payer."""
+    if len(weights) == 1:
+        return dict.fromkeys(weights, amount)
+    return split(amount, weights)

@@ -20,6 +20,7 @@ class Kind(StrEnum):
 
     BILLED = "billed"  # a line of an invoice
     ESTIMATE = "estimate"  # the price book, until the bill comes
+    WORK = "work"  # no money: what came of the time, attempts and kept tracks
     PROVISIONAL = "provisional"  # the same for a rental that still runs: not posted yet
 
 

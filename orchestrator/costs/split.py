@@ -7,11 +7,11 @@ micro each, to the largest remainders. Ties go by key, so the order of the input
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from catalog.errors import TunemillError
 
-Key = TypeVar("Key", bound=str | tuple[str, ...])
+Key = TypeVar("Key", bound=str | tuple[Any, ...])  # anything that sorts
 
 
 def split(total: int, weights: Mapping[Key, int]) -> dict[Key, int]:

@@ -7,7 +7,7 @@ up leaves out starting and ending, which say more of how long a worker was kept 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -39,6 +39,13 @@ class Use(NamedTuple):
     name: str
     ms: int
     share: int
+
+
+class TimeFacts(NamedTuple):
+    """All the time that workers were there, and what they used it for."""
+
+    lives: Sequence[WorkerLife]
+    spans: Sequence[SpanTime]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
-"""What the ledger knows of time: lives, spans and attempts of workers, and the speeds they add up to.
+"""What the ledger knows of time: lives and spans of workers, and the speeds that their attempts add up to.
 
-Reads only. Rows come back as the plain values that allocation, report and estimate reckon with; no price is
-looked up here.
+Reads only. Rows come back as the plain values that reports and estimates reckon with; no price is looked up here.
 """
 
 from __future__ import annotations
@@ -14,19 +13,11 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, Engine, Select, func, select
 from sqlmodel import col
 
-from catalog.errors import UnknownNameError
-from orchestrator.costs.allocation import (
-    BUSY_STATES,
-    UNALLOCATED,
-    AttemptFact,
-    CostObject,
-    SpanTime,
-    WorkerLife,
-)
-from orchestrator.costs.report import TimeFacts
+from orchestrator.costs.allocation import BUSY_STATES, SpanTime, WorkerLife
+from orchestrator.costs.time_use import TimeFacts
 from orchestrator.estimate import History, Speed, SpeedKey
 from orchestrator.ledger.database import in_words
-from orchestrator.ledger.tables import AttemptRow, RunRow, SpanRow, TakeRow, WorkerRow
+from orchestrator.ledger.tables import AttemptRow, SpanRow, TakeRow, WorkerRow
 
 # What was measured long ago, on older code, says little: the last so many workers and tries count.
 _WORKERS_MAX: Final = 200
@@ -38,15 +29,14 @@ _ENGINE_MS: Final[ColumnElement[int]] = (
 
 
 def read_time_facts(engine: Engine) -> TimeFacts:
-    """Every worker's life, span and attempt, as of one instant."""
+    """Every worker's life and span, as of one instant."""
     with in_words(engine.url), _snapshot(engine).begin() as connection:
         spans = [SpanTime(*row) for row in connection.execute(_spans())]
-        attempts = [_attempt(row) for row in connection.execute(_attempts())]
         workers = connection.execute(_workers()).all()
     reach: defaultdict[str, list[int]] = defaultdict(list)
     for span in spans:
         reach[span.worker_id] += (span.start_ms, span.end_ms)
-    return TimeFacts([_life(row, reach[row.worker_id]) for row in workers], spans, attempts)
+    return TimeFacts([_life(row, reach[row.worker_id]) for row in workers], spans)
 
 
 def read_history(engine: Engine, *, model: str, same_gpu: Callable[[str, str | None], bool]) -> History:
@@ -102,27 +92,6 @@ def _spans() -> Select[*tuple[Any, ...]]:
     )
 
 
-def _attempts() -> Select[*tuple[Any, ...]]:
-    return (
-        select(
-            col(AttemptRow.take_id),
-            col(AttemptRow.worker_id),
-            col(AttemptRow.batch_id),
-            col(AttemptRow.plan_id),
-            col(AttemptRow.outcome),
-            _ENGINE_MS.label("engine_ms"),
-            col(AttemptRow.audio_ms),
-            col(AttemptRow.run_id),
-            col(TakeRow.duration_ms),
-            col(TakeRow.catalog),
-            col(TakeRow.zone),
-            col(TakeRow.genre),
-        )
-        .outerjoin(TakeRow, col(TakeRow.take_id) == col(AttemptRow.take_id))
-        .order_by(col(AttemptRow.at_ms), col(AttemptRow.record_id))
-    )
-
-
 def _busy(worker_ids: Collection[str]) -> Select[*tuple[Any, ...]]:
     return (
         select(col(AttemptRow.worker_id), func.sum(_ENGINE_MS))
@@ -148,13 +117,6 @@ def _tries(worker_ids: Collection[str]) -> Select[*tuple[Any, ...]]:
         .order_by(col(AttemptRow.at_ms).desc(), col(AttemptRow.record_id))
         .limit(_TRIES_MAX)
     )
-
-
-def _attempt(row: Any) -> AttemptFact:
-    payer = CostObject(row.catalog, row.zone, row.genre, row.run_id) if row.catalog else UNALLOCATED
-    audio_ms = row.audio_ms or row.duration_ms or 0
-    measured = (row.outcome, row.engine_ms, audio_ms)
-    return AttemptFact(row.take_id, row.worker_id, row.batch_id, *measured, payer, row.plan_id)
 
 
 def _life(row: Any, reach: Sequence[int]) -> WorkerLife:
@@ -211,16 +173,3 @@ def _overheads(lives: Sequence[WorkerLife], lane: _LaneTime, busy_ms: Mapping[st
             working_ms = busy * lane.share_of(life.worker_id, busy)
             idle.append(max(0.0, (life.ms - lane.starting[life.worker_id]) / working_ms - 1))
     return round(median(lane.starting.values())) if lane.starting else 0, median(idle) if idle else 0.0
-
-
-def check_scope(engine: Engine, *, run_id: str | None, catalog: str | None) -> None:
-    """Raise UnknownNameError for a run or catalog that the ledger has never heard of."""
-    for column, name, word in ((col(RunRow.run_id), run_id, "run"), (col(RunRow.catalog), catalog, "catalog")):
-        if name is None:
-            continue
-        with in_words(engine.url), engine.connect() as connection:
-            if connection.scalar(select(func.count()).where(column == name)):
-                continue
-            newest = select(column).group_by(column).order_by(func.max(RunRow.started_at_ms).desc()).limit(5)
-            known = ", ".join(connection.scalars(newest)) or "none yet"
-        raise UnknownNameError(f"the ledger has no {word} {name!r}", why=f"the latest are: {known}", fix="name one")

@@ -25,14 +25,17 @@ from catalog.messages import (
     WorkerStarted,
     WorkerStopped,
 )
+from catalog.rental import LOCAL, RentalNote
 from catalog.sidecar import Sidecar
 from orchestrator.ledger.progress import TakeProgress, rendition_id
 from orchestrator.ledger.tables import (
     ATTEMPT,
+    RENTAL,
     TAKE,
     WORKER,
     AttemptRow,
     RenditionRow,
+    RentalRow,
     SpanRow,
     WorkerRow,
 )
@@ -227,6 +230,29 @@ def _insert_spans(connection: Connection, records: Sequence[SpansClosed]) -> Non
     insert_new(connection, SpanRow, rows)
 
 
+def rental_row(note: RentalNote, gpu: str) -> dict[str, Any]:
+    """The row of a rental that a worker has named."""
+    said = {**note.model_dump(), "rental_id": note.rental_id, "gpu": gpu}
+    return {**said, "account": "", "settled": False}
+
+
+def unsettle(connection: Connection, rental_ids: Iterable[str]) -> None:
+    """Note that something new is known of these rentals: what was posted of them is looked at again."""
+    stale = RENTAL.c.settled.is_(True) & RENTAL.c.rental_id.in_(sorted(rental_ids))
+    connection.execute(update(RENTAL).where(stale).values(settled=False))
+
+
+def unsettle_makers(connection: Connection, take_ids: Iterable[str]) -> None:
+    """The same for all rentals on which these takes were tried: what became of them has changed."""
+    for chunk in _chunks(sorted(take_ids)):
+        made = (
+            select(WORKER.c.rental_id)
+            .join(ATTEMPT, ATTEMPT.c.worker_id == WORKER.c.worker_id)
+            .where(ATTEMPT.c.take_id.in_(chunk))
+        )
+        connection.execute(update(RENTAL).where(RENTAL.c.rental_id.in_(made)).values(settled=False))
+
+
 def insert_new(connection: Connection, table: type[Any], rows: Iterable[dict[str, Any]]) -> None:
     """Insert `rows`; those whose key is there already are left as they are."""
     insert = postgres_insert if connection.dialect.name == "postgresql" else sqlite_insert
@@ -255,6 +281,7 @@ class _Workers:
         query = select(WORKER).where(WORKER.c.worker_id.in_(sorted(worker_ids)))
         self._rows = {row["worker_id"]: dict(row) for row in connection.execute(query).mappings()}
         self._known = set(self._rows)
+        self._rentals: dict[str, dict[str, Any]] = {}
 
     def heard(self, record: Record) -> bool:
         """Note what a worker says of itself; False for a heartbeat that a later one has overtaken."""
@@ -287,13 +314,17 @@ class _Workers:
         for worker_id in sorted(self._known):
             row = self._rows[worker_id]
             self._connection.execute(update(WORKER).where(WORKER.c.worker_id == worker_id).values(**row))
+        insert_new(self._connection, RentalRow, self._rentals.values())
+        unsettle(self._connection, {row["rental_id"] for row in self._rows.values()})
 
     def _started(self, record: WorkerStarted) -> None:
         row = self._rows.get(record.worker_id, _NOTHING_KNOWN)
         if row.get("model_fingerprint") and not record.model_fingerprint:
             return  # the first announcement, arriving after the complete one
-        said = record.model_dump(exclude={"v", "record_id", "at_ms", "kind"})
-        self._rows[record.worker_id] = {**row, **said}
+        said = record.model_dump(exclude={"v", "record_id", "at_ms", "kind", "rental"})
+        rental = record.rental or RentalNote(provider=LOCAL, external_id=record.worker_id, gpu_count=1)
+        self._rentals[rental.rental_id] = rental_row(rental, record.gpu)
+        self._rows[record.worker_id] = {**row, **said, "rental_id": rental.rental_id}
         self._price(self._rows[record.worker_id], record.gpu or self._gpu_seen_on(record.host))
         if record.gpu:
             for silent in self._silent_on(record.host):

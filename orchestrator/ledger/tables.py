@@ -1,15 +1,27 @@
 """The ledger's tables: rows hold what was observed and do nothing clever.
 
-`attempt`, `rendition` and `span` are facts and append-only (triggers refuse changes). `take` and `run` are
-the state of work, `worker` a roll-call, `writer` says who may record. Instants are UTC epoch milliseconds, money
-integer micro-dollars.
+`attempt`, `rendition`, `span`, `verdict` and `invoice` with its lines are facts, `posting`, `cost_entry`,
+`closed_period` and `budget` the books; all of these are append-only (triggers refuse changes). `take` and `run` are
+the state of work, `worker` and `rental` roll-calls, `writer` says who may record; `standing` and `cost_monthly` are an
+index and a sum of the books that can be made again from them. Instants are UTC epoch milliseconds, money integer
+micro-dollars.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, Index, MetaData, Table, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    text,
+)
 from sqlmodel import Field, SQLModel
 
 NAMING = {
@@ -24,6 +36,10 @@ NAMING = {
 RUN_STATES = ("active", "finished", "cancelled")
 TAKE_STATES = ("waiting", "sent", "accepted", "rejected", "failed", "cancelled")
 OUTCOMES = ("accepted", "rejected", "failed")
+KINDS = ("billed", "estimate", "work")
+METERS = ("gpu", "disk", "egress", "credit", "tax", "topup")
+MARKETS = ("on_demand", "spot")
+BUDGET_SCOPES = ("month", "catalog", "run")
 SPAN_STATES = ("startup", "plan", "render", "idle", "post", "teardown")
 
 
@@ -31,6 +47,9 @@ def _one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
     listed = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{column} in ({listed})", name=f"known_{column}")
 
+
+# Counts up by itself; in SQLite only a key of its own integer type does.
+BIG_KEY: Any = BigInteger().with_variant(Integer(), "sqlite")
 
 # Of columns that came later: what the rows written before them say.
 _EMPTY, _ZERO = {"server_default": text("''")}, {"server_default": text("0")}
@@ -173,6 +192,8 @@ class WorkerRow(Row, table=True):
     last_beat: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs=_ZERO)  # number of its latest heartbeat
     ended_at_ms: int | None = Field(default=None, sa_type=BigInteger)
     end_reason: str | None = None
+    rental_id: str = Field(default="", index=True, sa_column_kwargs=_EMPTY)
+    lane: str = Field(default="", sa_column_kwargs=_EMPTY)  # its device on the rented machine
     price_sku: str | None = None
     price_source: str | None = None
     rate_usd_micros_per_h: int | None = Field(default=None, sa_type=BigInteger)  # None: unknown, never zero
@@ -196,6 +217,205 @@ class SpanRow(Row, table=True):
     cause: str  # of an idle span
 
 
+class RentalRow(Row, table=True):
+    """A paid machine. A worker that names none is one of its own, at the provider "local"."""
+
+    __tablename__ = "rental"
+    __table_args__ = (_one_of("market", MARKETS),)
+
+    rental_id: str = Field(primary_key=True)  # provider/external_id
+    provider: str
+    external_id: str
+    gpu: str
+    gpu_count: int  # 0: as many as had a worker
+    market: str
+    region: str
+    account: str
+    run_id: str | None = None  # who asked for it
+    rate_usd_micros_per_h: int | None = Field(default=None, sa_type=BigInteger)  # of one GPU, as agreed
+    billed_start_ms: int | None = Field(default=None, sa_type=BigInteger)
+    billed_end_ms: int | None = Field(default=None, sa_type=BigInteger)
+    settled: bool = Field(default=False, index=True)  # nothing has come since it was posted, and nothing is to come
+
+
+class InvoiceRow(Row, table=True):
+    """A file that a provider billed with, whole."""
+
+    __tablename__ = "invoice"
+    __table_args__ = (Index("ix_invoice_provider_number", "provider", "number"),)
+
+    invoice_id: str = Field(primary_key=True)  # SHA-256 of the file
+    provider: str
+    number: str
+    currency: str
+    usd_per_unit: str
+    rate_source: str
+    start_ms: int = Field(sa_type=BigInteger)
+    end_ms: int = Field(sa_type=BigInteger)
+    file_name: str
+    text: str
+    total_usd_micros: int = Field(sa_type=BigInteger)  # without what was paid in advance
+    topup_usd_micros: int = Field(sa_type=BigInteger)
+    replaces: str | None = None  # the invoice that this one takes the place of
+    imported_ms: int = Field(sa_type=BigInteger)
+
+
+class InvoiceLineRow(Row, table=True):
+    """One line of an invoice."""
+
+    __tablename__ = "invoice_line"
+    __table_args__ = (
+        _one_of("meter", METERS),
+        Index("ix_invoice_line_provider_external_id", "provider", "external_id"),
+    )
+
+    line_id: str = Field(primary_key=True)
+    invoice_id: str = Field(foreign_key="invoice.invoice_id", index=True)
+    number: int
+    provider: str
+    meter: str
+    external_id: str
+    sku: str
+    description: str
+    start_ms: int | None = Field(default=None, sa_type=BigInteger)
+    end_ms: int | None = Field(default=None, sa_type=BigInteger)
+    quantity: str
+    unit: str
+    unit_price: str
+    usd_micros: int = Field(sa_type=BigInteger)
+
+
+class PostingRow(Row, table=True):
+    """A charge, put down in the books; or the reversal of one."""
+
+    __tablename__ = "posting"
+    __table_args__ = (_one_of("kind", KINDS), Index("ix_posting_period_rental_id", "period", "rental_id"))
+
+    posting_id: int = Field(primary_key=True, sa_type=BIG_KEY)
+    posted_ms: int = Field(sa_type=BigInteger)
+    period: str  # YYYY-MM it is booked in
+    applies_to: str  # YYYY-MM it belongs to
+    key: str = Field(index=True)
+    kind: str
+    meter: str
+    rental_id: str | None = None
+    provider: str
+    gpu: str
+    market: str
+    region: str
+    sku: str
+    start_ms: int = Field(sa_type=BigInteger)
+    end_ms: int = Field(sa_type=BigInteger)
+    usd_micros: int | None = Field(default=None, sa_type=BigInteger)  # None: the price is unknown
+    rate_usd_micros_per_h: int | None = Field(default=None, sa_type=BigInteger)
+    source: str
+    invoice_line_id: str | None = None
+    method: str
+    digest: str  # of the charge and its entries
+    reverses_id: int | None = Field(default=None, sa_type=BigInteger, unique=True)
+
+
+class CostEntryRow(Row, table=True):
+    """A part of a posting: who pays it and for what."""
+
+    __tablename__ = "cost_entry"
+    __table_args__ = (Index("ix_cost_entry_period_entry_id", "period", "entry_id"),)
+
+    entry_id: int = Field(primary_key=True, sa_type=BIG_KEY)
+    posting_id: int = Field(foreign_key="posting.posting_id", index=True, sa_type=BigInteger)
+    period: str
+    category: str
+    catalog: str
+    zone: str
+    genre: str
+    run_id: str
+    usd_micros: int | None = Field(default=None, sa_type=BigInteger)
+    ms: int = Field(sa_type=BigInteger)
+    tracks: int
+    attempts: int
+    audio_ms: int = Field(sa_type=BigInteger)
+
+
+class StandingRow(Row, table=True):
+    """The posting that stands for a charge: the last one that nothing has reversed."""
+
+    __tablename__ = "standing"
+
+    key: str = Field(primary_key=True)
+    posting_id: int = Field(sa_type=BigInteger)
+    rental_id: str | None = Field(default=None, index=True)
+    digest: str
+    is_priced: bool
+
+
+class CostMonthlyRow(Row, table=True):
+    """Sums of entries that agree in everything that a report can cut by."""
+
+    __tablename__ = "cost_monthly"
+    __table_args__ = (Index("ix_cost_monthly_run_id", "run_id"), Index("ix_cost_monthly_applies_to", "applies_to"))
+
+    period: str = Field(primary_key=True)
+    applies_to: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    category: str = Field(primary_key=True)
+    catalog: str = Field(primary_key=True)
+    zone: str = Field(primary_key=True)
+    genre: str = Field(primary_key=True)
+    run_id: str = Field(primary_key=True)
+    provider: str = Field(primary_key=True)
+    gpu: str = Field(primary_key=True)
+    market: str = Field(primary_key=True)
+    usd_micros: int = Field(sa_type=BigInteger)
+    unpriced_ms: int = Field(sa_type=BigInteger)
+    ms: int = Field(sa_type=BigInteger)
+    tracks: int = Field(sa_type=BigInteger)
+    attempts: int = Field(sa_type=BigInteger)
+    audio_ms: int = Field(sa_type=BigInteger)
+
+
+class ClosedPeriodRow(Row, table=True):
+    """A month that is booked: nothing is added to it any more."""
+
+    __tablename__ = "closed_period"
+
+    period: str = Field(primary_key=True)
+    closed_ms: int = Field(sa_type=BigInteger)
+    closed_by: str
+    time_zone: str
+    high_water_id: int = Field(sa_type=BigInteger)  # of its last entry
+    entries: int = Field(sa_type=BigInteger)
+    control_usd_micros: int = Field(sa_type=BigInteger)
+    sha256: str  # of its entries
+
+
+class BudgetRow(Row, table=True):
+    """What may be spent; the newest of a scope, name and period counts."""
+
+    __tablename__ = "budget"
+    __table_args__ = (_one_of("scope", BUDGET_SCOPES),)
+
+    budget_id: int = Field(primary_key=True, sa_type=BIG_KEY)
+    scope: str
+    name: str  # a catalog or a run; "" for a month
+    period: str  # YYYY-MM; "" for every month, and for a run
+    usd_micros: int | None = Field(default=None, sa_type=BigInteger)  # None: no budget any more
+    set_ms: int = Field(sa_type=BigInteger)
+
+
+class VerdictRow(Row, table=True):
+    """What somebody decided about an accepted rendition afterwards; the newest counts."""
+
+    __tablename__ = "verdict"
+    __table_args__ = (_one_of("outcome", ("accepted", "rejected")),)
+
+    verdict_id: int = Field(primary_key=True, sa_type=BIG_KEY)
+    record_id: str = Field(index=True)
+    take_id: str
+    outcome: str
+    reason: str
+    at_ms: int = Field(sa_type=BigInteger)
+
+
 class WriterRow(Row, table=True):
     """The one row that says who may feed and record: whoever took the lock last, and the how manieth that is."""
 
@@ -214,4 +434,14 @@ ATTEMPT: Table = AttemptRow.__table__  # type: ignore[attr-defined]
 RENDITION: Table = RenditionRow.__table__  # type: ignore[attr-defined]
 WORKER: Table = WorkerRow.__table__  # type: ignore[attr-defined]
 SPAN: Table = SpanRow.__table__  # type: ignore[attr-defined]
+RENTAL: Table = RentalRow.__table__  # type: ignore[attr-defined]
+INVOICE: Table = InvoiceRow.__table__  # type: ignore[attr-defined]
+INVOICE_LINE: Table = InvoiceLineRow.__table__  # type: ignore[attr-defined]
+POSTING: Table = PostingRow.__table__  # type: ignore[attr-defined]
+COST_ENTRY: Table = CostEntryRow.__table__  # type: ignore[attr-defined]
+STANDING: Table = StandingRow.__table__  # type: ignore[attr-defined]
+COST_MONTHLY: Table = CostMonthlyRow.__table__  # type: ignore[attr-defined]
+CLOSED_PERIOD: Table = ClosedPeriodRow.__table__  # type: ignore[attr-defined]
+BUDGET: Table = BudgetRow.__table__  # type: ignore[attr-defined]
+VERDICT: Table = VerdictRow.__table__  # type: ignore[attr-defined]
 WRITER: Table = WriterRow.__table__  # type: ignore[attr-defined]

@@ -13,8 +13,8 @@ from sqlalchemy.exc import DBAPIError
 from catalog.errors import LedgerError, StoreFullError, UnknownNameError
 from catalog.messages import Span, SpansClosed
 from catalog.queues import queue_of
-from orchestrator.costs.report import make_report
-from orchestrator.ledger import Ledger, cost_queries, open_ledger, readings, work
+from orchestrator.costs.posting import draft_rental
+from orchestrator.ledger import Ledger, cost_queries, open_ledger, readings, rental_facts, work
 from orchestrator.ledger.facts import record_facts
 from orchestrator.ledger.migrations import HEAD, script_heads
 from orchestrator.ledger.tables import Row
@@ -66,13 +66,33 @@ def test_every_trigger_is_there(ledger):
     assert found >= trigger_names()
 
 
+def write_a_row_of_the_books(connection, name: str) -> None:
+    """Some row, where records have not made one: a trigger for each row needs one to guard."""
+    table = Row.metadata.tables[name]
+    if connection.execute(table.select().limit(1)).first() is not None:
+        return
+    for key in table.foreign_keys:
+        write_a_row_of_the_books(connection, key.column.table.name)
+    allowed = {"meter": "gpu", "kind": "work", "scope": "month", "outcome": "accepted"}
+    row = {
+        column.name: allowed.get(column.name, 0 if column.type.python_type is int else "0")
+        for column in table.columns
+        if not column.nullable
+    }
+    connection.execute(table.insert().values(row))
+
+
 @pytest.mark.parametrize("change", ["update {} set worker_id = 'x'", "delete from {}"])
 @pytest.mark.parametrize("table", APPEND_ONLY)
 def test_facts_cannot_be_changed(ledger, table, change):
     spans = SpansClosed(worker_id="w1", spans=[Span(state="render", start_ms=1, end_ms=2)])
     record(ledger, attempt(takes(1)[0]), spans)
+    column = next(iter(Row.metadata.tables[table].primary_key)).name
+    statement = change.format(table).replace("worker_id = 'x'", f"{column} = {column}")
+    with ledger.write() as connection:
+        write_a_row_of_the_books(connection, table)
     with pytest.raises((DBAPIError, LedgerError), match="append-only"), ledger.write() as connection:
-        connection.execute(text(change.format(table)))
+        connection.execute(text(statement))
 
 
 def test_facts_cannot_be_replaced_or_truncated(ledger):
@@ -301,7 +321,6 @@ def test_time_and_speeds_are_read_alike(ledger):
     record(ledger, started(), spans, *(attempt(take, audio_ms=10_000) for take in plan))
     facts = cost_queries.read_time_facts(ledger.engine)
     assert [(life.worker_id, life.ms) for life in facts.lives] == [("w1", 2_000)]
-    assert {fact.payer.catalog for fact in facts.attempts} == {"spring"}
     history = cost_queries.read_history(ledger.engine, model="tone", same_gpu=lambda name, sku: True)
     ((key, speed),) = history.speeds.items()
     assert (key.planner, key.steps, speed.ms_per_audio_s, speed.takes) == ("", plan[0].spec.diffusion.steps, 10.0, 2)
@@ -314,9 +333,10 @@ def test_a_planner_call_is_paid_for_by_the_takes_that_were_rendered_from_it(ledg
     batch = a_batch(one).model_copy(update={"plan_id": "p", "plan_size": 2})
     spans = SpansClosed(worker_id="w1", spans=[planned], at_ms=3_601_000)
     record(ledger, started(), attempt(one, "rejected", batch=batch), attempt(other), spans)
-    (row,) = make_report(cost_queries.read_time_facts(ledger.engine)).rows
-    assert (row.wasted, row.total) == (1_000_000, 1_000_000)
-    assert row.usd_micros["lost"] == 0
+    with ledger.read() as connection:
+        (facts,) = rental_facts.read(connection, ["local/w1"], lambda gpu, at_ms: None)
+    (estimate, _) = draft_rental(facts, "UTC")
+    assert [(str(entry.category), entry.usd_micros) for entry in estimate.entries] == [("rejected", 1_000_000)]
 
 
 def test_the_use_of_a_workers_last_hour_is_read_alike(ledger):

@@ -9,10 +9,11 @@ from catalog.errors import UnknownNameError
 from catalog.spec import PlannerSpec, TrackSpec
 from catalog.track import Track
 from orchestrator.costs.allocation import UNALLOCATED, CostObject
-from orchestrator.costs.report import make_report
+from orchestrator.costs.time_use import use_of
 from orchestrator.estimate import NO_HISTORY, Speed, SpeedKey
-from orchestrator.ledger import open_ledger
-from orchestrator.ledger.cost_queries import check_scope, read_history, read_time_facts
+from orchestrator.ledger import cost_readings, open_ledger, rental_facts
+from orchestrator.ledger.books import update_books
+from orchestrator.ledger.cost_queries import read_history, read_time_facts
 from orchestrator.ledger.tables import AttemptRow, RunRow, SpanRow, TakeRow, WorkerRow
 
 PLANNER = "acestep-5Hz-lm-1.7B"
@@ -113,6 +114,14 @@ def a_span(start, end, state, batch="", worker="w1"):
     return SpanRow(worker_id=worker, start_ms=start, end_ms=end, state=state, batch_id=batch, cause="")
 
 
+def no_price(gpu, at_ms):
+    return None
+
+
+def post(ledger):
+    return update_books(ledger, time_zone="UTC", price_of=no_price, at_ms=10**12)
+
+
 def same_cpu(gpu, sku):
     return gpu == "cpu"
 
@@ -128,17 +137,43 @@ def test_attempts_know_who_pays_and_what_was_asked_for(ledger):
     record(
         ledger, a_run(), a_take(), a_worker(), an_attempt("r1", outcome="failed", audio_ms=0), an_attempt("r22", "?")
     )
-    known, unknown = read_time_facts(ledger.engine).attempts
+    post(ledger)
+    with ledger.read() as connection:
+        (facts,) = rental_facts.read(connection, ["local/w1"], no_price)
+    known, unknown = facts.attempts
     assert known.payer == CostObject("hotels", "spa", "jazz", "run1")
-    assert (known.audio_ms, known.engine_ms, known.batch_id) == (60_000, 600, "b-r1")
+    assert (known.audio_ms, known.batch_id) == (60_000, "b-r1")
     assert unknown.payer == UNALLOCATED
 
 
-def test_the_ledgers_facts_make_a_report_that_adds_up(ledger):
+def test_the_ledgers_facts_make_books_that_add_up(ledger):
     record(ledger, a_run(), a_take(), a_worker(end=3_600_000), an_attempt("r1"))
     record(ledger, a_span(0, 600_000, "startup"), a_span(600_000, 3_600_000, "render", "b-r1"))
-    [row] = make_report(read_time_facts(ledger.engine)).rows
-    assert (row.name, row.direct, row.shared, row.total) == (("spa",), 833_333, 166_667, 1_000_000)
+    post(ledger)
+    with ledger.read() as connection:
+        rows = cost_readings.read_rows(connection)
+    assert {str(row.category): row.usd_micros for row in rows if row.usd_micros} == {
+        "accepted": 833_333,
+        "startup": 166_667,
+    }
+    assert {(row.catalog, row.zone, row.genre, row.run_id) for row in rows} == {("hotels", "spa", "jazz", "run1")}
+
+
+def test_the_use_of_time_is_the_same_whether_the_database_or_we_add_it_up(ledger):
+    record(ledger, a_run(), a_take(), a_worker(end=3_600_000), a_worker("w2", seen=50_000), an_attempt("r1"))
+    spans = [a_span(0, 600_000, "startup"), a_span(600_000, 3_000_000, "render", "b-r1"), a_span(0, 10, "idle")]
+    spans[2].worker_id, spans[2].cause = "w2", "no work"
+    record(ledger, *spans)
+    facts = read_time_facts(ledger.engine)
+    whole = use_of(facts.lives, facts.spans)
+    with ledger.read() as connection:
+        assert cost_readings.read_time_use(connection, cost_readings.Scope()).as_plain_values() == (
+            whole.as_plain_values()
+        )
+        ours = cost_readings.read_time_use(connection, cost_readings.Scope(run_id="run1"))
+        month = cost_readings.read_time_use(connection, cost_readings.Scope(), 1_000_000, 2_000_000)
+    assert ours.by_state_ms == {"render": 2_400_000, "startup": 600_000, "lost": 600_000}
+    assert month.by_state_ms == {"render": 1_000_000}
 
 
 def test_speeds_are_medians_by_planner_and_steps(ledger):
@@ -190,7 +225,9 @@ def test_an_empty_ledger_has_no_history(ledger):
 
 def test_a_run_or_catalog_nobody_has_heard_of_is_an_error(ledger):
     record(ledger, a_run("run1"), a_run("run2", started_at_ms=5))
-    check_scope(ledger.engine, run_id="run1", catalog="hotels")
-    with pytest.raises(UnknownNameError, match="no run 'run9'") as caught:
-        check_scope(ledger.engine, run_id="run9", catalog=None)
-    assert "run2, run1" in caught.value.why
+    with ledger.read() as connection:
+        cost_readings.check_names(connection, cost_readings.Scope(run_id="run1", catalog="hotels"))
+        with pytest.raises(UnknownNameError, match="no run 'run9'"):
+            cost_readings.check_names(connection, cost_readings.Scope(run_id="run9"))
+        with pytest.raises(UnknownNameError, match="no gpu 'L5'"):
+            cost_readings.check_names(connection, cost_readings.Scope(gpu="L5"))

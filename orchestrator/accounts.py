@@ -1,0 +1,209 @@
+"""Accounts: the books brought up to date and read, for a report on the screen or the pack of a month.
+
+Whoever asks for a report posts first what is known and not posted, so a report never misses what the ledger has.
+Rentals that still run are shown beside the books, as provisional.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.metadata import version
+from typing import NamedTuple
+
+from catalog.messages import now_ms
+from catalog.settings import Settings
+from orchestrator.costs.baseline import SongPrice, baseline_of
+from orchestrator.costs.charges import METHOD, CostRow, Kind
+from orchestrator.costs.forecast import forecast
+from orchestrator.costs.months import bounds_of, next_month
+from orchestrator.costs.pack.contents import (
+    Baseline,
+    BudgetLine,
+    Contents,
+    Coverage,
+    Extracted,
+    Forecast,
+    Match,
+    PriceUsed,
+)
+from orchestrator.costs.pack.figures import Sums
+from orchestrator.costs.prices import PriceBook
+from orchestrator.ledger import Ledger, budgets, cost_readings
+from orchestrator.ledger.books import Progress, Updated, provisional_rows, update_books
+from orchestrator.ledger.cost_readings import Scope
+from orchestrator.ledger.facts import PriceOf
+from orchestrator.pricing import price_lookup
+from orchestrator.reconciling import reconcile_period
+
+_TREND_MONTHS = 12
+
+
+class Accounts(NamedTuple):
+    """The books as of now, with what is known beyond them."""
+
+    rows: list[CostRow]
+    provisional: list[CostRow]
+    coverage: Coverage
+
+    @property
+    def all_rows(self) -> list[CostRow]:
+        """Posted and provisional."""
+        return [*self.rows, *self.provisional]
+
+
+def bring_up_to_date(
+    ledger: Ledger, settings: Settings, book: PriceBook, *, progress: Progress | None = None
+) -> Updated:
+    """Post whatever is known and not posted."""
+    return update_books(
+        ledger, time_zone=settings.finance_tz, price_of=price_lookup(book), at_ms=now_ms(), progress=progress
+    )
+
+
+def read_accounts(ledger: Ledger, settings: Settings, updated: Updated, scope: Scope) -> Accounts:
+    """The rows of a scope, with how much of them rests on bills."""
+    with ledger.read() as connection:
+        rows = cost_readings.read_rows(connection, scope)
+        known_ms = cost_readings.known_until_ms(connection)
+        closed = cost_readings.find_closed(connection, scope.period) if scope.period else None
+    provisional = [row for row in provisional_rows(updated.provisional) if scope.holds(row)]
+    if updated.complete_through_ms is not None:
+        known_ms = min(known_ms, updated.complete_through_ms)
+    if scope.period is not None:
+        _, end_ms = bounds_of(scope.period, settings.finance_tz)
+        known_ms = end_ms if closed is not None else min(known_ms, end_ms)
+    return Accounts(rows, provisional, coverage_of([*rows, *provisional], known_ms))
+
+
+def coverage_of(rows: Iterable[CostRow], complete_through_ms: int) -> Coverage:
+    """How much rests on what."""
+    micros: Counter[Kind] = Counter()
+    unpriced_ms = 0
+    for row in rows:
+        if row.kind is not Kind.WORK:
+            micros[row.kind] += row.usd_micros
+        unpriced_ms += row.unpriced_ms
+    return Coverage(
+        {kind: amount for kind, amount in sorted(micros.items()) if amount}, unpriced_ms, complete_through_ms
+    )
+
+
+def contents_of(
+    ledger: Ledger, settings: Settings, book: PriceBook, updated: Updated, period: str, *, tracks: int | None = None
+) -> Contents:
+    """All that the pack of a month says. `tracks` is how many the next refresh keeps, where somebody knows."""
+    accounts = read_accounts(ledger, settings, updated, Scope(period=period))
+    rows = accounts.all_rows
+    start_ms, end_ms = bounds_of(period, settings.finance_tz)
+    # Not the clock's word but the ledger's: the same ledger gives the same pack.
+    known_ms = accounts.coverage.complete_through_ms
+    with ledger.read() as connection:
+        closed = cost_readings.find_closed(connection, period)
+        trend = cost_readings.read_trend(connection, next_month(period, 1 - _TREND_MONTHS), period)
+        lefts = budgets.read_lefts(connection, period=period, time_zone=settings.finance_tz)
+        run_costs = cost_readings.read_run_costs(connection)
+        prices = cost_readings.read_prices_used(connection, period)
+        invoices = cost_readings.read_invoices(connection, period)
+        statements = cost_readings.read_statements(connection, period, settings.finance_tz)
+        high_water_id = cost_readings.high_water_id(connection, period)
+    return Contents(
+        period=period,
+        start_ms=start_ms,
+        end_ms=end_ms,
+        time_zone=settings.finance_tz,
+        state="closed" if closed else "open",
+        closed_ms=closed.closed_ms if closed else None,
+        closed_by=closed.closed_by if closed else "",
+        method=METHOD,
+        code=version("tunemill"),
+        high_water_id=high_water_id,
+        rows=rows,
+        trend=[*trend, *_by_kind(accounts.provisional)],
+        coverage=accounts.coverage,
+        budgets=[
+            BudgetLine(
+                str(left.budget.scope), left.budget.name or period, left.budget.usd_micros, left.spent_usd_micros
+            )
+            for left in lefts
+        ],
+        baseline=baseline(rows, book, prices, known_ms),
+        forecasts=_forecasts(run_costs, rows, tracks),
+        matches=reconcile_period(ledger, settings, book, period, as_of_ms=known_ms),
+        invoices=invoices,
+        statements=statements,
+        prices=prices,
+        notes=_notes(accounts, settings),
+        extract=lambda: extract(ledger, period, accounts.provisional),
+    )
+
+
+def extract(ledger: Ledger, period: str, provisional: Sequence[CostRow]) -> Iterator[Extracted]:
+    """The entries of a month, and after them the provisional rows, which have no number."""
+    with ledger.read() as connection:
+        yield from cost_readings.iterate_entries(connection, period)
+    for row in provisional:
+        is_priced = not row.unpriced_ms
+        yield Extracted(
+            entry_id=0,
+            posting_id=0,
+            posted_ms=0,
+            rental_id="",
+            source="",
+            method=METHOD,
+            reverses_id=None,
+            **{
+                **{name: value for name, value in row._asdict().items() if name != "unpriced_ms"},
+                "category": str(row.category),
+                "usd_micros": row.usd_micros if is_priced else None,
+            },
+        )
+
+
+def baseline(rows: Iterable[CostRow], book: PriceBook, prices: Sequence[PriceUsed], at_ms: int) -> Baseline | None:
+    """Buying against rendering at the newest price of a song; None where the book has none."""
+    songs = book.song_prices(at_ms)
+    if not songs:
+        return None
+    sums = Sums()
+    for row in rows:
+        sums.add(row)
+    cheapest = min(songs, key=lambda price: (price.usd_micros, price.sku))
+    price = SongPrice(
+        cheapest.sku,
+        cheapest.source,
+        cheapest.valid_from.isoformat(),
+        cheapest.usd_micros,
+        cheapest.songs_per_request,
+    )
+    return baseline_of(price, tracks=sums.tracks, own_usd_micros=sums.usd(), is_known=not sums.unpriced(), rates=prices)
+
+
+def _forecasts(run_costs: Sequence[object], rows: Iterable[CostRow], tracks: int | None) -> list[Forecast]:
+    catalogs = sorted({row.catalog for row in rows})
+    found = (forecast(catalog, run_costs, tracks=tracks) for catalog in catalogs)  # type: ignore[arg-type]
+    return [each for each in found if each is not None]
+
+
+def _by_kind(rows: Iterable[CostRow]) -> list[CostRow]:
+    """Provisional rows as the trend has them: by kind and category alone."""
+    return [row._replace(catalog="", zone="", genre="", run_id="", provider="", gpu="", market="") for row in rows]
+
+
+def _notes(accounts: Accounts, settings: Settings) -> list[str]:
+    notes = []
+    if any(row.kind is Kind.PROVISIONAL for row in accounts.provisional):
+        notes.append(
+            "Rentals that still run are provisional: they are posted when they end, or when the month is over."
+        )
+    if accounts.coverage.unpriced_ms:
+        gpus = sorted({row.gpu or "a GPU nobody named" for row in accounts.all_rows if row.unpriced_ms})
+        notes.append(f"Time on {', '.join(gpus)} has no known price and is not in these dollars.")
+    if accounts.coverage.usd_micros.get(Kind.ESTIMATE):
+        notes.append(
+            "Estimates rest on the price book until the bill comes; then they are reversed by what was billed."
+        )
+    return notes
+
+
+__all__ = ["Accounts", "Match", "PriceOf", "baseline", "bring_up_to_date", "contents_of", "read_accounts"]

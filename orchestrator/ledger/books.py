@@ -1,0 +1,271 @@
+"""The books: postings are compared with what ought to stand there, and only what differs is written.
+
+A rental is looked at again when something new is known of it. What stands wrong is reversed, what is missing is
+posted, all of a rental in one transaction: a kill leaves the books as they were before or after. A month that is closed
+is never touched: its corrections go, as a pair, to the month that is open, and say which month they apply to.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.sql import func
+
+from catalog.errors import SettingsError
+from orchestrator.costs.charges import METHOD, Charge, CostRow, Entry, Kind
+from orchestrator.costs.months import bounds_of, month_of, next_month
+from orchestrator.costs.posting import Draft, RentalFacts, draft_line, draft_rental
+from orchestrator.ledger import rental_facts
+from orchestrator.ledger.facts import PriceOf
+from orchestrator.ledger.ledger import Ledger
+from orchestrator.ledger.tables import CLOSED_PERIOD, COST_ENTRY, COST_MONTHLY, POSTING, RENTAL, STANDING
+
+RENTALS_AT_ONCE: Final = 20  # in one transaction: a writer who waits should not wait long
+_CUTS: Final = COST_MONTHLY.primary_key.columns.keys()
+_SUMS: Final = ("usd_micros", "unpriced_ms", "ms", "tracks", "attempts", "audio_ms")
+
+
+@dataclass(slots=True)
+class Updated:
+    """What was written, and what is known beyond the books: of rentals that still run."""
+
+    posted: int = 0
+    reversed: int = 0
+    provisional: list[Draft] = field(default_factory=list)
+    complete_through_ms: int | None = None  # of the living rental that is known for the shortest time
+
+
+class Standing(NamedTuple):
+    """A posting that nothing has reversed."""
+
+    posting_id: int
+    digest: str
+
+
+Progress = Callable[[int, int], None]  # (rentals done, of so many)
+
+
+def update_books(
+    ledger: Ledger, *, time_zone: str, price_of: PriceOf, at_ms: int, progress: Progress | None = None
+) -> Updated:
+    """Post whatever is known and not posted. Raises SettingsError when months were closed in another time zone."""
+    updated = Updated()
+    with ledger.write() as connection:
+        _check_time_zone(connection, time_zone)
+        rental_facts.name_nameless(connection)
+        waiting = rental_facts.unsettled(connection)
+    for start in range(0, len(waiting), RENTALS_AT_ONCE):
+        with ledger.write() as connection:
+            clerk = Clerk(connection, time_zone, at_ms, updated)
+            for facts in rental_facts.read(connection, waiting[start : start + RENTALS_AT_ONCE], price_of):
+                clerk.settle(facts)
+            clerk.write()
+        if progress is not None:
+            progress(min(start + RENTALS_AT_ONCE, len(waiting)), len(waiting))
+    with ledger.write() as connection:
+        clerk = Clerk(connection, time_zone, at_ms, updated)
+        clerk.settle_strays(rental_facts.lines_without_rental(connection))
+        clerk.write()
+    return updated
+
+
+def _check_time_zone(connection: Connection, time_zone: str) -> None:
+    closed = connection.execute(select(CLOSED_PERIOD.c.period, CLOSED_PERIOD.c.time_zone)).all()
+    if other := next((row for row in closed if row.time_zone != time_zone), None):
+        raise SettingsError(
+            f"the month {other.period} was closed in the time zone {other.time_zone}, not in {time_zone}",
+            why="a month that is closed cannot begin or end at another instant",
+            fix=f"set TUNEMILL_FINANCE_TZ={other.time_zone}",
+        )
+
+
+class Clerk:
+    """Writes postings in one transaction."""
+
+    def __init__(self, connection: Connection, time_zone: str, at_ms: int, updated: Updated) -> None:
+        self._connection, self._time_zone, self._at_ms, self._updated = connection, time_zone, at_ms, updated
+        self._closed = set(connection.execute(select(CLOSED_PERIOD.c.period)).scalars())
+        self._posting_id: int = connection.execute(select(func.max(POSTING.c.posting_id))).scalar() or 0
+        self._entry_id: int = connection.execute(select(func.max(COST_ENTRY.c.entry_id))).scalar() or 0
+        self._postings: list[dict[str, Any]] = []
+        self._entries: list[dict[str, Any]] = []
+        self._sums: defaultdict[tuple[str, ...], list[int]] = defaultdict(lambda: [0] * len(_SUMS))
+
+    def settle(self, facts: RentalFacts) -> None:
+        """Let the books of one rental say what is known of it."""
+        ready: list[Draft] = []
+        for draft in draft_rental(facts, self._time_zone):
+            (ready if self._is_ready(draft, facts) else self._updated.provisional).append(draft)
+        if not facts.is_over:
+            known = [self._updated.complete_through_ms, facts.complete_through_ms]
+            self._updated.complete_through_ms = min(each for each in known if each is not None)
+        rental_id = facts.rental.rental_id
+        self._replace(ready, STANDING.c.rental_id == rental_id)
+        if facts.is_over:
+            self._connection.execute(update(RENTAL).where(RENTAL.c.rental_id == rental_id).values(settled=True))
+
+    def settle_strays(self, lines: Iterable[rental_facts.StrayLine]) -> None:
+        """The same for lines of invoices that name no rental we know."""
+        drafts = [draft for stray in lines for draft in draft_line(stray.line, stray.provider, self._time_zone)]
+        self._replace(drafts, STANDING.c.rental_id.is_(None))
+
+    def write(self) -> None:
+        """Put everything down."""
+        if self._postings:
+            self._connection.execute(insert(POSTING), self._postings)
+        if self._entries:
+            self._connection.execute(insert(COST_ENTRY), self._entries)
+        self._add_up()
+
+    # ------------------------------------------------------------ what differs
+
+    def _is_ready(self, draft: Draft, facts: RentalFacts) -> bool:
+        """Whether it will only change if something unforeseen comes: a bill, a month that is over, a rental that is."""
+        _, end_ms = bounds_of(draft.charge.applies_to, self._time_zone)
+        return draft.charge.kind is Kind.BILLED or facts.is_over or end_ms <= facts.complete_through_ms
+
+    def _replace(self, drafts: Sequence[Draft], owned: Any) -> None:
+        wanted = {draft.charge.key: draft for draft in drafts}
+        standing = self._standing(owned, list(wanted))
+        wrong = [key for key, each in standing.items() if key not in wanted or wanted[key].digest != each.digest]
+        self._reverse([standing[key].posting_id for key in wrong])
+        if wrong:
+            self._connection.execute(STANDING.delete().where(STANDING.c.key.in_(wrong)))
+        fresh = [draft for key, draft in wanted.items() if key not in standing or key in wrong]
+        rows = [self._post(draft) for draft in fresh]
+        if rows:
+            self._connection.execute(insert(STANDING), rows)
+
+    def _standing(self, owned: Any, keys: list[str]) -> dict[str, Standing]:
+        """What stands for a rental; and under these keys, which a line had before its rental was known."""
+        found: dict[str, Standing] = {}
+        columns = select(STANDING.c.key, STANDING.c.posting_id, STANDING.c.digest)
+        for condition in (owned, *(STANDING.c.key.in_(keys[at : at + 500]) for at in range(0, len(keys), 500))):
+            found |= {
+                row.key: Standing(row.posting_id, row.digest)
+                for row in self._connection.execute(columns.where(condition))
+            }
+        return found
+
+    def _post(self, draft: Draft) -> dict[str, Any]:
+        charge = draft.charge
+        self._put(charge, draft.entries, self._period_for(charge.applies_to), draft.digest, None)
+        self._updated.posted += 1
+        return {
+            "key": charge.key,
+            "posting_id": self._posting_id,
+            "rental_id": charge.rental_id,
+            "digest": draft.digest,
+            "is_priced": charge.usd_micros is not None,
+        }
+
+    def _reverse(self, posting_ids: Sequence[int]) -> None:
+        """The same rows with every number negated."""
+        for start in range(0, len(posting_ids), 500):
+            chunk = list(posting_ids[start : start + 500])
+            entries: defaultdict[int, list[Entry]] = defaultdict(list)
+            query = select(COST_ENTRY).where(COST_ENTRY.c.posting_id.in_(chunk)).order_by(COST_ENTRY.c.entry_id)
+            for row in self._connection.execute(query).mappings():
+                entries[row["posting_id"]].append(negated(rental_facts.entry_of(row)))
+            for row in self._connection.execute(select(POSTING).where(POSTING.c.posting_id.in_(chunk))).mappings():
+                charge = rental_facts.charge_of(row)
+                charge = charge._replace(usd_micros=None if charge.usd_micros is None else -charge.usd_micros)
+                period = row["period"] if row["period"] not in self._closed else self._period_for(row["period"])
+                self._put(charge, entries[row["posting_id"]], period, row["digest"], row["posting_id"])
+                self._updated.reversed += 1
+
+    def _period_for(self, applies_to: str) -> str:
+        """The month to book it in: its own, or the first that is open when its own is closed."""
+        if applies_to not in self._closed:
+            return applies_to
+        period = max(applies_to, month_of(self._at_ms, self._time_zone))
+        while period in self._closed:
+            period = next_month(period)
+        return period
+
+    # ------------------------------------------------------------ rows
+
+    def _put(self, charge: Charge, entries: Iterable[Entry], period: str, digest: str, reverses_id: int | None) -> None:
+        self._posting_id += 1
+        self._postings.append(
+            {
+                **charge._asdict(),
+                "posting_id": self._posting_id,
+                "posted_ms": self._at_ms,
+                "period": period,
+                "method": METHOD,
+                "digest": digest,
+                "reverses_id": reverses_id,
+            }
+        )
+        for entry in entries:
+            self._entry_id += 1
+            payer = entry.payer._asdict()
+            self._entries.append(
+                {
+                    "entry_id": self._entry_id,
+                    "posting_id": self._posting_id,
+                    "period": period,
+                    "category": entry.category,
+                    **payer,
+                    **{name: getattr(entry, name) for name in ("usd_micros", "ms", "tracks", "attempts", "audio_ms")},
+                }
+            )
+            add_to(self._sums, charge, entry, period)
+
+    def _add_up(self) -> None:
+        """Carry what was written into the monthly sums."""
+        rows = [
+            dict(zip((*_CUTS, *_SUMS), (*key, *sums), strict=True)) for key, sums in self._sums.items() if any(sums)
+        ]
+        if not rows:
+            return
+        dialect_insert = postgres_insert if self._connection.dialect.name == "postgresql" else sqlite_insert
+        statement = dialect_insert(COST_MONTHLY)
+        added = {name: COST_MONTHLY.c[name] + statement.excluded[name] for name in _SUMS}
+        self._connection.execute(statement.on_conflict_do_update(index_elements=list(_CUTS), set_=added), rows)
+
+
+Sums = defaultdict[tuple[str, ...], list[int]]
+
+
+def add_to(sums: Sums, charge: Charge, entry: Entry, period: str) -> None:
+    """Add an entry to the sums that reports are made of."""
+    payer = entry.payer
+    key = (
+        *(period, charge.applies_to, str(charge.kind), str(entry.category)),
+        *(payer.catalog, payer.zone, payer.genre, payer.run_id),
+        *(charge.provider, charge.gpu, charge.market),
+    )
+    unpriced_ms = entry.ms if entry.usd_micros is None else 0
+    numbers = (entry.usd_micros or 0, unpriced_ms, entry.ms, entry.tracks, entry.attempts, entry.audio_ms)
+    row = sums[key]
+    for place, number in enumerate(numbers):
+        row[place] += number
+
+
+def negated(entry: Entry) -> Entry:
+    """The entry that takes another back."""
+    return Entry(
+        entry.category,
+        entry.payer,
+        None if entry.usd_micros is None else -entry.usd_micros,
+        *(-number for number in entry[3:]),
+    )
+
+
+def provisional_rows(drafts: Iterable[Draft]) -> Iterator[CostRow]:
+    """What rentals that still run have cost so far, as reports sum it up; nothing of it is posted."""
+    sums: Sums = defaultdict(lambda: [0] * len(_SUMS))
+    for draft in drafts:
+        kind = draft.charge.kind if draft.charge.kind is Kind.WORK else Kind.PROVISIONAL
+        for entry in draft.entries:
+            add_to(sums, draft.charge._replace(kind=kind), entry, draft.charge.applies_to)
+    for key in sorted(sums):
+        yield rental_facts.cost_row((*key, *sums[key]))

@@ -1,0 +1,154 @@
+"""Budgets and what has been spent of them: posted money, and the time of workers that is not posted yet.
+
+A guard, not a bill: what is not posted is reckoned from the workers' lives and rates, and shared among catalogs by the
+engine time of each. A worker that has made nothing yet counts whole for everybody. So a run can only stop early.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sqlalchemy import Connection, exists, func, select
+
+from orchestrator.costs.allocation import time_usd_micros
+from orchestrator.costs.budgets import Budget, BudgetScope, Left, in_force
+from orchestrator.costs.charges import Kind
+from orchestrator.costs.months import bounds_of, month_of
+from orchestrator.ledger import readings
+from orchestrator.ledger.tables import ATTEMPT, BUDGET, COST_MONTHLY, POSTING, STANDING, TAKE, WORKER, RunRow
+
+
+class Spent(NamedTuple):
+    """Money of a month so far. `unpriced` names GPUs without a price: then `usd_micros` is too low."""
+
+    usd_micros: int
+    by_catalog: Counter[str]
+    unpriced: tuple[str, ...]
+
+
+def write_budget(
+    connection: Connection, scope: BudgetScope, name: str, period: str, usd_micros: int | None, at_ms: int
+) -> None:
+    """Set a budget; None ends it. What was set before stays on record."""
+    connection.execute(
+        BUDGET.insert().values(scope=scope, name=name, period=period, usd_micros=usd_micros, set_ms=at_ms)
+    )
+
+
+def read_budgets(connection: Connection) -> list[Budget]:
+    """The budgets as last set."""
+    newest: dict[tuple[str, str, str], int | None] = {}
+    for row in connection.execute(select(BUDGET).order_by(BUDGET.c.budget_id)):
+        newest[row.scope, row.name, row.period] = row.usd_micros
+    return [
+        Budget(BudgetScope(scope), name, period, usd_micros)
+        for (scope, name, period), usd_micros in sorted(newest.items())
+        if usd_micros is not None
+    ]
+
+
+def lefts_for(
+    connection: Connection, catalog: str, run: RunRow | None, *, at_ms: int, time_zone: str
+) -> tuple[list[Left], tuple[str, ...]]:
+    """What is left of each budget that a run of `catalog` draws on now, and GPUs whose price is unknown."""
+    period = month_of(at_ms, time_zone)
+    chosen = [
+        budget
+        for budget in in_force(read_budgets(connection), period=period)
+        if (budget.scope is BudgetScope.MONTH)
+        or (budget.scope is BudgetScope.CATALOG and budget.name == catalog)
+        or (budget.scope is BudgetScope.RUN and run is not None and budget.name == run.run_id)
+    ]
+    if not chosen:
+        return [], ()
+    spent = spent_in(connection, period, time_zone)
+    return [Left(budget, _spent_of(connection, budget, spent, run)) for budget in chosen], spent.unpriced
+
+
+def read_lefts(connection: Connection, *, period: str, time_zone: str) -> list[Left]:
+    """What is left of every budget that counts in a month."""
+    budgets = in_force(read_budgets(connection), period=period)
+    spent = spent_in(connection, period, time_zone) if budgets else Spent(0, Counter(), ())
+    lefts = []
+    for budget in budgets:
+        run = None
+        if budget.scope is BudgetScope.RUN and readings.find_run_ids(connection, budget.name):
+            run = readings.get_run(connection, budget.name)
+        lefts.append(Left(budget, _spent_of(connection, budget, spent, run)))
+    return lefts
+
+
+def _spent_of(connection: Connection, budget: Budget, spent: Spent, run: RunRow | None) -> int:
+    if budget.scope is BudgetScope.MONTH:
+        return spent.usd_micros
+    if budget.scope is BudgetScope.CATALOG:
+        return spent.by_catalog[budget.name]
+    return readings.spend_of_run(connection, run).usd_micros if run is not None else 0
+
+
+def spent_in(connection: Connection, period: str, time_zone: str) -> Spent:
+    """What a month has cost so far, whether or not it is posted."""
+    posted = (
+        select(COST_MONTHLY.c.catalog, func.sum(COST_MONTHLY.c.usd_micros))
+        .where(COST_MONTHLY.c.applies_to == period)
+        .group_by(COST_MONTHLY.c.catalog)
+    )
+    by_catalog = Counter({row[0]: int(row[1]) for row in connection.execute(posted)})
+    total = by_catalog.total()
+    unposted, unpriced = _unposted(connection, period, time_zone)
+    shares = _engine_time(connection, list(unposted), *bounds_of(period, time_zone))
+    for worker_id, usd_micros in unposted.items():
+        total += usd_micros
+        share = shares[worker_id]
+        whole = sum(share.values())
+        for catalog in share or _all_catalogs(connection):
+            by_catalog[catalog] += -(-usd_micros * share[catalog] // whole) if whole else usd_micros
+    return Spent(total, by_catalog, unpriced)
+
+
+def _unposted(connection: Connection, period: str, time_zone: str) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Micro-dollars by worker of the time in a month that is not posted, and GPUs without a price."""
+    start_ms, end_ms = bounds_of(period, time_zone)
+    booked = (
+        exists()
+        .where(STANDING.c.rental_id == WORKER.c.rental_id, POSTING.c.posting_id == STANDING.c.posting_id)
+        .where(POSTING.c.applies_to == period, POSTING.c.kind != Kind.WORK)
+    )
+    ended_ms = func.coalesce(WORKER.c.ended_at_ms, WORKER.c.last_seen_ms)
+    query = select(WORKER.c.worker_id, WORKER.c.gpu, WORKER.c.rate_usd_micros_per_h, WORKER.c.started_at_ms)
+    query = query.add_columns(ended_ms.label("end_ms")).where(
+        WORKER.c.started_at_ms < end_ms, ended_ms > start_ms, ~booked
+    )
+    found: dict[str, int] = {}
+    unpriced: set[str] = set()
+    for row in connection.execute(query):
+        if row.rate_usd_micros_per_h is None:
+            unpriced.update({row.gpu} - {""})
+            continue
+        life_ms = min(row.end_ms, end_ms) - max(row.started_at_ms, start_ms)
+        found[row.worker_id] = time_usd_micros(max(0, life_ms), row.rate_usd_micros_per_h)
+    return found, tuple(sorted(unpriced))
+
+
+def _engine_time(
+    connection: Connection, worker_ids: Sequence[str], start_ms: int, end_ms: int
+) -> defaultdict[str, Counter[str]]:
+    """Engine milliseconds by worker and catalog, of attempts in a stretch of time."""
+    engine_ms = ATTEMPT.c.plan_ms + ATTEMPT.c.encode_ms + ATTEMPT.c.diffuse_ms + ATTEMPT.c.decode_ms
+    shares: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for at in range(0, len(worker_ids), 500):
+        query = (
+            select(ATTEMPT.c.worker_id, TAKE.c.catalog, func.sum(engine_ms))
+            .join(TAKE, TAKE.c.take_id == ATTEMPT.c.take_id)
+            .where(ATTEMPT.c.worker_id.in_(worker_ids[at : at + 500]), ATTEMPT.c.at_ms.between(start_ms, end_ms))
+            .group_by(ATTEMPT.c.worker_id, TAKE.c.catalog)
+        )
+        for worker_id, catalog, ms in connection.execute(query):
+            shares[worker_id][catalog] += int(ms or 0)
+    return shares
+
+
+def _all_catalogs(connection: Connection) -> list[str]:
+    return [budget.name for budget in read_budgets(connection) if budget.scope is BudgetScope.CATALOG]

@@ -1,0 +1,419 @@
+"""Readings of the books for reports: monthly sums, entries, invoices and closed months. Nothing is written here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, and_, case, exists, func, or_, select, text
+
+from catalog.errors import UnknownNameError
+from orchestrator.costs.charges import CostRow, Kind, Meter, Posting, Rental
+from orchestrator.costs.forecast import RunCost
+from orchestrator.costs.months import bounds_of
+from orchestrator.costs.pack.contents import Coverage, Extracted, InvoiceSummary, PriceUsed, Statement
+from orchestrator.costs.time_use import TimeUse
+from orchestrator.ledger.rental_facts import charge_of, cost_row, entry_of
+from orchestrator.ledger.tables import (
+    ATTEMPT,
+    CLOSED_PERIOD,
+    COST_ENTRY,
+    COST_MONTHLY,
+    INVOICE,
+    INVOICE_LINE,
+    POSTING,
+    RENTAL,
+    RUN,
+    SPAN,
+    STANDING,
+    TAKE,
+    WORKER,
+    ClosedPeriodRow,
+)
+
+_PAGE: Final = 5_000
+_SUMS: Final = ("usd_micros", "unpriced_ms", "ms", "tracks", "attempts", "audio_ms")
+_CUTS: Final = tuple(COST_MONTHLY.primary_key.columns.keys())
+
+
+class Scope(NamedTuple):
+    """The part of the books that a report shows; None is no restriction."""
+
+    period: str | None = None  # YYYY-MM in which it is booked
+    run_id: str | None = None
+    catalog: str | None = None
+    zone: str | None = None
+    genre: str | None = None
+    provider: str | None = None
+    gpu: str | None = None
+
+    def holds(self, row: CostRow) -> bool:
+        """Whether a row belongs to it."""
+        return all(value in (None, getattr(row, name)) for name, value in zip(self._fields, self, strict=True))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing but perhaps the month is chosen."""
+        return self[1:] == (None,) * (len(self) - 1)
+
+
+def read_rows(connection: Connection, scope: Scope = Scope()) -> list[CostRow]:  # noqa: B008 - it is a constant
+    """The monthly sums of a scope, zero ones left out."""
+    query = select(*(COST_MONTHLY.c[name] for name in (*_CUTS, *_SUMS))).order_by(*COST_MONTHLY.primary_key)
+    for name, value in zip(scope._fields, scope, strict=True):
+        if value is not None:
+            query = query.where(COST_MONTHLY.c[name] == value)
+    query = query.where(or_(*(COST_MONTHLY.c[name] != 0 for name in _SUMS)))
+    return [cost_row(row) for row in connection.execute(query)]
+
+
+def read_trend(connection: Connection, first: str, last: str) -> list[CostRow]:
+    """Months from `first` to `last` by kind and category alone; the other cuts are empty."""
+    sums = (func.sum(COST_MONTHLY.c[name]) for name in _SUMS)
+    cuts = (COST_MONTHLY.c.period, COST_MONTHLY.c.kind, COST_MONTHLY.c.category)
+    query = select(*cuts, *sums).where(COST_MONTHLY.c.period.between(first, last)).group_by(*cuts).order_by(*cuts)
+    return [cost_row((row[0], row[0], row[1], row[2], *[""] * 7, *row[3:])) for row in connection.execute(query)]
+
+
+def read_periods(connection: Connection) -> list[str]:
+    """The months with anything on the books."""
+    return list(connection.execute(select(COST_MONTHLY.c.period).distinct().order_by(COST_MONTHLY.c.period)).scalars())
+
+
+def read_totals(connection: Connection) -> dict[str, int]:
+    """Micro-dollars by month in which they are booked."""
+    query = select(COST_MONTHLY.c.period, func.sum(COST_MONTHLY.c.usd_micros)).group_by(COST_MONTHLY.c.period)
+    return {row[0]: int(row[1]) for row in connection.execute(query)}
+
+
+def find_closed(connection: Connection, period: str) -> ClosedPeriodRow | None:
+    """How a month was closed; None while it is open."""
+    row = connection.execute(select(CLOSED_PERIOD).where(CLOSED_PERIOD.c.period == period)).mappings().first()
+    return ClosedPeriodRow(**row) if row else None
+
+
+def closed_periods(connection: Connection) -> list[ClosedPeriodRow]:
+    """The months that are closed, in their order."""
+    rows = connection.execute(select(CLOSED_PERIOD).order_by(CLOSED_PERIOD.c.period)).mappings()
+    return [ClosedPeriodRow(**row) for row in rows]
+
+
+def high_water_id(connection: Connection, period: str | None = None) -> int:
+    """The last entry of a month, or of all."""
+    query = select(func.max(COST_ENTRY.c.entry_id))
+    if period is not None:
+        query = query.where(COST_ENTRY.c.period == period)
+    return connection.execute(query).scalar() or 0
+
+
+def iterate_entries(connection: Connection, period: str) -> Iterator[Extracted]:
+    """The entries booked in a month, in the order they were written; a page at a time."""
+    names = ("kind", "applies_to", "provider", "gpu", "market", "rental_id", "source", "method", "reverses_id")
+    query = (
+        select(COST_ENTRY, POSTING.c.posted_ms, *(POSTING.c[name] for name in names))
+        .join(POSTING, POSTING.c.posting_id == COST_ENTRY.c.posting_id)
+        .where(COST_ENTRY.c.period == period)
+        .order_by(COST_ENTRY.c.entry_id)
+        .limit(_PAGE)
+    )
+    after = 0
+    while rows := connection.execute(query.where(COST_ENTRY.c.entry_id > after)).mappings().all():
+        for row in rows:
+            values = {name: row[name] for name in Extracted._fields}
+            yield Extracted(**{**values, "kind": Kind(row["kind"]), "rental_id": row["rental_id"] or ""})
+        after = rows[-1]["entry_id"]
+
+
+def iterate_postings(connection: Connection, period: str) -> Iterator[Posting]:
+    """The postings booked in a month that cost something, with their entries.
+
+    A posting and its reversal in the same month cancel each other, and neither is told.
+    """
+    undone = POSTING.alias()
+    cancels = and_(undone.c.reverses_id == POSTING.c.posting_id, undone.c.period == POSTING.c.period)
+    undoes = and_(undone.c.posting_id == POSTING.c.reverses_id, undone.c.period == POSTING.c.period)
+    query = (
+        select(POSTING)
+        .where(POSTING.c.period == period, POSTING.c.kind != Kind.WORK)
+        .where(~exists().where(cancels), ~exists().where(undoes))
+        .order_by(POSTING.c.posting_id)
+        .limit(500)
+    )
+    after = 0
+    while rows := connection.execute(query.where(POSTING.c.posting_id > after)).mappings().all():
+        ids = [row["posting_id"] for row in rows]
+        entries: dict[int, list[Any]] = {each: [] for each in ids}
+        of_these = select(COST_ENTRY).where(COST_ENTRY.c.posting_id.in_(ids)).order_by(COST_ENTRY.c.entry_id)
+        for entry in connection.execute(of_these).mappings():
+            entries[entry["posting_id"]].append(entry_of(entry))
+        for row in rows:
+            parts = tuple(entries[row["posting_id"]])
+            yield Posting(row["posting_id"], row["period"], charge_of(row), parts, row["posted_ms"], row["reverses_id"])
+        after = ids[-1]
+
+
+def read_prices_used(connection: Connection, period: str) -> list[PriceUsed]:
+    """The rates that the estimates of a month rest on."""
+    columns = (POSTING.c.sku, POSTING.c.market, POSTING.c.rate_usd_micros_per_h, POSTING.c.source)
+    standing = select(STANDING.c.posting_id)
+    query = select(*columns).where(
+        POSTING.c.applies_to == period, POSTING.c.kind == Kind.ESTIMATE, POSTING.c.posting_id.in_(standing)
+    )
+    return [PriceUsed(*row) for row in connection.execute(query.distinct().order_by(*columns))]
+
+
+def read_invoices(connection: Connection, period: str) -> list[InvoiceSummary]:
+    """The invoices with anything booked in a month, and what of them is."""
+    in_period = (
+        select(INVOICE_LINE.c.invoice_id, func.sum(POSTING.c.usd_micros).label("usd_micros"))
+        .join(POSTING, POSTING.c.invoice_line_id == INVOICE_LINE.c.line_id)
+        .where(POSTING.c.period == period)
+        .group_by(INVOICE_LINE.c.invoice_id)
+        .subquery()
+    )
+    names = ("invoice_id", "provider", "number", "currency", "total_usd_micros", "topup_usd_micros")
+    query = (
+        select(*(INVOICE.c[name] for name in names), in_period.c.usd_micros)
+        .join(in_period, in_period.c.invoice_id == INVOICE.c.invoice_id)
+        .order_by(INVOICE.c.provider, INVOICE.c.number)
+    )
+    return [InvoiceSummary(*row[:6], int(row[6])) for row in connection.execute(query)]
+
+
+class Unpriced(NamedTuple):
+    """A GPU without a known price: when the first worker on it started, and the time of them all."""
+
+    gpu: str
+    first_ms: int
+    ms: int
+
+
+NO_COVERAGE: Final = Coverage({}, 0, 0)
+
+
+def read_unpriced(connection: Connection, rows: Iterable[CostRow]) -> list[Unpriced]:
+    """The GPUs that some of `rows` have no price for."""
+    unpriced_ms: Counter[str] = Counter()
+    for row in rows:
+        unpriced_ms[row.gpu] += row.unpriced_ms
+    found = []
+    for gpu in sorted(gpu for gpu, ms in unpriced_ms.items() if ms):
+        first = connection.execute(select(func.min(WORKER.c.started_at_ms)).where(WORKER.c.gpu == gpu)).scalar()
+        found.append(Unpriced(gpu, first or 0, unpriced_ms[gpu]))
+    return found
+
+
+def read_sources(connection: Connection, period: str | None = None) -> list[str]:
+    """What the estimates rest on that stand in the books."""
+    standing = select(STANDING.c.posting_id)
+    query = select(POSTING.c.source).where(POSTING.c.kind == Kind.ESTIMATE, POSTING.c.usd_micros.is_not(None))
+    query = query.where(POSTING.c.posting_id.in_(standing))
+    if period is not None:
+        query = query.where(POSTING.c.applies_to == period)
+    return list(connection.execute(query.distinct().order_by(POSTING.c.source)).scalars())
+
+
+def read_statements(connection: Connection, period: str, time_zone: str) -> list[Statement]:
+    """The prepaid accounts, as far as invoices tell: what was paid in and drawn down before a month and in it."""
+    start_ms, end_ms = bounds_of(period, time_zone)
+    at_ms = func.coalesce(INVOICE_LINE.c.start_ms, INVOICE.c.start_ms)
+    replaced = select(INVOICE.c.replaces).where(INVOICE.c.replaces.is_not(None))
+    paid_in = (
+        select(INVOICE.c.provider, at_ms < start_ms, func.sum(INVOICE_LINE.c.usd_micros))
+        .join(INVOICE, INVOICE.c.invoice_id == INVOICE_LINE.c.invoice_id)
+        .where(INVOICE_LINE.c.meter == Meter.TOPUP, at_ms < end_ms, INVOICE.c.invoice_id.not_in(replaced))
+        .group_by(text("1"), text("2"))
+    )
+    drawn = (
+        select(COST_MONTHLY.c.provider, COST_MONTHLY.c.applies_to < period, func.sum(COST_MONTHLY.c.usd_micros))
+        .where(COST_MONTHLY.c.applies_to <= period)
+        .group_by(text("1"), text("2"))
+    )
+    topups = {(row[0], bool(row[1])): int(row[2]) for row in connection.execute(paid_in)}
+    draws = {(row[0], bool(row[1])): int(row[2]) for row in connection.execute(drawn)}
+    return [
+        Statement(
+            provider=provider,
+            opening_usd_micros=topups.get((provider, True), 0) - draws.get((provider, True), 0),
+            topups_usd_micros=topups.get((provider, False), 0),
+            drawn_usd_micros=draws.get((provider, False), 0),
+        )
+        for provider in sorted({provider for provider, _ in topups})
+    ]
+
+
+class LineNote(NamedTuple):
+    """What a line of an invoice says of its quantity, and its invoice of itself."""
+
+    invoice: str
+    invoice_start_ms: int
+    invoice_end_ms: int
+    quantity: str
+    unit: str
+    unit_price: str
+    parts: int  # months that it was split over
+
+
+def read_line_notes(connection: Connection, period: str) -> dict[str, LineNote]:
+    """The lines with anything booked in a month, by id."""
+    booked = select(POSTING.c.invoice_line_id).where(POSTING.c.period == period)
+    parts = (
+        select(POSTING.c.invoice_line_id, func.count(POSTING.c.applies_to.distinct()).label("parts"))
+        .where(POSTING.c.invoice_line_id.in_(booked))
+        .group_by(POSTING.c.invoice_line_id)
+        .subquery()
+    )
+    query = (
+        select(
+            INVOICE_LINE.c.line_id,
+            *(INVOICE.c[name] for name in ("number", "start_ms", "end_ms")),
+            *(INVOICE_LINE.c[name] for name in ("quantity", "unit", "unit_price")),
+            parts.c.parts,
+        )
+        .join(INVOICE, INVOICE.c.invoice_id == INVOICE_LINE.c.invoice_id)
+        .join(parts, parts.c.invoice_line_id == INVOICE_LINE.c.line_id)
+    )
+    return {row[0]: LineNote._make(row[1:]) for row in connection.execute(query)}
+
+
+def read_rentals(connection: Connection) -> list[Rental]:
+    """Every rental."""
+    return [Rental(*row) for row in connection.execute(select(*(RENTAL.c[name] for name in Rental._fields)))]
+
+
+def workers_by_rental(connection: Connection) -> dict[str, int]:
+    """How many workers each rental had."""
+    query = select(WORKER.c.rental_id, func.count()).group_by(WORKER.c.rental_id)
+    return dict(connection.execute(query).all())
+
+
+def read_billed(connection: Connection, period: str) -> Iterator[tuple[str, str, str, str, int | None, int, str, str]]:
+    """What stands of invoices for a month: provider, id, meter, month, GPU time (ms), micro-dollars, number, line."""
+    gpu_ms = select(func.sum(COST_ENTRY.c.ms)).where(COST_ENTRY.c.posting_id == POSTING.c.posting_id).scalar_subquery()
+    query = (
+        select(
+            *(INVOICE_LINE.c[name] for name in ("provider", "external_id", "meter")),
+            case((INVOICE_LINE.c.start_ms.is_not(None) & (INVOICE_LINE.c.meter == Meter.GPU), gpu_ms)).label("ms"),
+            POSTING.c.usd_micros,
+            INVOICE.c.number,
+            INVOICE_LINE.c.line_id,
+        )
+        .join(STANDING, STANDING.c.posting_id == POSTING.c.posting_id)
+        .join(INVOICE_LINE, INVOICE_LINE.c.line_id == POSTING.c.invoice_line_id)
+        .join(INVOICE, INVOICE.c.invoice_id == INVOICE_LINE.c.invoice_id)
+        .where(POSTING.c.applies_to == period)
+        .order_by(INVOICE_LINE.c.line_id)
+    )
+    for row in connection.execute(query):
+        ms = None if row.ms is None else int(row.ms)
+        yield (row.provider, row.external_id, row.meter, period, ms, row.usd_micros, row.number, row.line_id)
+
+
+def read_time_use(
+    connection: Connection, scope: Scope, start_ms: int | None = None, end_ms: int | None = None
+) -> TimeUse:
+    """What workers did, of those that have worked for the scope's run or catalog; of all for the whole."""
+    ours = _workers_of(scope)
+    spans = select(SPAN.c.state, case((SPAN.c.state == "idle", SPAN.c.cause), else_=""), WORKER.c.ended_at_ms.is_(None))
+    begin, end = _clipped(SPAN.c.start_ms, SPAN.c.end_ms, start_ms, end_ms)
+    query = spans.add_columns(func.sum(end - begin)).join(WORKER, WORKER.c.worker_id == SPAN.c.worker_id)
+    uses: dict[tuple[str, str], int] = {}
+    seen_ms = {True: 0, False: 0}
+    for state, cause, is_living, ms in connection.execute(
+        query.where(end > begin, *ours).group_by(text("1"), text("2"), text("3"))
+    ):
+        uses[state, cause] = uses.get((state, cause), 0) + int(ms)
+        seen_ms[bool(is_living)] += int(ms)
+    for is_living, ms in _lives(connection, ours, start_ms, end_ms).items():
+        unseen_ms = max(0, ms - seen_ms[is_living])
+        uses["unobserved" if is_living else "lost", ""] = unseen_ms
+    return TimeUse(uses)
+
+
+def _lives(connection: Connection, ours: Sequence[Any], start_ms: int | None, end_ms: int | None) -> dict[bool, int]:
+    """Milliseconds that workers lived, by whether they still do."""
+    reach = select(SPAN.c.worker_id, func.min(SPAN.c.start_ms).label("first"), func.max(SPAN.c.end_ms).label("last"))
+    spans = reach.group_by(SPAN.c.worker_id).subquery()
+    ended = func.coalesce(WORKER.c.ended_at_ms, WORKER.c.last_seen_ms)
+    first, last = func.coalesce(spans.c.first, WORKER.c.started_at_ms), func.coalesce(spans.c.last, ended)
+    began_ms = case((first < WORKER.c.started_at_ms, first), else_=WORKER.c.started_at_ms)
+    ended_ms = case((last > ended, last), else_=ended)
+    begin, end = _clipped(began_ms, ended_ms, start_ms, end_ms)
+    query = (
+        select(WORKER.c.ended_at_ms.is_(None), func.sum(end - begin))
+        .outerjoin(spans, spans.c.worker_id == WORKER.c.worker_id)
+        .where(end > begin, *ours)
+        .group_by(text("1"))
+    )
+    return {bool(is_living): int(ms) for is_living, ms in connection.execute(query)}
+
+
+def _clipped(begin: Any, end: Any, start_ms: int | None, end_ms: int | None) -> tuple[Any, Any]:
+    if start_ms is not None:
+        begin = case((begin < start_ms, start_ms), else_=begin)
+    if end_ms is not None:
+        end = case((end > end_ms, end_ms), else_=end)
+    return begin, end
+
+
+def _workers_of(scope: Scope) -> list[Any]:
+    """Conditions on workers: those that have worked for the scope."""
+    conditions: list[Any] = []
+    if scope.run_id is not None:
+        worked = select(ATTEMPT.c.worker_id).where(ATTEMPT.c.run_id == scope.run_id)
+        conditions.append(WORKER.c.worker_id.in_(worked))
+    if scope.catalog is not None:
+        runs = select(RUN.c.run_id).where(RUN.c.catalog == scope.catalog)
+        conditions.append(WORKER.c.worker_id.in_(select(ATTEMPT.c.worker_id).where(ATTEMPT.c.run_id.in_(runs))))
+    return conditions
+
+
+def count_workers(connection: Connection, start_ms: int | None = None, end_ms: int | None = None) -> tuple[int, int]:
+    """(workers that lived in a stretch of time, milliseconds they did)."""
+    ended = func.coalesce(WORKER.c.ended_at_ms, WORKER.c.last_seen_ms)
+    within = [WORKER.c.started_at_ms < end_ms] if end_ms is not None else []
+    within += [ended >= start_ms] if start_ms is not None else []
+    count = connection.execute(select(func.count()).select_from(WORKER).where(*within)).scalar() or 0
+    return count, sum(_lives(connection, [], start_ms, end_ms).values())
+
+
+def read_run_costs(connection: Connection, catalogs: Collection[str] | None = None) -> list[RunCost]:
+    """What finished runs have cost, oldest first, as far as it is on the books."""
+    sums = (func.sum(COST_MONTHLY.c[name]) for name in ("usd_micros", "unpriced_ms", "ms", "tracks", "attempts"))
+    cuts = (COST_MONTHLY.c.run_id, COST_MONTHLY.c.category)
+    query = select(*cuts, *sums).group_by(*cuts)
+    finished = select(RUN).where(RUN.c.state == "finished").order_by(RUN.c.finished_at_ms, RUN.c.run_id)
+    if catalogs is not None:
+        finished = finished.where(RUN.c.catalog.in_(sorted(catalogs)))
+    runs = {
+        row.run_id: RunCost(row.run_id, row.catalog, row.finished_at_ms or 0) for row in connection.execute(finished)
+    }
+    for run_id, category, *numbers in connection.execute(query):
+        if run_id in runs:
+            runs[run_id].add(category, *(int(number) for number in numbers))
+    return [run for run in runs.values() if run.tracks]
+
+
+def known_until_ms(connection: Connection) -> int:
+    """The latest instant that any worker has told of; 0 before the first."""
+    latest = case((WORKER.c.ended_at_ms > WORKER.c.last_seen_ms, WORKER.c.ended_at_ms), else_=WORKER.c.last_seen_ms)
+    return connection.execute(select(func.max(latest))).scalar() or 0
+
+
+def check_names(connection: Connection, scope: Scope) -> None:
+    """Raise UnknownNameError for a name in the scope that neither the books nor the ledger has."""
+    for name, value in zip(scope._fields, scope, strict=True):
+        if value is None or name == "period" or _is_known(connection, name, value):
+            continue
+        known = select(COST_MONTHLY.c[name]).distinct().order_by(COST_MONTHLY.c[name]).limit(6)
+        listed = ", ".join(each for each in connection.execute(known).scalars() if each) or "none yet"
+        raise UnknownNameError(
+            f"the ledger has no {name.removesuffix('_id')} {value!r}", why=f"it has: {listed}", fix="name one"
+        )
+
+
+def _is_known(connection: Connection, name: str, value: str) -> bool:
+    columns = [COST_MONTHLY.c[name]]
+    columns += [table.c[name] for table in (RUN, TAKE) if name in table.c]
+    return any(connection.execute(select(column).where(column == value).limit(1)).first() for column in columns)

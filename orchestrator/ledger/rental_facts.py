@@ -1,0 +1,246 @@
+"""What the ledger knows of rentals: their workers' lives, spans and attempts, and the lines that bill them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Select, false, func, literal, or_, select, update
+
+from catalog.rental import LOCAL
+from orchestrator.costs.allocation import UNALLOCATED, AttemptFact, Category, CostObject, SpanTime, WorkerLife
+from orchestrator.costs.charges import Charge, CostRow, Entry, Kind, Meter, Rental
+from orchestrator.costs.posting import BilledLine, RentalFacts
+from orchestrator.ledger.facts import PriceOf
+from orchestrator.ledger.tables import (
+    ATTEMPT,
+    COST_MONTHLY,
+    INVOICE,
+    INVOICE_LINE,
+    RENTAL,
+    SPAN,
+    STANDING,
+    TAKE,
+    VERDICT,
+    WORKER,
+)
+
+_BUSY = (Category.ACCEPTED, Category.REJECTED, Category.FAILED, Category.LOST)
+
+
+class StrayLine(NamedTuple):
+    """A line that names no rental on the books."""
+
+    provider: str
+    line: BilledLine
+
+
+def name_nameless(connection: Connection) -> None:
+    """Give every worker that is on no rental one of its own."""
+    nameless = WORKER.c.rental_id == ""
+    mine = literal(f"{LOCAL}/").concat(WORKER.c.worker_id)
+    there = select(RENTAL.c.rental_id).where(RENTAL.c.rental_id == mine)
+    columns = ["rental_id", "provider", "external_id", "gpu", "gpu_count", "market", "region", "account", "settled"]
+    values = (literal(each) for each in ("on_demand", "", ""))
+    own = select(mine, literal(LOCAL), WORKER.c.worker_id, WORKER.c.gpu, literal(1), *values, false())
+    connection.execute(RENTAL.insert().from_select(columns, own.where(nameless, ~there.exists())))
+    connection.execute(update(WORKER).where(nameless).values(rental_id=mine))
+
+
+def unsettled(connection: Connection) -> list[str]:
+    """Rentals of which something is known that may not be posted, and those that wait for a price."""
+    unpriced = select(STANDING.c.rental_id).where(STANDING.c.is_priced.is_(False))
+    query = select(RENTAL.c.rental_id).where(or_(RENTAL.c.settled.is_(False), RENTAL.c.rental_id.in_(unpriced)))
+    return list(connection.execute(query.order_by(RENTAL.c.rental_id)).scalars())
+
+
+def read(connection: Connection, rental_ids: Sequence[str], price_of: PriceOf) -> Iterator[RentalFacts]:
+    """Everything that is known of these rentals, one after the other."""
+    rows = connection.execute(select(RENTAL).where(RENTAL.c.rental_id.in_(rental_ids))).mappings().all()
+    workers = _by(connection.execute(select(WORKER).where(WORKER.c.rental_id.in_(rental_ids))).mappings(), "rental_id")
+    verdicts = _verdicts(connection)
+    for row in sorted(rows, key=lambda each: each["rental_id"]):
+        ours = workers[row["rental_id"]]
+        worker_ids = [worker["worker_id"] for worker in ours]
+        spans = [SpanTime(*span) for span in connection.execute(_spans(worker_ids))]
+        attempts = [_attempt(attempt, verdicts) for attempt in connection.execute(_attempts(worker_ids))]
+        lives = [_life(worker, spans, price_of) for worker in ours]
+        yield RentalFacts(
+            rental=_rental(row, lives, price_of),
+            lives=lives,
+            spans=spans,
+            attempts=attempts,
+            lines=list(_lines(connection, row["provider"], row["external_id"])),
+            run_weights=_run_weights(connection, row["run_id"]) if row["run_id"] and not attempts else {},
+        )
+
+
+def read_windows(connection: Connection, start_ms: int, end_ms: int, price_of: PriceOf) -> Iterator[RentalFacts]:
+    """Only from when to when rentals were paid for that were there in a stretch of time, of providers that bill."""
+    rows = connection.execute(select(RENTAL).where(RENTAL.c.provider != LOCAL)).mappings().all()
+    ours = select(WORKER).join(RENTAL, RENTAL.c.rental_id == WORKER.c.rental_id).where(RENTAL.c.provider != LOCAL)
+    workers = _by(connection.execute(ours).mappings(), "rental_id")
+    for row in sorted(rows, key=lambda each: each["rental_id"]):
+        lives = [_life(worker, (), price_of) for worker in workers[row["rental_id"]]]
+        facts = RentalFacts(_rental(row, lives, price_of), lives)
+        began_ms, ended_ms = facts.window
+        if began_ms < end_ms and ended_ms > start_ms:
+            yield facts
+
+
+def lines_without_rental(connection: Connection) -> list[StrayLine]:
+    """The lines that cost something and name no rental on the books."""
+    known = select(RENTAL.c.rental_id).where(
+        RENTAL.c.provider == INVOICE_LINE.c.provider, RENTAL.c.external_id == INVOICE_LINE.c.external_id
+    )
+    query = _current_lines().where(INVOICE_LINE.c.meter != Meter.TOPUP, ~known.exists())
+    return [StrayLine(row.provider, _line(row)) for row in connection.execute(query)]
+
+
+def _by(rows: Iterable[Mapping[Any, Any]], name: str) -> defaultdict[str, list[Mapping[Any, Any]]]:
+    found: defaultdict[str, list[Mapping[Any, Any]]] = defaultdict(list)
+    for row in rows:
+        found[row[name]].append(row)
+    return found
+
+
+def _spans(worker_ids: Sequence[str]) -> Select[Any]:
+    columns = (SPAN.c.worker_id, SPAN.c.start_ms, SPAN.c.end_ms, SPAN.c.state, SPAN.c.batch_id, SPAN.c.cause)
+    return select(*columns).where(SPAN.c.worker_id.in_(worker_ids))
+
+
+def _attempts(worker_ids: Sequence[str]) -> Select[Any]:
+    return (
+        select(
+            *(ATTEMPT.c[name] for name in ("record_id", "take_id", "worker_id", "batch_id", "plan_id", "outcome")),
+            *(ATTEMPT.c[name] for name in ("audio_ms", "run_id", "adopted", "at_ms")),
+            *(TAKE.c[name] for name in ("duration_ms", "catalog", "zone", "genre", "state", "rendition_id")),
+        )
+        .outerjoin(TAKE, TAKE.c.take_id == ATTEMPT.c.take_id)
+        .where(ATTEMPT.c.worker_id.in_(worker_ids))
+        .order_by(ATTEMPT.c.at_ms, ATTEMPT.c.record_id)
+    )
+
+
+def _verdicts(connection: Connection) -> dict[str, str]:
+    """What was decided afterwards, by rendition; the newest counts."""
+    query = select(VERDICT.c.record_id, VERDICT.c.outcome).order_by(VERDICT.c.verdict_id)
+    return {row.record_id: row.outcome for row in connection.execute(query)}
+
+
+def _attempt(row: Any, verdicts: Mapping[str, str]) -> AttemptFact:
+    outcome = Category(row.outcome)
+    if outcome is Category.ACCEPTED:
+        if verdicts.get(row.record_id) == Category.REJECTED:
+            outcome = Category.REJECTED
+        elif row.rendition_id != row.record_id and (row.rendition_id or row.state != Category.ACCEPTED):
+            outcome = Category.LOST  # rendered twice, or lost from the store since: another one is kept, or none
+    payer = CostObject(row.catalog, row.zone, row.genre, row.run_id) if row.catalog else UNALLOCATED
+    return AttemptFact(
+        take_id=row.take_id,
+        worker_id=row.worker_id,
+        batch_id=row.batch_id,
+        outcome=outcome,
+        audio_ms=row.audio_ms or row.duration_ms or 0,
+        payer=payer,
+        plan_id=row.plan_id,
+        at_ms=row.at_ms,
+        adopted=row.adopted and not row.batch_id,
+    )
+
+
+def _life(row: Mapping[Any, Any], spans: Iterable[SpanTime], price_of: PriceOf) -> WorkerLife:
+    # A worker that vanished was last seen before its last span was recorded, or the other way round.
+    ours = [span for span in spans if span.worker_id == row["worker_id"]]
+    end_ms = row["last_seen_ms"] if row["ended_at_ms"] is None else row["ended_at_ms"]
+    rate, source, sku = row["rate_usd_micros_per_h"], row["price_source"] or "", row["price_sku"] or ""
+    # A price that was written down after the worker had started is as good.
+    if rate is None and row["gpu"] and (price := price_of(row["gpu"], row["started_at_ms"])):
+        rate, source, sku = price.rate_usd_micros_per_h, price.source, price.sku
+    return WorkerLife(
+        worker_id=row["worker_id"],
+        gpu=row["gpu"],
+        start_ms=min([row["started_at_ms"], *(span.start_ms for span in ours)]),
+        end_ms=max([end_ms, *(span.end_ms for span in ours)]),
+        rate_usd_micros_per_h=rate,
+        price_source=source,
+        is_over=row["ended_at_ms"] is not None,
+        lane=row["lane"],
+        sku=sku,
+    )
+
+
+def _rental(row: Mapping[Any, Any], lives: Sequence[WorkerLife], price_of: PriceOf) -> Rental:
+    rental = Rental(**{name: row[name] for name in Rental._fields})
+    if not rental.gpu:
+        rental = rental._replace(gpu=next((life.gpu for life in lives if life.gpu), ""))
+    if lives or rental.rate_usd_micros_per_h is not None or not rental.gpu or rental.billed_start_ms is None:
+        return rental
+    # Written down by hand, and no worker has ever run on it.
+    price = price_of(rental.gpu, rental.billed_start_ms)
+    return rental._replace(rate_usd_micros_per_h=price.rate_usd_micros_per_h if price else None)
+
+
+def _lines(connection: Connection, provider: str, external_id: str) -> Iterator[BilledLine]:
+    named = (INVOICE_LINE.c.provider == provider) & (INVOICE_LINE.c.external_id == external_id)
+    for row in connection.execute(_current_lines().where(named)):
+        yield _line(row)
+
+
+def _current_lines() -> Select[Any]:
+    """The lines of invoices that no other has taken the place of."""
+    replaced = select(INVOICE.c.replaces).where(INVOICE.c.replaces.is_not(None))
+    return (
+        select(
+            *(INVOICE_LINE.c[name] for name in ("line_id", "provider", "meter", "sku", "start_ms", "end_ms")),
+            INVOICE_LINE.c.usd_micros,
+            INVOICE.c.number.label("invoice"),
+            INVOICE.c.start_ms.label("invoice_start_ms"),
+            INVOICE.c.end_ms.label("invoice_end_ms"),
+        )
+        .join(INVOICE, INVOICE.c.invoice_id == INVOICE_LINE.c.invoice_id)
+        .where(INVOICE.c.invoice_id.not_in(replaced))
+        .order_by(INVOICE_LINE.c.line_id)
+    )
+
+
+def _line(row: Any) -> BilledLine:
+    return BilledLine(
+        line_id=row.line_id,
+        meter=Meter(row.meter),
+        sku=row.sku,
+        start_ms=row.start_ms,
+        end_ms=row.end_ms,
+        usd_micros=row.usd_micros,
+        invoice=row.invoice,
+        invoice_start_ms=row.invoice_start_ms,
+        invoice_end_ms=row.invoice_end_ms,
+    )
+
+
+def _run_weights(connection: Connection, run_id: str) -> dict[CostObject, int]:
+    """Time that engines worked for a run on all its rentals, by cost object, as far as it is posted."""
+    cuts = (COST_MONTHLY.c.catalog, COST_MONTHLY.c.zone, COST_MONTHLY.c.genre, COST_MONTHLY.c.run_id)
+    busy = (COST_MONTHLY.c.run_id == run_id) & COST_MONTHLY.c.category.in_(_BUSY)
+    query = select(*cuts, func.sum(COST_MONTHLY.c.ms)).where(busy).group_by(*cuts)
+    return {CostObject(*row[:4]): int(row[4]) for row in connection.execute(query) if row[4] > 0}
+
+
+def entry_of(row: Mapping[Any, Any]) -> Entry:
+    """A written entry."""
+    payer = CostObject(row["catalog"], row["zone"], row["genre"], row["run_id"])
+    numbers = (row[name] for name in ("usd_micros", "ms", "tracks", "attempts", "audio_ms"))
+    return Entry(Category(row["category"]), payer, *numbers)
+
+
+def charge_of(row: Mapping[Any, Any]) -> Charge:
+    """The charge of a written posting."""
+    values = {name: row[name] for name in Charge._fields}
+    return Charge(**{**values, "kind": Kind(row["kind"]), "meter": Meter(row["meter"])})
+
+
+def cost_row(values: Sequence[Any]) -> CostRow:
+    """A row of the sums, from its columns in their order."""
+    row = CostRow(*values[:11], *(int(number) for number in values[11:]))
+    return row._replace(kind=Kind(row.kind), category=Category(row.category))

@@ -1,0 +1,195 @@
+"""A ledger full of rented time: rentals, workers, spans, takes and attempts, written as rows, from a seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy import Connection, insert
+
+from orchestrator.costs.charges import Meter
+from orchestrator.costs.invoices.lines import Invoice, InvoiceLine
+from orchestrator.ledger import Ledger
+from orchestrator.ledger.facts import WorkerPrice
+from orchestrator.ledger.tables import ATTEMPT, RENTAL, RUN, SPAN, TAKE, WORKER
+from tests.cost_facts import DECEMBER, NOVEMBER
+
+GPUS = {"NVIDIA A100-SXM4-80GB": 1_790_000, "NVIDIA L40S": 1_090_000, "NVIDIA H100 80GB HBM3": 3_990_000}
+ZONES = ("lobby", "spa", "shop", "bar", "lift")
+GENRES = ("jazz", "ambient", "piano", "bossa")
+CATALOGS = ("hotels", "spas")
+DAY_MS = 86_400_000
+
+
+def price_of(gpu: str, at_ms: int) -> WorkerPrice | None:
+    """The price of a known GPU."""
+    rate = GPUS.get(gpu)
+    return WorkerPrice(gpu.split()[1].lower(), "price book 2026-10-01", rate) if rate else None
+
+
+class Filling:
+    """Rows on their way into a ledger."""
+
+    def __init__(self, seed: int = 1, *, start_ms: int = NOVEMBER, days: int = 40) -> None:
+        self.random = random.Random(seed)
+        self.start_ms, self.days = start_ms, days
+        self.rows: dict[Any, list[dict[str, Any]]] = {table: [] for table in (RUN, RENTAL, WORKER, TAKE, SPAN, ATTEMPT)}
+        self._count = 0
+
+    def name(self, prefix: str) -> str:
+        self._count += 1
+        return f"{prefix}{self._count:07d}"
+
+    def run(self, catalog: str, at_ms: int) -> str:
+        run_id = self.name("run")
+        self.rows[RUN].append(
+            {"run_id": run_id, "catalog": catalog, "model": "tone", "state": "finished", "wish": ""}
+            | {
+                "started_at_ms": at_ms,
+                "finished_at_ms": at_ms + DAY_MS,
+                "max_usd_micros": None,
+                "take_usd_micros": None,
+            }
+        )
+        return run_id
+
+    def rental(self, *, provider: str = "runpod", gpus: int = 1, batches: int = 5, living: bool = False) -> str:
+        """One machine, with a worker on each GPU from its start to its end."""
+        pick = self.random
+        gpu = pick.choice(sorted(GPUS))
+        external_id = self.name("pod")
+        at_ms = self.start_ms + pick.randrange(self.days * DAY_MS)
+        catalog = pick.choice(CATALOGS)
+        run_id = self.run(catalog, at_ms)
+        self.rows[RENTAL].append(
+            {"rental_id": f"{provider}/{external_id}", "provider": provider, "external_id": external_id, "gpu": gpu}
+            | {"gpu_count": gpus, "market": pick.choice(["on_demand", "spot"]), "region": "EU", "account": ""}
+            | {"run_id": None, "rate_usd_micros_per_h": None, "billed_start_ms": None, "billed_end_ms": None}
+            | {"settled": False}
+        )
+        for lane in range(gpus):
+            self.worker(f"{provider}/{external_id}", gpu, str(lane), at_ms, catalog, run_id, batches, living=living)
+        return external_id
+
+    def worker(
+        self,
+        rental_id: str,
+        gpu: str,
+        lane: str,
+        at_ms: int,
+        catalog: str,
+        run_id: str,
+        batches: int,
+        *,
+        living: bool = False,
+    ) -> None:
+        """A worker's life: start-up, batches with some idle time between them, and its end; some vanish."""
+        pick, worker_id, start_ms = self.random, self.name("w"), at_ms
+        at_ms = self._span(worker_id, "startup", at_ms, pick.randrange(20_000, 90_000))
+        for _ in range(batches):
+            at_ms = self._batch(worker_id, at_ms, catalog, run_id)
+            if pick.random() < 0.3:
+                at_ms = self._span(worker_id, "idle", at_ms, pick.randrange(1, 60_000), cause="no work")
+        if pick.random() < 0.2:
+            at_ms += pick.randrange(1, 60_000)  # killed before it could say what it did
+        else:
+            at_ms = self._span(worker_id, "teardown", at_ms, pick.randrange(1, 9_000))
+        rate = GPUS[gpu]
+        self.rows[WORKER].append(
+            {"worker_id": worker_id, "host": "h", "gpu": gpu, "vram_gib": 80.0, "model": "tone", "code": "c"}
+            | {"model_fingerprint": "f", "noise": False, "batch_limit": 4, "batch_limit_reason": "table"}
+            | {"plan_limit": 0, "holds_max": 8, "started_at_ms": start_ms, "last_seen_ms": at_ms, "heard_at_ms": at_ms}
+            | {"clock_ahead_ms": 0, "last_beat": 1, "ended_at_ms": None if living else at_ms, "end_reason": None}
+            | {"price_sku": "gpu", "price_source": "price book 2026-10-01", "rate_usd_micros_per_h": rate}
+            | {"rental_id": rental_id, "lane": lane}
+        )
+
+    def _span(self, worker_id: str, state: str, at_ms: int, ms: int, batch_id: str = "", cause: str = "") -> int:
+        self.rows[SPAN].append(
+            {"worker_id": worker_id, "start_ms": at_ms, "end_ms": at_ms + ms, "state": state}
+            | {"batch_id": batch_id, "cause": cause}
+        )
+        return at_ms + ms
+
+    def _batch(self, worker_id: str, at_ms: int, catalog: str, run_id: str) -> int:
+        pick, batch_id = self.random, self.name("b")
+        end_ms = self._span(worker_id, "render", at_ms, pick.randrange(2_000, 40_000), batch_id)
+        if pick.random() < 0.05:
+            return end_ms  # its worker never told what came of it
+        for _ in range(pick.randrange(1, 9)):
+            self._attempt(worker_id, batch_id, end_ms, catalog, run_id)
+        return end_ms
+
+    def _attempt(self, worker_id: str, batch_id: str, at_ms: int, catalog: str, run_id: str) -> None:
+        pick, take_id, record_id = self.random, self.name("t"), self.name("r")
+        outcome = pick.choices(["accepted", "rejected", "failed"], [8, 1, 1])[0]
+        duration_ms = pick.choice([60_000, 120_000, 180_000])
+        self.rows[TAKE].append(
+            {"take_id": take_id, "run_id": run_id, "catalog": catalog, "zone": pick.choice(ZONES)}
+            | {"genre": pick.choice(GENRES), "track_key": take_id, "number": 1, "title": "", "model": "tone"}
+            | {"queue": "q", "bucket": "b", "duration_ms": duration_ms, "message": {}, "state": outcome}
+            | {"current": True, "alone": False, "tries": 0, "losses": 0}
+            | {"rendition_id": record_id if outcome == "accepted" else None}
+        )
+        self.rows[ATTEMPT].append(
+            {"record_id": record_id, "take_id": take_id, "run_id": run_id, "worker_id": worker_id, "outcome": outcome}
+            | {"reasons": [], "adopted": False, "batch_id": batch_id, "batch_size": 1, "plan_id": "", "plan_ms": 0}
+            | {"encode_ms": 0, "diffuse_ms": 1_000, "decode_ms": 0, "post_ms": 0, "audio_ms": duration_ms}
+            | {"at_ms": at_ms}
+        )
+
+    def write(self, connection: Connection) -> None:
+        """Put all rows into the ledger."""
+        for table, rows in self.rows.items():
+            if rows:
+                connection.execute(insert(table), rows)
+            rows.clear()
+
+
+def fill(ledger: Ledger, rentals: int, seed: int = 1, **options: Any) -> list[str]:
+    """So many rentals; their external ids."""
+    filling = Filling(seed)
+    names = [filling.rental(gpus=filling.random.choice([1, 1, 2]), **options) for _ in range(rentals)]
+    with ledger.write() as connection:
+        filling.write(connection)
+    return names
+
+
+def an_invoice(lines: Sequence[InvoiceLine], number: str = "INV-1", **fields: Any) -> Invoice:
+    """A bill of RunPod for November."""
+    values = {
+        **{"provider": "runpod", "currency": "USD", "usd_per_unit": "1", "rate_source": "", "start_ms": NOVEMBER},
+        **{
+            "end_ms": DECEMBER,
+            "file_name": f"{number}.csv",
+            "sha256": sha256(repr((number, lines)).encode()).hexdigest(),
+        },
+        "text": "",
+    }
+    return Invoice(number=number, lines=lines, **{**values, **fields})
+
+
+def a_line(number: int, external_id: str, usd_micros: int, meter: Meter = Meter.GPU, **fields: Any) -> InvoiceLine:
+    """One of its lines."""
+    values: dict[str, Any] = {"sku": "A100", "description": "", "start_ms": None, "end_ms": None}
+    texts = {"quantity": "", "unit": "", "unit_price": ""}
+    return InvoiceLine(
+        number=number, meter=meter, external_id=external_id, usd_micros=usd_micros, **{**values, **texts, **fields}
+    )
+
+
+def random_lines(names: Sequence[str], seed: int) -> Iterator[InvoiceLine]:
+    """A bill for these pods: some with windows, some without, with disks, a credit, tax and a pod nobody knows."""
+    pick = random.Random(seed)
+    number = 0
+    for name in [*names, "nobody"]:
+        number += 1
+        yield a_line(number, name, pick.randrange(1, 50_000_000))
+        if pick.random() < 0.5:
+            number += 1
+            yield a_line(number, name, pick.randrange(1, 900_000), Meter.DISK)
+    yield a_line(number + 1, "", -pick.randrange(1, 5_000_000), Meter.CREDIT)
+    yield a_line(number + 2, "", pick.randrange(1, 5_000_000), Meter.TAX)
+    yield a_line(number + 3, "", 100_000_000, Meter.TOPUP)
