@@ -362,6 +362,58 @@ def lines_of(text: str):
     return settle(reading, Decimal(1), Path("x"))
 
 
+usage = st.lists(st.decimals(0, 1000, places=12), min_size=1, max_size=12)
+
+
+def vast_text(values, random) -> str:
+    day = {"start": 1793491200, "end": 1793491200}
+    kinds = random.choices(["gpu", "storage", "bandwidth"], k=len(values))
+    items = [{**day, "type": kind, "amount": f"@{n}@", "description": f"no {n}"} for n, kind in enumerate(kinds)]
+    whole = {**day, "type": "instance", "source": "instance-7", "amount": "@whole@", "items": items}
+    text = json.dumps({"results": [whole]}).replace('"@whole@"', f"{sum(values):f}")
+    for n, value in enumerate(values):
+        text = text.replace(f'"@{n}@"', f"{value:f}")
+    return text
+
+
+def lambda_text(values, random) -> str:
+    columns = random.sample(["Item", "Resource ID", "Start", "End", "Amount", "Unit"], 6)
+    return table_text(columns, values, ",", str)
+
+
+def mapped_text(values, random) -> str:
+    columns = random.sample(["Art", "Server", "Von", "Bis", "Betrag", "Text", "Menge"], 7)
+    return table_text(columns, values, ";", lambda value: str(value).replace(".", ","))
+
+
+def table_text(columns, values, delimiter, written) -> str:
+    constant = {"Item": "Instance", "Start": "2026-11-02", "End": "2026-11-02", "Unit": "minutes", "Menge": "1"}
+    constant |= {"Art": "Platte", "Von": "02.11.2026", "Bis": "02.11.2026", "Text": "-"}
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, delimiter=delimiter)
+    writer.writeheader()
+    for n, value in enumerate(values):
+        row = {**constant, "Resource ID": f"r{n}", "Server": f"r{n}", "Amount": f"{value:f}", "Betrag": ""}
+        row["Betrag"] = written(f"{value:f}")
+        writer.writerow({name: row[name] for name in columns})
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("style", ["vast", "lambda", "mapped"])
+@given(values=usage, random=st.randoms())
+def test_what_is_written_in_a_style_is_read_back_in_any_order_of_columns(tmp_path_factory, style, values, random):
+    folder = tmp_path_factory.getbasetemp()
+    text = {"vast": vast_text, "lambda": lambda_text, "mapped": mapped_text}[style](values, random)
+    if style == "mapped":
+        lines = mapped(folder, text, MAPPING.replace("currency: EUR\n", ""), usd_per_unit=None, rate_source="").lines
+    else:
+        lines = read(folder, text, f"{style}.txt", style=style).lines
+    assert sum(line.usd_micros for line in lines) == round(sum(map(Fraction, values)) * 1_000_000)
+    assert len(lines) == len(values)
+    assert all(abs(line.usd_micros - value * 1_000_000) < 1 for line, value in zip(lines, values, strict=True))
+    assert all(line.end_ms - line.start_ms == DAY for line in lines)
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: (

@@ -120,7 +120,7 @@ def _leaf(entry: Entry, amount: Decimal, owner: str) -> Draft:
         priced[1] if priced else "",
         priced[2] if priced else "",
         priced[3] if priced else "",
-        mark=entry.text("source") if meter is Meter.TOPUP else "",
+        mark=entry.text("source") if meter is Meter.TOPUP else description,  # traffic up and traffic down
     )
 
 

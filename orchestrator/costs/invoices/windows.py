@@ -1,8 +1,9 @@
 """Windows: providers that bill by the hour or the day say how long a rental was used, not when.
 
 RunPod and Vast.ai bill in buckets. Taken as the time that was paid for, a bucket of a day would make three hours of
-work look like twenty-one hours that nobody used. So a bucket is narrowed to the time that was billed, laid over the part
-of it in which the rental was seen. Where more was billed than seen, the window reaches beyond that: unobserved time.
+work look like twenty-one hours that nobody used. So a bucket is narrowed to the time that was billed, laid over the
+part of it in which the rental was seen. Where more was billed than seen, the window reaches beyond that: unobserved
+time.
 """
 
 from __future__ import annotations
