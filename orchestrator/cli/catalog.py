@@ -1,4 +1,4 @@
-"""`tunemill catalog list`: the finished tracks, and where they lie."""
+"""`tunemill catalog`: the finished tracks, and where they lie."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from catalog.errors import UnknownNameError
 from catalog.settings import Settings, read_settings
 from catalog.store import open_store
-from orchestrator.cli import upkeep
+from orchestrator.cli import upkeep, verdicts
 from orchestrator.cli.console import JsonFlag, print_json, say, warn
 from orchestrator.cli.opening import find_ledger
 from orchestrator.cli.tracks import NOISE_LABEL, print_tracks, tracks_as_json
@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     catalog = typer.Typer(no_args_is_help=True, help="List finished tracks; keep ledger and store in agreement.")
     catalog.command("list")(list_catalog)
+    verdicts.register(catalog)
     upkeep.register(catalog)
     app.add_typer(catalog, name="catalog")
 

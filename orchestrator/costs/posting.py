@@ -32,6 +32,7 @@ from orchestrator.costs.allocation import (
     uses_in,
 )
 from orchestrator.costs.charges import CATEGORY_OF_METER, METHOD, Charge, Entry, Kind, Meter, Rental
+from orchestrator.costs.invoices.windows import narrowed
 from orchestrator.costs.months import Stretch, bounds_of, cut_by_month
 from orchestrator.costs.split import split
 
@@ -50,6 +51,8 @@ class BilledLine(NamedTuple):
     invoice: str  # its number
     invoice_start_ms: int
     invoice_end_ms: int
+    quantity: str = ""  # as the provider wrote it
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -171,6 +174,9 @@ class _Draft:
         if end_ms <= start_ms:  # the rental was not seen within the invoice's period
             start_ms, end_ms = line.invoice_start_ms, line.invoice_end_ms
         window = _line_window(line, start_ms, end_ms)
+        if line.meter is Meter.GPU and line.start_ms is not None:
+            start_ms, end_ms = narrowed(window, line.quantity, line.unit, (self._start_ms, self._end_ms))
+            window = start_ms, max(end_ms, start_ms + 1)
         for stretch, usd_micros in _parts(line.usd_micros, list(cut_by_month(*window, self._time_zone))):
             charge = _billed(line, stretch, usd_micros, provider=self._rental.provider, rental=self._rental)
             if line.meter is Meter.GPU:

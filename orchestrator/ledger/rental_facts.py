@@ -194,7 +194,7 @@ def _current_lines() -> Select[Any]:
     return (
         select(
             *(INVOICE_LINE.c[name] for name in ("line_id", "provider", "meter", "sku", "start_ms", "end_ms")),
-            INVOICE_LINE.c.usd_micros,
+            *(INVOICE_LINE.c[name] for name in ("usd_micros", "quantity", "unit")),
             INVOICE.c.number.label("invoice"),
             INVOICE.c.start_ms.label("invoice_start_ms"),
             INVOICE.c.end_ms.label("invoice_end_ms"),
@@ -216,6 +216,8 @@ def _line(row: Any) -> BilledLine:
         invoice=row.invoice,
         invoice_start_ms=row.invoice_start_ms,
         invoice_end_ms=row.invoice_end_ms,
+        quantity=row.quantity,
+        unit=row.unit,
     )
 
 

@@ -58,7 +58,7 @@ def run(*arguments: str):
 def test_the_report_adds_up_to_the_workers_time_at_its_price(home):
     a_ledger(home, *some_work(rate=1_700_001))
     found = json.loads(run("report", "--by", "zone,run", "--json").stdout)
-    assert found["workers_usd_micros"] == found["total"]["total_usd_micros"] == 1_700_001
+    assert found["whole_usd_micros"] == found["total"]["total_usd_micros"] == 1_700_001
     assert sum(row["total_usd_micros"] for row in found["rows"]) == 1_700_001
     assert (found["rows"][0]["zone"], found["rows"][0]["run"], found["rows"][0]["accepted"]) == ("spa", "run1", 1)
 
@@ -68,8 +68,8 @@ def test_the_printed_table_adds_up(home):
     result = run("report")
     assert result.exit_code == 0, result.exception
     [spa] = [line.split() for line in result.stdout.splitlines() if line.startswith("spa")]
-    direct, wasted, shared, total = map(Decimal, spa[4:8])
-    assert direct + wasted + shared == total == Decimal(spa[8]) == Decimal("1.700001")
+    direct, wasted, idle, overhead, total = map(Decimal, spa[4:9])
+    assert direct + wasted + idle + overhead == total == Decimal(spa[9]) == Decimal("1.700001")
     assert "1 worker, 1 h 00 min, $1.700001: the total above" in result.stdout
     assert "estimate: price book 2026-11-20" in result.stdout
 

@@ -66,6 +66,13 @@ def test_the_bill_replaces_the_estimate_and_time_outside_its_period_stays_estima
     assert (rest.charge.kind, rest.charge.usd_micros) == (Kind.ESTIMATE, 1_640_000)
 
 
+def test_a_bucket_of_a_day_bills_the_hours_it_states_where_the_rental_was_seen():
+    facts = RentalFacts(rental(), [life(start_s=36_000, end_s=46_800)], [span("idle", 36_000, 46_800)])
+    day = line("1", 5_000_000, start_s=0, end_s=86_400, quantity="3.5", unit="Hours")
+    (billed,) = draft_rental(RentalFacts(facts.rental, facts.lives, facts.spans, lines=[day]), "UTC")
+    assert {str(entry.category): entry.ms for entry in billed.entries} == {"idle": 10_800_000, "unobserved": 1_800_000}
+
+
 def test_a_month_end_cuts_time_and_money_in_finances_time_zone():
     start_ms, _ = bounds_of("2026-12", "Europe/Berlin")
     offset_s = (start_ms - NOVEMBER) / 1000
