@@ -1,0 +1,233 @@
+"""`tunemill costs` for finance: invoices, budgets, months and packs, by the commands a person types."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import typer
+from sqlalchemy import select, update
+from typer.testing import CliRunner
+
+from catalog.errors import (
+    BudgetError,
+    DisagreementError,
+    InvoiceError,
+    PeriodError,
+    SettingsError,
+    UnknownNameError,
+    UnreadableFileError,
+)
+from orchestrator.cli import catalog as catalog_command
+from orchestrator.cli import costs as costs_command
+from orchestrator.costs.pack.manifest import check_manifest
+from orchestrator.ledger import open_ledger
+from orchestrator.ledger.tables import RENDITION, RUN, TAKE, WORKER
+from tests.cost_ledger import fill
+
+PERIOD = "2026-11"
+AFTERWARDS_MS = int(datetime(2027, 2, 1, tzinfo=UTC).timestamp()) * 1000
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    for name in ("TUNEMILL_DATABASE_URL", "TUNEMILL_FINANCE_TZ"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TUNEMILL_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "100")
+    (tmp_path / "home").mkdir()
+    for module in ("orchestrator.accounts", "orchestrator.cli.periods", "orchestrator.cli.budgets"):
+        monkeypatch.setattr(f"{module}.now_ms", lambda: AFTERWARDS_MS)
+    return tmp_path
+
+
+@pytest.fixture
+def pods(home):
+    """Rentals of November and December; their ids."""
+    ledger = open_ledger(f"sqlite:///{home / 'home' / 'ledger.sqlite'}")
+    names = fill(ledger, 6, seed=7)
+    ledger.close()
+    return names
+
+
+def run(*arguments: str):
+    app = typer.Typer()
+    costs_command.register(app)
+    catalog_command.register(app)
+    return CliRunner().invoke(app, list(arguments))
+
+
+def asked(*arguments: str):
+    result = run(*arguments, "--json")
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return json.loads(result.stdout)
+
+
+def a_bill(folder: Path, pods: list[str], name: str = "bill.csv", usd: str = "2.345678") -> Path:
+    """A bill of any provider, as a CSV with a mapping beside it."""
+    lines = ["pod,what,usd,from,to"]
+    lines += [f"{pod},gpu,{usd},2026-11-01,2026-12-31" for pod in pods]
+    lines += [f"{pods[0]},disk,0.020000,2026-11-01,2026-12-31", ",credit,-0.5,,"]
+    (folder / name).write_text("\n".join(lines) + "\n")
+    (folder / "ours.yaml").write_text(MAPPING)
+    return folder / name
+
+
+MAPPING = """\
+provider: runpod
+columns: {external_id: pod, meter: what, amount: usd, start: from, end: to}
+meters: {gpu: gpu, disk: disk, credit: credit}
+"""
+
+
+def book(home, path, *options):
+    return run("costs", "import-invoice", str(path), "--mapping", str(home / "ours.yaml"), *options)
+
+
+def total(period=None):
+    report = asked("costs", "report", *(["--period", period] if period else []))
+    return report["total"]["total_usd_micros"]
+
+
+def test_a_bill_takes_the_place_of_the_estimate_to_the_micro(home, pods):
+    estimated = total()
+    path = a_bill(home, pods)
+    result = book(home, path, "--period", "2026-11-01..2027-01-01", "--number", "7")
+    assert result.exit_code == 0, result.exception
+    assert "8 lines, $13.594068" in result.stdout
+    assert total() == 6 * 2_345_678 + 20_000 - 500_000 != estimated
+    report = asked("costs", "report")
+    assert report["coverage"]["usd_micros"] == {"billed": 13_594_068}
+    assert report["coverage"]["billed_share"] == 1.0
+    assert report["total"]["adjustment_usd_micros"] == -500_000
+    assert "imported before" in book(home, path, "--period", "2026-11-01..2027-01-01", "--number", "7").stdout
+    assert [row["number"] for row in asked("costs", "invoices")["invoices"]] == ["7"]
+    assert asked("costs", "verify")["findings"] == []
+
+
+def test_a_corrected_bill_takes_the_place_of_the_first(home, pods):
+    book(home, a_bill(home, pods), "--period", "2026-11-01..2027-01-01", "--number", "7")
+    changed = a_bill(home, pods, "fixed.csv", usd="2.000000")
+    options = ("--period", "2026-11-01..2027-01-01", "--number", "7")
+    assert isinstance(book(home, changed, *options).exception, InvoiceError)
+    assert book(home, changed, *options, "--replaces", "7").exception is None
+    assert total() == 6 * 2_000_000 + 20_000 - 500_000
+    assert asked("costs", "verify")["findings"] == []
+
+
+def test_what_nobody_knows_is_a_leak_and_ends_in_an_error(home, pods):
+    total()
+    book(home, a_bill(home, [*pods, "forgotten"]), "--period", "2026-11-01..2027-01-01", "--number", "7")
+    result = run("costs", "reconcile", "--period", PERIOD)
+    assert isinstance(result.exception, DisagreementError)
+    assert "forgotten" in result.exception.why
+    run("costs", "rentals", "add", "runpod/forgotten", "--gpu", "NVIDIA L40S", "--gpu-count", "1")
+    listed = asked("costs", "rentals", "list")["rentals"]
+    assert "forgotten" in {each["external_id"] for each in listed}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["report", "--period", "november"], SettingsError),
+        (["report", "--out", "x"], SettingsError),
+        (["report", "--focus"], SettingsError),
+        (["report", "--zone", "moon"], UnknownNameError),
+        (["report", "--provider", "nobody"], UnknownNameError),
+        (["close", "2027-05"], PeriodError),
+        (["budgets", "set", "catalog", "--usd", "5"], SettingsError),
+        (["budgets", "set", "month", "--usd", "-5"], SettingsError),
+        (["budgets", "set", "month", "--usd", "cheap"], SettingsError),
+        (["budgets", "set", "run", "zzz", "--usd", "5"], UnknownNameError),
+        (["budgets", "clear", "month"], UnknownNameError),
+        (["rentals", "add", "nonsense"], SettingsError),
+        (["rentals", "add", "runpod/x", "--market", "stolen"], SettingsError),
+        (["rentals", "add", "runpod/x", "--start", "yesterday"], SettingsError),
+        (["rentals", "add", "runpod/x", "--start", "2026-11-02T00:00Z", "--end", "2026-11-01T00:00Z"], SettingsError),
+        (["import-invoice", "absent.csv"], UnreadableFileError),
+    ],
+)
+def test_mistakes_are_answered_in_words(home, pods, arguments, error):
+    result = run("costs", *arguments)
+    assert isinstance(result.exception, error), result.exception
+    assert result.exception.what
+    assert result.exception.fix or result.exception.why
+
+
+def test_a_month_closes_once_and_says_what_it_held(home, pods):
+    november = total(PERIOD)
+    closed = asked("costs", "close", PERIOD, "--by", "Ada")
+    assert (closed["control_usd_micros"], closed["closed_by"]) == (november, "Ada")
+    assert isinstance(run("costs", "close", PERIOD).exception, PeriodError)
+    book(home, a_bill(home, pods), "--period", "2026-11-01..2027-01-01", "--number", "7")
+    assert total(PERIOD) == november
+    states = {row["period"]: row["state"] for row in asked("costs", "periods")["periods"]}
+    assert states[PERIOD] == "closed"
+    assert asked("costs", "verify")["findings"] == []
+
+
+def test_the_pack_of_a_month_is_written_alike_twice_and_adds_up(home, pods):
+    book(home, a_bill(home, pods), "--period", "2026-11-01..2027-01-01", "--number", "=7")
+    folders = [home / "one", home / "two"]
+    for folder in folders:
+        result = run("costs", "report", "--period", PERIOD, "--out", str(folder), "--focus")
+        assert result.exception is None, result.exception
+    files = {path.relative_to(folders[0]): path.read_bytes() for path in folders[0].rglob("*") if path.is_file()}
+    again = {path.relative_to(folders[1]): path.read_bytes() for path in folders[1].rglob("*") if path.is_file()}
+    assert files == again
+    assert {"report.xlsx", "report.html", "ledger.csv", "costs.csv", "manifest.json"} <= {str(path) for path in files}
+    assert check_manifest(folders[0]) == []
+    rental = files[Path("focus/focus-rental.csv")].decode()
+    assert "'=7" in rental
+
+
+def test_budgets_count_what_is_spent_and_an_end_of_one_is_one(home, pods):
+    spent = total(PERIOD)
+    asked("costs", "budgets", "set", "month", "--usd", "5")
+    asked("costs", "budgets", "set", "month", PERIOD, "--usd", "7.5")
+    asked("costs", "budgets", "set", "catalog", "hotels", "--usd", "1", "--period", PERIOD)
+    rows = asked("costs", "budgets", "list", "--period", PERIOD)["budgets"]
+    hotels = asked("costs", "report", "--period", PERIOD, "--catalog", "hotels")["total"]["total_usd_micros"]
+    assert [(row["scope"], row["usd_micros"], row["spent_usd_micros"]) for row in rows] == [
+        ("catalog", 1_000_000, hotels),
+        ("month", 7_500_000, spent),
+    ]
+    run("costs", "budgets", "clear", "month", PERIOD)
+    rows = asked("costs", "budgets", "list", "--period", PERIOD)["budgets"]
+    assert [row["usd_micros"] for row in rows] == [1_000_000, 5_000_000]
+    assert "hotels" in run("costs", "budgets", "list", "--period", PERIOD).stdout
+
+
+def test_a_rejected_track_leaves_its_catalog_and_its_cost_is_waste(home, pods):
+    ledger = open_ledger(f"sqlite:///{home / 'home' / 'ledger.sqlite'}")
+    with ledger.write() as connection:
+        take_id, record_id, run_id = connection.execute(
+            select(TAKE.c.take_id, TAKE.c.rendition_id, TAKE.c.run_id).where(TAKE.c.state == "accepted").limit(1)
+        ).one()
+        worker_id = connection.execute(select(WORKER.c.worker_id).limit(1)).scalar()
+        texts = dict.fromkeys(("audio_key", "sha256", "pcm_sha256", "model_fingerprint", "planner_fingerprint"), "x")
+        connection.execute(
+            RENDITION.insert().values(
+                record_id=record_id, take_id="abc123", run_id=run_id, worker_id=worker_id, **texts, bytes=1, audio_ms=1,
+                dit_seed=1, lm_seed=1, code="c", gpu="g", noise=False, created_at_ms=1, sidecar={},
+            )
+        )  # fmt: skip
+        connection.execute(update(TAKE).where(TAKE.c.take_id == take_id).values(take_id="abc123"))
+        connection.exec_driver_sql("drop trigger attempt_no_update")
+        connection.exec_driver_sql(f"update attempt set take_id = 'abc123' where take_id = '{take_id}'")
+    ledger.close()
+    before = asked("costs", "report")["total"]
+    assert asked("catalog", "reject", "abc", "--reason", "dull")["changed"] == 1
+    after = asked("costs", "report")["total"]
+    assert after["accepted"] == before["accepted"] - 1
+    assert after["total_usd_micros"] == before["total_usd_micros"]
+    assert after["wasted_usd_micros"] > before["wasted_usd_micros"]
+    assert asked("catalog", "reject", "abc", "--reason", "dull")["changed"] == 0
+    asked("catalog", "accept", "abc")
+    assert asked("costs", "report")["total"] == before
+    assert isinstance(run("catalog", "reject", "ffff", "--reason", "x").exception, UnknownNameError)
+    assert isinstance(run("catalog", "reject", "abc", "--reason", " ").exception, SettingsError)
+    assert RUN is not None
+    assert BudgetError is not None
