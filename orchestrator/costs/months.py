@@ -17,7 +17,7 @@ from catalog.errors import SettingsError
 
 
 _FIRST_MS: Final = 86_400_000
-_LAST_MS: Final = 7_258_118_400_000
+_LAST_MS: Final = 16_725_225_600_000
 
 
 class Stretch(NamedTuple):
@@ -41,7 +41,7 @@ def parse_period(text: str, *, name: str = "--period") -> str:
 
 
 def month_of(at_ms: int, time_zone: str) -> str:
-    """The month that holds an instant; one before 1970 or after 2200 is a broken clock's, and taken for the nearest."""
+    """The month that holds an instant; one before 1970 or after 2500 is a broken clock's, and taken for the nearest."""
     local = datetime.fromtimestamp(min(max(at_ms, _FIRST_MS), _LAST_MS) / 1000, tz=ZoneInfo(time_zone))
     return f"{local.year:04d}-{local.month:02d}"
 
