@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from typing import NamedTuple
 
+from catalog.errors import UnknownNameError
 from catalog.messages import now_ms
 from catalog.settings import Settings
 from orchestrator.costs.baseline import SongPrice, baseline_of
@@ -90,9 +91,20 @@ def coverage_of(rows: Iterable[CostRow], complete_through_ms: int) -> Coverage:
 
 
 def contents_of(
-    ledger: Ledger, settings: Settings, book: PriceBook, updated: Updated, period: str, *, tracks: int | None = None
+    ledger: Ledger,
+    settings: Settings,
+    book: PriceBook,
+    updated: Updated,
+    period: str,
+    *,
+    tracks: int | None = None,
+    song: str | None = None,
 ) -> Contents:
-    """All that the pack of a month says. `tracks` is how many the next refresh keeps, where somebody knows."""
+    """All that the pack of a month says.
+
+    `tracks` is how many the next refresh keeps, where somebody knows; `song` the price that buying is reckoned at, by
+    default the cheapest that is dated. Raises UnknownNameError for a song price that the book has not.
+    """
     accounts = read_accounts(ledger, settings, updated, Scope(period=period))
     rows = accounts.all_rows
     start_ms, end_ms = bounds_of(period, settings.finance_tz)
@@ -127,7 +139,7 @@ def contents_of(
             )
             for left in lefts
         ],
-        baseline=baseline(rows, book, prices, known_ms),
+        baseline=baseline(rows, book, prices, end_ms - 1, song=song),
         forecasts=_forecasts(run_costs, rows, tracks),
         matches=reconcile_period(ledger, settings, book, period, as_of_ms=known_ms),
         invoices=invoices,
@@ -160,9 +172,14 @@ def extract(ledger: Ledger, period: str, provisional: Sequence[CostRow]) -> Iter
         )
 
 
-def baseline(rows: Iterable[CostRow], book: PriceBook, prices: Sequence[PriceUsed], at_ms: int) -> Baseline | None:
-    """Buying against rendering at the newest price of a song; None where the book has none."""
-    songs = book.song_prices(at_ms)
+def baseline(
+    rows: Iterable[CostRow], book: PriceBook, prices: Sequence[PriceUsed], at_ms: int, *, song: str | None = None
+) -> Baseline | None:
+    """Buying against rendering at a price of a song: the one named, else the cheapest; None where there is none."""
+    songs = [each for each in book.song_prices(at_ms) if song in (None, each.sku)]
+    if not songs and song is not None:
+        known = ", ".join(each.sku for each in book.song_prices(at_ms)) or "none in force"
+        raise UnknownNameError(f"no price of a song is called {song!r}", why=f"the price book has: {known}")
     if not songs:
         return None
     sums = Sums()

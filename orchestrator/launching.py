@@ -123,7 +123,7 @@ def within_budgets(
     result: Estimate, catalog: str, unfinished: RunRow | None, ledger: Ledger | None, time_zone: str
 ) -> None:
     """Raise BudgetError when an estimate does not fit what is left of a budget for this month."""
-    if ledger is None:
+    if ledger is None or not result.takes:
         return
     with ledger.read() as connection:
         lefts, _ = budgets.lefts_for(connection, catalog, unfinished, at_ms=now_ms(), time_zone=time_zone)

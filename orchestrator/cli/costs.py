@@ -89,6 +89,10 @@ def show_report(
     tracks: Annotated[
         int | None, typer.Option(min=1, help="With --out: forecast the next refresh for so many kept tracks.")
     ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="With --out: hold the cost against this price of a song; by default the cheapest."),
+    ] = None,
     prices: PricesOption = None,
     json: JsonFlag = False,
 ) -> None:
@@ -121,7 +125,7 @@ def show_report(
             _print_report(report)
             _warn_of_unpriced(report, book)
         if out_folder is not None and month is not None:
-            write_month(ledger, settings, book, updated, month, out_folder, focus=focus, tracks=tracks)
+            write_month(ledger, settings, book, updated, month, out_folder, focus=focus, tracks=tracks, song=baseline)
 
 
 def _cuts(by: str) -> list[str]:

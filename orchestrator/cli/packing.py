@@ -26,9 +26,10 @@ def write_month(
     *,
     focus: bool,
     tracks: int | None,
+    song: str | None,
 ) -> None:
     """Write the pack of `period` into `folder`, with the FOCUS files if asked. Says so on standard error."""
-    contents = contents_of(ledger, settings, book, updated, period, tracks=tracks)
+    contents = contents_of(ledger, settings, book, updated, period, tracks=tracks, song=song)
     with tempfile.TemporaryDirectory(prefix="tunemill-focus-") as scratch:
         extra = {}
         if focus:
