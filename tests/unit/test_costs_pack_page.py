@@ -18,7 +18,7 @@ from tests.cost_contents import a_big_month, a_full_month, a_row, contents_of, e
 
 VOID = {"meta", "link", "br", "rect", "circle", "line"}
 GROUPS = {str(group) for group in Group}
-NO_SUM = {"per track", "per audio min", "of the zone's costs", "used", "past error", "note", "column"}
+NO_SUM = {"per track", "per audio min", "of the zone's costs", "used", "past error", "note", "group"}
 ALONG = (GROUPS, "fully loaded"), ({"rejected", "failed", "lost"}, "wasted")
 
 

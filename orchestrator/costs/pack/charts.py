@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from markupsafe import Markup
 
-_LABEL_MAX: Final = 30  # characters that fit beside the amount on a narrow phone
+_LABEL_MAX: Final = 60  # characters; a narrow phone cuts them sooner
 _ROW_PX: Final = 46
 _BAR_PX: Final = 16
 _PLOT_PX: Final = 190
@@ -53,6 +53,7 @@ class Range(NamedTuple):
 
     label: str
     text: str
+    spread: str
     low: int
     middle: int
     high: int
@@ -153,10 +154,10 @@ def ranges(ident: str, title: str, rows: Sequence[Range]) -> Markup:
         body.append(_labels(row.label, row.text, top))
         body.append(_line("grid", "0", "100%", top + 29, top + 29))
         width = _percent(row.high - row.low, end)
-        body.append(_rect("spread", _percent(row.low, end), width, top + 24, 10, row.text))
+        body.append(_rect("spread", _percent(row.low, end), width, top + 24, 10, row.spread))
         dot = Markup('<circle class="dot" cx="{}" cy="{}" r="6"/>')
         body.append(dot.format(_percent(row.middle, end), top + 29))
-    words = "; ".join(f"{row.label}: {row.text}" for row in rows)
+    words = "; ".join(f"{row.label}: {row.text}, from {row.spread}" for row in rows)
     return _svg(ident, title, words, len(rows) * _ROW_PX, Markup("").join(body))
 
 
@@ -226,9 +227,10 @@ def _segments(parts: Sequence[Part], low: int, high: int, y: int, height: int) -
 
 
 def _labels(label: str, text: str, top: int) -> Markup:
-    return _text("name", "0", str(top + 14), "start", clipped(label), label) + _text(
-        "value", "100%", str(top + 14), "end", text
-    )
+    """A bar's label, which ends where its amount may begin, and the amount."""
+    name = _text("name", "0", "14", "start", clipped(label), label)
+    box = Markup('<svg x="0" y="{}" width="52%" height="20" overflow="hidden">{}</svg>').format(top, name)
+    return box + _text("value", "100%", str(top + 14), "end", text)
 
 
 def _svg(ident: str, title: str, words: str, height: int, body: Markup) -> Markup:

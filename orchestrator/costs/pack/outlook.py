@@ -65,8 +65,8 @@ def _forecasts(forecasts: Sequence[Forecast]) -> Section:
         amounts = [_amount(micros, unit) for micros in (middle, low, high)]
         if middle is not None:
             low, high = middle if low is None else low, middle if high is None else high
-            text = f"{amounts[0].text} ({money(rounded(low, unit), unit)} to {money(rounded(high, unit), unit)})"
-            rows.append(Range(each.catalog, text, max(0, low), max(0, middle), max(0, high)))
+            spread = f"{money(rounded(low, unit), unit)} to {money(rounded(high, unit), unit)}"
+            rows.append(Range(each.catalog, amounts[0].text, spread, max(0, low), max(0, middle), max(0, high)))
         error = Cell(UNKNOWN, "unknown") if each.past_error is None else percent(round(each.past_error * 1000))
         runs = [Cell(count(each.runs)), Cell(each.confidence, "" if each.confidence == "ok" else "over"), error]
         lines.append([Cell(each.catalog), Cell(count(each.tracks)), *amounts, *runs])

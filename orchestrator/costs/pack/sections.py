@@ -162,7 +162,8 @@ def money_sections(month: Month) -> Iterator[Section]:
     rows = month.contents.rows
     zones = pivot(rows, "zone")
     yield _cut(month, "zones", "By zone", zones, has_chart=True)
-    yield matrix(month, zones)
+    if zones.lines:
+        yield matrix(month, zones)
     yield waste(month, zones)
     yield _cut(month, "catalogs", "By catalog", pivot(rows, "catalog"))
     yield _cut(month, "machines", "By provider and GPU", pivot(rows, "provider", "gpu", "market"))
@@ -203,7 +204,7 @@ def _categories(month: Month) -> Table:
         ]
         for each in used
     ]
-    heads = [Head("category", is_number=False), Head("column", is_number=False), Head("attempts")]
+    heads = [Head("category", is_number=False), Head("group", is_number=False), Head("attempts")]
     heads += [Head(f"time, {unit.name}"), Head("amount"), Head("share")]
     bottom = [Cell("total"), Cell(""), Cell(count(total.attempts)), Cell(unit.text(sum(times.values())))]
     whole = percent(1000) if total.usd() > 0 else Cell(NONE, "quiet")
@@ -266,12 +267,9 @@ def matrix(month: Month, zones: Pivot) -> Section:
     """Fully loaded dollars of every zone in every genre."""
     rows = month.contents.rows
     genres = pivot(rows, "genre")
-    section = Section("matrix", "By zone and genre")
-    if not zones.lines:
-        return section
     if len(genres.lines) > MATRIX_COLUMNS_MAX:
         lead = f"{count(len(genres.lines))} genres are too many for a page; the workbook has every zone in each."
-        return Section("matrix", section.title, lead, tables=[money_table("Costs by genre", genres, month.paper)])
+        return Section("matrix", "By zone and genre", lead, tables=[money_table("Costs by genre", genres, month.paper)])
     zones = folded(zones)
     named = {line.name[0] for line in zones.lines}
     cells = {line.name: line.sums for line in pivot(rows, "zone", "genre").lines if line.name[0] in named}
@@ -291,7 +289,9 @@ def matrix(month: Month, zones: Pivot) -> Section:
     bottom = [Cell("total"), *(money_cell(each, unit) for each in (*sums_down, month.paper.total))]
     heads = [Head("zone", is_number=False), *(Head(shown(name)) for name in names), Head("fully loaded")]
     table = Table("Fully loaded costs by zone and genre", heads, lines, bottom)
-    return Section("matrix", section.title, "Fully loaded dollars. The darker a cell, the dearer.", tables=[table])
+    return Section(
+        "matrix", "By zone and genre", "Fully loaded dollars. The darker a cell, the dearer.", tables=[table]
+    )
 
 
 def _others(rows: Sequence[CostRow], named: set[str], names: Sequence[str]) -> list[Sums]:
@@ -419,7 +419,14 @@ def _ticks(rows: Sequence[Bar]) -> list[tuple[int, str]]:
 
 
 def _round_money(micros: int) -> str:
-    """A round amount without cents where it has none."""
-    if micros % MICROS_PER_USD:
+    """A round amount, short enough to stand beside a plot."""
+    usd, part = divmod(abs(micros), MICROS_PER_USD)
+    if part:
         return brief_money(micros)
-    return money(micros // MICROS_PER_USD * 100, CENT).removesuffix(".00")
+    for size, letter in ((1_000_000, "M"), (1_000, "k")):
+        if usd >= 10 * size or (usd and usd % size == 0 and usd >= size):
+            short = f"{usd / size:g}{letter}"
+            break
+    else:
+        short = f"{usd:,}"
+    return f"{'−' if micros < 0 else ''}${short}"
