@@ -168,13 +168,14 @@ def _write_savings(sheet: Sheet, contents: Contents, row: int) -> None:
         ("saved", Formula(f"=ROUND({bought}-{own},6)", dollars(baseline.saved_usd_micros)), "usd"),
         ("fully loaded per track", dollars_or(baseline.own_usd_micros_per_track, UNKNOWN), "usd_micro"),
     ]
-    lines += [
-        (f"tracks an hour from which rendering is cheaper: {name}", UNKNOWN if count is None else count, "count")
-        for name, count in baseline.break_even.items()
-    ]
     for at, (label, value, look) in enumerate(lines, start=row + 1):
         sheet.put(at, 0, label)
         sheet.put(at, 1, value, look=look)
+    row += len(lines) + 3
+    sheet.section(row, "Break-even: accepted tracks an hour from which rendering is cheaper")
+    for at, (name, count) in enumerate(baseline.break_even.items(), start=row + 1):
+        sheet.put(at, 0, name)
+        sheet.put(at, 1, UNKNOWN if count is None else count, look="count")
 
 
 def write_assumptions(book: Book, contents: Contents, roll_up: RollUp) -> None:

@@ -15,7 +15,7 @@ from xlsxwriter.exceptions import FileCreateError  # type: ignore[import-untyped
 
 from orchestrator.costs.charges import Group
 from orchestrator.costs.pack.contents import Contents
-from orchestrator.costs.pack.figures import FULLY_LOADED, WASTE_REASONS, Pivot, Sums, paper_of, pivot
+from orchestrator.costs.pack.figures import CENT, FULLY_LOADED, WASTE_REASONS, Pivot, Sums, paper_of, pivot
 from orchestrator.costs.pack.list_sheets import write_assumptions, write_budgets, write_invoices, write_outlook
 from orchestrator.costs.pack.pivot_sheets import (
     CUT_SHEETS,
@@ -191,9 +191,8 @@ def _write_check(sheet: Sheet, contents: Contents, roll_up: RollUp, row: int) ->
     differences = down(3, first, last)
     text = f'=IF(AND(MAX({differences})=0,MIN({differences})=0),"agrees with the books","DIFFERS FROM THE BOOKS")'
     sheet.put(last + 1, 0, "check")
-    sheet.put(
-        last + 1, 1, Formula(text, "agrees with the books" if agrees else "DIFFERS FROM THE BOOKS"), look="wrapped"
-    )
+    check = Formula(text, "agrees with the books" if agrees else "DIFFERS FROM THE BOOKS")
+    sheet.put(last + 1, 1, check, place="section")
     return last + 2
 
 
@@ -220,9 +219,13 @@ def _chart(sheet: Sheet, title: str, kind: dict[str, str]) -> Any:
     return chart
 
 
-def _axes(chart: Any, *, is_lying: bool = False) -> None:
+def _axes(chart: Any, unit: int, *, is_lying: bool = False) -> None:
     quiet = {"line": {"color": "#9AA5B1"}, "num_font": {"size": 9}}
-    money = {**quiet, "num_format": "$#,##0.00", "major_gridlines": {"visible": True, "line": {"color": "#E3E5E8"}}}
+    money = {
+        **quiet,
+        "num_format": "$#,##0" if unit == CENT else "$#,##0.00",
+        "major_gridlines": {"visible": True, "line": {"color": "#E3E5E8"}},
+    }
     # Months and zones stay in the table's order: a lying chart would begin at the bottom.
     chart.set_x_axis({**money, "label_position": "low"} if is_lying else {**quiet, "label_position": "low"})
     chart.set_y_axis({**quiet, "reverse": True} if is_lying else money)
@@ -240,7 +243,7 @@ def _stacked(sheet: Sheet, title: str, source: str, lines: int, names: int, firs
             "gap": 60,
         })  # fmt: skip
     chart.set_legend({"position": "bottom"})
-    _axes(chart)
+    _axes(chart, sheet.book.unit)
     return chart
 
 
@@ -256,7 +259,7 @@ def _waste_bars(sheet: Sheet) -> Any:
         "data_labels": {"value": True, "num_format": "$#,##0.00"},
     })  # fmt: skip
     chart.set_legend({"none": True})
-    _axes(chart, is_lying=True)
+    _axes(chart, sheet.book.unit, is_lying=True)
     return chart
 
 
@@ -271,5 +274,5 @@ def _budget_bars(sheet: Sheet, lines: int) -> Any:
             "gap": 60,
         })  # fmt: skip
     chart.set_legend({"position": "bottom"})
-    _axes(chart, is_lying=True)
+    _axes(chart, sheet.book.unit, is_lying=True)
     return chart
