@@ -16,7 +16,7 @@ from catalog.messages import now_ms
 from catalog.settings import Settings
 from orchestrator.costs.baseline import SongPrice, baseline_of
 from orchestrator.costs.charges import METHOD, CostRow, Kind
-from orchestrator.costs.forecast import forecast
+from orchestrator.costs.forecast import RunCost, forecast
 from orchestrator.costs.months import bounds_of, next_month
 from orchestrator.costs.pack.contents import (
     Baseline,
@@ -150,6 +150,25 @@ def contents_of(
     )
 
 
+def outlook_of(
+    ledger: Ledger,
+    settings: Settings,
+    book: PriceBook,
+    updated: Updated,
+    *,
+    catalog: str | None = None,
+    tracks: int | None = None,
+    song: str | None = None,
+) -> tuple[list[Forecast], Baseline | None]:
+    """The forecasts of a catalog or of all, and rendering against buying for all that was made so far."""
+    accounts = read_accounts(ledger, settings, updated, Scope(catalog=catalog))
+    with ledger.read() as connection:
+        run_costs = cost_readings.read_run_costs(connection, None if catalog is None else [catalog])
+        prices = cost_readings.read_prices_used(connection)
+    rows = accounts.all_rows
+    return _forecasts(run_costs, rows, tracks), baseline(rows, book, prices, now_ms(), song=song)
+
+
 def extract(ledger: Ledger, period: str, provisional: Sequence[CostRow]) -> Iterator[Extracted]:
     """The entries of a month, and after them the provisional rows, which have no number."""
     with ledger.read() as connection:
@@ -196,9 +215,9 @@ def baseline(
     return baseline_of(price, tracks=sums.tracks, own_usd_micros=sums.usd(), is_known=not sums.unpriced(), rates=prices)
 
 
-def _forecasts(run_costs: Sequence[object], rows: Iterable[CostRow], tracks: int | None) -> list[Forecast]:
+def _forecasts(run_costs: Sequence[RunCost], rows: Iterable[CostRow], tracks: int | None) -> list[Forecast]:
     catalogs = sorted({row.catalog for row in rows})
-    found = (forecast(catalog, run_costs, tracks=tracks) for catalog in catalogs)  # type: ignore[arg-type]
+    found = (forecast(catalog, run_costs, tracks=tracks) for catalog in catalogs)
     return [each for each in found if each is not None]
 
 

@@ -12,7 +12,7 @@ import typer
 from catalog.errors import SettingsError, UnknownNameError
 from catalog.settings import Settings, read_settings
 from orchestrator.accounts import Accounts, bring_up_to_date, read_accounts
-from orchestrator.cli import budgets, invoices, periods
+from orchestrator.cli import budgets, invoices, outlook, periods
 from orchestrator.cli.columns import Column, number, print_table
 from orchestrator.cli.console import JsonFlag, clock, out, print_json, say, warn
 from orchestrator.cli.opening import find_ledger
@@ -47,6 +47,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     costs = typer.Typer(no_args_is_help=True, help="Cost reports, prices, invoices, budgets and the closing of months.")
     costs.command("report", epilog=_EXAMPLES)(show_report)
+    outlook.register(costs)
     register_prices(costs)
     invoices.register(costs)
     budgets.register(costs)

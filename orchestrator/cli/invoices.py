@@ -89,7 +89,7 @@ def import_invoice(
     ] = None,
     time_zone: Annotated[str | None, typer.Option(help="Of times without an offset; by default UTC.")] = None,
     bucket: Annotated[
-        str | None, typer.Option(help="RunPod's bucket, where the file does not say: hour or day.")
+        str | None, typer.Option(help="RunPod's bucket, where the file does not say: hour, day, week or month.")
     ] = None,
     currency: Annotated[
         str | None, typer.Option(help="Its currency, where the file does not say; USD by default.")

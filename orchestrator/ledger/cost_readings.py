@@ -153,13 +153,13 @@ def iterate_postings(connection: Connection, period: str) -> Iterator[Posting]:
         after = ids[-1]
 
 
-def read_prices_used(connection: Connection, period: str) -> list[PriceUsed]:
-    """The rates that the estimates of a month rest on."""
+def read_prices_used(connection: Connection, period: str | None = None) -> list[PriceUsed]:
+    """The rates that the estimates of a month rest on, or all of them."""
     columns = (POSTING.c.sku, POSTING.c.market, POSTING.c.rate_usd_micros_per_h, POSTING.c.source)
     standing = select(STANDING.c.posting_id)
-    query = select(*columns).where(
-        POSTING.c.applies_to == period, POSTING.c.kind == Kind.ESTIMATE, POSTING.c.posting_id.in_(standing)
-    )
+    query = select(*columns).where(POSTING.c.kind == Kind.ESTIMATE, POSTING.c.posting_id.in_(standing))
+    if period is not None:
+        query = query.where(POSTING.c.applies_to == period)
     return [PriceUsed(*row) for row in connection.execute(query.distinct().order_by(*columns))]
 
 
