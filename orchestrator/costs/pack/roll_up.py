@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from orchestrator.costs.charges import CostRow, Group, group_of
 from orchestrator.costs.pack.figures import FIELD_OF_CUT, Pivot, Sums, shown
-from orchestrator.costs.pack.sheet import TEXT_MAX, UNKNOWN, Book, Cell, Column, Formula, dollars
+from orchestrator.costs.pack.sheet import TEXT_MAX, UNKNOWN, Book, Cell, Column, Formula, dollars, set_up_print
 
 ROWS_MAX: Final = 1_048_575  # below the head
 # Above that a table of Excel would keep a gigabyte of cells in memory; the rows are streamed as a filtered range.
@@ -117,11 +117,8 @@ def write_roll_up(book: Book, roll_up: RollUp) -> None:
         letter = chr(ord("A") + index)
         book.file.define_name(f"data_{name}", f"={NAME}!${letter}$2:${letter}${last + 1}")
     paper.freeze_panes(1, 0)
-    paper.set_landscape()
-    paper.set_paper(9)
-    paper.fit_to_pages(1, 0)
     paper.repeat_rows(0)
-    paper.set_footer("&L&A&RPage &P of &N")
+    set_up_print(paper)
 
 
 def _write_row(paper: Any, index: int, row: CostRow, roll_up: RollUp) -> None:

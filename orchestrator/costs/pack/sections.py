@@ -192,7 +192,7 @@ def _categories(month: Month) -> Table:
     used = [each for each in Category if total.usd_micros[each] or total.ms[each] or total.attempts_at[each]]
     used.sort(key=lambda each: list(Group).index(group_of(each)))
     times = rounded_together({each: total.ms[each] for each in used}, unit.ms)
-    shares = share_cells({each: total.usd_micros[each] for each in used})
+    shares = _shares_of_categories(total)
     lines = [
         [
             Cell(each),
@@ -210,6 +210,18 @@ def _categories(month: Month) -> Table:
     whole = percent(1000) if total.usd() > 0 else Cell(NONE, "quiet")
     bottom += [money_cell(month.paper.total, month.paper.unit, is_unknown=total.is_unknown()), whole]
     return Table("Money by category", heads, lines, bottom)
+
+
+def _shares_of_categories(total: Sums) -> dict[Category, Cell]:
+    """Shares of the whole; those of a group's categories add up to what its column says."""
+    groups = shares_of({group: total.usd([group]) for group in Group})
+    if groups is None:
+        return dict.fromkeys(Category, Cell(NONE, "quiet"))
+    shares: dict[Category, Cell] = {}
+    for group, share in groups.items():
+        parts = {each: 1000 * total.usd_micros[each] for each in Category if group_of(each) is group}
+        shares.update({each: percent(part) for each, part in rounded_together(parts, total.usd(), share).items()})
+    return shares
 
 
 def _is_unknown(sums: Sums, category: Category) -> bool:

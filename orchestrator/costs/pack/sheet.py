@@ -28,6 +28,7 @@ MUTED: Final = "#616E7C"
 _MONEY: Final = {True: "$#,##0.000000;[Red]-$#,##0.000000", False: "$#,##0.00;[Red]-$#,##0.00"}
 _NUMBER_FORMATS: Final = {
     "text": "@",
+    "words": "General",  # a formula in a cell of text would become text when somebody edits it
     "count": "#,##0",
     "minutes": "#,##0.0",
     "hours": "#,##0.00",
@@ -112,11 +113,7 @@ class Sheet:
         self.book, self.name = book, name
         self.paper = book.file.add_worksheet(name)
         self.paper.hide_gridlines(2)
-        self.paper.set_landscape()
-        self.paper.set_paper(9)  # A4
-        self.paper.set_margins(left=0.5, right=0.5, top=0.6, bottom=0.6)
-        self.paper.fit_to_pages(1, 0)
-        self.paper.set_footer("&L&A&RPage &P of &N")
+        set_up_print(self.paper)
         self.paper.set_row(0, 24)
         self.put(0, 0, title, place="title")
         self.put(1, 0, book.subtitle, place="note")
@@ -162,6 +159,16 @@ class Sheet:
     def note(self, row: int, text: str, column: int = 0) -> None:
         """A sentence in a quiet voice."""
         self.put(row, column, text, place="note")
+
+
+def set_up_print(paper: Any) -> None:
+    """Landscape pages as wide as the sheet; and no green corners where a name looks like a number."""
+    paper.set_landscape()
+    paper.set_paper(9)  # A4
+    paper.set_margins(left=0.5, right=0.5, top=0.6, bottom=0.6)
+    paper.fit_to_pages(1, 0)
+    paper.set_footer("&L&A&RPage &P of &N")
+    paper.ignore_errors({"number_stored_as_text": "A1:XFD1048576"})
 
 
 def cell_at(row: int, column: int) -> str:

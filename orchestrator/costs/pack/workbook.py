@@ -192,7 +192,7 @@ def _write_check(sheet: Sheet, contents: Contents, roll_up: RollUp, row: int) ->
     text = f'=IF(AND(MAX({differences})=0,MIN({differences})=0),"agrees with the books","DIFFERS FROM THE BOOKS")'
     sheet.put(last + 1, 0, "check")
     check = Formula(text, "agrees with the books" if agrees else "DIFFERS FROM THE BOOKS")
-    sheet.put(last + 1, 1, check, place="section")
+    sheet.put(last + 1, 1, check, look="words", place="section")
     return last + 2
 
 
