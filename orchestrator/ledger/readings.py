@@ -15,7 +15,7 @@ from catalog.track import Take
 from orchestrator.costs.allocation import MS_PER_H, time_usd_micros
 from orchestrator.costs.time_use import TimeUse
 from orchestrator.ledger.tables import ATTEMPT, RENDITION, RUN, SPAN, TAKE, WORKER, RenditionRow, RunRow, WorkerRow
-from orchestrator.ledger.verdicts import is_not_rejected
+from orchestrator.ledger.verdicts import is_kept
 
 _RATE_OF_MS = 120_000  # long enough for slow batches
 _LATEST_ATTEMPTS = 200  # takes are sent by length, so the latest resemble the next
@@ -201,8 +201,7 @@ def list_tracks(
     Without those that somebody has rejected since.
     """
     wanted = {"catalog": catalog, "run_id": run_id, "zone": zone, "genre": genre}
-    kept = select(RENDITION.c.record_id).where(RENDITION.c.record_id == TAKE.c.rendition_id, is_not_rejected())
-    finished = [TAKE.c.current, TAKE.c.state == "accepted", kept.exists()]
+    finished = [TAKE.c.current, TAKE.c.state == "accepted", is_kept(TAKE.c.rendition_id)]
     finished += [TAKE.c[name] == value for name, value in wanted.items() if value is not None]
     query = (
         select(TAKE.c.message, *RENDITION.c)

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, func, insert, select
 
 from orchestrator.ledger.facts import unsettle_makers
-from orchestrator.ledger.tables import RENDITION, VERDICT, RenditionRow
+from orchestrator.ledger.tables import VERDICT, RenditionRow
 
 
 def write_verdicts(
@@ -31,11 +31,11 @@ def write_verdicts(
     return len(changed)
 
 
-def is_not_rejected() -> ColumnElement[bool]:
+def is_kept(record_id: ColumnElement[Any]) -> ColumnElement[bool]:
     """Of a rendition: nobody has rejected it, or somebody has accepted it again since."""
     newest = select(func.max(VERDICT.c.verdict_id)).group_by(VERDICT.c.record_id)
     rejected = select(VERDICT.c.record_id).where(VERDICT.c.verdict_id.in_(newest), VERDICT.c.outcome == "rejected")
-    return RENDITION.c.record_id.not_in(rejected)
+    return record_id.not_in(rejected)
 
 
 def _standing(connection: Connection, record_ids: list[str]) -> dict[str, Any]:
