@@ -33,7 +33,7 @@ from orchestrator.costs.allocation import (
 )
 from orchestrator.costs.charges import CATEGORY_OF_METER, METHOD, Charge, Entry, Kind, Meter, Rental
 from orchestrator.costs.invoices.windows import narrowed
-from orchestrator.costs.months import Stretch, bounds_of, cut_by_month
+from orchestrator.costs.months import Stretch, bounds_of, cut_by_month, month_of
 from orchestrator.costs.split import split
 
 _WHOLE: Final = (-(2**62), 2**62)
@@ -97,7 +97,9 @@ class Draft(NamedTuple):
     @property
     def digest(self) -> str:
         """The same for the same charge handed down in the same way."""
-        return hashlib.sha256(repr((METHOD, self.charge, self.entries)).encode()).hexdigest()
+        entries = [(str(entry.category), *entry.payer, *entry[2:]) for entry in self.entries]
+        charge = [str(value) if isinstance(value, str) else value for value in self.charge]
+        return hashlib.sha256(repr((METHOD, charge, entries)).encode()).hexdigest()
 
 
 def draft_rental(facts: RentalFacts, time_zone: str) -> list[Draft]:
@@ -230,8 +232,11 @@ class _Draft:
     def _work(self) -> Iterator[Draft]:
         """What came of it, apart from money: attempts, kept tracks and their audio, by the month they ended in."""
         by_month: defaultdict[str, Counter[tuple[Category, CostObject, str]]] = defaultdict(Counter)
+        period, start_ms, end_ms = "", 0, 0
         for attempt in (each for each in self._facts.attempts if not each.adopted):
-            period = next(cut_by_month(attempt.at_ms, attempt.at_ms, self._time_zone)).period
+            if not start_ms <= attempt.at_ms < end_ms:
+                period = month_of(attempt.at_ms, self._time_zone)
+                start_ms, end_ms = bounds_of(period, self._time_zone)
             key = (attempt.outcome, attempt.payer)
             kept = attempt.outcome is Category.ACCEPTED
             by_month[period][*key, "attempts"] += 1
@@ -278,9 +283,11 @@ def _merged(entries: Iterable[Entry]) -> tuple[Entry, ...]:
     sums: dict[tuple[Category, CostObject], Entry] = {}
     for entry in entries:
         key = (entry.category, entry.payer)
-        before = sums.get(key, Entry(*key, None if entry.usd_micros is None else 0, 0))
-        micros = None if entry.usd_micros is None else (before.usd_micros or 0) + entry.usd_micros
-        sums[key] = before._replace(usd_micros=micros, ms=before.ms + entry.ms)
+        if (before := sums.get(key)) is None:
+            sums[key] = entry
+        else:
+            micros = None if entry.usd_micros is None else (before.usd_micros or 0) + entry.usd_micros
+            sums[key] = Entry(*key, micros, before.ms + entry.ms)
     return tuple(sums[key] for key in sorted(sums))
 
 

@@ -21,7 +21,7 @@ def split(total: int, weights: Mapping[Key, int]) -> dict[Key, int]:
     TunemillError for a negative weight, and for an amount with nothing to carry it.
     """
     whole = sum(weights.values())
-    if any(weight < 0 for weight in weights.values()):
+    if weights and min(weights.values()) < 0:
         raise TunemillError("a share cannot have a negative weight", why=f"{min(weights.values())} was given")
     if not whole:
         if total:
@@ -32,6 +32,6 @@ def split(total: int, weights: Mapping[Key, int]) -> dict[Key, int]:
         shares[key], remainder = divmod(abs(total) * weight, whole)
         remainders.append((-remainder, key))
     left_over = abs(total) - sum(shares.values())
-    for _, key in sorted(remainders)[:left_over]:
+    for _, key in sorted(remainders)[:left_over] if left_over else ():
         shares[key] += 1
     return shares if total >= 0 else {key: -share for key, share in shares.items()}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, case, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.sql import func
@@ -22,13 +22,23 @@ from orchestrator.costs.charges import METHOD, Charge, CostRow, Entry, Kind
 from orchestrator.costs.months import bounds_of, month_of, next_month
 from orchestrator.costs.posting import Draft, RentalFacts, draft_line, draft_rental
 from orchestrator.ledger import rental_facts
+from orchestrator.ledger.bulk import insert_rows
 from orchestrator.ledger.facts import PriceOf
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.tables import CLOSED_PERIOD, COST_ENTRY, COST_MONTHLY, POSTING, RENTAL, STANDING
 
-RENTALS_AT_ONCE: Final = 20  # in one transaction: a writer who waits should not wait long
+ENTRIES_AT_ONCE: Final = 20_000  # about so many in one transaction: a writer who waits should not wait long
+RENTALS_AT_ONCE: Final = 20  # read together
 _CUTS: Final = COST_MONTHLY.primary_key.columns.keys()
 _SUMS: Final = ("usd_micros", "unpriced_ms", "ms", "tracks", "attempts", "audio_ms")
+_POSTING_COLUMNS: Final = (
+    *("posting_id", "posted_ms", "period", "method", "digest", "reverses_id"),
+    *Charge._fields,
+)
+_ENTRY_COLUMNS: Final = (
+    *("entry_id", "posting_id", "period", "category", "catalog", "zone", "genre", "run_id"),
+    *("usd_micros", "ms", "tracks", "attempts", "audio_ms"),
+)
 
 
 @dataclass(slots=True)
@@ -60,14 +70,18 @@ def update_books(
         _check_time_zone(connection, time_zone)
         rental_facts.name_nameless(connection)
         waiting = rental_facts.unsettled(connection)
-    for start in range(0, len(waiting), RENTALS_AT_ONCE):
+    done = 0
+    while done < len(waiting):
         with ledger.write() as connection:
             clerk = Clerk(connection, time_zone, at_ms, updated)
-            for facts in rental_facts.read(connection, waiting[start : start + RENTALS_AT_ONCE], price_of):
+            for facts in rental_facts.read(connection, waiting[done : done + RENTALS_AT_ONCE], price_of):
                 clerk.settle(facts)
+                done += 1
+                if clerk.entries >= ENTRIES_AT_ONCE:
+                    break
             clerk.write()
         if progress is not None:
-            progress(min(start + RENTALS_AT_ONCE, len(waiting)), len(waiting))
+            progress(done, len(waiting))
     with ledger.write() as connection:
         clerk = Clerk(connection, time_zone, at_ms, updated)
         clerk.settle_strays(rental_facts.lines_without_rental(connection))
@@ -93,9 +107,14 @@ class Clerk:
         self._closed = set(connection.execute(select(CLOSED_PERIOD.c.period)).scalars())
         self._posting_id: int = connection.execute(select(func.max(POSTING.c.posting_id))).scalar() or 0
         self._entry_id: int = connection.execute(select(func.max(COST_ENTRY.c.entry_id))).scalar() or 0
-        self._postings: list[dict[str, Any]] = []
-        self._entries: list[dict[str, Any]] = []
-        self._sums: defaultdict[tuple[str, ...], list[int]] = defaultdict(lambda: [0] * len(_SUMS))
+        self._summed_id = self._first_id = self._entry_id
+        self._postings: list[tuple[Any, ...]] = []
+        self._entries: list[tuple[Any, ...]] = []
+
+    @property
+    def entries(self) -> int:
+        """How many it has put down."""
+        return self._entry_id - self._first_id
 
     def settle(self, facts: RentalFacts) -> None:
         """Let the books of one rental say what is known of it."""
@@ -117,11 +136,13 @@ class Clerk:
 
     def write(self) -> None:
         """Put everything down."""
-        if self._postings:
-            self._connection.execute(insert(POSTING), self._postings)
-        if self._entries:
-            self._connection.execute(insert(COST_ENTRY), self._entries)
-        self._add_up()
+        insert_rows(self._connection, POSTING, _POSTING_COLUMNS, self._postings)
+        insert_rows(self._connection, COST_ENTRY, _ENTRY_COLUMNS, self._entries)
+        self._postings.clear()
+        self._entries.clear()
+        if self._entry_id > self._summed_id:
+            self._connection.execute(_added_to_sums(self._connection, self._summed_id))
+            self._summed_id = self._entry_id
 
     # ------------------------------------------------------------ what differs
 
@@ -167,18 +188,16 @@ class Clerk:
 
     def _reverse(self, posting_ids: Sequence[int]) -> None:
         """The same rows with every number negated."""
-        for start in range(0, len(posting_ids), 500):
-            chunk = list(posting_ids[start : start + 500])
-            entries: defaultdict[int, list[Entry]] = defaultdict(list)
-            query = select(COST_ENTRY).where(COST_ENTRY.c.posting_id.in_(chunk)).order_by(COST_ENTRY.c.entry_id)
-            for row in self._connection.execute(query).mappings():
-                entries[row["posting_id"]].append(negated(rental_facts.entry_of(row)))
-            for row in self._connection.execute(select(POSTING).where(POSTING.c.posting_id.in_(chunk))).mappings():
-                charge = rental_facts.charge_of(row)
-                charge = charge._replace(usd_micros=None if charge.usd_micros is None else -charge.usd_micros)
-                period = row["period"] if row["period"] not in self._closed else self._period_for(row["period"])
-                self._put(charge, entries[row["posting_id"]], period, row["digest"], row["posting_id"])
-                self._updated.reversed += 1
+        for posting_id in sorted(posting_ids):
+            written = select(POSTING).where(POSTING.c.posting_id == posting_id)
+            row = self._connection.execute(written).mappings().one()
+            charge = rental_facts.charge_of(row)
+            charge = charge._replace(usd_micros=None if charge.usd_micros is None else -charge.usd_micros)
+            period = row["period"] if row["period"] not in self._closed else self._period_for(row["period"])
+            entries = select(COST_ENTRY).where(COST_ENTRY.c.posting_id == posting_id).order_by(COST_ENTRY.c.entry_id)
+            negated_ = (negated(rental_facts.entry_of(entry)) for entry in self._connection.execute(entries))
+            self._put(charge, negated_, period, row["digest"], posting_id)
+            self._updated.reversed += 1
 
     def _period_for(self, applies_to: str) -> str:
         """The month to book it in: its own, or the first that is open when its own is closed."""
@@ -193,43 +212,42 @@ class Clerk:
 
     def _put(self, charge: Charge, entries: Iterable[Entry], period: str, digest: str, reverses_id: int | None) -> None:
         self._posting_id += 1
-        self._postings.append(
-            {
-                **charge._asdict(),
-                "posting_id": self._posting_id,
-                "posted_ms": self._at_ms,
-                "period": period,
-                "method": METHOD,
-                "digest": digest,
-                "reverses_id": reverses_id,
-            }
+        posting_id = self._posting_id
+        known = (posting_id, self._at_ms, period, METHOD, digest, reverses_id)
+        self._postings.append((*known, *_plain(charge)))
+        first_id = self._entry_id + 1
+        self._entries += (
+            (entry_id, posting_id, period, entry.category.value, *entry.payer, *entry[2:])
+            for entry_id, entry in enumerate(entries, start=first_id)
         )
-        for entry in entries:
-            self._entry_id += 1
-            payer = entry.payer._asdict()
-            self._entries.append(
-                {
-                    "entry_id": self._entry_id,
-                    "posting_id": self._posting_id,
-                    "period": period,
-                    "category": entry.category,
-                    **payer,
-                    **{name: getattr(entry, name) for name in ("usd_micros", "ms", "tracks", "attempts", "audio_ms")},
-                }
-            )
-            add_to(self._sums, charge, entry, period)
+        self._entry_id = self._entries[-1][0] if self._entries else self._entry_id
+        if len(self._entries) >= ENTRIES_AT_ONCE:
+            self.write()
 
-    def _add_up(self) -> None:
-        """Carry what was written into the monthly sums."""
-        rows = [
-            dict(zip((*_CUTS, *_SUMS), (*key, *sums), strict=True)) for key, sums in self._sums.items() if any(sums)
-        ]
-        if not rows:
-            return
-        dialect_insert = postgres_insert if self._connection.dialect.name == "postgresql" else sqlite_insert
-        statement = dialect_insert(COST_MONTHLY)
-        added = {name: COST_MONTHLY.c[name] + statement.excluded[name] for name in _SUMS}
-        self._connection.execute(statement.on_conflict_do_update(index_elements=list(_CUTS), set_=added), rows)
+
+def _plain(values: Iterable[Any]) -> Iterator[Any]:
+    """The same with words of a closed list as text: a driver may not know their type."""
+    return (str(value) if isinstance(value, str) else value for value in values)
+
+
+def _added_to_sums(connection: Connection, after_id: int) -> Any:
+    """The statement that carries entries into the monthly sums."""
+    of_posting = ("applies_to", "kind", "provider", "gpu", "market")
+    cuts = [POSTING.c[name] if name in of_posting else COST_ENTRY.c[name] for name in _CUTS]
+    unpriced_ms = case((COST_ENTRY.c.usd_micros.is_(None), COST_ENTRY.c.ms), else_=0)
+    numbers = [unpriced_ms if name == "unpriced_ms" else func.coalesce(COST_ENTRY.c[name], 0) for name in _SUMS]
+    sums = [func.sum(number) for number in numbers]
+    new = (
+        select(*cuts, *sums)
+        .join(POSTING, POSTING.c.posting_id == COST_ENTRY.c.posting_id)
+        .where(COST_ENTRY.c.entry_id > after_id)
+        .group_by(*cuts)
+        .having(or_(*(each != 0 for each in sums)))
+    )
+    dialect_insert = postgres_insert if connection.dialect.name == "postgresql" else sqlite_insert
+    statement = dialect_insert(COST_MONTHLY).from_select([*_CUTS, *_SUMS], new)
+    added = {name: COST_MONTHLY.c[name] + statement.excluded[name] for name in _SUMS}
+    return statement.on_conflict_do_update(index_elements=list(_CUTS), set_=added)
 
 
 Sums = defaultdict[tuple[str, ...], list[int]]

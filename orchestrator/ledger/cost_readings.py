@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, and_, case, exists, func, or_, select, text
+from sqlalchemy import Connection, and_, case, exists, func, literal, or_, select, text
 
 from catalog.errors import UnknownNameError
 from orchestrator.costs.charges import CostRow, Kind, Meter, Posting, Rental
-from orchestrator.costs.forecast import RunCost
+from orchestrator.costs.forecast import RUNS_MAX, RunCost
 from orchestrator.costs.months import bounds_of
 from orchestrator.costs.pack.contents import Coverage, Extracted, InvoiceSummary, PriceUsed, Statement
 from orchestrator.costs.time_use import TimeUse
@@ -33,6 +33,7 @@ from orchestrator.ledger.tables import (
 )
 
 _PAGE: Final = 5_000
+_SLACK_MS: Final = 86_400_000
 _SUMS: Final = ("usd_micros", "unpriced_ms", "ms", "tracks", "attempts", "audio_ms")
 _CUTS: Final = tuple(COST_MONTHLY.primary_key.columns.keys())
 
@@ -58,13 +59,28 @@ class Scope(NamedTuple):
         return self[1:] == (None,) * (len(self) - 1)
 
 
-def read_rows(connection: Connection, scope: Scope = Scope()) -> list[CostRow]:  # noqa: B008 - it is a constant
-    """The monthly sums of a scope, zero ones left out."""
-    query = select(*(COST_MONTHLY.c[name] for name in (*_CUTS, *_SUMS))).order_by(*COST_MONTHLY.primary_key)
+def read_rows(
+    connection: Connection,
+    scope: Scope = Scope(),  # noqa: B008 - it is a constant
+    by: Collection[str] | None = None,
+) -> list[CostRow]:
+    """The monthly sums of a scope, zero ones left out.
+
+    With `by` they are added up over all other cuts, whose names are empty then; kind, category and gpu always stay.
+    So what is read grows with what is shown, and not with the work that was done.
+    """
+    kept = [name for name in _CUTS if by is None or name in ("kind", "category", "gpu", *by)]
+    cuts = [COST_MONTHLY.c[name] if name in kept else literal("").label(name) for name in _CUTS]
+    numbers = [COST_MONTHLY.c[name] if by is None else func.sum(COST_MONTHLY.c[name]) for name in _SUMS]
+    is_something = or_(*(number != 0 for number in numbers))
+    query = select(*cuts, *numbers).order_by(*(COST_MONTHLY.c[name] for name in kept))
     for name, value in zip(scope._fields, scope, strict=True):
         if value is not None:
             query = query.where(COST_MONTHLY.c[name] == value)
-    query = query.where(or_(*(COST_MONTHLY.c[name] != 0 for name in _SUMS)))
+    if by is None:
+        query = query.where(is_something)
+    else:
+        query = query.group_by(*(COST_MONTHLY.c[name] for name in kept)).having(is_something)
     return [cost_row(row) for row in connection.execute(query)]
 
 
@@ -78,13 +94,13 @@ def read_trend(connection: Connection, first: str, last: str) -> list[CostRow]:
 
 def read_periods(connection: Connection) -> list[str]:
     """The months with anything on the books."""
-    return list(connection.execute(select(COST_MONTHLY.c.period).distinct().order_by(COST_MONTHLY.c.period)).scalars())
+    return list(connection.execute(select(POSTING.c.period).distinct().order_by(POSTING.c.period)).scalars())
 
 
 def read_totals(connection: Connection) -> dict[str, int]:
     """Micro-dollars by month in which they are booked."""
-    query = select(COST_MONTHLY.c.period, func.sum(COST_MONTHLY.c.usd_micros)).group_by(COST_MONTHLY.c.period)
-    return {row[0]: int(row[1]) for row in connection.execute(query)}
+    query = select(POSTING.c.period, func.sum(POSTING.c.usd_micros)).group_by(POSTING.c.period)
+    return {row[0]: int(row[1] or 0) for row in connection.execute(query)}
 
 
 def find_closed(connection: Connection, period: str) -> ClosedPeriodRow | None:
@@ -109,20 +125,24 @@ def high_water_id(connection: Connection, period: str | None = None) -> int:
 
 def iterate_entries(connection: Connection, period: str) -> Iterator[Extracted]:
     """The entries booked in a month, in the order they were written; a page at a time."""
-    names = ("kind", "applies_to", "provider", "gpu", "market", "rental_id", "source", "method", "reverses_id")
-    query = (
-        select(COST_ENTRY, POSTING.c.posted_ms, *(POSTING.c[name] for name in names))
-        .join(POSTING, POSTING.c.posting_id == COST_ENTRY.c.posting_id)
-        .where(COST_ENTRY.c.period == period)
-        .order_by(COST_ENTRY.c.entry_id)
-        .limit(_PAGE)
-    )
-    after = 0
-    while rows := connection.execute(query.where(COST_ENTRY.c.entry_id > after)).mappings().all():
+    of_entry = [COST_ENTRY.c[name] for name in Extracted._fields if name in COST_ENTRY.c]
+    query = select(*of_entry).where(COST_ENTRY.c.period == period).order_by(COST_ENTRY.c.entry_id).limit(_PAGE)
+    after, posting_id = 0, 0
+    posting: dict[str, Any] = {}
+    while rows := connection.execute(query.where(COST_ENTRY.c.entry_id > after)).all():
         for row in rows:
-            values = {name: row[name] for name in Extracted._fields}
-            yield Extracted(**{**values, "kind": Kind(row["kind"]), "rental_id": row["rental_id"] or ""})
-        after = rows[-1]["entry_id"]
+            if row.posting_id != posting_id:
+                posting_id, posting = row.posting_id, _posting_of_entries(connection, row.posting_id)
+            yield Extracted(**row._mapping, **posting)
+        after = rows[-1].entry_id
+
+
+def _posting_of_entries(connection: Connection, posting_id: int) -> dict[str, Any]:
+    """What all entries of a posting have from it: they stand one after the other, so it is read once."""
+    names = [name for name in Extracted._fields if name not in COST_ENTRY.c]
+    query = select(*(POSTING.c[name] for name in names)).where(POSTING.c.posting_id == posting_id)
+    row = connection.execute(query).mappings().one()
+    return {**row, "kind": Kind(row["kind"]), "rental_id": row["rental_id"] or ""}
 
 
 def iterate_postings(connection: Connection, period: str) -> Iterator[Posting]:
@@ -142,15 +162,11 @@ def iterate_postings(connection: Connection, period: str) -> Iterator[Posting]:
     )
     after = 0
     while rows := connection.execute(query.where(POSTING.c.posting_id > after)).mappings().all():
-        ids = [row["posting_id"] for row in rows]
-        entries: dict[int, list[Any]] = {each: [] for each in ids}
-        of_these = select(COST_ENTRY).where(COST_ENTRY.c.posting_id.in_(ids)).order_by(COST_ENTRY.c.entry_id)
-        for entry in connection.execute(of_these).mappings():
-            entries[entry["posting_id"]].append(entry_of(entry))
-        for row in rows:
-            parts = tuple(entries[row["posting_id"]])
+        for row in rows:  # one at a time: a posting may have thousands of entries
+            of_this = select(COST_ENTRY).where(COST_ENTRY.c.posting_id == row["posting_id"])
+            parts = tuple(map(entry_of, connection.execute(of_this.order_by(COST_ENTRY.c.entry_id))))
             yield Posting(row["posting_id"], row["period"], charge_of(row), parts, row["posted_ms"], row["reverses_id"])
-        after = ids[-1]
+        after = rows[-1]["posting_id"]
 
 
 def read_prices_used(connection: Connection, period: str | None = None) -> list[PriceUsed]:
@@ -226,12 +242,12 @@ def read_statements(connection: Connection, period: str, time_zone: str) -> list
         .group_by(text("1"), text("2"))
     )
     drawn = (
-        select(COST_MONTHLY.c.provider, COST_MONTHLY.c.applies_to < period, func.sum(COST_MONTHLY.c.usd_micros))
-        .where(COST_MONTHLY.c.applies_to <= period)
+        select(POSTING.c.provider, POSTING.c.applies_to < period, func.sum(POSTING.c.usd_micros))
+        .where(POSTING.c.applies_to <= period)
         .group_by(text("1"), text("2"))
     )
     topups = {(row[0], bool(row[1])): int(row[2]) for row in connection.execute(paid_in)}
-    draws = {(row[0], bool(row[1])): int(row[2]) for row in connection.execute(drawn)}
+    draws = {(row[0], bool(row[1])): int(row[2] or 0) for row in connection.execute(drawn)}
     return [
         Statement(
             provider=provider,
@@ -314,7 +330,7 @@ def read_time_use(
     connection: Connection, scope: Scope, start_ms: int | None = None, end_ms: int | None = None
 ) -> TimeUse:
     """What workers did, of those that have worked for the scope's run or catalog; of all for the whole."""
-    ours = _workers_of(scope)
+    ours = [*_workers_of(scope), *_there_between(start_ms, end_ms)]
     spans = select(SPAN.c.state, case((SPAN.c.state == "idle", SPAN.c.cause), else_=""), WORKER.c.ended_at_ms.is_(None))
     begin, end = _clipped(SPAN.c.start_ms, SPAN.c.end_ms, start_ms, end_ms)
     query = spans.add_columns(func.sum(end - begin)).join(WORKER, WORKER.c.worker_id == SPAN.c.worker_id)
@@ -334,6 +350,8 @@ def read_time_use(
 def _lives(connection: Connection, ours: Sequence[Any], start_ms: int | None, end_ms: int | None) -> dict[bool, int]:
     """Milliseconds that workers lived, by whether they still do."""
     reach = select(SPAN.c.worker_id, func.min(SPAN.c.start_ms).label("first"), func.max(SPAN.c.end_ms).label("last"))
+    if ours:
+        reach = reach.where(SPAN.c.worker_id.in_(select(WORKER.c.worker_id).where(*ours)))
     spans = reach.group_by(SPAN.c.worker_id).subquery()
     ended = func.coalesce(WORKER.c.ended_at_ms, WORKER.c.last_seen_ms)
     first, last = func.coalesce(spans.c.first, WORKER.c.started_at_ms), func.coalesce(spans.c.last, ended)
@@ -347,6 +365,18 @@ def _lives(connection: Connection, ours: Sequence[Any], start_ms: int | None, en
         .group_by(text("1"))
     )
     return {bool(is_living): int(ms) for is_living, ms in connection.execute(query)}
+
+
+def _there_between(start_ms: int | None, end_ms: int | None) -> list[Any]:
+    """Conditions on workers that leave out most of those that did nothing in a stretch of time, by their rows alone.
+
+    A span may lie outside what its worker's row says of its life, but never by a day.
+    """
+    ended = case((WORKER.c.ended_at_ms > WORKER.c.last_seen_ms, WORKER.c.ended_at_ms), else_=WORKER.c.last_seen_ms)
+    conditions: list[Any] = [ended > start_ms - _SLACK_MS] if start_ms is not None else []
+    if end_ms is not None:
+        conditions.append(WORKER.c.started_at_ms < end_ms + _SLACK_MS)
+    return conditions
 
 
 def _clipped(begin: Any, end: Any, start_ms: int | None, end_ms: int | None) -> tuple[Any, Any]:
@@ -375,23 +405,28 @@ def count_workers(connection: Connection, start_ms: int | None = None, end_ms: i
     within = [WORKER.c.started_at_ms < end_ms] if end_ms is not None else []
     within += [ended >= start_ms] if start_ms is not None else []
     count = connection.execute(select(func.count()).select_from(WORKER).where(*within)).scalar() or 0
-    return count, sum(_lives(connection, [], start_ms, end_ms).values())
+    return count, sum(_lives(connection, _there_between(start_ms, end_ms), start_ms, end_ms).values())
 
 
 def read_run_costs(connection: Connection, catalogs: Collection[str] | None = None) -> list[RunCost]:
-    """What finished runs have cost, oldest first, as far as it is on the books."""
+    """What the last finished runs of each catalog have cost, oldest first, as far as it is on the books.
+
+    As many of each as a forecast looks at; runs without a kept track are left out.
+    """
     sums = (func.sum(COST_MONTHLY.c[name]) for name in ("usd_micros", "unpriced_ms", "ms", "tracks", "attempts"))
     cuts = (COST_MONTHLY.c.run_id, COST_MONTHLY.c.category)
-    query = select(*cuts, *sums).group_by(*cuts)
-    finished = select(RUN).where(RUN.c.state == "finished").order_by(RUN.c.finished_at_ms, RUN.c.run_id)
+    kept = exists().where(COST_MONTHLY.c.run_id == RUN.c.run_id, COST_MONTHLY.c.tracks > 0)
+    newest_first = (RUN.c.finished_at_ms.desc(), RUN.c.run_id.desc())
+    age = func.row_number().over(partition_by=RUN.c.catalog, order_by=newest_first).label("age")
+    finished = select(RUN.c.run_id, RUN.c.catalog, RUN.c.finished_at_ms, age).where(RUN.c.state == "finished", kept)
     if catalogs is not None:
         finished = finished.where(RUN.c.catalog.in_(sorted(catalogs)))
-    runs = {
-        row.run_id: RunCost(row.run_id, row.catalog, row.finished_at_ms or 0) for row in connection.execute(finished)
-    }
+    aged = finished.subquery()
+    latest = select(aged).where(aged.c.age <= RUNS_MAX).order_by(aged.c.finished_at_ms, aged.c.run_id)
+    runs = {row.run_id: RunCost(row.run_id, row.catalog, row.finished_at_ms or 0) for row in connection.execute(latest)}
+    query = select(*cuts, *sums).where(COST_MONTHLY.c.run_id.in_(list(runs))).group_by(*cuts)
     for run_id, category, *numbers in connection.execute(query):
-        if run_id in runs:
-            runs[run_id].add(category, *(int(number) for number in numbers))
+        runs[run_id].add(category, *(int(number) for number in numbers))
     return [run for run in runs.values() if run.tracks]
 
 

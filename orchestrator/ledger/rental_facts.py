@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from sys import intern
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Select, false, func, literal, or_, select, update
 
@@ -26,6 +27,8 @@ from orchestrator.ledger.tables import (
     WORKER,
 )
 
+_KINDS: Final = {str(each): each for each in Kind}
+_CATEGORIES: Final = {str(each): each for each in Category}
 _BUSY = (Category.ACCEPTED, Category.REJECTED, Category.FAILED, Category.LOST)
 
 
@@ -59,13 +62,14 @@ def read(connection: Connection, rental_ids: Sequence[str], price_of: PriceOf) -
     """Everything that is known of these rentals, one after the other."""
     rows = connection.execute(select(RENTAL).where(RENTAL.c.rental_id.in_(rental_ids))).mappings().all()
     workers = _by(connection.execute(select(WORKER).where(WORKER.c.rental_id.in_(rental_ids))).mappings(), "rental_id")
-    verdicts = _verdicts(connection)
     for row in sorted(rows, key=lambda each: each["rental_id"]):
         ours = workers[row["rental_id"]]
         worker_ids = [worker["worker_id"] for worker in ours]
         spans = [SpanTime(*span) for span in connection.execute(_spans(worker_ids))]
+        verdicts = _verdicts(connection, worker_ids)
         attempts = [_attempt(attempt, verdicts) for attempt in connection.execute(_attempts(worker_ids))]
-        lives = [_life(worker, spans, price_of) for worker in ours]
+        reaches = _reaches(spans)
+        lives = [_life(worker, reaches, price_of) for worker in ours]
         yield RentalFacts(
             rental=_rental(row, lives, price_of),
             lives=lives,
@@ -82,7 +86,7 @@ def read_windows(connection: Connection, start_ms: int, end_ms: int, price_of: P
     ours = select(WORKER).join(RENTAL, RENTAL.c.rental_id == WORKER.c.rental_id).where(RENTAL.c.provider != LOCAL)
     workers = _by(connection.execute(ours).mappings(), "rental_id")
     for row in sorted(rows, key=lambda each: each["rental_id"]):
-        lives = [_life(worker, (), price_of) for worker in workers[row["rental_id"]]]
+        lives = [_life(worker, {}, price_of) for worker in workers[row["rental_id"]]]
         facts = RentalFacts(_rental(row, lives, price_of), lives)
         began_ms, ended_ms = facts.window
         if began_ms < end_ms and ended_ms > start_ms:
@@ -119,18 +123,22 @@ def _attempts(worker_ids: Sequence[str]) -> Select[Any]:
         )
         .outerjoin(TAKE, TAKE.c.take_id == ATTEMPT.c.take_id)
         .where(ATTEMPT.c.worker_id.in_(worker_ids))
-        .order_by(ATTEMPT.c.at_ms, ATTEMPT.c.record_id)
     )
 
 
-def _verdicts(connection: Connection) -> dict[str, str]:
-    """What was decided afterwards, by rendition; the newest counts."""
-    query = select(VERDICT.c.record_id, VERDICT.c.outcome).order_by(VERDICT.c.verdict_id)
+def _verdicts(connection: Connection, worker_ids: Sequence[str]) -> dict[str, str]:
+    """What was decided afterwards about renditions of these workers, by rendition; the newest counts."""
+    query = (
+        select(VERDICT.c.record_id, VERDICT.c.outcome)
+        .join(ATTEMPT, ATTEMPT.c.record_id == VERDICT.c.record_id)
+        .where(ATTEMPT.c.worker_id.in_(worker_ids))
+        .order_by(VERDICT.c.verdict_id)
+    )
     return {row.record_id: row.outcome for row in connection.execute(query)}
 
 
 def _attempt(row: Any, verdicts: Mapping[str, str]) -> AttemptFact:
-    outcome = Category(row.outcome)
+    outcome = _CATEGORIES[row.outcome]
     if outcome is Category.ACCEPTED:
         if verdicts.get(row.record_id) == Category.REJECTED:
             outcome = Category.REJECTED
@@ -150,9 +158,18 @@ def _attempt(row: Any, verdicts: Mapping[str, str]) -> AttemptFact:
     )
 
 
-def _life(row: Mapping[Any, Any], spans: Iterable[SpanTime], price_of: PriceOf) -> WorkerLife:
+def _reaches(spans: Iterable[SpanTime]) -> dict[str, tuple[int, int]]:
+    """When the first span of each worker began, and the last one ended."""
+    found: dict[str, tuple[int, int]] = {}
+    for span in spans:
+        start_ms, end_ms = found.get(span.worker_id, (span.start_ms, span.end_ms))
+        found[span.worker_id] = min(start_ms, span.start_ms), max(end_ms, span.end_ms)
+    return found
+
+
+def _life(row: Mapping[Any, Any], reaches: Mapping[str, tuple[int, int]], price_of: PriceOf) -> WorkerLife:
     # A worker that vanished was last seen before its last span was recorded, or the other way round.
-    ours = [span for span in spans if span.worker_id == row["worker_id"]]
+    reach = reaches.get(row["worker_id"], ())
     end_ms = row["last_seen_ms"] if row["ended_at_ms"] is None else row["ended_at_ms"]
     rate, source, sku = row["rate_usd_micros_per_h"], row["price_source"] or "", row["price_sku"] or ""
     # A price that was written down after the worker had started is as good.
@@ -161,8 +178,8 @@ def _life(row: Mapping[Any, Any], spans: Iterable[SpanTime], price_of: PriceOf) 
     return WorkerLife(
         worker_id=row["worker_id"],
         gpu=row["gpu"],
-        start_ms=min([row["started_at_ms"], *(span.start_ms for span in ours)]),
-        end_ms=max([end_ms, *(span.end_ms for span in ours)]),
+        start_ms=min([row["started_at_ms"], *reach[:1]]),
+        end_ms=max([end_ms, *reach[1:]]),
         rate_usd_micros_per_h=rate,
         price_source=source,
         is_over=row["ended_at_ms"] is not None,
@@ -229,11 +246,10 @@ def _run_weights(connection: Connection, run_id: str) -> dict[CostObject, int]:
     return {CostObject(*row[:4]): int(row[4]) for row in connection.execute(query) if row[4] > 0}
 
 
-def entry_of(row: Mapping[Any, Any]) -> Entry:
+def entry_of(row: Any) -> Entry:
     """A written entry."""
-    payer = CostObject(row["catalog"], row["zone"], row["genre"], row["run_id"])
-    numbers = (row[name] for name in ("usd_micros", "ms", "tracks", "attempts", "audio_ms"))
-    return Entry(Category(row["category"]), payer, *numbers)
+    payer = CostObject(row.catalog, row.zone, row.genre, row.run_id)
+    return Entry(_CATEGORIES[row.category], payer, row.usd_micros, row.ms, row.tracks, row.attempts, row.audio_ms)
 
 
 def charge_of(row: Mapping[Any, Any]) -> Charge:
@@ -244,5 +260,8 @@ def charge_of(row: Mapping[Any, Any]) -> Charge:
 
 def cost_row(values: Sequence[Any]) -> CostRow:
     """A row of the sums, from its columns in their order."""
-    row = CostRow(*values[:11], *(int(number) for number in values[11:]))
-    return row._replace(kind=Kind(row.kind), category=Category(row.category))
+    period, applies_to, kind, category, *rest = values
+    # A month may have hundreds of thousands of rows, and few names: they share them.
+    catalog, zone, genre, run_id, provider, gpu, market = map(intern, rest[:7])
+    cuts = (intern(period), intern(applies_to), _KINDS[kind], _CATEGORIES[category])
+    return CostRow(*cuts, catalog, zone, genre, run_id, provider, gpu, market, *map(int, rest[7:]))
