@@ -26,6 +26,7 @@ from catalog.queues import queues_served
 from catalog.tiers import tier_of
 from orchestrator.dispatch import Fed, feed, window_of
 from orchestrator.ledger import Ledger, RunRow, work
+from orchestrator.ledger.budgets import Spending
 from orchestrator.ledger.facts import PriceOf, record_facts
 from orchestrator.ledger.wishes import CANCEL
 from orchestrator.ledger.work import serving
@@ -73,7 +74,7 @@ class Controller:
         self.feeding = True
         self._ledger, self._broker, self._price_of, self._clock = ledger, broker, price_of, clock
         self._window, self._silent_after_ms = window, round(silent_after_s * 1000)
-        self._run_ids, self._time_zone = run_ids, time_zone
+        self._run_ids, self._spending = run_ids, Spending(time_zone)
         # By our own clock: a worker's may be wrong, and its last record may have waited while we were away.
         self._heard_ms: dict[str, int] = {}
         self._empty_since_ms: dict[str, int] = {}  # by queue
@@ -133,7 +134,7 @@ class Controller:
         def window_for(run: RunRow, queue: str) -> int:
             return window_of(self._window, [each.holds_max for each, queues in workers if queue in queues])
 
-        return feed(self._ledger, self._broker, runs, window_for=window_for, at_ms=now, time_zone=self._time_zone)
+        return feed(self._ledger, self._broker, runs, window_for=window_for, at_ms=now, spending=self._spending)
 
     def _runs(self) -> list[RunRow]:
         with self._ledger.read() as connection:

@@ -16,6 +16,7 @@ from catalog.errors import BrokerError, BudgetError, PriceError, StoreFullError,
 from orchestrator.costs.budgets import BudgetScope, Left
 from orchestrator.costs.prices import MICROS_PER_USD, dollars
 from orchestrator.ledger import Ledger, RunRow, budgets, readings, work
+from orchestrator.ledger.budgets import Spending
 from orchestrator.queues import Broker
 
 WINDOW_MAX: Final = 10_000  # one statement names all that is on its way, and SQLite allows 32,766 names in one
@@ -43,13 +44,13 @@ def feed(
     *,
     window_for: WindowFor,
     at_ms: int,
-    time_zone: str = "UTC",  # of the months that budgets are for
+    spending: Spending,
 ) -> dict[str, Fed]:
     """Send what there is room for in each queue's window. After a BrokerError the takes wait again."""
     fed = {}
     for run in runs:
         with ledger.write() as connection:
-            outgoing, refused = _next_takes(connection, run, window_for, at_ms, time_zone)
+            outgoing, refused = _next_takes(connection, run, window_for, at_ms, spending)
         if outgoing:
             _publish(ledger, broker, outgoing)
         fed[run.run_id] = Fed(len(outgoing), refused)
@@ -57,7 +58,7 @@ def feed(
 
 
 def _next_takes(
-    connection: Connection, run: RunRow, window_for: WindowFor, at_ms: int, time_zone: str
+    connection: Connection, run: RunRow, window_for: WindowFor, at_ms: int, spending: Spending
 ) -> tuple[list[work.Outgoing], TunemillError | None]:
     """Mark as sent what has room, and why nothing has although it waits."""
     if not work.is_fed(connection, run.run_id):
@@ -66,7 +67,7 @@ def _next_takes(
     room = {queue: window_for(run, queue) - sent.get(queue, 0) for queue in work.waiting_queues(connection, run.run_id)}
     if not any(free > 0 for free in room.values()):
         return [], None
-    left, refused = _affordable(connection, run, sum(sent.values()), at_ms, time_zone)
+    left, refused = _affordable(connection, run, sum(sent.values()), at_ms, spending)
     outgoing: list[work.Outgoing] = []
     for queue, free in room.items():
         limit = free if left is None else min(free, left - len(outgoing))
@@ -86,10 +87,10 @@ def _publish(ledger: Ledger, broker: Broker, outgoing: list[work.Outgoing]) -> N
 
 
 def _affordable(
-    connection: Connection, run: RunRow, on_the_way: int, at_ms: int, time_zone: str
+    connection: Connection, run: RunRow, on_the_way: int, at_ms: int, spending: Spending
 ) -> tuple[int | None, TunemillError | None]:
     """How many takes the run's cap and its budgets still pay for, None without any; and why none, where it is none."""
-    lefts, unpriced = budgets.lefts_for(connection, run.catalog, run, at_ms=at_ms, time_zone=time_zone)
+    lefts, unpriced = budgets.lefts_for(connection, run.catalog, run, at_ms=at_ms, spending=spending)
     spend = readings.spend_of_run(connection, run) if run.max_usd_micros is not None else None
     if not lefts and spend is None:
         return None, None

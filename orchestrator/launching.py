@@ -19,6 +19,7 @@ from orchestrator.costs.prices import (
 )
 from orchestrator.estimate import NO_HISTORY, Estimate, default_gpu, estimate
 from orchestrator.ledger import BegunRun, Ledger, RunRow, budgets, readings
+from orchestrator.ledger.budgets import Spending
 from orchestrator.ledger.cost_queries import read_history
 from orchestrator.ledger.wishes import refuse_unless_going_on
 from orchestrator.matrix import LoadedCatalog, load_catalog
@@ -126,7 +127,7 @@ def within_budgets(
     if ledger is None or not result.takes:
         return
     with ledger.read() as connection:
-        lefts, _ = budgets.lefts_for(connection, catalog, unfinished, at_ms=now_ms(), time_zone=time_zone)
+        lefts, _ = budgets.lefts_for(connection, catalog, unfinished, at_ms=now_ms(), spending=Spending(time_zone))
     for left in lefts:
         result.within(
             left.budget.usd_micros,
@@ -141,7 +142,8 @@ def has_budgets(catalog: str, ledger: Ledger | None, time_zone: str) -> bool:
     if ledger is None:
         return False
     with ledger.read() as connection:
-        return bool(budgets.lefts_for(connection, catalog, None, at_ms=now_ms(), time_zone=time_zone)[0])
+        spending = Spending(time_zone)
+        return bool(budgets.lefts_for(connection, catalog, None, at_ms=now_ms(), spending=spending)[0])
 
 
 def _spent(unfinished: RunRow | None, ledger: Ledger | None) -> int:

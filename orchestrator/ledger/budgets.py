@@ -6,9 +6,10 @@ engine time of each. A worker that has made nothing yet counts whole for everybo
 
 from __future__ import annotations
 
+import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, exists, func, select
 
@@ -19,6 +20,9 @@ from orchestrator.costs.months import bounds_of, month_of
 from orchestrator.ledger import readings
 from orchestrator.ledger.tables import ATTEMPT, BUDGET, COST_MONTHLY, POSTING, STANDING, TAKE, WORKER, RunRow
 
+COSTLY_S: Final = 0.05  # an answer that took less is asked for anew each time
+PAUSE_OF_COST: Final = 20  # times as long as it took, it serves
+
 
 class Spent(NamedTuple):
     """Money of a month so far. `unpriced` names GPUs without a price: then `usd_micros` is too low."""
@@ -26,6 +30,30 @@ class Spent(NamedTuple):
     usd_micros: int
     by_catalog: Counter[str]
     unpriced: tuple[str, ...]
+
+
+class Spending:
+    """What a month has cost so far, for who asks several times a second.
+
+    Adding it up takes long where much is not posted yet: then the last answer serves for a while, so that asking never
+    takes more than a small part of the time. What is sent meanwhile is reserved in any case.
+    """
+
+    def __init__(self, time_zone: str) -> None:
+        self.time_zone = time_zone
+        self._period = ""
+        self._spent = Spent(0, Counter(), ())
+        self._read_s = self._took_s = 0.0
+
+    def read(self, connection: Connection, period: str) -> Spent:
+        """The month's money, as of now or of some moments ago."""
+        began_s = time.monotonic()
+        is_costly = self._took_s > COSTLY_S
+        if period != self._period or not is_costly or began_s - self._read_s > PAUSE_OF_COST * self._took_s:
+            self._spent = spent_in(connection, period, self.time_zone)
+            self._period, self._read_s = period, time.monotonic()
+            self._took_s = self._read_s - began_s
+        return self._spent
 
 
 def write_budget(
@@ -50,10 +78,10 @@ def read_budgets(connection: Connection) -> list[Budget]:
 
 
 def lefts_for(
-    connection: Connection, catalog: str, run: RunRow | None, *, at_ms: int, time_zone: str
+    connection: Connection, catalog: str, run: RunRow | None, *, at_ms: int, spending: Spending
 ) -> tuple[list[Left], tuple[str, ...]]:
     """What is left of each budget that a run of `catalog` draws on now, and GPUs whose price is unknown."""
-    period = month_of(at_ms, time_zone)
+    period = month_of(at_ms, spending.time_zone)
     chosen = [
         budget
         for budget in in_force(read_budgets(connection), period=period)
@@ -63,7 +91,7 @@ def lefts_for(
     ]
     if not chosen:
         return [], ()
-    spent = spent_in(connection, period, time_zone)
+    spent = spending.read(connection, period)
     return [Left(budget, _spent_of(connection, budget, spent, run)) for budget in chosen], spent.unpriced
 
 
