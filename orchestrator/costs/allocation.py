@@ -11,7 +11,7 @@ micro-dollars or milliseconds.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from operator import attrgetter
@@ -186,12 +186,14 @@ class Calls:
     """Who was in each planner call and batch, and how they share it: by the audio that each take asked for."""
 
     def __init__(self, attempts: Iterable[AttemptFact]) -> None:
-        self._shares: defaultdict[Use, Counter[tuple[CostObject, Category]]] = defaultdict(Counter)
+        self._shares: dict[Use, dict[tuple[CostObject, Category], int]] = {}
         for attempt in attempts:
+            who, weight = (attempt.payer, attempt.outcome), max(1, attempt.audio_ms)
             # A plan may outlive a failed try: then its call is shared by all tries it was used for, each counted once.
             for state, call_id in (("plan", attempt.plan_id), ("render", attempt.batch_id)):
                 if call_id:  # an adopted one was in none
-                    self._shares[state, call_id][attempt.payer, attempt.outcome] += max(1, attempt.audio_ms)
+                    shares = self._shares.setdefault((state, call_id), {})
+                    shares[who] = shares.get(who, 0) + weight
 
     def of(self, use: Use) -> Payers | None:
         """The shares of a call; None when nothing is known of its takes."""

@@ -231,22 +231,21 @@ class _Draft:
 
     def _work(self) -> Iterator[Draft]:
         """What came of it, apart from money: attempts, kept tracks and their audio, by the month they ended in."""
-        by_month: defaultdict[str, Counter[tuple[Category, CostObject, str]]] = defaultdict(Counter)
+        by_month: defaultdict[str, dict[tuple[Category, CostObject], list[int]]] = defaultdict(dict)
         period, start_ms, end_ms = "", 0, 0
         for attempt in (each for each in self._facts.attempts if not each.adopted):
             if not start_ms <= attempt.at_ms < end_ms:
                 period = month_of(attempt.at_ms, self._time_zone)
                 start_ms, end_ms = bounds_of(period, self._time_zone)
-            key = (attempt.outcome, attempt.payer)
             kept = attempt.outcome is Category.ACCEPTED
-            by_month[period][*key, "attempts"] += 1
-            by_month[period][*key, "tracks"] += kept
-            by_month[period][*key, "audio_ms"] += attempt.audio_ms if kept else 0
+            numbers = by_month[period].setdefault((attempt.outcome, attempt.payer), [0, 0, 0])
+            numbers[0] += kept
+            numbers[1] += 1
+            numbers[2] += attempt.audio_ms if kept else 0
         for period in sorted(by_month):
-            numbers = by_month[period]
             entries = [
-                Entry(category, payer, 0, 0, *(numbers[category, payer, name] for name in Entry._fields[4:]))
-                for category, payer in sorted({key[:2] for key in numbers})
+                Entry(category, payer, 0, 0, tracks, attempts, audio_ms)
+                for (category, payer), (tracks, attempts, audio_ms) in sorted(by_month[period].items())
             ]
             start_ms, end_ms = bounds_of(period, self._time_zone)
             key_ = f"work:{self._rental.rental_id}:{period}"

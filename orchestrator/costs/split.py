@@ -28,10 +28,12 @@ def split(total: int, weights: Mapping[Key, int]) -> dict[Key, int]:
             raise TunemillError(f"nothing can carry an amount of {total}", why="all weights are zero")
         return dict.fromkeys(weights, 0)
     shares, remainders = {}, []
+    amount = left_over = abs(total)
     for key, weight in weights.items():
-        shares[key], remainder = divmod(abs(total) * weight, whole)
+        shares[key], remainder = divmod(amount * weight, whole)
         remainders.append((-remainder, key))
-    left_over = abs(total) - sum(shares.values())
-    for _, key in sorted(remainders)[:left_over] if left_over else ():
-        shares[key] += 1
+        left_over -= shares[key]
+    if left_over:
+        for _, key in sorted(remainders)[:left_over]:
+            shares[key] += 1
     return shares if total >= 0 else {key: -share for key, share in shares.items()}

@@ -27,6 +27,8 @@ from orchestrator.ledger.tables import (
     WORKER,
 )
 
+# Of results with a row for each attempt: a driver that takes all at once would hold them twice.
+_IN_PAGES: Final[dict[str, Any]] = {"execution_options": {"yield_per": 5_000}}
 _KINDS: Final = {str(each): each for each in Kind}
 _CATEGORIES: Final = {str(each): each for each in Category}
 _BUSY = (Category.ACCEPTED, Category.REJECTED, Category.FAILED, Category.LOST)
@@ -65,9 +67,12 @@ def read(connection: Connection, rental_ids: Sequence[str], price_of: PriceOf) -
     for row in sorted(rows, key=lambda each: each["rental_id"]):
         ours = workers[row["rental_id"]]
         worker_ids = [worker["worker_id"] for worker in ours]
-        spans = [SpanTime(*span) for span in connection.execute(_spans(worker_ids))]
+        spans = [SpanTime._make(span) for span in connection.execute(_spans(worker_ids), **_IN_PAGES)]
         verdicts = _verdicts(connection, worker_ids)
-        attempts = [_attempt(attempt, verdicts) for attempt in connection.execute(_attempts(worker_ids))]
+        payers: dict[Any, CostObject] = {}
+        attempts = [
+            _attempt(attempt, verdicts, payers) for attempt in connection.execute(_attempts(worker_ids), **_IN_PAGES)
+        ]
         reaches = _reaches(spans)
         lives = [_life(worker, reaches, price_of) for worker in ours]
         yield RentalFacts(
@@ -137,24 +142,29 @@ def _verdicts(connection: Connection, worker_ids: Sequence[str]) -> dict[str, st
     return {row.record_id: row.outcome for row in connection.execute(query)}
 
 
-def _attempt(row: Any, verdicts: Mapping[str, str]) -> AttemptFact:
-    outcome = _CATEGORIES[row.outcome]
+def _attempt(row: Any, verdicts: Mapping[str, str], payers: dict[Any, CostObject]) -> AttemptFact:
+    """An attempt by its row of `_attempts`; those of one payer share it from `payers`."""
+    record_id, take_id, worker_id, batch_id, plan_id, said, *rest = row
+    audio_ms, run_id, adopted, at_ms, duration_ms, catalog, zone, genre, state, rendition_id = rest
+    outcome = _CATEGORIES[said]
     if outcome is Category.ACCEPTED:
-        if verdicts.get(row.record_id) == Category.REJECTED:
+        if verdicts.get(record_id) == Category.REJECTED:
             outcome = Category.REJECTED
-        elif row.rendition_id != row.record_id and (row.rendition_id or row.state != Category.ACCEPTED):
+        elif rendition_id != record_id and (rendition_id or state != Category.ACCEPTED):
             outcome = Category.LOST  # rendered twice, or lost from the store since: another one is kept, or none
-    payer = CostObject(row.catalog, row.zone, row.genre, row.run_id) if row.catalog else UNALLOCATED
+    cuts = (catalog, zone, genre, run_id)
+    if cuts not in payers:
+        payers[cuts] = CostObject(*cuts) if catalog else UNALLOCATED
     return AttemptFact(
-        take_id=row.take_id,
-        worker_id=row.worker_id,
-        batch_id=row.batch_id,
+        take_id=take_id,
+        worker_id=intern(worker_id),
+        batch_id=intern(batch_id),
         outcome=outcome,
-        audio_ms=row.audio_ms or row.duration_ms or 0,
-        payer=payer,
-        plan_id=row.plan_id,
-        at_ms=row.at_ms,
-        adopted=row.adopted and not row.batch_id,
+        audio_ms=audio_ms or duration_ms or 0,
+        payer=payers[cuts],
+        plan_id=intern(plan_id),
+        at_ms=at_ms,
+        adopted=adopted and not batch_id,
     )
 
 
