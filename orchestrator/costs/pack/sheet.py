@@ -94,7 +94,7 @@ class Book:
             properties["align"] = "right"  # words such as `unknown` too
         elif look == "text" and place in ("", "head", "total"):
             properties |= {"align": "left", "indent": 1}
-        return properties | {
+        of_place: dict[str, dict[str, Any]] = {
             "": {},
             "head": {"bold": True, "bottom": 1, "bottom_color": RULE, "bg_color": FILL, "text_wrap": True,
                      "valign": "bottom"},
@@ -103,7 +103,8 @@ class Book:
             "section": {"bold": True, "font_size": 12},
             "note": {"font_color": MUTED, "italic": True},
             "key": {"font_color": RULE, "font_size": 8},
-        }[place]  # fmt: skip
+        }  # fmt: skip
+        return properties | of_place[place]
 
 
 class Sheet:
