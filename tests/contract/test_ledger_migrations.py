@@ -13,7 +13,8 @@ from sqlalchemy.exc import DBAPIError
 
 from catalog.errors import LedgerError
 from catalog.messages import Heartbeat, MemoryUse, Span, SpansClosed
-from orchestrator.ledger import Ledger, cost_queries, open_ledger, readings
+from orchestrator.ledger import Ledger, cost_queries, cost_readings, open_ledger, readings
+from orchestrator.ledger.books import update_books
 from orchestrator.ledger.facts import record_facts
 from orchestrator.ledger.migrations import HEAD, alembic_config, script_heads
 from orchestrator.ledger.tables import ATTEMPT, SPAN, WORKER, Row
@@ -80,6 +81,16 @@ def test_the_first_versions_rows_are_all_there_and_say_nothing_of_what_came_late
     assert worker.items() >= OLD_WORKER.items()
     assert (worker["plan_limit"], worker["holds_max"], worker["rss_mib"]) == (0, 0, None)
     assert cost_queries.read_time_facts(ledger.engine).lives[0].usd_micros == 8_000 * 1_640_000 // 3_600_000
+
+
+def test_time_from_before_is_posted_when_the_first_report_is_asked_for(ledger):
+    with ledger.write() as connection:
+        connection.execute(text("update worker set ended_at_ms = 9000"))
+    update_books(ledger, time_zone="UTC", price_of=lambda gpu, at_ms: None, at_ms=10_000)
+    with ledger.read() as connection:
+        found = cost_readings.read_rows(connection)
+    assert sum(row.usd_micros for row in found) == 8_000 * 1_640_000 // 3_600_000
+    assert {row.provider for row in found} == {"local"}
 
 
 def test_the_migrated_schema_is_the_one_of_a_new_ledger_with_all_its_triggers(ledger):
