@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, and_, case, exists, func, literal, or_, select, text
@@ -36,6 +37,10 @@ _PAGE: Final = 5_000
 _SLACK_MS: Final = 86_400_000
 _SUMS: Final = ("usd_micros", "unpriced_ms", "ms", "tracks", "attempts", "audio_ms")
 _CUTS: Final = tuple(COST_MONTHLY.primary_key.columns.keys())
+# Where the fields of an extract come from, and how to put them in its order.
+_OF_ENTRY: Final = [name for name in Extracted._fields if name in COST_ENTRY.c]
+_OF_POSTING: Final = [name for name in Extracted._fields if name not in COST_ENTRY.c]
+_IN_ORDER: Final = itemgetter(*map([*_OF_ENTRY, *_OF_POSTING].index, Extracted._fields))
 
 
 class Scope(NamedTuple):
@@ -125,24 +130,27 @@ def high_water_id(connection: Connection, period: str | None = None) -> int:
 
 def iterate_entries(connection: Connection, period: str) -> Iterator[Extracted]:
     """The entries booked in a month, in the order they were written; a page at a time."""
-    of_entry = [COST_ENTRY.c[name] for name in Extracted._fields if name in COST_ENTRY.c]
-    query = select(*of_entry).where(COST_ENTRY.c.period == period).order_by(COST_ENTRY.c.entry_id).limit(_PAGE)
+    query = (
+        select(*(COST_ENTRY.c[name] for name in _OF_ENTRY))
+        .where(COST_ENTRY.c.period == period)
+        .order_by(COST_ENTRY.c.entry_id)
+        .limit(_PAGE)
+    )
     after, posting_id = 0, 0
-    posting: dict[str, Any] = {}
+    posting: tuple[Any, ...] = ()
     while rows := connection.execute(query.where(COST_ENTRY.c.entry_id > after)).all():
         for row in rows:
-            if row.posting_id != posting_id:
-                posting_id, posting = row.posting_id, _posting_of_entries(connection, row.posting_id)
-            yield Extracted(**row._mapping, **posting)
-        after = rows[-1].entry_id
+            if row[1] != posting_id:
+                posting_id, posting = row[1], _posting_of_entries(connection, row[1])
+            yield Extracted._make(_IN_ORDER((*row, *posting)))
+        after = rows[-1][0]
 
 
-def _posting_of_entries(connection: Connection, posting_id: int) -> dict[str, Any]:
+def _posting_of_entries(connection: Connection, posting_id: int) -> tuple[Any, ...]:
     """What all entries of a posting have from it: they stand one after the other, so it is read once."""
-    names = [name for name in Extracted._fields if name not in COST_ENTRY.c]
-    query = select(*(POSTING.c[name] for name in names)).where(POSTING.c.posting_id == posting_id)
+    query = select(*(POSTING.c[name] for name in _OF_POSTING)).where(POSTING.c.posting_id == posting_id)
     row = connection.execute(query).mappings().one()
-    return {**row, "kind": Kind(row["kind"]), "rental_id": row["rental_id"] or ""}
+    return tuple({**row, "kind": Kind(row["kind"]), "rental_id": row["rental_id"] or ""}.values())
 
 
 def iterate_postings(connection: Connection, period: str) -> Iterator[Posting]:

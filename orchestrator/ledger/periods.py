@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, func, select
 
 from catalog.errors import PeriodError
 from orchestrator.costs.months import bounds_of
+from orchestrator.costs.pack.contents import Extracted
 from orchestrator.ledger.cost_readings import find_closed, iterate_entries
 from orchestrator.ledger.tables import CLOSED_PERIOD, COST_ENTRY, COST_MONTHLY, POSTING, STANDING, ClosedPeriodRow
+
+_KIND: Final = Extracted._fields.index("kind")
 
 
 class Sealed(NamedTuple):
@@ -26,7 +29,8 @@ def seal(connection: Connection, period: str) -> Sealed:
     """Count the entries of a month and take their checksum, in the order they were written."""
     digest, entries, total, last = hashlib.sha256(), 0, 0, 0
     for entry in iterate_entries(connection, period):
-        digest.update(repr(tuple(entry)).encode())
+        # The kind as text: how Python shows an enumeration is its own affair, and a seal outlives a version of it.
+        digest.update(repr((entry.kind.value, *entry[:_KIND], *entry[_KIND + 1 :])).encode())
         entries, total, last = entries + 1, total + (entry.usd_micros or 0), entry.entry_id
     return Sealed(entries, total, last, digest.hexdigest())
 
