@@ -55,6 +55,7 @@ class Filling:
         self.batch_ms = batch_ms  # a batch takes so long: from, to
         self.rows: dict[Any, list[dict[str, Any]]] = {table: [] for table in (RUN, RENTAL, WORKER, TAKE, SPAN, ATTEMPT)}
         self._count, self.prefix = 0, ""
+        self.ledger: Ledger | None = None  # where rows go as soon as they are many
 
     def name(self, prefix: str) -> str:
         self._count += 1
@@ -150,6 +151,9 @@ class Filling:
 
     def _batch(self, worker_id: str, at_ms: int, catalog: str, run_id: str) -> int:
         pick, batch_id = self.random, self.name("b")
+        if self.ledger is not None and self.waiting > _ROWS_AT_ONCE:
+            with self.ledger.write() as connection:
+                self.write(connection)
         end_ms = self._span(worker_id, "render", at_ms, pick.randrange(*self.batch_ms), batch_id)
         if pick.random() < 0.05:
             return end_ms  # its worker never told what came of it
@@ -238,7 +242,7 @@ def add_living(ledger: Ledger, attempts: int, *, gpus: int = 8, days: int = 30, 
     each_ms = days * DAY_MS // batches
     filling = Filling(seed, batch_ms=(each_ms - each_ms // 4, each_ms + 1))
     filling.zones, filling.genres = [f"zone-{n:02d}" for n in range(20)], [f"genre-{n:02d}" for n in range(12)]
-    filling.prefix = "living-"
+    filling.prefix, filling.ledger = "living-", ledger
     at_ms = YEAR_MS + 324 * DAY_MS
     run_id = filling.run("catalog-0", at_ms)
     filling.machine("living", sorted(GPUS)[0], at_ms, "catalog-0", run_id, gpus=gpus, batches=batches, living=True)

@@ -12,9 +12,9 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stdout
-from io import StringIO
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,6 +60,7 @@ class Measured(NamedTuple):
 
     name: str
     seconds: float
+    cpu_s: float  # of our own process, which waits for Postgres
     peak_mib: float
     found: dict[str, Any]  # what it counted
 
@@ -136,36 +137,26 @@ def live(ledger: Ledger, attempts: int) -> dict[str, Any]:
         return {"rows": connection.execute(select(func.count()).where(ATTEMPT.c.take_id.like("living-%"))).scalar()}
 
 
-def command(arguments: list[str]) -> dict[str, Any]:
-    """A command of the program; what it prints is thrown away."""
-    from orchestrator.cli import main as run_command
-
-    sys.argv = ["tunemill", *arguments]
-    printed = StringIO()
-    with redirect_stdout(printed):
-        try:
-            run_command()
-        except SystemExit as end:
-            if end.code:
-                raise
-    return {"bytes": len(printed.getvalue())}
-
-
-def _on_ledger(step: Callable[[Ledger, int], dict[str, Any]]) -> Callable[[str, list[str]], dict[str, Any]]:
-    def inside(attempts: str, _: list[str]) -> dict[str, Any]:
-        ledger = open_ledger(os.environ["TUNEMILL_DATABASE_URL"])
-        try:
-            return step(ledger, int(attempts))
-        finally:
-            ledger.close()
-
-    return inside
-
-
-STEPS: dict[str, Callable[[str, list[str]], dict[str, Any]]] = {
-    **{step.__name__: _on_ledger(step) for step in (fill, record, post, bill, live)},
-    "command": lambda _, arguments: command(arguments),
+STEPS: dict[str, Callable[[Ledger, int], dict[str, Any]]] = {
+    step.__name__: step for step in (fill, record, post, bill, live)
 }
+# A command of the program, that tells at its end how much memory and processor time it has taken.
+COMMAND = """
+import atexit, json, sys, time
+from tests.bench.measuring import peak_rss_mib
+tell = lambda: sys.stderr.write(json.dumps({"peak_mib": peak_rss_mib(), "cpu_s": time.process_time()}) + chr(10))
+atexit.register(tell)
+from orchestrator.cli import main
+main()
+"""
+
+
+def do_step(name: str, attempts: int) -> None:
+    """One step, and what it found as a line of JSON."""
+    ledger = open_ledger(os.environ["TUNEMILL_DATABASE_URL"])
+    found = STEPS[name](ledger, attempts)
+    ledger.close()
+    sys.stderr.write(json.dumps({**found, "peak_mib": peak_rss_mib(), "cpu_s": time.process_time()}) + "\n")
 
 
 def _run(run_id: str) -> dict[str, Any]:
@@ -212,44 +203,44 @@ class Bench:
         self.folder, self.url, self.database, self.attempts = folder, url, database, attempts
         self.measured: list[Measured] = []
 
-    def step(self, name: str, *arguments: str, shown: str = "") -> Measured:
-        """Run a step, or the command of the program with these arguments."""
+    def step(self, name: str, shown: str = "") -> None:
+        """Run a step."""
+        inside = ("-m", "tests.bench.bench_costs", "--step", name, "--attempts", str(self.attempts))
+        self._run(shown or name, *inside)
+
+    def command(self, *arguments: str, shown: str = "") -> None:
+        """Run a command of the program; what it prints is thrown away."""
+        self._run(shown or " ".join(arguments), "-c", COMMAND, "costs", *arguments)
+
+    def _run(self, name: str, *arguments: str) -> None:
         environment = {**os.environ, "TUNEMILL_DATABASE_URL": self.url, "TUNEMILL_HOME": str(self.folder / "home")}
-        inside = [sys.executable, "-m", "tests.bench.bench_costs", "--step", name, "--attempts", str(self.attempts)]
         with timed() as watch:
             done = subprocess.run(
-                [*inside, "--", *arguments], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=False
+                [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
             )
         if done.returncode:
-            raise SystemExit(f"{name} {' '.join(arguments)} failed")
-        found = json.loads(done.stdout.splitlines()[-1])
-        measured = Measured(shown or name, watch.seconds, found.pop("peak_mib"), found)
+            raise SystemExit(f"{name} failed: {done.stderr}")
+        found = json.loads(done.stderr.splitlines()[-1])
+        measured = Measured(name, watch.seconds, found.pop("cpu_s"), found.pop("peak_mib"), found)
         self.measured.append(measured)
-        sys.stderr.write(f"{self.database} {self.attempts:,} {measured}\n")
-        return measured
-
-    def report(self, *arguments: str) -> Measured:
-        """`tunemill costs report`."""
-        return self.step("command", "costs", "report", "--json", *arguments, shown=f"report {' '.join(arguments)}")
+        sys.stderr.write(f"{self.database} {self.attempts:,} {name}: {_cell(measured)}\n")
 
     def run(self) -> None:
         """All steps, in the order in which a year would bring them."""
         for step in ("fill", "record", "post", "bill"):
             self.step(step)
-        self.step("post", shown="post bills")
+        self.step("post", "post bills")
         for arguments in REPORTS:
-            self.report(*arguments)
-        pack = str(self.folder / "pack")
-        self.report("--period", MONTH, "--out", pack)
-        self.report("--period", MONTH, "--out", pack, "--focus")
-        self.step("command", "costs", "verify", shown="verify")
-        self.step("command", "costs", "close", "2025-01", shown="close 2025-01")
+            self.command("report", *arguments)
+        month = ("report", "--period", MONTH, "--out", str(self.folder / "pack"))
+        self.command(*month, shown=f"pack of {MONTH}")
+        self.command(*month, "--focus", shown=f"pack of {MONTH} with FOCUS")
+        self.command("verify")
+        self.command("close", "2025-01")
         self.step("live")
-        self.report("--period", "2025-12")
-        self.measured[-1] = self.measured[-1]._replace(name="report, posting what still runs")
-        self.report("--period", "2025-12")
-        self.measured[-1] = self.measured[-1]._replace(name="report again, what still runs")
-        self.measured.append(Measured("ledger", 0, _ledger_mib(self.url), {}))
+        for shown in ("first report with what still runs", "next report with what still runs"):
+            self.command("report", "--period", "2025-12", shown=shown)
+        self.measured.append(Measured("ledger", 0, 0, _ledger_mib(self.url), {}))
 
 
 def _ledger_mib(url: str) -> float:
@@ -291,7 +282,8 @@ def _print_table(benches: list[Bench]) -> None:
 def _cell(measured: Measured) -> str:
     rate = measured.found.get("rows", 0) / measured.found["rate_s"] if "rate_s" in measured.found else 0
     rows = f"{measured.found['rows']:,} rows" if "rows" in measured.found else ""
-    parts = (f"{measured.seconds:.1f} s", f"{measured.peak_mib:,.0f} MiB", rows, f"{rate:,.0f}/s" if rate else "")
+    times = f"{measured.seconds:.1f} s ({measured.cpu_s:.1f} CPU)" if measured.seconds else ""
+    parts = (times, f"{measured.peak_mib:,.0f} MiB", rows, f"{rate:,.0f}/s" if rate else "")
     return ", ".join(part for part in parts if part)
 
 
@@ -305,7 +297,7 @@ def _figures(benches: list[Bench]) -> Iterator[Figure]:
 
 
 def _promised_s(name: str) -> float | None:
-    if "--out" in name:
+    if name.startswith("pack") and "FOCUS" not in name:
         return PACK_S
     if name.startswith("report --period"):
         return REPORT_S
@@ -317,12 +309,10 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.bench_costs", description=__doc__)
     parser.add_argument("--attempts", default=ATTEMPTS, help="sizes of ledgers, with commas between")
     parser.add_argument("--databases", default=DATABASES, help="sqlite, postgres or both, with a comma between")
-    parser.add_argument("--step", help=argparse.SUPPRESS)
-    parser.add_argument("arguments", nargs="*", help=argparse.SUPPRESS)
+    parser.add_argument("--step", choices=sorted(STEPS), help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.step:
-        found = STEPS[options.step](options.attempts, options.arguments)
-        sys.stdout.write(json.dumps({**found, "peak_mib": peak_rss_mib()}) + "\n")
+        do_step(options.step, int(options.attempts))
         return
     benches: list[Bench] = []
     with tempfile.TemporaryDirectory(prefix="tm", dir="/tmp") as name:
