@@ -61,10 +61,11 @@ def unsettled(connection: Connection) -> list[str]:
 
 
 def read(connection: Connection, rental_ids: Sequence[str], price_of: PriceOf) -> Iterator[RentalFacts]:
-    """Everything that is known of these rentals, one after the other."""
-    rows = connection.execute(select(RENTAL).where(RENTAL.c.rental_id.in_(rental_ids))).mappings().all()
+    """Everything that is known of these rentals, one after the other, in their order here."""
+    found = connection.execute(select(RENTAL).where(RENTAL.c.rental_id.in_(rental_ids))).mappings()
+    rentals = {row["rental_id"]: row for row in found}
     workers = _by(connection.execute(select(WORKER).where(WORKER.c.rental_id.in_(rental_ids))).mappings(), "rental_id")
-    for row in sorted(rows, key=lambda each: each["rental_id"]):
+    for row in (rentals[each] for each in rental_ids):
         ours = workers[row["rental_id"]]
         worker_ids = [worker["worker_id"] for worker in ours]
         spans = [SpanTime._make(span) for span in connection.execute(_spans(worker_ids), **_IN_PAGES)]
