@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from typing import NamedTuple
 
+from sqlalchemy import Connection
+
 from catalog.errors import UnknownNameError
 from catalog.messages import now_ms
 from catalog.settings import Settings
@@ -34,6 +36,7 @@ from orchestrator.ledger import Ledger, budgets, cost_readings
 from orchestrator.ledger.books import Progress, Updated, provisional_rows, update_books
 from orchestrator.ledger.cost_readings import Scope
 from orchestrator.ledger.facts import PriceOf
+from orchestrator.ledger.rental_facts import known_until_ms
 from orchestrator.pricing import price_lookup
 from orchestrator.reconciling import reconcile_period
 
@@ -46,6 +49,7 @@ class Accounts(NamedTuple):
     rows: list[CostRow]
     provisional: list[CostRow]
     coverage: Coverage
+    whole_usd_micros: int  # of the month, or of all time, whatever else the scope leaves out
 
     @property
     def all_rows(self) -> list[CostRow]:
@@ -62,19 +66,28 @@ def bring_up_to_date(
     )
 
 
-def read_accounts(ledger: Ledger, settings: Settings, updated: Updated, scope: Scope) -> Accounts:
-    """The rows of a scope, with how much of them rests on bills."""
-    with ledger.read() as connection:
-        rows = cost_readings.read_rows(connection, scope)
-        known_ms = cost_readings.known_until_ms(connection)
-        closed = cost_readings.find_closed(connection, scope.period) if scope.period else None
-    provisional = [row for row in provisional_rows(updated.provisional) if scope.holds(row)]
+def read_accounts(connection: Connection, settings: Settings, updated: Updated, scope: Scope) -> Accounts:
+    """The rows of a scope, with how much of them rests on bills, in the connection's snapshot."""
+    rows = cost_readings.read_rows(connection, scope)
+    whole = rows if scope.is_whole else cost_readings.read_rows(connection, Scope(period=scope.period))
+    known_ms = known_until_ms(connection)
     if updated.complete_through_ms is not None:
         known_ms = min(known_ms, updated.complete_through_ms)
     if scope.period is not None:
+        closed = cost_readings.find_closed(connection, scope.period)
         _, end_ms = bounds_of(scope.period, settings.finance_tz)
         known_ms = end_ms if closed is not None else min(known_ms, end_ms)
-    return Accounts(rows, provisional, coverage_of([*rows, *provisional], known_ms))
+    # What somebody else has posted since is in the rows already.
+    posted = cost_readings.standing_keys(connection, [draft.charge.key for draft in updated.provisional])
+    beside = list(provisional_rows(draft for draft in updated.provisional if draft.charge.key not in posted))
+    provisional = [row for row in beside if scope.holds(row)]
+    of_period = [row for row in beside if scope.period in (None, row.period)]
+    return Accounts(
+        rows,
+        provisional,
+        coverage_of([*rows, *provisional], known_ms),
+        sum(row.usd_micros for row in [*whole, *of_period]),
+    )
 
 
 def coverage_of(rows: Iterable[CostRow], complete_through_ms: int) -> Coverage:
@@ -91,7 +104,7 @@ def coverage_of(rows: Iterable[CostRow], complete_through_ms: int) -> Coverage:
 
 
 def contents_of(
-    ledger: Ledger,
+    connection: Connection,
     settings: Settings,
     book: PriceBook,
     updated: Updated,
@@ -100,25 +113,24 @@ def contents_of(
     tracks: int | None = None,
     song: str | None = None,
 ) -> Contents:
-    """All that the pack of a month says.
+    """All that the pack of a month says, in the connection's snapshot, which must last until it is written.
 
     `tracks` is how many the next refresh keeps, where somebody knows; `song` the price that buying is reckoned at, by
     default the cheapest that is dated. Raises UnknownNameError for a song price that the book has not.
     """
-    accounts = read_accounts(ledger, settings, updated, Scope(period=period))
+    accounts = read_accounts(connection, settings, updated, Scope(period=period))
     rows = accounts.all_rows
     start_ms, end_ms = bounds_of(period, settings.finance_tz)
     # Not the clock's word but the ledger's: the same ledger gives the same pack.
     known_ms = accounts.coverage.complete_through_ms
-    with ledger.read() as connection:
-        closed = cost_readings.find_closed(connection, period)
-        trend = cost_readings.read_trend(connection, next_month(period, 1 - _TREND_MONTHS), period)
-        lefts = budgets.read_lefts(connection, period=period, time_zone=settings.finance_tz)
-        run_costs = cost_readings.read_run_costs(connection)
-        prices = cost_readings.read_prices_used(connection, period)
-        invoices = cost_readings.read_invoices(connection, period)
-        statements = cost_readings.read_statements(connection, period, settings.finance_tz)
-        high_water_id = cost_readings.high_water_id(connection, period)
+    closed = cost_readings.find_closed(connection, period)
+    trend = cost_readings.read_trend(connection, next_month(period, 1 - _TREND_MONTHS), period)
+    lefts = budgets.read_lefts(connection, period=period, time_zone=settings.finance_tz)
+    run_costs = cost_readings.read_run_costs(connection)
+    prices = cost_readings.read_prices_used(connection, period)
+    invoices = cost_readings.read_invoices(connection, period)
+    statements = cost_readings.read_statements(connection, period, settings.finance_tz)
+    high_water_id = cost_readings.high_water_id(connection, period)
     return Contents(
         period=period,
         start_ms=start_ms,
@@ -141,17 +153,17 @@ def contents_of(
         ],
         baseline=baseline(rows, book, prices, end_ms - 1, song=song),
         forecasts=_forecasts(run_costs, rows, tracks),
-        matches=reconcile_period(ledger, settings, book, period, as_of_ms=known_ms),
+        matches=reconcile_period(connection, settings, book, period, as_of_ms=known_ms),
         invoices=invoices,
         statements=statements,
         prices=prices,
-        notes=_notes(accounts, settings),
-        extract=lambda: extract(ledger, period, accounts.provisional),
+        notes=_notes(accounts, closed is not None, cost_readings.high_water_id(connection)),
+        extract=lambda: extract(connection, period, accounts.provisional),
     )
 
 
 def outlook_of(
-    ledger: Ledger,
+    connection: Connection,
     settings: Settings,
     book: PriceBook,
     updated: Updated,
@@ -161,34 +173,29 @@ def outlook_of(
     song: str | None = None,
 ) -> tuple[list[Forecast], Baseline | None]:
     """The forecasts of a catalog or of all, and rendering against buying for all that was made so far."""
-    accounts = read_accounts(ledger, settings, updated, Scope(catalog=catalog))
-    with ledger.read() as connection:
-        run_costs = cost_readings.read_run_costs(connection, None if catalog is None else [catalog])
-        prices = cost_readings.read_prices_used(connection)
+    accounts = read_accounts(connection, settings, updated, Scope(catalog=catalog))
+    run_costs = cost_readings.read_run_costs(connection, None if catalog is None else [catalog])
+    prices = cost_readings.read_prices_used(connection)
     rows = accounts.all_rows
     return _forecasts(run_costs, rows, tracks), baseline(rows, book, prices, now_ms(), song=song)
 
 
-def extract(ledger: Ledger, period: str, provisional: Sequence[CostRow]) -> Iterator[Extracted]:
+def extract(connection: Connection, period: str, provisional: Sequence[CostRow]) -> Iterator[Extracted]:
     """The entries of a month, and after them the provisional rows, which have no number."""
-    with ledger.read() as connection:
-        yield from cost_readings.iterate_entries(connection, period)
+    yield from cost_readings.iterate_entries(connection, period)
     for row in provisional:
-        is_priced = not row.unpriced_ms
-        yield Extracted(
-            entry_id=0,
-            posting_id=0,
-            posted_ms=0,
-            rental_id="",
-            source="",
-            method=METHOD,
-            reverses_id=None,
-            **{
-                **{name: value for name, value in row._asdict().items() if name != "unpriced_ms"},
-                "category": str(row.category),
-                "usd_micros": row.usd_micros if is_priced else None,
-            },
-        )
+        known = row._replace(ms=row.ms - row.unpriced_ms, unpriced_ms=0)
+        if not row.unpriced_ms or any((known.usd_micros, known.ms, known.attempts)):
+            yield _extracted(known, known.usd_micros)
+        if row.unpriced_ms:
+            yield _extracted(row._replace(ms=row.unpriced_ms, tracks=0, attempts=0, audio_ms=0), None)
+
+
+def _extracted(row: CostRow, usd_micros: int | None) -> Extracted:
+    """A row that is not posted, as the extract has it: without a number."""
+    values = {name: value for name, value in row._asdict().items() if name not in ("unpriced_ms", "usd_micros")}
+    nothing = {"entry_id": 0, "posting_id": 0, "posted_ms": 0, "rental_id": "", "source": "", "reverses_id": None}
+    return Extracted(**{**values, **nothing, "category": str(row.category), "method": METHOD, "usd_micros": usd_micros})
 
 
 def baseline(
@@ -226,8 +233,13 @@ def _by_kind(rows: Iterable[CostRow]) -> list[CostRow]:
     return [row._replace(catalog="", zone="", genre="", run_id="", provider="", gpu="", market="") for row in rows]
 
 
-def _notes(accounts: Accounts, settings: Settings) -> list[str]:
+def _notes(accounts: Accounts, is_closed: bool, high_water_id: int) -> list[str]:
     notes = []
+    if is_closed:
+        notes.append(
+            "The month is closed: its money cannot change. Budgets, forecasts, statements and reconciliation are as of "
+            f"entry {high_water_id:,} of the books."
+        )
     if any(row.kind is Kind.PROVISIONAL for row in accounts.provisional):
         notes.append(
             "Rentals that still run are provisional: they are posted when they end, or when the month is over."

@@ -74,7 +74,7 @@ class Controller:
         self.feeding = True
         self._ledger, self._broker, self._price_of, self._clock = ledger, broker, price_of, clock
         self._window, self._silent_after_ms = window, round(silent_after_s * 1000)
-        self._run_ids, self._spending = run_ids, Spending(time_zone)
+        self._run_ids, self._spending = run_ids, Spending(time_zone, price_of)
         # By our own clock: a worker's may be wrong, and its last record may have waited while we were away.
         self._heard_ms: dict[str, int] = {}
         self._empty_since_ms: dict[str, int] = {}  # by queue

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from sqlalchemy import Connection
+
 from catalog.errors import DisagreementError
 from catalog.settings import Settings
 from orchestrator.costs.charges import Kind, Posting, Rental
@@ -19,7 +21,7 @@ from orchestrator.costs.focus.rows import FocusCharge
 from orchestrator.costs.focus.writing import ALLOCATION_CSV, RENTAL_CSV, write_focus
 from orchestrator.costs.months import bounds_of
 from orchestrator.costs.prices import PriceBook, price_for_gpu
-from orchestrator.ledger import Ledger, cost_readings
+from orchestrator.ledger import cost_readings
 from orchestrator.ledger.cost_readings import LineNote
 
 _MICRO: Final = Decimal("0.000001")
@@ -36,7 +38,7 @@ class FocusFiles(NamedTuple):
 class FocusExport:
     """A month's export in the making."""
 
-    ledger: Ledger
+    connection: Connection  # one snapshot
     settings: Settings
     book: PriceBook
     period: str
@@ -52,13 +54,12 @@ class FocusExport:
 
     def charges(self) -> Iterator[FocusCharge]:
         """The month's postings with what FOCUS asks for besides."""
-        with self.ledger.read() as connection:
-            rentals = {rental.rental_id: rental for rental in cost_readings.read_rentals(connection)}
-            lines = cost_readings.read_line_notes(connection, self.period)
-            for posting in cost_readings.iterate_postings(connection, self.period):
-                charge = posting.charge
-                rental = rentals.get(charge.rental_id or "")
-                yield self._charge(posting, rental, lines.get(charge.invoice_line_id or ""))
+        rentals = {rental.rental_id: rental for rental in cost_readings.read_rentals(self.connection)}
+        lines = cost_readings.read_line_notes(self.connection, self.period)
+        for posting in cost_readings.iterate_postings(self.connection, self.period):
+            charge = posting.charge
+            rental = rentals.get(charge.rental_id or "")
+            yield self._charge(posting, rental, lines.get(charge.invoice_line_id or ""))
 
     def _charge(self, posting: Posting, rental: Rental | None, line: LineNote | None) -> FocusCharge:
         charge = posting.charge

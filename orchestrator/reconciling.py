@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sqlalchemy import Connection
+
+from catalog.rental import LOCAL
 from catalog.settings import Settings
 from orchestrator.costs.charges import Meter
 from orchestrator.costs.months import bounds_of
@@ -11,19 +14,19 @@ from orchestrator.costs.pack.contents import Match
 from orchestrator.costs.posting import RentalFacts, draft_rental
 from orchestrator.costs.prices import PriceBook
 from orchestrator.costs.reconcile import Billed, Expected, reconcile
-from orchestrator.ledger import Ledger, cost_readings, rental_facts
+from orchestrator.ledger import cost_readings, rental_facts
+from orchestrator.ledger.tables import RENTAL
 from orchestrator.pricing import price_lookup
 
 
 def reconcile_period(
-    ledger: Ledger, settings: Settings, book: PriceBook, period: str, *, as_of_ms: int
+    connection: Connection, settings: Settings, book: PriceBook, period: str, *, as_of_ms: int
 ) -> list[Match]:
     """Every finding of a month, as things stand at an instant; the books are up to date."""
     start_ms, end_ms = bounds_of(period, settings.finance_tz)
-    with ledger.read() as connection:
-        rentals = rental_facts.read_windows(connection, start_ms, end_ms, price_lookup(book))
-        expected = [each for facts in rentals for each in _expected(facts, period, settings.finance_tz)]
-        billed = [Billed(*row) for row in cost_readings.read_billed(connection, period)]
+    rentals = rental_facts.read_windows(connection, start_ms, end_ms, price_lookup(book), RENTAL.c.provider != LOCAL)
+    expected = [each for facts in rentals for each in _expected(facts, period, settings.finance_tz)]
+    billed = [Billed(*row) for row in cost_readings.read_billed(connection, period)]
     return reconcile(expected, billed, as_of_ms=as_of_ms)
 
 

@@ -151,10 +151,8 @@ def a_trend(rows: Sequence[CostRow], months: int = 12) -> list[CostRow]:
 
 
 def extracted_of(rows: Sequence[CostRow]) -> Iterator[Extracted]:
-    """One entry for each posted row."""
+    """One entry for each row."""
     for number, row in enumerate(rows, start=1):
-        if row.kind is Kind.PROVISIONAL:
-            continue
         yield Extracted(
             number, number // 4 + 1, START_MS + number, row.period, row.applies_to, row.kind, str(row.category),
             row.catalog, row.zone, row.genre, row.run_id, row.provider, row.gpu, row.market, f"{row.provider}/pod-7",

@@ -57,6 +57,10 @@ class Filling:
         self._count, self.prefix = 0, ""
         self.ledger: Ledger | None = None  # where rows go as soon as they are many
 
+    def skip(self, names: int) -> None:
+        """Leave out so many names, as if others had them."""
+        self._count += names
+
     def name(self, prefix: str) -> str:
         self._count += 1
         return f"{self.prefix}{prefix}{self._count:07d}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
+from sqlalchemy import Connection
 
 from catalog.errors import SettingsError, UnknownNameError
 from catalog.settings import Settings, read_settings
@@ -35,7 +36,7 @@ _COUNT_COLUMNS = (
     number("tries", spare=7),
     number("audio min", spare=6),
 )
-_MONEY_SPARES = {Group.DIRECT: 1, Group.WASTED: 2, Group.IDLE: 3, Group.OVERHEAD: 4, Group.ADJUSTMENT: 8}
+_NARROW = 80  # cells
 _EXAMPLES = """\b
 Examples:
   tunemill costs report --period 2026-11 --by zone,genre
@@ -61,7 +62,6 @@ class Shown(NamedTuple):
     scope: Scope
     table: Pivot
     accounts: Accounts
-    whole: Sums  # of the month, or of all time, whatever the scope
     use: TimeUse
     workers: int
     workers_ms: int
@@ -101,6 +101,10 @@ def show_report(
     settings = read_settings()
     if out_folder is not None and period is None:
         raise SettingsError("--out needs --period", why="a pack is of one month", fix="add --period 2026-11")
+    if out_folder is not None and str(out_folder) in ("", "."):
+        raise SettingsError(
+            "--out names no folder of its own", why="a pack is a folder", fix="add --out finance/2026-11"
+        )
     if focus and out_folder is None:
         raise SettingsError("--focus needs --out", why="the FOCUS files are part of a pack", fix="add --out FOLDER")
     month = parse_period(period) if period else None
@@ -119,7 +123,9 @@ def show_report(
             cost_readings.check_names(connection, scope)
         with working("posting what is new") as progress:
             updated = bring_up_to_date(ledger, settings, book, progress=progress)
-        report = _read(ledger, settings, read_accounts(ledger, settings, updated, scope), cuts, scope)
+        with ledger.snapshot() as connection:
+            accounts = read_accounts(connection, settings, updated, scope)
+            report = _read(connection, settings, accounts, cuts, scope)
         if json:
             print_json(report_as_json(report))
         else:
@@ -148,32 +154,24 @@ def _whole_run_id(prefix: str, ledger: Ledger) -> str:
     return prefix if prefix in found or not found else found[0]
 
 
-def _read(ledger: Ledger, settings: Settings, accounts: Accounts, cuts: list[str], scope: Scope) -> Shown:
+def _read(connection: Connection, settings: Settings, accounts: Accounts, cuts: list[str], scope: Scope) -> Shown:
     start_ms, end_ms = bounds_of(scope.period, settings.finance_tz) if scope.period else (None, None)
-    table = pivot(accounts.all_rows, *cuts)
-    whole = table.total
-    with ledger.read() as connection:
-        if not scope.is_whole:
-            whole = Sums()
-            for row in cost_readings.read_rows(connection, Scope(period=scope.period)):
-                whole.add(row)
-        workers, workers_ms = cost_readings.count_workers(connection, start_ms, end_ms)
-        return Shown(
-            scope=scope,
-            table=table,
-            accounts=accounts,
-            whole=whole,
-            use=cost_readings.read_time_use(connection, scope, start_ms, end_ms),
-            workers=workers,
-            workers_ms=workers_ms,
-            sources=cost_readings.read_sources(connection, scope.period),
-            unpriced=cost_readings.read_unpriced(connection, accounts.all_rows),
-        )
+    workers, workers_ms = cost_readings.count_workers(connection, start_ms, end_ms)
+    return Shown(
+        scope=scope,
+        table=pivot(accounts.all_rows, *cuts),
+        accounts=accounts,
+        use=cost_readings.read_time_use(connection, scope, start_ms, end_ms),
+        workers=workers,
+        workers_ms=workers_ms,
+        sources=cost_readings.read_sources(connection, scope.period),
+        unpriced=cost_readings.read_unpriced(connection, accounts.all_rows),
+    )
 
 
 def _nothing(cuts: list[str]) -> Shown:
-    accounts = Accounts([], [], cost_readings.NO_COVERAGE)
-    return Shown(Scope(), pivot([], *cuts), accounts, Sums(), TimeUse({}), 0, 0, [], [])
+    accounts = Accounts([], [], cost_readings.NO_COVERAGE, 0)
+    return Shown(Scope(), pivot([], *cuts), accounts, TimeUse({}), 0, 0, [], [])
 
 
 # ---------------------------------------------------------------- for scripts
@@ -198,8 +196,8 @@ def report_as_json(report: Shown) -> dict[str, Any]:
             for line in report.table.lines
         ],
         "total": _sums_as_json(report.table.total),
-        "whole_usd_micros": report.whole.usd(),
-        "share_of_whole": report.table.total.usd() / report.whole.usd() if report.whole.usd() else None,
+        "whole_usd_micros": report.accounts.whole_usd_micros,
+        "share_of_whole": report.table.total.usd() / whole if (whole := report.accounts.whole_usd_micros) else None,
         "workers": report.workers,
         "workers_ms": report.workers_ms,
         "unpriced": [each._asdict() for each in report.unpriced],
@@ -230,20 +228,21 @@ def _sums_as_json(sums: Sums) -> dict[str, Any]:
 def _print_report(report: Shown) -> None:
     paper = paper_of(report.table.total)
     groups = [group for group in Group if group is not Group.ADJUSTMENT or report.table.total.usd([group])]
+    columns_of = _columns_of(groups)
     month = f" in {report.scope.period}" if report.scope.period else ""
     say(f"costs by {', '.join(report.table.cuts)}{month} in USD ({_basis(report)})", hang=2)
     columns = (
         *(Column(cut, least=12) for cut in report.table.cuts),
         *_COUNT_COLUMNS,
-        *(number(str(group), spare=_MONEY_SPARES[group]) for group in groups),
+        *(number(name) for name in columns_of),
         number("total"),
         number("per track"),
     )
     rows = [
-        (*_names(report, line.name), *_cells(line.sums, cells, groups, paper.unit))
+        (*_names(report, line.name), *_cells(line.sums, cells, columns_of, paper.unit))
         for line, cells in zip(report.table.lines, paper.lines(report.table), strict=True)
     ]
-    total = _cells(report.table.total, dict(paper.groups), groups, paper.unit)
+    total = _cells(report.table.total, dict(paper.groups), columns_of, paper.unit)
     print_table(columns, rows, total=("total", *[""] * (len(report.table.cuts) - 1), *total))
     _print_whole(report, paper)
     _print_waste(report)
@@ -264,11 +263,19 @@ def _basis(report: Shown) -> str:
     return ", ".join(parts) or "no priced time"
 
 
-def _cells(sums: Sums, units: dict[Group, int], groups: list[Group], unit: int) -> list[str]:
+def _columns_of(groups: list[Group]) -> dict[str, list[Group]]:
+    """The columns of money. A narrow terminal has room for fewer, and they add up there as well."""
+    if out.is_terminal and out.width < _NARROW:
+        rest: list[Group] = [group for group in groups if group not in LOADED]
+        return {"direct": [Group.DIRECT], "wasted": [Group.WASTED], "other": rest}
+    return {str(group): [group] for group in groups}
+
+
+def _cells(sums: Sums, units: dict[Group, int], columns: dict[str, list[Group]], unit: int) -> list[str]:
     if sums.is_unknown():
-        money = [*["-"] * len(groups), "unknown"]
+        money = [*["-"] * len(columns), "unknown"]
     else:
-        money = [_money(units[group], unit) for group in groups]
+        money = [_money(sum(units[group] for group in groups), unit) for groups in columns.values()]
         money.append(_money(sum(units.values()), unit))
     each = sums.per_track()
     per_track = _money(each, MICRO) if each is not None else "unknown" if sums.unpriced() and sums.tracks else "-"
@@ -277,12 +284,12 @@ def _cells(sums: Sums, units: dict[Group, int], groups: list[Group], unit: int) 
 
 def _print_whole(report: Shown, paper: Paper) -> None:
     workers = "1 worker" if report.workers == 1 else f"{report.workers:,} workers"
-    line = f"{workers}, {clock(report.workers_ms)}, {_dollars(report.whole.usd(), paper.unit)}"
+    line = f"{workers}, {clock(report.workers_ms)}, {_dollars(report.accounts.whole_usd_micros, paper.unit)}"
     if report.unpriced:
         line += f", of which {clock(sum(each.ms for each in report.unpriced))} at an unknown price"
     say(line if not report.scope.is_whole else f"{line}: the total above", hang=2)
     if not report.scope.is_whole:
-        shown_, whole = report.table.total.usd(), report.whole.usd()
+        shown_, whole = report.table.total.usd(), report.accounts.whole_usd_micros
         share = f"{shown_ / whole:.1%}" if whole else "none"
         dollars = f"{_dollars(shown_, paper.unit)} of {_dollars(whole, paper.unit)}"
         say(f"shown: {dollars} ({share} of all that was spent)", hang=2)

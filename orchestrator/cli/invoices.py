@@ -136,12 +136,12 @@ def import_invoice(
         say(f"this file was imported before, as invoice {invoice.number} of {invoice.provider}: nothing to do", hang=2)
         return
     say(
-        f"invoice {invoice.number} of {invoice.provider}: {done.lines:,} lines, {_signed(invoice.total_usd_micros)}"
+        f"invoice {invoice.number} of {invoice.provider}: {_lines(done.lines)}, {_signed(invoice.total_usd_micros)}"
         + (f", and {_signed(invoice.topup_usd_micros)} paid in advance" if invoice.topup_usd_micros else ""),
         hang=2,
     )
     say(
-        f"{done.matched:,} lines name a rental on the books; {updated.reversed:,} postings taken back, "
+        f"{_lines(done.matched)} of a rental on the books; {updated.reversed:,} postings taken back, "
         f"{updated.posted:,} written",
         hang=2,
     )
@@ -181,7 +181,8 @@ def reconcile(
     if ledger is not None:
         with closing(ledger):
             bring_up_to_date(ledger, settings, book)
-            matches = reconcile_period(ledger, settings, book, month, as_of_ms=now_ms())
+            with ledger.snapshot() as connection:
+                matches = reconcile_period(connection, settings, book, month, as_of_ms=now_ms())
     if json:
         found = [{**match._asdict(), "difference_usd_micros": match.difference_usd_micros} for match in matches]
         print_json({"period": month, "currency": "USD", "matches": found})
@@ -235,8 +236,10 @@ def list_rentals(
 def add_rental(
     rental: Annotated[str, typer.Argument(help="The machine, as provider/id.")],
     gpu: Annotated[str, typer.Option(help="Its GPU, as the driver or the price book names it.")] = "",
-    gpu_count: Annotated[int, typer.Option(min=0, help="How many; 0: as many as had a worker.")] = 0,
-    market: Annotated[str, typer.Option(help="How it is rented: on_demand or spot.")] = "on_demand",
+    gpu_count: Annotated[int, typer.Option(min=0, max=1024, help="How many; 0: as many as had a worker.")] = 0,
+    market: Annotated[
+        str | None, typer.Option(help="How it is rented: on_demand or spot; a new one on_demand unless said else.")
+    ] = None,
     region: Annotated[str, typer.Option(help="Where it is.")] = "",
     account: Annotated[str, typer.Option(help="The account it is billed to.")] = "",
     usd_per_hour: Annotated[str | None, typer.Option(help="The agreed or bid price of an hour of one GPU.")] = None,
@@ -248,7 +251,7 @@ def add_rental(
     """Add a rented machine, or what is new of one: its agreed price, from when to when it was paid for."""
     settings = read_settings()
     provider, external_id = parse_rental(rental, name="RENTAL")
-    if market not in Market.__args__:  # type: ignore[attr-defined]
+    if market is not None and market not in Market.__args__:  # type: ignore[attr-defined]
         raise SettingsError(f"--market is wrong: {market!r}", fix="choose on_demand or spot")
     zone = zone_of(settings.finance_tz)
     start_ms, end_ms = _instant(start, zone, "--start"), _instant(end, zone, "--end")
@@ -262,7 +265,7 @@ def add_rental(
         external_id=external_id,
         gpu=gpu,
         gpu_count=gpu_count,
-        market=market,
+        market=market or "",
         region=region,
         account=account,
         run_id=run,
@@ -322,6 +325,10 @@ def _rental_row(rental: Rental, workers: int) -> tuple[str, ...]:
         "-" if rate is None else dollars(rate),
         f"{workers:,}",
     )
+
+
+def _lines(count: int) -> str:
+    return "1 line" if count == 1 else f"{count:,} lines"
 
 
 def _or_dash(micros: int | None) -> str:

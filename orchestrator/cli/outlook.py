@@ -54,9 +54,10 @@ def show_forecast(
     if ledger is not None:
         with closing(ledger):
             updated = bring_up_to_date(ledger, settings, book)
-            forecasts, bought = outlook_of(
-                ledger, settings, book, updated, catalog=catalog, tracks=tracks, song=baseline
-            )
+            with ledger.snapshot() as connection:
+                forecasts, bought = outlook_of(
+                    connection, settings, book, updated, catalog=catalog, tracks=tracks, song=baseline
+                )
     if catalog is not None and not forecasts:
         raise UnknownNameError(
             f"no run of {catalog!r} is finished and on the books",

@@ -29,12 +29,12 @@ def write_month(
     song: str | None,
 ) -> None:
     """Write the pack of `period` into `folder`, with the FOCUS files if asked. Says so on standard error."""
-    contents = contents_of(ledger, settings, book, updated, period, tracks=tracks, song=song)
-    with tempfile.TemporaryDirectory(prefix="tunemill-focus-") as scratch:
+    with ledger.snapshot() as connection, tempfile.TemporaryDirectory(prefix="tunemill-focus-") as scratch:
+        contents = contents_of(connection, settings, book, updated, period, tracks=tracks, song=song)
         extra = {}
         if focus:
             has_parquet = importlib.util.find_spec("duckdb") is not None
-            files = FocusExport(ledger, settings, book, period).write(Path(scratch), parquet=has_parquet)
+            files = FocusExport(connection, settings, book, period).write(Path(scratch), parquet=has_parquet)
             refuse_breaches(files)
             extra = copies(files.paths, "focus")
             if not has_parquet:

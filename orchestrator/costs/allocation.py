@@ -145,22 +145,24 @@ Weights = Mapping[CostObject, int]
 def pieces_of(
     lives: Iterable[WorkerLife], spans: Mapping[str, Sequence[SpanTime]], start_ms: int, end_ms: int
 ) -> list[Piece]:
-    """What one lane did from `start_ms` to `end_ms`, by the lives of its workers and their spans."""
+    """What one lane did from `start_ms` to `end_ms`, by the lives of its workers and their spans.
+
+    Where two workers say that they had the lane at the same time, it is the earlier one's.
+    """
     pieces: list[Piece] = []
     reached_ms = start_ms
     for life in sorted(lives, key=attrgetter("start_ms", "worker_id")):
         if life.start_ms > reached_ms:
             pieces.append(Piece(reached_ms, min(life.start_ms, end_ms), Category.UNOBSERVED, ""))
-        pieces += _of_life(life, spans.get(life.worker_id, ()))
+        pieces += _of_life(life, spans.get(life.worker_id, ()), max(life.start_ms, reached_ms))
         reached_ms = max(reached_ms, life.end_ms)
     if reached_ms < end_ms:
         pieces.append(Piece(reached_ms, end_ms, Category.UNOBSERVED, ""))
     return [piece for piece in pieces if piece.end_ms > piece.start_ms]
 
 
-def _of_life(life: WorkerLife, spans: Sequence[SpanTime]) -> Iterator[Piece]:
-    """The pieces of a life: time that two spans claim belongs to the earlier one, so nothing is paid for twice."""
-    reached_ms = life.start_ms
+def _of_life(life: WorkerLife, spans: Sequence[SpanTime], reached_ms: int) -> Iterator[Piece]:
+    """The pieces of a life from an instant on: time that two spans claim belongs to the earlier one."""
     for span in sorted(spans, key=attrgetter("start_ms", "end_ms")):
         start_ms, end_ms = max(span.start_ms, reached_ms), min(span.end_ms, life.end_ms)
         if end_ms <= start_ms:

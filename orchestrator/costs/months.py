@@ -15,7 +15,6 @@ from zoneinfo import ZoneInfo
 
 from catalog.errors import SettingsError
 
-
 _FIRST_MS: Final = 86_400_000
 _LAST_MS: Final = 16_725_225_600_000
 
@@ -35,7 +34,7 @@ class Stretch(NamedTuple):
 
 def parse_period(text: str, *, name: str = "--period") -> str:
     """A month as YYYY-MM. Raises SettingsError naming the option."""
-    if re.fullmatch(r"(19[7-9]\d|2\d{3})-(0[1-9]|1[0-2])", text.strip()):
+    if re.fullmatch(r"(19[7-9]\d|2\d{3})-(0[1-9]|1[0-2])", text.strip(), re.ASCII):
         return text.strip()
     raise SettingsError(f"{name} is wrong: {text!r}", why="a period is a month", fix=f"write {name} 2026-11")
 

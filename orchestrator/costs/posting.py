@@ -32,10 +32,11 @@ from orchestrator.costs.allocation import (
     uses_in,
 )
 from orchestrator.costs.charges import CATEGORY_OF_METER, METHOD, Charge, Entry, Kind, Meter, Rental
-from orchestrator.costs.invoices.windows import narrowed
+from orchestrator.costs.invoices.windows import BUCKET, narrowed
 from orchestrator.costs.months import Stretch, bounds_of, cut_by_month, month_of
 from orchestrator.costs.split import split
 
+_DAY_MS: Final = 86_400_000
 _WHOLE: Final = (-(2**62), 2**62)
 
 
@@ -65,18 +66,20 @@ class RentalFacts:
     attempts: Sequence[AttemptFact] = ()
     lines: Sequence[BilledLine] = ()
     run_weights: Weights = field(default_factory=dict)  # of the run that asked for it, over all its rentals
+    book_price: tuple[int, str, str] | None = None  # (rate, sku, source) for one that no worker has a price for
+    open_until_ms: int | None = None  # of one without a worker that nobody has said the end of: known until then
 
     @property
     def is_over(self) -> bool:
         """Whether nothing more will be reported of it."""
-        return all(life.is_over for life in self.lives)
+        return self.open_until_ms is None and all(life.is_over for life in self.lives)
 
     @property
     def window(self) -> tuple[int, int]:
         """From when to when it is paid for, as far as is known: the bill's word, else its workers' lives."""
         rental = self.rental
         starts = [life.start_ms for life in self.lives]
-        ends = [life.end_ms for life in self.lives]
+        ends = [life.end_ms for life in self.lives] or [self.open_until_ms or 0]
         start_ms = rental.billed_start_ms if rental.billed_start_ms is not None else min(starts, default=0)
         end_ms = rental.billed_end_ms if rental.billed_end_ms is not None else max(ends, default=start_ms)
         return start_ms, max(start_ms, end_ms)
@@ -85,6 +88,7 @@ class RentalFacts:
     def complete_through_ms(self) -> int:
         """All of its time before this instant is known."""
         living = [life.end_ms for life in self.lives if not life.is_over]
+        living += [self.open_until_ms] if self.open_until_ms is not None else []
         return min(living, default=_WHOLE[1])
 
 
@@ -146,8 +150,8 @@ class _Draft:
         for span in self._facts.spans:
             spans[span.worker_id].append(span)
         lives: defaultdict[str, list[WorkerLife]] = defaultdict(list)
-        for life in self._facts.lives:
-            lives[life.lane].append(life)
+        for life, lane in _on_lanes(self._facts.lives):
+            lives[lane].append(life)
         # A bill may begin before the first worker spoke and end after the last.
         start_ms = min([self._start_ms, *(line.start_ms for line in self._facts.lines if line.start_ms is not None)])
         end_ms = max([self._end_ms, *(line.end_ms for line in self._facts.lines if line.end_ms is not None)])
@@ -177,7 +181,8 @@ class _Draft:
             start_ms, end_ms = line.invoice_start_ms, line.invoice_end_ms
         window = _line_window(line, start_ms, end_ms)
         if line.meter is Meter.GPU and line.start_ms is not None:
-            start_ms, end_ms = narrowed(window, line.quantity, line.unit, (self._start_ms, self._end_ms))
+            unit = BUCKET if _is_bucket(line) else line.unit
+            start_ms, end_ms = narrowed(window, line.quantity, unit, (self._start_ms, self._end_ms))
             window = start_ms, max(end_ms, start_ms + 1)
         for stretch, usd_micros in _parts(line.usd_micros, list(cut_by_month(*window, self._time_zone))):
             charge = _billed(line, stretch, usd_micros, provider=self._rental.provider, rental=self._rental)
@@ -227,7 +232,9 @@ class _Draft:
         sku = priced[0].sku if priced else ""
         if self._rental.rate_usd_micros_per_h is not None:
             return self._rental.rate_usd_micros_per_h, sku or self._rental.gpu, "agreed rate"
-        return (priced[0].rate_usd_micros_per_h, sku, priced[0].price_source) if priced else (None, "", "unknown")
+        if priced:
+            return priced[0].rate_usd_micros_per_h, sku, priced[0].price_source
+        return self._facts.book_price or (None, "", "unknown")
 
     def _work(self) -> Iterator[Draft]:
         """What came of it, apart from money: attempts, kept tracks and their audio, by the month they ended in."""
@@ -277,6 +284,18 @@ class _Draft:
         return tuple(Entry(category, payer, micros, 0) for (payer, _), micros in sorted(settled.items()))
 
 
+def _on_lanes(lives: Iterable[WorkerLife]) -> Iterator[tuple[WorkerLife, str]]:
+    """Each life with its lane; those that name none take the first that is free, since each had a GPU of its own."""
+    free_ms: list[int] = []  # when each of the unnamed lanes is free again
+    for life in sorted(lives, key=lambda each: (each.start_ms, each.worker_id)):
+        if life.lane:
+            yield life, life.lane
+            continue
+        place = next((at for at, until_ms in enumerate(free_ms) if until_ms <= life.start_ms), len(free_ms))
+        free_ms[place:] = [life.end_ms, *free_ms[place + 1 :]]
+        yield life, f"#{place:04d}"
+
+
 def _merged(entries: Iterable[Entry]) -> tuple[Entry, ...]:
     """One entry for each category and payer."""
     sums: dict[tuple[Category, CostObject], Entry] = {}
@@ -321,6 +340,14 @@ def _billed(
     return charge._replace(
         provider=provider, sku=line.sku, source=f"invoice {line.invoice}", invoice_line_id=line.line_id
     )
+
+
+def _is_bucket(line: BilledLine) -> bool:
+    """Whether a window only says in which days, or in which invoice, a machine was used: it states no time."""
+    if line.quantity or line.start_ms is None or line.end_ms is None:
+        return False
+    of_invoice = (line.start_ms, line.end_ms) == (line.invoice_start_ms, line.invoice_end_ms)
+    return of_invoice or not (line.start_ms % _DAY_MS or line.end_ms % _DAY_MS)
 
 
 def _line_window(line: BilledLine, start_ms: int, end_ms: int) -> tuple[int, int]:

@@ -56,6 +56,7 @@ class Standing(NamedTuple):
 
     posting_id: int
     digest: str
+    method: str
 
 
 Progress = Callable[[int, int], None]  # (rentals done, of so many)
@@ -68,6 +69,7 @@ def update_books(
     updated = Updated()
     with ledger.write() as connection:
         _check_time_zone(connection, time_zone)
+        _unsettle_other_method(connection, _method(time_zone))
         rental_facts.name_nameless(connection)
         waiting = rental_facts.unsettled(connection)
     done = 0
@@ -99,12 +101,26 @@ def _check_time_zone(connection: Connection, time_zone: str) -> None:
         )
 
 
+def _method(time_zone: str) -> str:
+    """How a posting was reckoned: the way of allocation, and the zone whose months it was cut by."""
+    return f"{METHOD} {time_zone}"
+
+
+def _unsettle_other_method(connection: Connection, method: str) -> None:
+    """What was posted in another way, or by the months of another zone, is posted anew."""
+    stands = select(STANDING.c.key).where(STANDING.c.method != method).limit(1)
+    if connection.execute(stands).first() is not None:
+        connection.execute(update(RENTAL).values(settled=False))
+
+
 class Clerk:
     """Writes postings in one transaction."""
 
     def __init__(self, connection: Connection, time_zone: str, at_ms: int, updated: Updated) -> None:
         self._connection, self._time_zone, self._at_ms, self._updated = connection, time_zone, at_ms, updated
-        self._closed = set(connection.execute(select(CLOSED_PERIOD.c.period)).scalars())
+        # Months are closed in their order, so all before the last closed one are, too.
+        self._closed_to: str = connection.execute(select(func.max(CLOSED_PERIOD.c.period))).scalar() or ""
+        self._method = _method(time_zone)
         self._posting_id: int = connection.execute(select(func.max(POSTING.c.posting_id))).scalar() or 0
         self._entry_id: int = connection.execute(select(func.max(COST_ENTRY.c.entry_id))).scalar() or 0
         self._summed_id = self._first_id = self._entry_id
@@ -126,7 +142,8 @@ class Clerk:
             self._updated.complete_through_ms = min(each for each in known if each is not None)
         rental_id = facts.rental.rental_id
         self._replace(ready, STANDING.c.rental_id == rental_id)
-        if facts.is_over:
+        # Who pays for a rental on which nobody worked follows its run, whose work may go on elsewhere.
+        if facts.is_over and not (facts.rental.run_id and not facts.attempts):
             self._connection.execute(update(RENTAL).where(RENTAL.c.rental_id == rental_id).values(settled=True))
 
     def settle_strays(self, lines: Iterable[rental_facts.StrayLine]) -> None:
@@ -154,66 +171,79 @@ class Clerk:
     def _replace(self, drafts: Sequence[Draft], owned: Any) -> None:
         wanted = {draft.charge.key: draft for draft in drafts}
         standing = self._standing(owned, list(wanted))
-        wrong = [key for key, each in standing.items() if key not in wanted or wanted[key].digest != each.digest]
-        self._reverse([standing[key].posting_id for key in wrong])
-        if wrong:
-            self._connection.execute(STANDING.delete().where(STANDING.c.key.in_(wrong)))
+        wrong = {
+            key: each
+            for key, each in standing.items()
+            if key not in wanted or (wanted[key].digest, self._method) != (each.digest, each.method)
+        }
+        reversed_in = self._reverse([each.posting_id for each in wrong.values()])
+        self._forget(list(wrong))
         fresh = [draft for key, draft in wanted.items() if key not in standing or key in wrong]
-        rows = [self._post(draft) for draft in fresh]
+        # What takes the place of another is booked where that is taken back: the two are a pair.
+        rows = [
+            self._post(draft, reversed_in[wrong[key].posting_id] if (key := draft.charge.key) in wrong else None)
+            for draft in fresh
+        ]
         if rows:
             self._connection.execute(insert(STANDING), rows)
+
+    def _forget(self, keys: Sequence[str]) -> None:
+        for at in range(0, len(keys), 500):
+            self._connection.execute(STANDING.delete().where(STANDING.c.key.in_(keys[at : at + 500])))
 
     def _standing(self, owned: Any, keys: list[str]) -> dict[str, Standing]:
         """What stands for a rental; and under these keys, which a line had before its rental was known."""
         found: dict[str, Standing] = {}
-        columns = select(STANDING.c.key, STANDING.c.posting_id, STANDING.c.digest)
+        columns = select(STANDING.c.key, STANDING.c.posting_id, STANDING.c.digest, STANDING.c.method)
         for condition in (owned, *(STANDING.c.key.in_(keys[at : at + 500]) for at in range(0, len(keys), 500))):
             found |= {
-                row.key: Standing(row.posting_id, row.digest)
+                row.key: Standing(row.posting_id, row.digest, row.method)
                 for row in self._connection.execute(columns.where(condition))
             }
         return found
 
-    def _post(self, draft: Draft) -> dict[str, Any]:
+    def _post(self, draft: Draft, period: str | None) -> dict[str, Any]:
         charge = draft.charge
-        self._put(charge, draft.entries, self._period_for(charge.applies_to), draft.digest, None)
+        if period is None or charge.applies_to > self._closed_to:
+            period = self._period_for(charge.applies_to)
+        self._put(charge, draft.entries, period, draft.digest, None)
         self._updated.posted += 1
         return {
             "key": charge.key,
             "posting_id": self._posting_id,
             "rental_id": charge.rental_id,
             "digest": draft.digest,
+            "method": self._method,
             "is_priced": charge.usd_micros is not None,
         }
 
-    def _reverse(self, posting_ids: Sequence[int]) -> None:
-        """The same rows with every number negated."""
+    def _reverse(self, posting_ids: Sequence[int]) -> dict[int, str]:
+        """Write the same rows with every number negated; the months in which that is booked."""
+        booked: dict[int, str] = {}
         for posting_id in sorted(posting_ids):
             written = select(POSTING).where(POSTING.c.posting_id == posting_id)
             row = self._connection.execute(written).mappings().one()
             charge = rental_facts.charge_of(row)
             charge = charge._replace(usd_micros=None if charge.usd_micros is None else -charge.usd_micros)
-            period = row["period"] if row["period"] not in self._closed else self._period_for(row["period"])
+            period = booked[posting_id] = self._period_for(row["period"])
             entries = select(COST_ENTRY).where(COST_ENTRY.c.posting_id == posting_id).order_by(COST_ENTRY.c.entry_id)
             negated_ = (negated(rental_facts.entry_of(entry)) for entry in self._connection.execute(entries))
             self._put(charge, negated_, period, row["digest"], posting_id)
             self._updated.reversed += 1
+        return booked
 
     def _period_for(self, applies_to: str) -> str:
         """The month to book it in: its own, or the first that is open when its own is closed."""
-        if applies_to not in self._closed:
+        if applies_to > self._closed_to:
             return applies_to
-        period = max(applies_to, month_of(self._at_ms, self._time_zone))
-        while period in self._closed:
-            period = next_month(period)
-        return period
+        return max(month_of(self._at_ms, self._time_zone), next_month(self._closed_to))
 
     # ------------------------------------------------------------ rows
 
     def _put(self, charge: Charge, entries: Iterable[Entry], period: str, digest: str, reverses_id: int | None) -> None:
         self._posting_id += 1
         posting_id = self._posting_id
-        known = (posting_id, self._at_ms, period, METHOD, digest, reverses_id)
+        known = (posting_id, self._at_ms, period, self._method, digest, reverses_id)
         self._postings.append((*known, *_plain(charge)))
         first_id = self._entry_id + 1
         self._entries += (

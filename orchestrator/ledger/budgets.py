@@ -1,7 +1,7 @@
 """Budgets and what has been spent of them: posted money, and the time of workers that is not posted yet.
 
-A guard, not a bill: what is not posted is reckoned from the workers' lives and rates, and shared among catalogs by the
-engine time of each. A worker that has made nothing yet counts whole for everybody. So a run can only stop early.
+A guard, not a bill: what is not posted is reckoned as it will be, from rentals' windows and rates, and shared among
+catalogs by the engine time of each. A rental that has made nothing yet counts whole for every catalog with a budget.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, exists, func, select
+from sqlalchemy import Connection, func, select
 
-from orchestrator.costs.allocation import time_usd_micros
 from orchestrator.costs.budgets import Budget, BudgetScope, Left, in_force
-from orchestrator.costs.charges import Kind
 from orchestrator.costs.months import bounds_of, month_of
-from orchestrator.ledger import readings
-from orchestrator.ledger.tables import ATTEMPT, BUDGET, COST_MONTHLY, POSTING, STANDING, TAKE, WORKER, RunRow
+from orchestrator.costs.posting import draft_rental
+from orchestrator.ledger import readings, rental_facts
+from orchestrator.ledger.facts import PriceOf, WorkerPrice
+from orchestrator.ledger.tables import ATTEMPT, BUDGET, COST_MONTHLY, POSTING, RENTAL, STANDING, TAKE, WORKER, RunRow
 
 COSTLY_S: Final = 0.05  # an answer that took less is asked for anew each time
 PAUSE_OF_COST: Final = 20  # times as long as it took, it serves
@@ -32,6 +32,11 @@ class Spent(NamedTuple):
     unpriced: tuple[str, ...]
 
 
+def no_price(gpu: str, at_ms: int) -> WorkerPrice | None:
+    """Nothing but what workers had when they started."""
+    return None
+
+
 class Spending:
     """What a month has cost so far, for who asks several times a second.
 
@@ -39,8 +44,8 @@ class Spending:
     takes more than a small part of the time. What is sent meanwhile is reserved in any case.
     """
 
-    def __init__(self, time_zone: str) -> None:
-        self.time_zone = time_zone
+    def __init__(self, time_zone: str, price_of: PriceOf = no_price) -> None:
+        self.time_zone, self._price_of = time_zone, price_of
         self._period = ""
         self._spent = Spent(0, Counter(), ())
         self._read_s = self._took_s = 0.0
@@ -50,7 +55,7 @@ class Spending:
         began_s = time.monotonic()
         is_costly = self._took_s > COSTLY_S
         if period != self._period or not is_costly or began_s - self._read_s > PAUSE_OF_COST * self._took_s:
-            self._spent = spent_in(connection, period, self.time_zone)
+            self._spent = spent_in(connection, period, self.time_zone, self._price_of)
             self._period, self._read_s = period, time.monotonic()
             self._took_s = self._read_s - began_s
         return self._spent
@@ -116,8 +121,8 @@ def _spent_of(connection: Connection, budget: Budget, spent: Spent, run: RunRow 
     return readings.spend_of_run(connection, run).usd_micros if run is not None else 0
 
 
-def spent_in(connection: Connection, period: str, time_zone: str) -> Spent:
-    """What a month has cost so far, whether or not it is posted."""
+def spent_in(connection: Connection, period: str, time_zone: str, price_of: PriceOf = no_price) -> Spent:
+    """What a month has cost so far, whether or not it is posted. `price_of` knows prices that came late."""
     posted = (
         select(COST_MONTHLY.c.catalog, func.sum(COST_MONTHLY.c.usd_micros))
         .where(COST_MONTHLY.c.applies_to == period)
@@ -125,56 +130,58 @@ def spent_in(connection: Connection, period: str, time_zone: str) -> Spent:
     )
     by_catalog = Counter({row[0]: int(row[1]) for row in connection.execute(posted)})
     total = by_catalog.total()
-    unposted, unpriced = _unposted(connection, period, time_zone)
+    unposted, unpriced = _unposted(connection, period, time_zone, price_of)
     shares = _engine_time(connection, list(unposted), *bounds_of(period, time_zone))
-    for worker_id, usd_micros in unposted.items():
+    for rental_id, usd_micros in unposted.items():
         total += usd_micros
-        share = shares[worker_id]
+        share = shares[rental_id]
         whole = sum(share.values())
         for catalog in share or _all_catalogs(connection):
             by_catalog[catalog] += -(-usd_micros * share[catalog] // whole) if whole else usd_micros
     return Spent(total, by_catalog, unpriced)
 
 
-def _unposted(connection: Connection, period: str, time_zone: str) -> tuple[dict[str, int], tuple[str, ...]]:
-    """Micro-dollars by worker of the time in a month that is not posted, and GPUs without a price."""
-    start_ms, end_ms = bounds_of(period, time_zone)
-    booked = (
-        exists()
-        .where(STANDING.c.rental_id == WORKER.c.rental_id, POSTING.c.posting_id == STANDING.c.posting_id)
-        .where(POSTING.c.applies_to == period, POSTING.c.kind != Kind.WORK)
+def _unposted(
+    connection: Connection, period: str, time_zone: str, price_of: PriceOf
+) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Micro-dollars by rental of a month that the books lack yet, and GPUs without a price."""
+    bounds = bounds_of(period, time_zone)
+    unsettled = RENTAL.c.settled.is_(False)
+    stands = (
+        select(STANDING.c.rental_id, func.sum(POSTING.c.usd_micros))
+        .join(POSTING, POSTING.c.posting_id == STANDING.c.posting_id)
+        .join(RENTAL, RENTAL.c.rental_id == STANDING.c.rental_id)
+        .where(POSTING.c.applies_to == period, unsettled)
+        .group_by(STANDING.c.rental_id)
     )
-    ended_ms = func.coalesce(WORKER.c.ended_at_ms, WORKER.c.last_seen_ms)
-    query = select(WORKER.c.worker_id, WORKER.c.gpu, WORKER.c.rate_usd_micros_per_h, WORKER.c.started_at_ms)
-    query = query.add_columns(ended_ms.label("end_ms")).where(
-        WORKER.c.started_at_ms < end_ms, ended_ms > start_ms, ~booked
-    )
+    posted = {row[0]: int(row[1] or 0) for row in connection.execute(stands)}
     found: dict[str, int] = {}
     unpriced: set[str] = set()
-    for row in connection.execute(query):
-        if row.rate_usd_micros_per_h is None:
-            unpriced.update({row.gpu} - {""})
-            continue
-        life_ms = min(row.end_ms, end_ms) - max(row.started_at_ms, start_ms)
-        found[row.worker_id] = time_usd_micros(max(0, life_ms), row.rate_usd_micros_per_h)
+    for facts in rental_facts.read_windows(connection, *bounds, price_of, unsettled, with_lines=True):
+        charges = [each.charge for each in draft_rental(facts, time_zone) if each.charge.applies_to == period]
+        if any(charge.usd_micros is None for charge in charges):
+            unpriced.update({facts.rental.gpu} - {""})
+        due = sum(charge.usd_micros or 0 for charge in charges)
+        found[facts.rental.rental_id] = max(0, due - posted.get(facts.rental.rental_id, 0))
     return found, tuple(sorted(unpriced))
 
 
 def _engine_time(
-    connection: Connection, worker_ids: Sequence[str], start_ms: int, end_ms: int
+    connection: Connection, rental_ids: Sequence[str], start_ms: int, end_ms: int
 ) -> defaultdict[str, Counter[str]]:
-    """Engine milliseconds by worker and catalog, of attempts in a stretch of time."""
+    """Engine milliseconds by rental and catalog, of attempts in a stretch of time."""
     engine_ms = ATTEMPT.c.plan_ms + ATTEMPT.c.encode_ms + ATTEMPT.c.diffuse_ms + ATTEMPT.c.decode_ms
     shares: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for at in range(0, len(worker_ids), 500):
+    for at in range(0, len(rental_ids), 500):
         query = (
-            select(ATTEMPT.c.worker_id, TAKE.c.catalog, func.sum(engine_ms))
+            select(WORKER.c.rental_id, TAKE.c.catalog, func.sum(engine_ms))
+            .join(ATTEMPT, ATTEMPT.c.worker_id == WORKER.c.worker_id)
             .join(TAKE, TAKE.c.take_id == ATTEMPT.c.take_id)
-            .where(ATTEMPT.c.worker_id.in_(worker_ids[at : at + 500]), ATTEMPT.c.at_ms.between(start_ms, end_ms))
-            .group_by(ATTEMPT.c.worker_id, TAKE.c.catalog)
+            .where(WORKER.c.rental_id.in_(rental_ids[at : at + 500]), ATTEMPT.c.at_ms.between(start_ms, end_ms))
+            .group_by(WORKER.c.rental_id, TAKE.c.catalog)
         )
-        for worker_id, catalog, ms in connection.execute(query):
-            shares[worker_id][catalog] += int(ms or 0)
+        for rental_id, catalog, ms in connection.execute(query):
+            shares[rental_id][catalog] += int(ms or 0)
     return shares
 
 

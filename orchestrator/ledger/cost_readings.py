@@ -102,6 +102,15 @@ def read_periods(connection: Connection) -> list[str]:
     return list(connection.execute(select(POSTING.c.period).distinct().order_by(POSTING.c.period)).scalars())
 
 
+def standing_keys(connection: Connection, keys: Sequence[str]) -> set[str]:
+    """Those of `keys` under which something stands."""
+    found: set[str] = set()
+    for at in range(0, len(keys), 500):
+        query = select(STANDING.c.key).where(STANDING.c.key.in_(keys[at : at + 500]))
+        found.update(connection.execute(query).scalars())
+    return found
+
+
 def read_totals(connection: Connection) -> dict[str, int]:
     """Micro-dollars by month in which they are booked."""
     query = select(POSTING.c.period, func.sum(POSTING.c.usd_micros)).group_by(POSTING.c.period)
@@ -153,20 +162,26 @@ def _posting_of_entries(connection: Connection, posting_id: int) -> tuple[Any, .
     return tuple({**row, "kind": Kind(row["kind"]), "rental_id": row["rental_id"] or ""}.values())
 
 
+def _counting(period: str | None) -> list[Any]:
+    """Of postings: booked in a month and not taken back in it, or standing now.
+
+    What a later month takes back still counts in the one that is closed.
+    """
+    if period is None:
+        return [POSTING.c.posting_id.in_(select(STANDING.c.posting_id))]
+    other = POSTING.alias()
+    cancels = and_(other.c.reverses_id == POSTING.c.posting_id, other.c.period == POSTING.c.period)
+    undoes = and_(other.c.posting_id == POSTING.c.reverses_id, other.c.period == POSTING.c.period)
+    return [POSTING.c.period == period, ~exists().where(cancels), ~exists().where(undoes)]
+
+
 def iterate_postings(connection: Connection, period: str) -> Iterator[Posting]:
     """The postings booked in a month that cost something, with their entries.
 
     A posting and its reversal in the same month cancel each other, and neither is told.
     """
-    undone = POSTING.alias()
-    cancels = and_(undone.c.reverses_id == POSTING.c.posting_id, undone.c.period == POSTING.c.period)
-    undoes = and_(undone.c.posting_id == POSTING.c.reverses_id, undone.c.period == POSTING.c.period)
     query = (
-        select(POSTING)
-        .where(POSTING.c.period == period, POSTING.c.kind != Kind.WORK)
-        .where(~exists().where(cancels), ~exists().where(undoes))
-        .order_by(POSTING.c.posting_id)
-        .limit(500)
+        select(POSTING).where(POSTING.c.kind != Kind.WORK, *_counting(period)).order_by(POSTING.c.posting_id).limit(500)
     )
     after = 0
     while rows := connection.execute(query.where(POSTING.c.posting_id > after)).mappings().all():
@@ -178,12 +193,9 @@ def iterate_postings(connection: Connection, period: str) -> Iterator[Posting]:
 
 
 def read_prices_used(connection: Connection, period: str | None = None) -> list[PriceUsed]:
-    """The rates that the estimates of a month rest on, or all of them."""
+    """The rates that the estimates booked in a month rest on, or all that stand."""
     columns = (POSTING.c.sku, POSTING.c.market, POSTING.c.rate_usd_micros_per_h, POSTING.c.source)
-    standing = select(STANDING.c.posting_id)
-    query = select(*columns).where(POSTING.c.kind == Kind.ESTIMATE, POSTING.c.posting_id.in_(standing))
-    if period is not None:
-        query = query.where(POSTING.c.applies_to == period)
+    query = select(*columns).where(POSTING.c.kind == Kind.ESTIMATE, *_counting(period))
     return [PriceUsed(*row) for row in connection.execute(query.distinct().order_by(*columns))]
 
 
@@ -229,12 +241,9 @@ def read_unpriced(connection: Connection, rows: Iterable[CostRow]) -> list[Unpri
 
 
 def read_sources(connection: Connection, period: str | None = None) -> list[str]:
-    """What the estimates rest on that stand in the books."""
-    standing = select(STANDING.c.posting_id)
+    """What the estimates rest on that are booked in a month, or that stand."""
     query = select(POSTING.c.source).where(POSTING.c.kind == Kind.ESTIMATE, POSTING.c.usd_micros.is_not(None))
-    query = query.where(POSTING.c.posting_id.in_(standing))
-    if period is not None:
-        query = query.where(POSTING.c.applies_to == period)
+    query = query.where(*_counting(period))
     return list(connection.execute(query.distinct().order_by(POSTING.c.source)).scalars())
 
 
@@ -436,12 +445,6 @@ def read_run_costs(connection: Connection, catalogs: Collection[str] | None = No
     for run_id, category, *numbers in connection.execute(query):
         runs[run_id].add(category, *(int(number) for number in numbers))
     return [run for run in runs.values() if run.tracks]
-
-
-def known_until_ms(connection: Connection) -> int:
-    """The latest instant that any worker has told of; 0 before the first."""
-    latest = case((WORKER.c.ended_at_ms > WORKER.c.last_seen_ms, WORKER.c.ended_at_ms), else_=WORKER.c.last_seen_ms)
-    return connection.execute(select(func.max(latest))).scalar() or 0
 
 
 def check_names(connection: Connection, scope: Scope) -> None:

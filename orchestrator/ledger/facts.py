@@ -93,6 +93,8 @@ def record_facts(connection: Connection, records: Sequence[Record], price_of: Pr
     _insert_attempts(connection, made)
     _insert_spans(connection, spans)
     _write_progress(connection, takes, before)
+    # Another worker's time has made what was adopted, and only now is it known what became of it.
+    unsettle_makers(connection, {each.take_id for each in made if each.adopted})
     return recorded
 
 

@@ -34,19 +34,40 @@ def write_invoice(connection: Connection, invoice: Invoice, at_ms: int, *, repla
 
     Raises InvoiceError for what was billed before, UnknownNameError for nothing to replace.
     """
-    if connection.execute(select(INVOICE.c.invoice_id).where(INVOICE.c.invoice_id == invoice.sha256)).first():
-        return Imported(invoice.sha256, False, len(invoice.lines), _matched(connection, invoice), None)
+    before = _imports_of(connection, invoice.sha256)
+    if before and replaces is None:
+        return _known(connection, invoice, before[-1])
+    invoice_id = f"{invoice.sha256}-{len(before) + 1}" if before else invoice.sha256
     old = _current_invoice(connection, invoice.provider, replaces) if replaces is not None else None
     _refuse_known_number(connection, invoice, old)
     _refuse_billed_twice(connection, invoice, old)
-    connection.execute(insert(INVOICE), _invoice_row(invoice, at_ms, old))
-    connection.execute(insert(INVOICE_LINE), [_line_row(invoice, line) for line in invoice.lines])
+    connection.execute(insert(INVOICE), _invoice_row(invoice, invoice_id, at_ms, old))
+    connection.execute(insert(INVOICE_LINE), [_line_row(invoice, invoice_id, line) for line in invoice.lines])
     touched = {rental_id_of(invoice.provider, line.external_id) for line in invoice.lines}
     if old is not None:
         named = select(INVOICE_LINE.c.external_id).where(INVOICE_LINE.c.invoice_id == old)
         touched |= {rental_id_of(invoice.provider, each) for each in connection.execute(named).scalars()}
     unsettle(connection, touched)
-    return Imported(invoice.sha256, True, len(invoice.lines), _matched(connection, invoice), replaces)
+    return Imported(invoice_id, True, len(invoice.lines), _matched(connection, invoice), replaces)
+
+
+def _imports_of(connection: Connection, sha256: str) -> list[str]:
+    """Every import of a file, oldest first: it is imported again when it takes the place of what had replaced it."""
+    same = (INVOICE.c.invoice_id == sha256) | INVOICE.c.invoice_id.startswith(f"{sha256}-", autoescape=True)
+    query = select(INVOICE.c.invoice_id).where(same).order_by(INVOICE.c.imported_ms, INVOICE.c.invoice_id)
+    return list(connection.execute(query).scalars())
+
+
+def _known(connection: Connection, invoice: Invoice, invoice_id: str) -> Imported:
+    """A file that was imported before: nothing to do, unless another has taken its place."""
+    successor = select(INVOICE.c.number).where(INVOICE.c.replaces == invoice_id)
+    if (number := connection.execute(successor).scalar()) is not None:
+        raise InvoiceError(
+            f"this file was imported before, and invoice {number!r} has taken its place",
+            why="booking it again would bill the same time twice",
+            fix=f"if it is right after all, import it with --replaces {number}",
+        )
+    return Imported(invoice_id, False, len(invoice.lines), _matched(connection, invoice), None)
 
 
 def _current_invoice(connection: Connection, provider: str, number: str) -> str:
@@ -72,31 +93,69 @@ def _refuse_known_number(connection: Connection, invoice: Invoice, old: str | No
         raise InvoiceError(
             f"invoice {invoice.number!r} of {invoice.provider} was imported before, with other contents",
             why="one number is one invoice; billing it twice would count its money twice",
-            fix=f"if this file is a corrected one, import it with --replaces {invoice.number}",
+            fix=f"a corrected file takes its place with --replaces {invoice.number}; "
+            "for another invoice, whose number the file does not say, name it with --number",
         )
 
 
 def _refuse_billed_twice(connection: Connection, invoice: Invoice, old: str | None) -> None:
     """Two exports of one account overlap easily: the same hours in both must not be paid for twice."""
-    for line in invoice.lines:
-        if not line.external_id or line.start_ms is None or line.end_ms is None:
-            continue
-        same = (INVOICE_LINE.c.provider == invoice.provider) & (INVOICE_LINE.c.external_id == line.external_id)
-        overlap = (INVOICE_LINE.c.start_ms < line.end_ms) & (INVOICE_LINE.c.end_ms > line.start_ms)
-        query = (
-            select(INVOICE.c.number, INVOICE.c.invoice_id, INVOICE_LINE.c.number.label("line"))
-            .join(INVOICE_LINE, INVOICE_LINE.c.invoice_id == INVOICE.c.invoice_id)
-            .where(same, overlap, INVOICE_LINE.c.meter == line.meter, INVOICE_LINE.c.sku == line.sku)
-            .where(INVOICE.c.invoice_id.in_(_current()))
+    names = sorted({line.external_id for line in invoice.lines if line.external_id})
+    for at in range(0, len(names), 500):
+        billed = _billed(connection, invoice.provider, names[at : at + 500], old)
+        for line in invoice.lines:
+            start_ms, end_ms = _window(line.start_ms, line.end_ms, invoice.start_ms, invoice.end_ms)
+            for other in billed.get(_thing(line.external_id, line.meter, line.sku), ()):
+                if other.start_ms < end_ms and other.end_ms > start_ms:
+                    raise InvoiceError(
+                        f"line {line.number}: {line.external_id} ({line.meter}) is billed for time that line "
+                        f"{other.line} of invoice {other.number!r} has billed already",
+                        why="the same stretch of a rental would be paid for twice",
+                        fix=f"if this file takes that one's place, import it with --replaces {other.number}",
+                    )
+
+
+class _Billed(NamedTuple):
+    """A stretch that a line of another invoice has billed."""
+
+    number: str
+    line: int
+    start_ms: int
+    end_ms: int
+
+
+def _billed(
+    connection: Connection, provider: str, names: Sequence[str], old: str | None
+) -> dict[tuple[str, str, str], list[_Billed]]:
+    """What current invoices, but for the one that is to be replaced, have billed for these machines."""
+    query = (
+        select(
+            *(INVOICE_LINE.c[name] for name in ("external_id", "meter", "sku", "start_ms", "end_ms")),
+            INVOICE_LINE.c.number.label("line"),
+            *(INVOICE.c[name].label(f"invoice_{name}") for name in ("number", "start_ms", "end_ms")),
         )
-        for row in connection.execute(query):
-            if row.invoice_id != old:
-                raise InvoiceError(
-                    f"line {line.number}: {line.external_id} ({line.meter}) is billed for time that line {row.line} "
-                    f"of invoice {row.number!r} has billed already",
-                    why="the same stretch of a rental would be paid for twice",
-                    fix=f"if this file takes that one's place, import it with --replaces {row.number}",
-                )
+        .join(INVOICE, INVOICE.c.invoice_id == INVOICE_LINE.c.invoice_id)
+        .where(INVOICE_LINE.c.provider == provider, INVOICE_LINE.c.external_id.in_(names))
+        .where(INVOICE.c.invoice_id.in_(_current()), INVOICE.c.invoice_id != (old or ""))
+    )
+    found: dict[tuple[str, str, str], list[_Billed]] = {}
+    for row in connection.execute(query):
+        window = _window(row.start_ms, row.end_ms, row.invoice_start_ms, row.invoice_end_ms)
+        thing = _thing(row.external_id, row.meter, row.sku)
+        found.setdefault(thing, []).append(_Billed(row.invoice_number, row.line, *window))
+    return found
+
+
+def _thing(external_id: str, meter: str, sku: str) -> tuple[str, str, str]:
+    """What is billed: GPU time is one thing whatever it is called, a machine may have several disks."""
+    return (external_id, str(meter), "" if meter == Meter.GPU else sku)
+
+
+def _window(start_ms: int | None, end_ms: int | None, invoice_start_ms: int, invoice_end_ms: int) -> tuple[int, int]:
+    """When a line bills; a line that does not say bills the invoice's period."""
+    if start_ms is None or end_ms is None:
+        return invoice_start_ms, invoice_end_ms
+    return start_ms, max(end_ms, start_ms + 1)
 
 
 def _matched(connection: Connection, invoice: Invoice) -> int:
@@ -108,11 +167,11 @@ def _matched(connection: Connection, invoice: Invoice) -> int:
     return sum(line.external_id in known for line in invoice.lines)
 
 
-def _invoice_row(invoice: Invoice, at_ms: int, replaces: str | None) -> dict[str, Any]:
+def _invoice_row(invoice: Invoice, invoice_id: str, at_ms: int, replaces: str | None) -> dict[str, Any]:
     names = ("provider", "number", "currency", "usd_per_unit", "rate_source", "start_ms", "end_ms", "file_name", "text")
     return {
         **{name: getattr(invoice, name) for name in names},
-        "invoice_id": invoice.sha256,
+        "invoice_id": invoice_id,
         "total_usd_micros": invoice.total_usd_micros,
         "topup_usd_micros": invoice.topup_usd_micros,
         "replaces": replaces,
@@ -120,11 +179,11 @@ def _invoice_row(invoice: Invoice, at_ms: int, replaces: str | None) -> dict[str
     }
 
 
-def _line_row(invoice: Invoice, line: InvoiceLine) -> dict[str, Any]:
+def _line_row(invoice: Invoice, invoice_id: str, line: InvoiceLine) -> dict[str, Any]:
     return {
         **line._asdict(),
-        "line_id": f"{invoice.sha256[:16]}/{line.number:06d}",
-        "invoice_id": invoice.sha256,
+        "line_id": f"{invoice_id[:16]}{invoice_id[64:]}/{line.number:06d}",
+        "invoice_id": invoice_id,
         "provider": invoice.provider,
     }
 
@@ -133,9 +192,12 @@ def write_rental(connection: Connection, rental: Rental) -> bool:
     """Write a rental down, or what is new of it: fields that say nothing leave what is known. True when it is new."""
     values = rental._asdict()
     if connection.execute(select(RENTAL.c.rental_id).where(RENTAL.c.rental_id == rental.rental_id)).first() is None:
-        insert_new(connection, RentalRow, [{**values, "settled": False}])
+        market = rental.market or "on_demand"
+        insert_new(connection, RentalRow, [{**values, "market": market, "settled": False}])
         return True
-    said = {name: value for name, value in values.items() if value not in (None, "", 0)}
+    said = {name: value for name, value in values.items() if value not in (None, "")}
+    if not rental.gpu_count:
+        said.pop("gpu_count")
     connection.execute(update(RENTAL).where(RENTAL.c.rental_id == rental.rental_id).values(**said, settled=False))
     return False
 

@@ -31,6 +31,15 @@ class Ledger:
             yield connection
 
     @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A transaction that only reads, all of it as of one instant. Raises LedgerError in words."""
+        engine = self.engine
+        if engine.name == "postgresql":  # SQLite's transactions always do
+            engine = engine.execution_options(isolation_level="REPEATABLE READ")
+        with in_words(engine.url), engine.begin() as connection:
+            yield connection
+
+    @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that writes whole or not at all. Raises LedgerError or StoreFullError in words.
 

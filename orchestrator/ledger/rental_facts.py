@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from sys import intern
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Select, false, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, case, false, func, literal, or_, select, update
 
 from catalog.rental import LOCAL
 from orchestrator.costs.allocation import UNALLOCATED, AttemptFact, Category, CostObject, SpanTime, WorkerLife
@@ -16,7 +16,6 @@ from orchestrator.costs.posting import BilledLine, RentalFacts
 from orchestrator.ledger.facts import PriceOf
 from orchestrator.ledger.tables import (
     ATTEMPT,
-    COST_MONTHLY,
     INVOICE,
     INVOICE_LINE,
     RENTAL,
@@ -31,7 +30,6 @@ from orchestrator.ledger.tables import (
 _IN_PAGES: Final[dict[str, Any]] = {"execution_options": {"yield_per": 5_000}}
 _KINDS: Final = {str(each): each for each in Kind}
 _CATEGORIES: Final = {str(each): each for each in Category}
-_BUSY = (Category.ACCEPTED, Category.REJECTED, Category.FAILED, Category.LOST)
 
 
 class StrayLine(NamedTuple):
@@ -76,8 +74,10 @@ def read(connection: Connection, rental_ids: Sequence[str], price_of: PriceOf) -
         ]
         reaches = _reaches(spans)
         lives = [_life(worker, reaches, price_of) for worker in ours]
-        yield RentalFacts(
-            rental=_rental(row, lives, price_of),
+        yield _facts_of(
+            connection,
+            row,
+            price_of,
             lives=lives,
             spans=spans,
             attempts=attempts,
@@ -86,14 +86,43 @@ def read(connection: Connection, rental_ids: Sequence[str], price_of: PriceOf) -
         )
 
 
-def read_windows(connection: Connection, start_ms: int, end_ms: int, price_of: PriceOf) -> Iterator[RentalFacts]:
-    """Only from when to when rentals were paid for that were there in a stretch of time, of providers that bill."""
-    rows = connection.execute(select(RENTAL).where(RENTAL.c.provider != LOCAL)).mappings().all()
-    ours = select(WORKER).join(RENTAL, RENTAL.c.rental_id == WORKER.c.rental_id).where(RENTAL.c.provider != LOCAL)
+def _facts_of(
+    connection: Connection, row: Mapping[Any, Any], price_of: PriceOf, *, lives: Sequence[WorkerLife], **known: Any
+) -> RentalFacts:
+    """What is known of a rental, with what follows from nobody having worked on it."""
+    rental = Rental(**{name: row[name] for name in Rental._fields})
+    if not rental.gpu:
+        rental = rental._replace(gpu=next((life.gpu for life in lives if life.gpu), ""))
+    if lives or rental.billed_start_ms is None:
+        return RentalFacts(rental=rental, lives=lives, **known)
+    price = price_of(rental.gpu, rental.billed_start_ms) if rental.gpu else None
+    until_ms = max(rental.billed_start_ms, known_until_ms(connection)) if rental.billed_end_ms is None else None
+    book_price = (price.rate_usd_micros_per_h, price.sku, price.source) if price else None
+    return RentalFacts(rental=rental, lives=lives, book_price=book_price, open_until_ms=until_ms, **known)
+
+
+def known_until_ms(connection: Connection) -> int:
+    """The latest instant that any worker has told of; 0 before the first."""
+    latest = case((WORKER.c.ended_at_ms > WORKER.c.last_seen_ms, WORKER.c.ended_at_ms), else_=WORKER.c.last_seen_ms)
+    return connection.execute(select(func.max(latest))).scalar() or 0
+
+
+def read_windows(
+    connection: Connection,
+    start_ms: int,
+    end_ms: int,
+    price_of: PriceOf,
+    *chosen: ColumnElement[bool],
+    with_lines: bool = False,
+) -> Iterator[RentalFacts]:
+    """Only from when to when rentals were paid for that were there in a stretch of time."""
+    rows = connection.execute(select(RENTAL).where(*chosen)).mappings().all()
+    ours = select(WORKER).join(RENTAL, RENTAL.c.rental_id == WORKER.c.rental_id).where(*chosen)
     workers = _by(connection.execute(ours).mappings(), "rental_id")
     for row in sorted(rows, key=lambda each: each["rental_id"]):
         lives = [_life(worker, {}, price_of) for worker in workers[row["rental_id"]]]
-        facts = RentalFacts(_rental(row, lives, price_of), lives)
+        lines = list(_lines(connection, row["provider"], row["external_id"])) if with_lines else ()
+        facts = _facts_of(connection, row, price_of, lives=lives, lines=lines)
         began_ms, ended_ms = facts.window
         if began_ms < end_ms and ended_ms > start_ms:
             yield facts
@@ -199,17 +228,6 @@ def _life(row: Mapping[Any, Any], reaches: Mapping[str, tuple[int, int]], price_
     )
 
 
-def _rental(row: Mapping[Any, Any], lives: Sequence[WorkerLife], price_of: PriceOf) -> Rental:
-    rental = Rental(**{name: row[name] for name in Rental._fields})
-    if not rental.gpu:
-        rental = rental._replace(gpu=next((life.gpu for life in lives if life.gpu), ""))
-    if lives or rental.rate_usd_micros_per_h is not None or not rental.gpu or rental.billed_start_ms is None:
-        return rental
-    # Written down by hand, and no worker has ever run on it.
-    price = price_of(rental.gpu, rental.billed_start_ms)
-    return rental._replace(rate_usd_micros_per_h=price.rate_usd_micros_per_h if price else None)
-
-
 def _lines(connection: Connection, provider: str, external_id: str) -> Iterator[BilledLine]:
     named = (INVOICE_LINE.c.provider == provider) & (INVOICE_LINE.c.external_id == external_id)
     for row in connection.execute(_current_lines().where(named)):
@@ -250,11 +268,16 @@ def _line(row: Any) -> BilledLine:
 
 
 def _run_weights(connection: Connection, run_id: str) -> dict[CostObject, int]:
-    """Time that engines worked for a run on all its rentals, by cost object, as far as it is posted."""
-    cuts = (COST_MONTHLY.c.catalog, COST_MONTHLY.c.zone, COST_MONTHLY.c.genre, COST_MONTHLY.c.run_id)
-    busy = (COST_MONTHLY.c.run_id == run_id) & COST_MONTHLY.c.category.in_(_BUSY)
-    query = select(*cuts, func.sum(COST_MONTHLY.c.ms)).where(busy).group_by(*cuts)
-    return {CostObject(*row[:4]): int(row[4]) for row in connection.execute(query) if row[4] > 0}
+    """Time that engines worked for a run on all its rentals, by cost object."""
+    engine_ms = ATTEMPT.c.plan_ms + ATTEMPT.c.encode_ms + ATTEMPT.c.diffuse_ms + ATTEMPT.c.decode_ms
+    cuts = (TAKE.c.catalog, TAKE.c.zone, TAKE.c.genre)
+    query = (
+        select(*cuts, func.sum(engine_ms))
+        .join(TAKE, TAKE.c.take_id == ATTEMPT.c.take_id)
+        .where(ATTEMPT.c.run_id == run_id)
+        .group_by(*cuts)
+    )
+    return {CostObject(*row[:3], run_id): int(row[3]) for row in connection.execute(query) if row[3] > 0}
 
 
 def entry_of(row: Any) -> Entry:

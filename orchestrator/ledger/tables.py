@@ -345,6 +345,7 @@ class StandingRow(Row, table=True):
     posting_id: int = Field(sa_type=BigInteger)
     rental_id: str | None = Field(default=None, index=True)
     digest: str
+    method: str  # how it was reckoned, and by the months of which time zone
     is_priced: bool
 
 

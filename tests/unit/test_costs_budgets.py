@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import update
 
 from catalog.errors import BudgetError, PriceError
 from catalog.messages import Span, SpansClosed
@@ -10,6 +11,7 @@ from orchestrator.costs.budgets import Budget, BudgetScope, in_force
 from orchestrator.costs.months import month_of, next_month
 from orchestrator.ledger import budgets
 from orchestrator.ledger.books import update_books
+from orchestrator.ledger.tables import WORKER
 from tests.farm import DOLLAR_AN_HOUR, attempt, started, takes
 from tests.unit.test_controller import START_MS, Farm
 
@@ -87,10 +89,8 @@ def test_what_is_spent_is_the_same_before_and_after_it_is_posted():
     before = spent(farm)
     assert (before.usd_micros, before.by_catalog["spring"]) == (1_000_000, 1_000_000)
     with farm.ledger.write() as connection:
-        connection.exec_driver_sql(f"update worker set ended_at_ms = {START_MS + HOUR_MS}")
-    update_books(
-        farm.ledger, time_zone="UTC", price_of=lambda gpu, at_ms: DOLLAR_AN_HOUR, at_ms=START_MS + 2 * HOUR_MS
-    )
+        connection.execute(update(WORKER).values(ended_at_ms=START_MS + HOUR_MS))
+    update_books(farm.ledger, time_zone="UTC", price_of=lambda gpu, at_ms: DOLLAR_AN_HOUR, at_ms=START_MS + 2 * HOUR_MS)
     assert spent(farm) == before
 
 

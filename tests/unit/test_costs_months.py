@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +19,7 @@ INSTANTS = st.integers(1_000_000_000_000, 2_000_000_000_000)
 def test_the_parts_of_a_stretch_touch_and_each_lies_in_its_month(start_ms, ms, zone):
     parts = list(cut_by_month(start_ms, start_ms + ms, zone))
     assert (parts[0].start_ms, parts[-1].end_ms) == (start_ms, start_ms + ms)
-    for one, other in zip(parts, parts[1:], strict=False):
+    for one, other in pairwise(parts):
         assert one.end_ms == other.start_ms
         assert next_month(one.period) == other.period
     for part in parts:

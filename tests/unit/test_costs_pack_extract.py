@@ -7,7 +7,6 @@ import csv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.costs.charges import Kind
 from orchestrator.costs.pack.control import totals_of
 from orchestrator.costs.pack.extract import (
     COSTS_COLUMNS,
@@ -41,7 +40,7 @@ def test_the_ledger_round_trips_and_adds_up(tmp_path_factory, rows):
         known = entry.usd_micros is not None
         assert line["usd_micros"] == (str(entry.usd_micros) if known else "unknown")
         assert line["usd"] == (usd(entry.usd_micros) if known else "unknown")
-    posted = totals_of(rows, posted_only=True)
+    posted = totals_of(rows)
     assert (totals.usd_micros, totals.tracks) == (posted.usd_micros, posted.tracks)
     assert totals.unpriced_ms == posted.unpriced_ms
 
@@ -69,8 +68,3 @@ def test_numbers_are_never_guarded_and_instants_are_utc(tmp_path):
     assert (line["usd_micros"], line["usd"], line["zone"]) == ("-1500000", "-1.500000", "'-1")
     assert line["posted_at"] == "2026-03-01T00:00:00.001Z"
     assert line["reverses_id"] == ""
-
-
-def test_provisional_rows_are_in_no_ledger(tmp_path):
-    path = tmp_path / "ledger.csv"
-    assert write_ledger(extracted_of([a_row(kind=Kind.PROVISIONAL)]), path).lines == 0

@@ -86,6 +86,13 @@ def test_files_of_others_are_left_alone_and_files_of_the_pack_before_go(tmp_path
     assert check_manifest(tmp_path) == []
 
 
+def test_a_file_of_somebody_else_that_is_called_like_ours_is_not_overwritten(tmp_path, month):
+    (tmp_path / "report.xlsx").write_text("mine")
+    with pytest.raises(SettingsError, match="belongs to no pack"):
+        write_pack(month, tmp_path)
+    assert bytes_of(tmp_path) == {"report.xlsx": b"mine"}
+
+
 def test_a_folder_with_another_month_is_refused(tmp_path, month):
     write_pack(month, tmp_path)
     before = bytes_of(tmp_path)

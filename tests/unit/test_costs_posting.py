@@ -140,7 +140,7 @@ STATES = st.sampled_from(["startup", "plan", "render", "idle", "post", "teardown
 
 @st.composite
 def fleets(draw):
-    """A rental of some lanes, with spans that overlap, leave gaps and run over, batches known and unknown, and lines."""
+    """A rental of some lanes: spans that overlap, leave gaps and run over, known and unknown batches, and lines."""
     lanes = draw(st.integers(1, 3))
     lives, spans, attempts = [], [], []
     for lane in range(lanes):

@@ -22,7 +22,7 @@ from orchestrator.costs.split import split
 _USAGE: Final = (Meter.GPU, Meter.DISK, Meter.EGRESS)
 _MICRO: Final = Fraction(1, MICROS_PER_USD)
 _HALF_CENT: Final = Fraction(1, 200)
-MICROS_MAX: Final = 2**62
+MICROS_MAX: Final = 10**15  # a billion dollars: whatever is more was not meant, and sums of it would overflow
 
 
 class Draft(NamedTuple):

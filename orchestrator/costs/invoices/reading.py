@@ -31,6 +31,7 @@ _RECOGNIZED_BY: Final[dict[str, Callable[[Sequence[str]], bool]]] = {
     "vast": vast.recognizes,
     "lambda": lambda_labs.recognizes,
 }
+NUMBER_MAX: Final = 120
 _PROVIDER: Final = r"[a-z0-9][a-z0-9_-]{0,31}"
 
 
@@ -108,6 +109,11 @@ def _check_wishes(wishes: Wishes) -> None:
             fix="write for example --provider runpod",
         )
 
+    if wishes.number is not None and not (wishes.number.strip() and len(wishes.number) <= NUMBER_MAX):
+        raise SettingsError(
+            "--number is wrong", why=f"a number has 1 to {NUMBER_MAX} signs", fix="write the one that the invoice bears"
+        )
+
 
 def _read(source: SourceFile, reader: Reader, wishes: Wishes, plan: Mapping | None) -> Reading:
     if plan is not None:
@@ -157,6 +163,8 @@ def _invoice(source: SourceFile, reading: Reading, wishes: Wishes, zone: ZoneInf
     rate = _rate(source, currency, wishes)
     start_ms, end_ms = _period(source, reading, wishes, zone)
     number = wishes.number or reading.number or f"{iso_day(start_ms, zone)}..{iso_day(end_ms, zone)}"
+    if len(number) > NUMBER_MAX:
+        raise InvoiceError(f"{source.path}: its number has {len(number):,} signs", fix="name it with --number")
     if wishes.number and reading.number and wishes.number != reading.number:
         raise InvoiceError(
             f"{source.path}: --number says {wishes.number!r}, the file {reading.number!r}", fix="leave --number out"

@@ -102,9 +102,9 @@ def is_day(value: Any, form: str | None = None) -> bool:
 
 
 def after_day(at_ms: int, zone: ZoneInfo) -> int:
-    """Midnight at the end of the day that begins at `at_ms`, by the zone's clocks."""
+    """Midnight at the end of the day that begins at `at_ms`, by the zone's clocks; where they skip it, when they do."""
     day = date.fromordinal(datetime.fromtimestamp(at_ms / 1000, tz=zone).toordinal() + 1)
-    return _in_zone(datetime(day.year, day.month, day.day), zone, day.isoformat())
+    return int(datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC).timestamp()) * 1000
 
 
 def iso_day(at_ms: int, zone: ZoneInfo) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.costs.charges import CostRow, Kind
+from orchestrator.costs.charges import CostRow
 
 
 @dataclass(slots=True)
@@ -45,12 +45,10 @@ class ControlTotals:
         }
 
 
-def totals_of(rows: Iterable[CostRow], *, posted_only: bool = False) -> ControlTotals:
-    """The totals of a month's rows; of those in the books alone, when provisional ones are to be left out."""
+def totals_of(rows: Iterable[CostRow]) -> ControlTotals:
+    """The totals of a month's rows."""
     totals = ControlTotals()
     for row in rows:
-        if posted_only and row.kind is Kind.PROVISIONAL:
-            continue
         totals.count(row.kind, row.category, row.usd_micros)
         totals.unpriced_ms += row.unpriced_ms
         totals.ms += row.ms

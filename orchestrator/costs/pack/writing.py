@@ -11,7 +11,7 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -63,6 +63,7 @@ def write_pack(
             (beside / name).parent.mkdir(parents=True, exist_ok=True)
             write(beside / name)
         names = sorted({*OWN_FILES - {MANIFEST}, *extra_files})
+        _refuse_foreign(folder, names)
         manifest = make_manifest(contents, ledger, [seal_of(beside / name, name) for name in names])
         (beside / MANIFEST).write_text(manifest.as_text(), encoding="utf-8", newline="\n")
         _take_places(beside, folder, [*names, MANIFEST])
@@ -85,9 +86,21 @@ def _check_folder(folder: Path, period: str) -> None:
         )
 
 
+def _refuse_foreign(folder: Path, names: Iterable[str]) -> None:
+    """A folder without a manifest is no pack: what is called like a file of one is somebody else's."""
+    if (folder / MANIFEST).exists():
+        return
+    if foreign := sorted(name for name in names if (folder / name).exists()):
+        raise SettingsError(
+            f"{folder / foreign[0]} exists and belongs to no pack",
+            why="writing a pack there would overwrite it",
+            fix="choose another folder, or move it away",
+        )
+
+
 def _check_totals(contents: Contents, ledger: ControlTotals) -> None:
     """Rows and entries are read separately; a pack in which they differ is worth nothing."""
-    rows = totals_of(contents.rows, posted_only=True).as_plain_values()
+    rows = totals_of(contents.rows).as_plain_values()
     entries = ledger.as_plain_values()
     differ = [
         f"{name}: rows {rows[name]}, entries {entries[name]}"
@@ -98,7 +111,7 @@ def _check_totals(contents: Contents, ledger: ControlTotals) -> None:
         raise DisagreementError(
             f"the roll-up of {contents.period} and the entries it is made of do not add up to the same",
             why="; ".join(differ),
-            fix="rebuild the roll-up and write the pack again",
+            fix="`tunemill costs verify` says what disagrees",
         )
 
 

@@ -123,6 +123,7 @@ def upgrade() -> None:
     sa.Column('posting_id', sa.BigInteger(), nullable=False),
     sa.Column('rental_id', sa.String(), nullable=True),
     sa.Column('digest', sa.String(), nullable=False),
+    sa.Column('method', sa.String(), nullable=False),
     sa.Column('is_priced', sa.Boolean(), nullable=False),
     sa.PrimaryKeyConstraint('key', name=op.f('pk_standing'))
     )
