@@ -184,7 +184,7 @@ def test_the_pack_of_a_month_is_written_alike_twice_and_adds_up(home, pods):
 
 def test_a_month_with_a_machine_that_still_runs_has_a_pack_with_provisional_figures(home, pods):
     ledger = open_ledger(f"sqlite:///{home / 'home' / 'ledger.sqlite'}")
-    filling = Filling(9)
+    filling = Filling(9, days=20)
     filling.skip(1_000_000)  # names of its own
     filling.rental(living=True, provider="vast")
     with ledger.write() as connection:
