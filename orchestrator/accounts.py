@@ -7,7 +7,7 @@ Rentals that still run are shown beside the books, as provisional.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from importlib.metadata import version
 from typing import NamedTuple
 
@@ -66,10 +66,15 @@ def bring_up_to_date(
     )
 
 
-def read_accounts(connection: Connection, settings: Settings, updated: Updated, scope: Scope) -> Accounts:
-    """The rows of a scope, with how much of them rests on bills, in the connection's snapshot."""
-    rows = cost_readings.read_rows(connection, scope)
-    whole = rows if scope.is_whole else cost_readings.read_rows(connection, Scope(period=scope.period))
+def read_accounts(
+    connection: Connection, settings: Settings, updated: Updated, scope: Scope, by: Collection[str] | None = None
+) -> Accounts:
+    """The rows of a scope, with how much of them rests on bills, in the connection's snapshot.
+
+    With `by` (fields of rows) they are added up over everything else.
+    """
+    rows = cost_readings.read_rows(connection, scope, by)
+    whole = cost_readings.read_rows(connection, Scope(period=scope.period), by=[])
     known_ms = known_until_ms(connection)
     if updated.complete_through_ms is not None:
         known_ms = min(known_ms, updated.complete_through_ms)
@@ -173,7 +178,7 @@ def outlook_of(
     song: str | None = None,
 ) -> tuple[list[Forecast], Baseline | None]:
     """The forecasts of a catalog or of all, and rendering against buying for all that was made so far."""
-    accounts = read_accounts(connection, settings, updated, Scope(catalog=catalog))
+    accounts = read_accounts(connection, settings, updated, Scope(catalog=catalog), by=["catalog"])
     run_costs = cost_readings.read_run_costs(connection, None if catalog is None else [catalog])
     prices = cost_readings.read_prices_used(connection)
     rows = accounts.all_rows

@@ -23,7 +23,18 @@ from orchestrator.cli.prices import register_prices
 from orchestrator.cli.working import working
 from orchestrator.costs.charges import Group, Kind
 from orchestrator.costs.months import bounds_of, parse_period
-from orchestrator.costs.pack.figures import LOADED, MICRO, Paper, Pivot, Sums, brief_money, paper_of, pivot, shown
+from orchestrator.costs.pack.figures import (
+    FIELD_OF_CUT,
+    LOADED,
+    MICRO,
+    Paper,
+    Pivot,
+    Sums,
+    brief_money,
+    paper_of,
+    pivot,
+    shown,
+)
 from orchestrator.costs.prices import MICROS_PER_USD, PriceBook, find_prices_folder, read_price_book
 from orchestrator.costs.time_use import MEND_WAITING_FOR_POST, WAITING_FOR_POST_MAX, TimeUse
 from orchestrator.ledger import Ledger, cost_readings, readings
@@ -124,7 +135,7 @@ def show_report(
         with working("posting what is new") as progress:
             updated = bring_up_to_date(ledger, settings, book, progress=progress)
         with ledger.snapshot() as connection:
-            accounts = read_accounts(connection, settings, updated, scope)
+            accounts = read_accounts(connection, settings, updated, scope, [FIELD_OF_CUT[cut] for cut in cuts])
             report = _read(connection, settings, accounts, cuts, scope)
         if json:
             print_json(report_as_json(report))

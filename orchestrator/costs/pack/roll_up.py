@@ -14,7 +14,7 @@ from orchestrator.costs.charges import CostRow, Group, group_of
 from orchestrator.costs.pack.figures import FIELD_OF_CUT, Pivot, Sums, shown
 from orchestrator.costs.pack.sheet import TEXT_MAX, UNKNOWN, Book, Cell, Column, Formula, dollars, set_up_print
 
-ROWS_MAX: Final = 1_048_575  # below the head
+ROWS_MAX: Final = 80_000  # a sheet takes 1,048,575, and nobody waits a minute for one; `costs.csv` has every row
 # Above that a table of Excel would keep a gigabyte of cells in memory; the rows are streamed as a filtered range.
 TABLE_ROWS_MAX: Final = 50_000
 FORMULA_WORK_MAX: Final = 20_000_000  # cells to look at, so that a spreadsheet opens in seconds
