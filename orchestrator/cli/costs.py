@@ -18,7 +18,6 @@ from orchestrator.cli.columns import Column, number, print_table
 from orchestrator.cli.console import JsonFlag, clock, out, print_json, say, warn
 from orchestrator.cli.opening import find_ledger
 from orchestrator.cli.options import PricesOption
-from orchestrator.cli.packing import write_month
 from orchestrator.cli.prices import register_prices
 from orchestrator.cli.working import working
 from orchestrator.costs.charges import Group, Kind
@@ -143,6 +142,9 @@ def show_report(
             _print_report(report)
             _warn_of_unpriced(report, book)
         if out_folder is not None and month is not None:
+            # Workbook and templates take a tenth of a second to import, and a look needs neither.
+            from orchestrator.cli.packing import write_month  # noqa: PLC0415
+
             write_month(ledger, settings, book, updated, month, out_folder, focus=focus, tracks=tracks, song=baseline)
 
 
