@@ -233,7 +233,8 @@ def test_a_worker_whose_grace_is_over_gives_back_even_what_is_on_the_engine(farm
     assert time.monotonic() - began_s < 10
     (returned,) = farm.of(TakesReturned)
     queued = farm.broker.lengths([queue_of(some[0].spec)])[queue_of(some[0].spec)]
-    assert len(returned.take_ids) + queued == 6
+    # None is lost. What was on the engine may be on the queue as well, if the client lived to restore it.
+    assert 6 - len(returned.take_ids) <= queued <= 6
     assert len(farm.of(WorkerStopped)) == 1
 
 
