@@ -267,8 +267,9 @@ def _basis(report: Shown) -> str:
     micros = report.accounts.coverage.usd_micros
     parts = []
     if Kind.BILLED in micros:
-        share = report.accounts.coverage.billed_share
-        parts.append("billed" if len(micros) == 1 else f"{share or 0:.0%} billed")
+        share = report.accounts.coverage.billed_share or 0.0
+        # All of it only when it is: 99.9 % must not look like a month that is covered by bills.
+        parts.append("billed" if len(micros) == 1 else f"{min(share, 0.99):.0%} billed")
     if Kind.ESTIMATE in micros:
         parts.append(f"estimate: {', '.join(report.sources) or 'price book'}")
     if Kind.PROVISIONAL in micros:

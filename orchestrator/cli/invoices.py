@@ -141,7 +141,7 @@ def import_invoice(
         hang=2,
     )
     say(
-        f"{_lines(done.matched)} of a rental on the books; {updated.reversed:,} postings taken back, "
+        f"{_lines(done.matched)} for machines on the books; {updated.reversed:,} postings taken back, "
         f"{updated.posted:,} written",
         hang=2,
     )
@@ -198,7 +198,7 @@ def _print_matches(matches: list[Match], month: str, *, show_all: bool) -> None:
     shown = matches if show_all else [match for match in matches if match.finding != "matched"]
     if shown:
         print_table(_MATCH_COLUMNS, [_match_row(match) for match in shown])
-    words = ", ".join(f"{count:,} {finding}" for finding, count in sorted(counts.items()))
+    words = ", ".join(f"{finding}: {count:,}" for finding, count in sorted(counts.items()))
     say(f"{month}: {words or 'nothing was rented or billed'}", hang=2)
 
 
