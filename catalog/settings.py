@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from catalog.errors import SettingsError
-from catalog.rental import parse_rental, rental_id_of
+from catalog.rental import Market, parse_rental, rental_id_of
 from catalog.secrets import without_secrets
 
 __all__ = ["BROKER_SCHEMES", "Settings", "read_settings", "without_secrets"]
@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     gpu: str | None = None  # the price list's name of the GPU, when the driver's name is not enough
     max_usd: str | None = None  # default cap for run and refresh
     rental: str | None = None  # provider/id of the machine a worker runs on; None: as RunPod or Vast.ai names it
-    market: Literal["on_demand", "spot"] = "on_demand"  # how it is rented
+    market: Market = "on_demand"  # how it is rented
     region: str = Field(default="", max_length=64)  # where
     finance_tz: str = "UTC"  # the time zone in which finance's months begin and end
 

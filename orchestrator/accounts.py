@@ -27,7 +27,6 @@ from orchestrator.costs.pack.contents import (
     Coverage,
     Extracted,
     Forecast,
-    Match,
     PriceUsed,
 )
 from orchestrator.costs.pack.figures import Sums
@@ -35,7 +34,6 @@ from orchestrator.costs.prices import PriceBook
 from orchestrator.ledger import Ledger, budgets, cost_readings
 from orchestrator.ledger.books import Progress, Updated, provisional_rows, update_books
 from orchestrator.ledger.cost_readings import Scope
-from orchestrator.ledger.facts import PriceOf
 from orchestrator.ledger.rental_facts import known_until_ms
 from orchestrator.pricing import price_lookup
 from orchestrator.reconciling import reconcile_period
@@ -257,6 +255,3 @@ def _notes(accounts: Accounts, is_closed: bool, high_water_id: int) -> list[str]
             "Estimates rest on the price book until the bill comes; then they are reversed by what was billed."
         )
     return notes
-
-
-__all__ = ["Accounts", "Match", "PriceOf", "baseline", "bring_up_to_date", "contents_of", "read_accounts"]

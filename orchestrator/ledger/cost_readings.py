@@ -97,11 +97,6 @@ def read_trend(connection: Connection, first: str, last: str) -> list[CostRow]:
     return [cost_row((row[0], row[0], row[1], row[2], *[""] * 7, *row[3:])) for row in connection.execute(query)]
 
 
-def read_periods(connection: Connection) -> list[str]:
-    """The months with anything on the books."""
-    return list(connection.execute(select(POSTING.c.period).distinct().order_by(POSTING.c.period)).scalars())
-
-
 def standing_keys(connection: Connection, keys: Sequence[str]) -> set[str]:
     """Those of `keys` under which something stands."""
     found: set[str] = set()
