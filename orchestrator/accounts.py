@@ -72,7 +72,9 @@ def read_accounts(
     With `by` (fields of rows) they are added up over everything else.
     """
     rows = cost_readings.read_rows(connection, scope, by)
-    whole = cost_readings.read_rows(connection, Scope(period=scope.period), by=[])
+    whole_usd_micros = sum(row.usd_micros for row in rows)
+    if not scope.is_whole:
+        whole_usd_micros = cost_readings.sum_usd_micros(connection, scope.period)
     known_ms = known_until_ms(connection)
     if updated.complete_through_ms is not None:
         known_ms = min(known_ms, updated.complete_through_ms)
@@ -89,7 +91,7 @@ def read_accounts(
         rows,
         provisional,
         coverage_of([*rows, *provisional], known_ms),
-        sum(row.usd_micros for row in [*whole, *of_period]),
+        whole_usd_micros + sum(row.usd_micros for row in of_period),
     )
 
 

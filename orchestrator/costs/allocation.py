@@ -216,7 +216,7 @@ class Charges:
             if state not in BUSY_STATES:
                 self.shared[Category(state)] += part
             elif shares := calls.of(use):
-                for who, share in _split_over(part, shares).items():
+                for who, share in split_over(part, shares).items():
                     self.direct[who] += share
             else:
                 self.shared[Category.LOST] += part
@@ -225,7 +225,7 @@ class Charges:
         """Stage 2: what is shared goes to the cost objects; all of it, by payer and category."""
         whole = Counter(self.direct)
         for category, part in self.shared.items():
-            for payer, share in _split_over(part, weights or {UNALLOCATED: 1}).items():
+            for payer, share in split_over(part, weights or {UNALLOCATED: 1}).items():
                 whole[payer, category] += share
         return whole
 
@@ -245,8 +245,8 @@ def busy_weights(pieces: Iterable[Piece], calls: Calls, start_ms: int, end_ms: i
 Key = TypeVar("Key", bound=tuple[Any, ...])
 
 
-def _split_over(amount: int, weights: Mapping[Key, int]) -> Mapping[Key, int]:
-    """As `split`; most calls have one payer."""
+def split_over(amount: int, weights: Mapping[Key, int]) -> Mapping[Key, int]:
+    """As `split`, and quicker: most calls have one payer."""
     if len(weights) == 1:
         return dict.fromkeys(weights, amount)
     return split(amount, weights)

@@ -85,6 +85,20 @@ class RentalFacts:
         return start_ms, max(start_ms, end_ms)
 
     @property
+    def price(self) -> tuple[int | None, str, str]:
+        """(rate, sku, source): as agreed for the rental, else in force when its first worker with a price started."""
+        priced = sorted(
+            (life for life in self.lives if life.rate_usd_micros_per_h is not None),
+            key=lambda life: (life.start_ms, life.worker_id),
+        )
+        sku = priced[0].sku if priced else ""
+        if self.rental.rate_usd_micros_per_h is not None:
+            return self.rental.rate_usd_micros_per_h, sku or self.rental.gpu, "agreed rate"
+        if priced:
+            return priced[0].rate_usd_micros_per_h, sku, priced[0].price_source
+        return self.book_price or (None, "", "unknown")
+
+    @property
     def complete_through_ms(self) -> int:
         """All of its time before this instant is known."""
         living = [life.end_ms for life in self.lives if not life.is_over]
@@ -150,7 +164,7 @@ class _Draft:
         for span in self._facts.spans:
             spans[span.worker_id].append(span)
         lives: defaultdict[str, list[WorkerLife]] = defaultdict(list)
-        for life, lane in _on_lanes(self._facts.lives):
+        for life, lane in on_lanes(self._facts.lives):
             lives[lane].append(life)
         # A bill may begin before the first worker spoke and end after the last.
         start_ms = min([self._start_ms, *(line.start_ms for line in self._facts.lines if line.start_ms is not None)])
@@ -203,38 +217,15 @@ class _Draft:
             yield self._estimate(period, by_month[period])
 
     def _estimate(self, period: str, stretches: Sequence[Stretch]) -> Draft:
-        rate, sku, source = self._price
+        rate = self._facts.price[0]
         entries: list[Entry] = []
         total = None if rate is None else 0
         for stretch in stretches:
-            amount = None if rate is None else self._money(stretch, rate)
+            amount = None if rate is None else money_of(stretch, self._start_ms, rate)
             entries += self._entries(stretch, [amount] * len(self._lanes))
             total = None if total is None or amount is None else total + amount * len(self._lanes)
         window = Stretch(period, stretches[0].start_ms, stretches[-1].end_ms)
-        charge = _charge(
-            f"estimate:{self._rental.rental_id}:{period}", Kind.ESTIMATE, Meter.GPU, window, total, rental=self._rental
-        )
-        charge = charge._replace(sku=sku, rate_usd_micros_per_h=rate, source=source)
-        return Draft(charge, _merged(entries))
-
-    def _money(self, stretch: Stretch, rate: int) -> int:
-        """A stretch of one lane at the rate: reckoned from the rental's start, so that parts add up to the whole."""
-        before = time_usd_micros(stretch.start_ms - self._start_ms, rate)
-        return time_usd_micros(stretch.end_ms - self._start_ms, rate) - before
-
-    @property
-    def _price(self) -> tuple[int | None, str, str]:
-        """(rate, sku, source): as agreed for the rental, else in force when its first worker with a price started."""
-        priced = sorted(
-            (life for life in self._facts.lives if life.rate_usd_micros_per_h is not None),
-            key=lambda life: (life.start_ms, life.worker_id),
-        )
-        sku = priced[0].sku if priced else ""
-        if self._rental.rate_usd_micros_per_h is not None:
-            return self._rental.rate_usd_micros_per_h, sku or self._rental.gpu, "agreed rate"
-        if priced:
-            return priced[0].rate_usd_micros_per_h, sku, priced[0].price_source
-        return self._facts.book_price or (None, "", "unknown")
+        return Draft(estimate_of(self._facts, window, total), _merged(entries))
 
     def _work(self) -> Iterator[Draft]:
         """What came of it, apart from money: attempts, kept tracks and their audio, by the month they ended in."""
@@ -254,10 +245,7 @@ class _Draft:
                 Entry(category, payer, 0, 0, tracks, attempts, audio_ms)
                 for (category, payer), (tracks, attempts, audio_ms) in sorted(by_month[period].items())
             ]
-            start_ms, end_ms = bounds_of(period, self._time_zone)
-            key_ = f"work:{self._rental.rental_id}:{period}"
-            charge = _charge(key_, Kind.WORK, Meter.GPU, Stretch(period, start_ms, end_ms), 0, rental=self._rental)
-            yield Draft(charge, tuple(entries))
+            yield Draft(work_of(self._rental, Stretch(period, *bounds_of(period, self._time_zone))), tuple(entries))
 
     # ------------------------------------------------------------ entries
 
@@ -284,7 +272,7 @@ class _Draft:
         return tuple(Entry(category, payer, micros, 0) for (payer, _), micros in sorted(settled.items()))
 
 
-def _on_lanes(lives: Iterable[WorkerLife]) -> Iterator[tuple[WorkerLife, str]]:
+def on_lanes(lives: Iterable[WorkerLife]) -> Iterator[tuple[WorkerLife, str]]:
     """Each life with its lane; those that name none take the first that is free, since each had a GPU of its own."""
     free_ms: list[int] = []  # when each of the unnamed lanes is free again
     for life in sorted(lives, key=lambda each: (each.start_ms, each.worker_id)):
@@ -307,6 +295,25 @@ def _merged(entries: Iterable[Entry]) -> tuple[Entry, ...]:
             micros = None if entry.usd_micros is None else (before.usd_micros or 0) + entry.usd_micros
             sums[key] = Entry(*key, micros, before.ms + entry.ms)
     return tuple(sums[key] for key in sorted(sums))
+
+
+def money_of(stretch: Stretch, begin_ms: int, usd_micros_per_h: int) -> int:
+    """A stretch of one lane at a rate: reckoned from the rental's begin, so that parts add up to the whole."""
+    before = time_usd_micros(stretch.start_ms - begin_ms, usd_micros_per_h)
+    return time_usd_micros(stretch.end_ms - begin_ms, usd_micros_per_h) - before
+
+
+def estimate_of(facts: RentalFacts, window: Stretch, usd_micros: int | None) -> Charge:
+    """What no bill covers of a rental, at its price."""
+    rate, sku, source = facts.price
+    key = f"estimate:{facts.rental.rental_id}:{window.period}"
+    charge = _charge(key, Kind.ESTIMATE, Meter.GPU, window, usd_micros, rental=facts.rental)
+    return charge._replace(sku=sku, rate_usd_micros_per_h=rate, source=source)
+
+
+def work_of(rental: Rental, month: Stretch) -> Charge:
+    """What came of a month of a rental; no money."""
+    return _charge(f"work:{rental.rental_id}:{month.period}", Kind.WORK, Meter.GPU, month, 0, rental=rental)
 
 
 def _charge(

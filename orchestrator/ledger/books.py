@@ -19,16 +19,17 @@ from sqlalchemy.sql import func
 
 from catalog.errors import SettingsError
 from orchestrator.costs.charges import METHOD, Charge, CostRow, Entry, Kind
+from orchestrator.costs.living import draft_living
 from orchestrator.costs.months import bounds_of, month_of, next_month
 from orchestrator.costs.posting import Draft, RentalFacts, draft_line, draft_rental
-from orchestrator.ledger import rental_facts
-from orchestrator.ledger.bulk import insert_rows
+from orchestrator.ledger import rental_facts, tallies
+from orchestrator.ledger.bulk import insert_rows, plain
 from orchestrator.ledger.facts import PriceOf
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.tables import CLOSED_PERIOD, COST_ENTRY, COST_MONTHLY, POSTING, RENTAL, STANDING
 
 ENTRIES_AT_ONCE: Final = 20_000  # about so many in one transaction: a writer who waits should not wait long
-RENTALS_AT_ONCE: Final = 20  # read together
+RENTALS_AT_ONCE: Final = 20  # and no more than so many
 _CUTS: Final = COST_MONTHLY.primary_key.columns.keys()
 _SUMS: Final = ("usd_micros", "unpriced_ms", "ms", "tracks", "attempts", "audio_ms")
 _POSTING_COLUMNS: Final = (
@@ -76,8 +77,8 @@ def update_books(
     while done < len(waiting):
         with ledger.write() as connection:
             clerk = Clerk(connection, time_zone, at_ms, updated)
-            for facts in rental_facts.read(connection, waiting[done : done + RENTALS_AT_ONCE], price_of):
-                clerk.settle(facts)
+            for rental_id in waiting[done : done + RENTALS_AT_ONCE]:
+                clerk.look_at(rental_id, price_of)
                 done += 1
                 if clerk.entries >= ENTRIES_AT_ONCE:
                     break
@@ -132,19 +133,42 @@ class Clerk:
         """How many it has put down."""
         return self._entry_id - self._first_id
 
+    def look_at(self, rental_id: str, price_of: PriceOf) -> None:
+        """Let the books say what is known of a rental; of one that still runs only what is new is read."""
+        living = tallies.read_living(self._connection, rental_id, price_of, self._time_zone, self._method)
+        if living is not None and self._note_provisional(living):
+            living.keep(self._connection, self._method, anew=False)
+            return
+        (facts,) = rental_facts.read(self._connection, [rental_id], price_of)
+        self.settle(facts)
+
     def settle(self, facts: RentalFacts) -> None:
         """Let the books of one rental say what is known of it."""
-        ready: list[Draft] = []
-        for draft in draft_rental(facts, self._time_zone):
-            (ready if self._is_ready(draft, facts) else self._updated.provisional).append(draft)
-        if not facts.is_over:
-            known = [self._updated.complete_through_ms, facts.complete_through_ms]
-            self._updated.complete_through_ms = min(each for each in known if each is not None)
+        drafts = draft_rental(facts, self._time_zone)
+        ready = [draft for draft in drafts if self._is_ready(draft, facts)]
         rental_id = facts.rental.rental_id
         self._replace(ready, STANDING.c.rental_id == rental_id)
-        # Who pays for a rental on which nobody worked follows its run, whose work may go on elsewhere.
-        if facts.is_over and not (facts.rental.run_id and not facts.attempts):
-            self._connection.execute(update(RENTAL).where(RENTAL.c.rental_id == rental_id).values(settled=True))
+        if facts.is_over:
+            tallies.forget(self._connection, rental_id)
+            # Who pays for a rental on which nobody worked follows its run, whose work may go on elsewhere.
+            if not facts.rental.run_id or facts.attempts:
+                self._connection.execute(update(RENTAL).where(RENTAL.c.rental_id == rental_id).values(settled=True))
+            return
+        living = tallies.Living.of(facts, self._time_zone)
+        if self._note_provisional(living):
+            living.keep(self._connection, self._method, anew=True)
+        else:
+            tallies.forget(self._connection, rental_id)
+            self._updated.provisional += [draft for draft in drafts if not self._is_ready(draft, facts)]
+
+    def _note_provisional(self, living: tallies.Living) -> bool:
+        """Note what a rental has cost so far in months that are open; False when its tallies do not say."""
+        facts = living.facts
+        known = [self._updated.complete_through_ms, facts.complete_through_ms]
+        self._updated.complete_through_ms = min(each for each in known if each is not None)
+        drafts = draft_living(facts, living.times, self._time_zone)
+        self._updated.provisional += drafts or []
+        return drafts is not None
 
     def settle_strays(self, lines: Iterable[rental_facts.StrayLine]) -> None:
         """The same for lines of invoices that name no rental we know."""
@@ -244,7 +268,7 @@ class Clerk:
         self._posting_id += 1
         posting_id = self._posting_id
         known = (posting_id, self._at_ms, period, self._method, digest, reverses_id)
-        self._postings.append((*known, *_plain(charge)))
+        self._postings.append((*known, *map(plain, charge)))
         first_id = self._entry_id + 1
         self._entries += (
             (entry_id, posting_id, period, entry.category.value, *entry.payer, *entry[2:])
@@ -253,11 +277,6 @@ class Clerk:
         self._entry_id = self._entries[-1][0] if self._entries else self._entry_id
         if len(self._entries) >= ENTRIES_AT_ONCE:
             self.write()
-
-
-def _plain(values: Iterable[Any]) -> Iterator[Any]:
-    """The same with words of a closed list as text: a driver may not know their type."""
-    return (str(value) if isinstance(value, str) else value for value in values)
 
 
 def _added_to_sums(connection: Connection, after_id: int) -> Any:

@@ -23,3 +23,8 @@ def insert_rows(connection: Connection, table: Table, names: Sequence[str], rows
         connection.exec_driver_sql(f"{into} select * from unnest({arrays})", columns)  # noqa: S608 - names of ours
     else:
         connection.exec_driver_sql(f"{into} values ({', '.join('?' * len(names))})", list(rows))
+
+
+def plain(value: Any) -> Any:
+    """The same with a word of a closed list as text: a driver may not know its type."""
+    return str(value) if isinstance(value, str) else value

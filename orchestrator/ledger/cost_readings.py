@@ -89,6 +89,14 @@ def read_rows(
     return [cost_row(row) for row in connection.execute(query)]
 
 
+def sum_usd_micros(connection: Connection, period: str | None = None) -> int:
+    """All that is booked in a month, or in all of them, in micro-dollars."""
+    query = select(func.sum(COST_MONTHLY.c.usd_micros))
+    if period is not None:
+        query = query.where(COST_MONTHLY.c.period == period)
+    return int(connection.execute(query).scalar() or 0)
+
+
 def read_trend(connection: Connection, first: str, last: str) -> list[CostRow]:
     """Months from `first` to `last` by kind and category alone; the other cuts are empty."""
     sums = (func.sum(COST_MONTHLY.c[name]) for name in _SUMS)

@@ -7,7 +7,7 @@ renditions by take: writing them again changes nothing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -238,10 +238,16 @@ def rental_row(note: RentalNote, gpu: str) -> dict[str, Any]:
     return {**said, "account": "", "settled": False}
 
 
-def unsettle(connection: Connection, rental_ids: Iterable[str]) -> None:
-    """Note that something new is known of these rentals: what was posted of them is looked at again."""
-    stale = RENTAL.c.settled.is_(True) & RENTAL.c.rental_id.in_(sorted(rental_ids))
-    connection.execute(update(RENTAL).where(stale).values(settled=False))
+def unsettle(connection: Connection, rental_ids: Iterable[str], *, later: bool = False) -> None:
+    """Note that something new is known of these rentals: what was posted of them is looked at again.
+
+    So are their tallies, unless what is new came `later` than all that is added up.
+    """
+    ours = RENTAL.c.rental_id.in_(sorted(rental_ids))
+    if later:
+        connection.execute(update(RENTAL).where(ours, RENTAL.c.settled.is_(True)).values(settled=False))
+    else:
+        connection.execute(update(RENTAL).where(ours).values(settled=False, tally=""))
 
 
 def unsettle_makers(connection: Connection, take_ids: Iterable[str]) -> None:
@@ -252,7 +258,7 @@ def unsettle_makers(connection: Connection, take_ids: Iterable[str]) -> None:
             .join(ATTEMPT, ATTEMPT.c.worker_id == WORKER.c.worker_id)
             .where(ATTEMPT.c.take_id.in_(chunk))
         )
-        connection.execute(update(RENTAL).where(RENTAL.c.rental_id.in_(made)).values(settled=False))
+        connection.execute(update(RENTAL).where(RENTAL.c.rental_id.in_(made)).values(settled=False, tally=""))
 
 
 def insert_new(connection: Connection, table: type[Any], rows: Iterable[dict[str, Any]]) -> None:
@@ -271,8 +277,18 @@ _NOTHING_KNOWN: Final[dict[str, Any]] = {
     "last_beat": 0,
     "ended_at_ms": None,
     "end_reason": None,
+    "tally_spans_ms": 0,
+    "tally_attempts_ms": 0,
+    "tally_reached_ms": 0,
     **dict.fromkeys(MemoryUse.model_fields),
 }
+
+
+def _is_belated(row: Mapping[str, Any], record: Record) -> bool:
+    """Whether a record tells of time that is in its worker's tally already."""
+    if isinstance(record, SpansClosed):
+        return any(span.start_ms < row["tally_spans_ms"] for span in record.spans)
+    return isinstance(record, AttemptMade) and record.at_ms < row["tally_attempts_ms"]
 
 
 class _Workers:
@@ -284,6 +300,7 @@ class _Workers:
         self._rows = {row["worker_id"]: dict(row) for row in connection.execute(query).mappings()}
         self._known = set(self._rows)
         self._rentals: dict[str, dict[str, Any]] = {}
+        self._belated: set[str] = set()  # rentals of which time became known that was thought to be added up
 
     def heard(self, record: Record) -> bool:
         """Note what a worker says of itself; False for a heartbeat that a later one has overtaken."""
@@ -298,6 +315,8 @@ class _Workers:
             if record.number <= row["last_beat"]:
                 return False
             row["last_beat"] = record.number
+        if _is_belated(row, record):
+            self._belated.add(row["rental_id"])
         ends = [span.end_ms for span in record.spans] if isinstance(record, SpansClosed) else []
         row["last_seen_ms"] = max(row["last_seen_ms"], record.at_ms, *ends)
         if isinstance(record, WorkerStopped):
@@ -317,7 +336,9 @@ class _Workers:
             row = self._rows[worker_id]
             self._connection.execute(update(WORKER).where(WORKER.c.worker_id == worker_id).values(**row))
         insert_new(self._connection, RentalRow, self._rentals.values())
-        unsettle(self._connection, {row["rental_id"] for row in self._rows.values()})
+        unsettle(self._connection, {row["rental_id"] for row in self._rows.values()}, later=True)
+        if self._belated:
+            unsettle(self._connection, self._belated)
 
     def _started(self, record: WorkerStarted) -> None:
         row = self._rows.get(record.worker_id, _NOTHING_KNOWN)

@@ -198,7 +198,9 @@ def write_rental(connection: Connection, rental: Rental) -> bool:
     said = {name: value for name, value in values.items() if value not in (None, "")}
     if not rental.gpu_count:
         said.pop("gpu_count")
-    connection.execute(update(RENTAL).where(RENTAL.c.rental_id == rental.rental_id).values(**said, settled=False))
+    connection.execute(
+        update(RENTAL).where(RENTAL.c.rental_id == rental.rental_id).values(**said, settled=False, tally="")
+    )
     return False
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from sys import intern
 from typing import Any, Final, NamedTuple
 
@@ -62,28 +63,31 @@ def read(connection: Connection, rental_ids: Sequence[str], price_of: PriceOf) -
     """Everything that is known of these rentals, one after the other, in their order here."""
     found = connection.execute(select(RENTAL).where(RENTAL.c.rental_id.in_(rental_ids))).mappings()
     rentals = {row["rental_id"]: row for row in found}
-    workers = _by(connection.execute(select(WORKER).where(WORKER.c.rental_id.in_(rental_ids))).mappings(), "rental_id")
-    for row in (rentals[each] for each in rental_ids):
-        ours = workers[row["rental_id"]]
-        worker_ids = [worker["worker_id"] for worker in ours]
-        spans = [SpanTime._make(span) for span in connection.execute(_spans(worker_ids), **_IN_PAGES)]
-        verdicts = _verdicts(connection, worker_ids)
-        payers: dict[Any, CostObject] = {}
-        attempts = [
-            _attempt(attempt, verdicts, payers) for attempt in connection.execute(_attempts(worker_ids), **_IN_PAGES)
-        ]
-        reaches = _reaches(spans)
-        lives = [_life(worker, reaches, price_of) for worker in ours]
-        yield _facts_of(
-            connection,
-            row,
-            price_of,
-            lives=lives,
-            spans=spans,
-            attempts=attempts,
-            lines=list(_lines(connection, row["provider"], row["external_id"])),
-            run_weights=_run_weights(connection, row["run_id"]) if row["run_id"] and not attempts else {},
-        )
+    for rental_id in rental_ids:
+        spans = list(read_spans(connection, rental_id))
+        attempts = list(read_attempts(connection, rental_id))
+        facts = read_lives(connection, rentals[rental_id], spans, price_of)
+        run_id = facts.rental.run_id
+        weights = _run_weights(connection, run_id) if run_id and not attempts else {}
+        yield replace(facts, spans=spans, attempts=attempts, run_weights=weights)
+
+
+def read_lives(
+    connection: Connection, row: Mapping[Any, Any], spans: Iterable[SpanTime], price_of: PriceOf
+) -> RentalFacts:
+    """A rental by its row, with its workers' lives and its bill; of `spans` only how far they reach."""
+    first = select(func.min(SPAN.c.start_ms)).where(SPAN.c.worker_id == WORKER.c.worker_id).scalar_subquery()
+    query = select(WORKER, first.label("first_ms")).where(WORKER.c.rental_id == row["rental_id"])
+    last_ms: dict[str, int] = {}
+    for span in spans:
+        last_ms[span.worker_id] = max(span.end_ms, last_ms.get(span.worker_id, 0))
+    lives = []
+    for worker in connection.execute(query).mappings():
+        reached_ms = max(last_ms.get(worker["worker_id"], 0), worker["tally_reached_ms"])
+        reach = () if worker["first_ms"] is None else (worker["first_ms"], reached_ms)
+        lives.append(_life(worker, reach, price_of))
+    lines = list(_lines(connection, row["provider"], row["external_id"]))
+    return _facts_of(connection, row, price_of, lives=lives, lines=lines)
 
 
 def _facts_of(
@@ -120,7 +124,7 @@ def read_windows(
     ours = select(WORKER).join(RENTAL, RENTAL.c.rental_id == WORKER.c.rental_id).where(*chosen)
     workers = _by(connection.execute(ours).mappings(), "rental_id")
     for row in sorted(rows, key=lambda each: each["rental_id"]):
-        lives = [_life(worker, {}, price_of) for worker in workers[row["rental_id"]]]
+        lives = [_life(worker, (), price_of) for worker in workers[row["rental_id"]]]
         lines = list(_lines(connection, row["provider"], row["external_id"])) if with_lines else ()
         facts = _facts_of(connection, row, price_of, lives=lives, lines=lines)
         began_ms, ended_ms = facts.window
@@ -144,29 +148,42 @@ def _by(rows: Iterable[Mapping[Any, Any]], name: str) -> defaultdict[str, list[M
     return found
 
 
-def _spans(worker_ids: Sequence[str]) -> Select[Any]:
+def read_spans(connection: Connection, rental_id: str, *, since: bool = False) -> Iterator[SpanTime]:
+    """The spans of a rental's workers; `since` leaves out those that are in their tallies."""
     columns = (SPAN.c.worker_id, SPAN.c.start_ms, SPAN.c.end_ms, SPAN.c.state, SPAN.c.batch_id, SPAN.c.cause)
-    return select(*columns).where(SPAN.c.worker_id.in_(worker_ids))
+    query = select(*columns).select_from(WORKER).join(SPAN, SPAN.c.worker_id == WORKER.c.worker_id)
+    query = query.where(WORKER.c.rental_id == rental_id)
+    if since:
+        query = query.where(SPAN.c.start_ms >= WORKER.c.tally_spans_ms)
+    return (SpanTime._make(row) for row in connection.execute(query, **_IN_PAGES))
 
 
-def _attempts(worker_ids: Sequence[str]) -> Select[Any]:
-    return (
+def read_attempts(connection: Connection, rental_id: str, *, since: bool = False) -> Iterator[AttemptFact]:
+    """The attempts of a rental's workers, with what became of them; `since` as for spans."""
+    made = (WORKER.c.rental_id == rental_id, *([ATTEMPT.c.at_ms >= WORKER.c.tally_attempts_ms] if since else []))
+    query = (
         select(
             *(ATTEMPT.c[name] for name in ("record_id", "take_id", "worker_id", "batch_id", "plan_id", "outcome")),
             *(ATTEMPT.c[name] for name in ("audio_ms", "run_id", "adopted", "at_ms")),
             *(TAKE.c[name] for name in ("duration_ms", "catalog", "zone", "genre", "state", "rendition_id")),
         )
+        .select_from(WORKER)
+        .join(ATTEMPT, ATTEMPT.c.worker_id == WORKER.c.worker_id)
         .outerjoin(TAKE, TAKE.c.take_id == ATTEMPT.c.take_id)
-        .where(ATTEMPT.c.worker_id.in_(worker_ids))
+        .where(*made)
     )
+    verdicts, payers = _verdicts(connection, made), dict[Any, CostObject]()
+    for row in connection.execute(query, **_IN_PAGES):
+        yield _attempt(row, verdicts, payers)
 
 
-def _verdicts(connection: Connection, worker_ids: Sequence[str]) -> dict[str, str]:
-    """What was decided afterwards about renditions of these workers, by rendition; the newest counts."""
+def _verdicts(connection: Connection, made: Sequence[ColumnElement[bool]]) -> dict[str, str]:
+    """What was decided afterwards about some workers' renditions, by rendition; the newest counts."""
     query = (
         select(VERDICT.c.record_id, VERDICT.c.outcome)
         .join(ATTEMPT, ATTEMPT.c.record_id == VERDICT.c.record_id)
-        .where(ATTEMPT.c.worker_id.in_(worker_ids))
+        .join(WORKER, WORKER.c.worker_id == ATTEMPT.c.worker_id)
+        .where(*made)
         .order_by(VERDICT.c.verdict_id)
     )
     return {row.record_id: row.outcome for row in connection.execute(query)}
@@ -198,18 +215,9 @@ def _attempt(row: Any, verdicts: Mapping[str, str], payers: dict[Any, CostObject
     )
 
 
-def _reaches(spans: Iterable[SpanTime]) -> dict[str, tuple[int, int]]:
-    """When the first span of each worker began, and the last one ended."""
-    found: dict[str, tuple[int, int]] = {}
-    for span in spans:
-        start_ms, end_ms = found.get(span.worker_id, (span.start_ms, span.end_ms))
-        found[span.worker_id] = min(start_ms, span.start_ms), max(end_ms, span.end_ms)
-    return found
-
-
-def _life(row: Mapping[Any, Any], reaches: Mapping[str, tuple[int, int]], price_of: PriceOf) -> WorkerLife:
+def _life(row: Mapping[Any, Any], reach: Sequence[int], price_of: PriceOf) -> WorkerLife:
+    """A worker's life, by its row and from when to when its spans reach."""
     # A worker that vanished was last seen before its last span was recorded, or the other way round.
-    reach = reaches.get(row["worker_id"], ())
     end_ms = row["last_seen_ms"] if row["ended_at_ms"] is None else row["ended_at_ms"]
     rate, source, sku = row["rate_usd_micros_per_h"], row["price_source"] or "", row["price_sku"] or ""
     # A price that was written down after the worker had started is as good.

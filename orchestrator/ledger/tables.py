@@ -3,8 +3,8 @@
 `attempt`, `rendition`, `span`, `verdict` and `invoice` with its lines are facts, `posting`, `cost_entry`,
 `closed_period` and `budget` the books; all of these are append-only (triggers refuse changes). `take` and `run` are
 the state of work, `worker` and `rental` roll-calls, `writer` says who may record; `standing` and `cost_monthly` are an
-index and a sum of the books that can be made again from them. Instants are UTC epoch milliseconds, money integer
-micro-dollars.
+index and a sum of the books, and `tally` sums of facts, that can be made again from them. Instants are UTC epoch
+milliseconds, money integer micro-dollars.
 """
 
 from __future__ import annotations
@@ -118,12 +118,16 @@ class AttemptRow(Row, table=True):
     """One try at one take. Written once: it cost money whether or not it worked."""
 
     __tablename__ = "attempt"
-    __table_args__ = (Index("ix_attempt_run_id_at_ms", "run_id", "at_ms"), _one_of("outcome", OUTCOMES))
+    __table_args__ = (
+        Index("ix_attempt_run_id_at_ms", "run_id", "at_ms"),
+        Index("ix_attempt_worker_id_at_ms", "worker_id", "at_ms"),
+        _one_of("outcome", OUTCOMES),
+    )
 
     record_id: str = Field(primary_key=True)
     take_id: str = Field(index=True)
     run_id: str
-    worker_id: str = Field(index=True)
+    worker_id: str
     outcome: str  # accepted, rejected or failed
     reasons: list[str] = Field(sa_column=Column(JSON, nullable=False))
     adopted: bool
@@ -197,6 +201,10 @@ class WorkerRow(Row, table=True):
     price_sku: str | None = None
     price_source: str | None = None
     rate_usd_micros_per_h: int | None = Field(default=None, sa_type=BigInteger)  # None: unknown, never zero
+    # How far its time is in the tally: spans that begin before, attempts made before, and where those spans end.
+    tally_spans_ms: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs=_ZERO)
+    tally_attempts_ms: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs=_ZERO)
+    tally_reached_ms: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs=_ZERO)
     # Of its engine, as the last heartbeat that knew them said.
     rss_mib: float | None = None
     device_mib: float | None = None
@@ -236,6 +244,25 @@ class RentalRow(Row, table=True):
     billed_start_ms: int | None = Field(default=None, sa_type=BigInteger)
     billed_end_ms: int | None = Field(default=None, sa_type=BigInteger)
     settled: bool = Field(default=False, index=True)  # nothing has come since it was posted, and nothing is to come
+    tally: str = Field(default="", sa_column_kwargs=_EMPTY)  # what its workers' tallies are good for; "": nothing
+
+
+class TallyRow(Row, table=True):
+    """A sum of what a worker did, on a rental that still runs."""
+
+    __tablename__ = "tally"
+
+    worker_id: str = Field(primary_key=True)
+    period: str = Field(primary_key=True)
+    category: str = Field(primary_key=True)  # "" of time that no span tells of
+    catalog: str = Field(primary_key=True)  # as the next three "" of time that is shared
+    zone: str = Field(primary_key=True)
+    genre: str = Field(primary_key=True)
+    run_id: str = Field(primary_key=True)
+    ms: int = Field(sa_type=BigInteger)
+    tracks: int = Field(sa_type=BigInteger)
+    attempts: int = Field(sa_type=BigInteger)
+    audio_ms: int = Field(sa_type=BigInteger)
 
 
 class InvoiceRow(Row, table=True):
@@ -435,6 +462,7 @@ ATTEMPT: Table = AttemptRow.__table__  # type: ignore[attr-defined]
 RENDITION: Table = RenditionRow.__table__  # type: ignore[attr-defined]
 WORKER: Table = WorkerRow.__table__  # type: ignore[attr-defined]
 SPAN: Table = SpanRow.__table__  # type: ignore[attr-defined]
+TALLY: Table = TallyRow.__table__  # type: ignore[attr-defined]
 RENTAL: Table = RentalRow.__table__  # type: ignore[attr-defined]
 INVOICE: Table = InvoiceRow.__table__  # type: ignore[attr-defined]
 INVOICE_LINE: Table = InvoiceLineRow.__table__  # type: ignore[attr-defined]

@@ -1,0 +1,224 @@
+"""Tallies: what the workers of a rental that still runs did so far, added up, so that only what is new need be read.
+
+A tally counts milliseconds, tracks and attempts by month, and those add up in any order. A worker's spans and attempts
+are added up to a mark that no call reaches across: whatever comes later begins behind it, or the rental has to be read
+anew.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Final, NamedTuple
+
+from orchestrator.costs.allocation import (
+    BUSY_STATES,
+    AttemptFact,
+    Calls,
+    Category,
+    CostObject,
+    SpanTime,
+    WorkerLife,
+    split_over,
+)
+from orchestrator.costs.months import Stretch, bounds_of, cut_by_month, month_of
+
+NOBODY: Final = CostObject("", "", "", "")  # of time that the payers share
+SILENCE: Final = ""  # in place of a category: no span tells of it
+
+
+class Cut(NamedTuple):
+    """What a sum of a tally is of."""
+
+    period: str
+    category: str  # or SILENCE
+    payer: CostObject  # or NOBODY
+
+
+class Counts(NamedTuple):
+    """A sum of a tally."""
+
+    ms: int = 0
+    tracks: int = 0
+    attempts: int = 0
+    audio_ms: int = 0  # of accepted takes
+
+
+Tally = dict[Cut, Counts]
+
+
+class Mark(NamedTuple):
+    """How far a worker's time is added up."""
+
+    spans_ms: int = 0  # spans that begin before it are
+    attempts_ms: int = 0  # attempts made before it are
+    reached_ms: int = 0  # where those spans end
+
+
+@dataclass
+class WorkerTime:
+    """A worker on a rental that still runs: what is added up of it, and what came since."""
+
+    life: WorkerLife
+    tally: Tally = field(default_factory=dict)
+    mark: Mark = field(default_factory=Mark)
+    spans: list[SpanTime] = field(default_factory=list)
+    attempts: list[AttemptFact] = field(default_factory=list)
+
+    def whole(self, calls: Calls, time_zone: str) -> Tally:
+        """All of its life."""
+        since = count(self.spans, self.attempts, calls, self.reached_ms, time_zone)
+        known_ms = max([self.reached_ms, *(span.end_ms for span in self.spans)])
+        rest = {
+            Cut(stretch.period, SILENCE, NOBODY): Counts(stretch.ms)
+            for stretch in cut_by_month(known_ms, max(known_ms, self.life.end_ms), time_zone)
+        }
+        return added(added(self.tally, since), rest)
+
+    def kept(self, calls: Calls, time_zone: str, before_ms: int) -> tuple[Tally, Mark] | None:
+        """Its tally with what can be added to it for good, and the mark behind that; None when nothing can."""
+        self.spans.sort(key=attrgetter("start_ms", "end_ms"))
+        found = find_cut(self.spans, self.attempts, before_ms)
+        if found is None:
+            return None
+        cut, mark = found
+        mark = mark._replace(reached_ms=max(mark.reached_ms, self.reached_ms))
+        over = [attempt for attempt in self.attempts if attempt.at_ms < mark.attempts_ms]
+        return added(self.tally, count(self.spans[:cut], over, calls, self.reached_ms, time_zone)), mark
+
+    @property
+    def reached_ms(self) -> int:
+        """Up to when its time is in the tally."""
+        return self.mark.reached_ms or self.life.start_ms
+
+
+def added(tally: Tally, more: Tally) -> Tally:
+    """The sums of both."""
+    whole = dict(tally)
+    for cut, counts in more.items():
+        before = whole.get(cut)
+        whole[cut] = Counts(*map(sum, zip(before, counts, strict=True))) if before else counts
+    return whole
+
+
+def count(
+    spans: Iterable[SpanTime], attempts: Iterable[AttemptFact], calls: Calls, reached_ms: int, time_zone: str
+) -> Tally:
+    """Add up a worker's spans and attempts; `calls` must know all takes of their calls.
+
+    A span takes the time from where the one before it ended; what lies between two is SILENCE.
+    """
+    ms: Counter[Cut] = Counter()
+    uses: Counter[tuple[str, str, str]] = Counter()  # by month, state and call
+    for period, state, call_id, length_ms in _pieces(spans, reached_ms, time_zone):
+        uses[period, state, call_id if state in BUSY_STATES else ""] += length_ms
+    for (period, state, call_id), length_ms in uses.items():
+        if state not in BUSY_STATES:
+            ms[Cut(period, state, NOBODY)] += length_ms
+        elif shares := calls.of((state, call_id)):
+            for (payer, category), part in split_over(length_ms, shares).items():
+                ms[Cut(period, category, payer)] += part
+        else:
+            ms[Cut(period, Category.LOST, NOBODY)] += length_ms
+    tally = {cut: Counts(length_ms) for cut, length_ms in ms.items()}
+    return added(tally, _work(attempts, time_zone))
+
+
+def _pieces(spans: Iterable[SpanTime], reached_ms: int, time_zone: str) -> Iterator[tuple[str, str, str, int]]:
+    """(month, state, call, milliseconds) of what spans tell, and of the silence between them."""
+    month = Stretch("", 0, 0)
+    for span in sorted(spans, key=attrgetter("start_ms", "end_ms")):
+        start_ms = max(span.start_ms, reached_ms)
+        for state, call_id, begin_ms, end_ms in (
+            (SILENCE, "", reached_ms, start_ms),
+            (span.state, span.batch_id, start_ms, span.end_ms),
+        ):
+            if end_ms <= begin_ms:
+                continue
+            if not month.start_ms <= begin_ms < month.end_ms:
+                period = month_of(begin_ms, time_zone)
+                month = Stretch(period, *bounds_of(period, time_zone))
+            if end_ms <= month.end_ms:
+                yield month.period, state, call_id, end_ms - begin_ms
+            else:
+                for stretch in cut_by_month(begin_ms, end_ms, time_zone):
+                    yield stretch.period, state, call_id, stretch.ms
+        reached_ms = max(reached_ms, span.end_ms)
+
+
+def _work(attempts: Iterable[AttemptFact], time_zone: str) -> Tally:
+    """What came of it: attempts, kept tracks and their audio."""
+    work: defaultdict[Cut, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    month = Stretch("", 0, 0)
+    for attempt in attempts:
+        if attempt.adopted:
+            continue
+        if not month.start_ms <= attempt.at_ms < month.end_ms:
+            period = month_of(attempt.at_ms, time_zone)
+            month = Stretch(period, *bounds_of(period, time_zone))
+        counts = work[Cut(month.period, attempt.outcome, attempt.payer)]
+        kept = attempt.outcome is Category.ACCEPTED
+        counts[1] += kept
+        counts[2] += 1
+        counts[3] += attempt.audio_ms if kept else 0
+    return {cut: Counts(*counts) for cut, counts in work.items()}
+
+
+# ---------------------------------------------------------------- the mark
+
+
+def find_cut(spans: Sequence[SpanTime], attempts: Sequence[AttemptFact], before_ms: int) -> tuple[int, Mark] | None:
+    """How many of a worker's spans, in their order, can be added up for good, and the mark behind them.
+
+    Only what was over before `before_ms`: a later attempt may still name one of these calls. None when there is no such
+    place: before it and after it must be different calls, and every attempt before it earlier than any after it.
+    """
+    place_of: dict[str, list[int]] = {}
+    for place, span in enumerate(spans):
+        if span.state in BUSY_STATES:
+            place_of.setdefault(span.batch_id, []).append(place)
+    after = len(spans)
+    reaches = [(places[0], places[-1]) for places in place_of.values()]
+    made: list[tuple[int, int]] = []  # of attempts: the last span of its calls, and when it was made
+    for attempt in attempts:
+        named = (place_of.get(call_id, [after]) for call_id in (attempt.plan_id, attempt.batch_id) if call_id)
+        if places := [place for each in named for place in (each[0], each[-1])]:
+            reaches.append((min(places), max(places)))
+            made.append((max(places), attempt.at_ms))
+    barred = _barred(reaches, after)
+    latest_ms, earliest_ms = _around(made, after)
+    for cut in range(after, 0, -1):
+        if barred[cut] or spans[cut - 1].end_ms > before_ms or latest_ms[cut] >= min(before_ms, earliest_ms[cut]):
+            continue
+        reached_ms = max(span.end_ms for span in spans[:cut])
+        return cut, Mark(spans[cut - 1].start_ms + 1, latest_ms[cut] + 1, reached_ms)
+    return None
+
+
+def _barred(reaches: Iterable[tuple[int, int]], after: int) -> list[bool]:
+    """By place, whether something reaches from before it to behind it."""
+    begins = [0] * (after + 2)
+    for first, last in reaches:
+        begins[first + 1] += 1
+        begins[last + 1] -= 1
+    open_, barred = 0, []
+    for place in range(after + 1):
+        open_ += begins[place]
+        barred.append(open_ > 0)
+    return barred
+
+
+def _around(made: Iterable[tuple[int, int]], after: int) -> tuple[list[int], list[int]]:
+    """By place, when the latest attempt before it and the earliest behind it was made."""
+    latest_ms, earliest_ms = [-1] * (after + 1), [2**62] * (after + 1)
+    for place, at_ms in made:
+        if place < after:
+            latest_ms[place + 1] = max(latest_ms[place + 1], at_ms)
+        earliest_ms[place] = min(earliest_ms[place], at_ms)
+    for place in range(1, after + 1):
+        latest_ms[place] = max(latest_ms[place], latest_ms[place - 1])
+    for place in range(after - 1, -1, -1):
+        earliest_ms[place] = min(earliest_ms[place], earliest_ms[place + 1])
+    return latest_ms, earliest_ms

@@ -1,0 +1,219 @@
+"""A rental that still runs, on SQLite and on Postgres: only what is new of it is read, and nothing of it is missed."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import func, insert, select, update
+
+from catalog.messages import BatchNote, Span, SpansClosed, WorkerStopped
+from orchestrator.ledger import cost_readings, open_ledger, rental_facts, tallies
+from orchestrator.ledger.books import provisional_rows, update_books
+from orchestrator.ledger.facts import record_facts, unsettle, unsettle_makers
+from orchestrator.ledger.invoices import write_invoice
+from orchestrator.ledger.tables import ATTEMPT, RENTAL, RUN, SPAN, TAKE, TALLY, VERDICT, WORKER
+from tests.cost_facts import NOVEMBER
+from tests.cost_ledger import DAY_MS, GPUS, Filling, a_line, an_invoice, price_of
+from tests.farm import attempt, takes
+
+HOUR_MS = 3_600_000
+BATCHES = 60  # of each GPU
+LATER = NOVEMBER + 90 * DAY_MS
+POD = "runpod/pod"
+
+
+class Machine:
+    """A pod with two GPUs whose facts arrive a stretch of time after the other."""
+
+    def __init__(self, ledger, *, begin_ms: int = NOVEMBER + DAY_MS, seed: int = 5) -> None:
+        self.ledger = ledger
+        filling = Filling(seed, batch_ms=(HOUR_MS // 4, HOUR_MS))
+        run_id = filling.run("hotels", begin_ms)
+        filling.machine("pod", sorted(GPUS)[0], begin_ms, "hotels", run_id, gpus=2, batches=BATCHES, living=True)
+        self.spans, self.attempts = filling.rows[SPAN], filling.rows[ATTEMPT]
+        self.at_ms = begin_ms
+        with ledger.write() as connection:
+            for table in (RUN, RENTAL, WORKER, TAKE):
+                connection.execute(insert(table), filling.rows[table])
+
+    def go_on(self, hours: int) -> None:
+        """What the next hours bring; batches that are not over come later."""
+        self.at_ms += hours * HOUR_MS
+        spans = [row for row in self.spans if row["end_ms"] <= self.at_ms]
+        attempts = [row for row in self.attempts if row["at_ms"] <= self.at_ms]
+        self.spans = [row for row in self.spans if row["end_ms"] > self.at_ms]
+        self.attempts = [row for row in self.attempts if row["at_ms"] > self.at_ms]
+        with self.ledger.write() as connection:
+            for table, rows in ((SPAN, spans), (ATTEMPT, attempts)):
+                if rows:
+                    connection.execute(insert(table), rows)
+            connection.execute(update(WORKER).values(last_seen_ms=self.at_ms))
+            unsettle(connection, [POD], later=True)
+
+    def worker_id(self) -> str:
+        with self.ledger.read() as connection:
+            return connection.execute(select(func.min(WORKER.c.worker_id))).scalar()
+
+    def record(self, *records) -> None:
+        with self.ledger.write() as connection:
+            record_facts(connection, list(records), price_of, self.at_ms)
+
+
+@pytest.fixture
+def ledger(database_url, monkeypatch):
+    monkeypatch.setattr(tallies, "_WORTH_KEEPING", 1)
+    opened = open_ledger(database_url)
+    yield opened
+    opened.close()
+
+
+def post(ledger):
+    return update_books(ledger, time_zone="UTC", price_of=price_of, at_ms=LATER)
+
+
+def so_far(updated):
+    return list(provisional_rows(updated.provisional))
+
+
+def anew(ledger):
+    """As if nothing were added up."""
+    with ledger.write() as connection:
+        tallies.forget(connection, POD)
+    return post(ledger)
+
+
+@pytest.fixture
+def wholes(monkeypatch):
+    """How often a rental is read whole."""
+    read, found = rental_facts.read, []
+
+    def counted(connection, rental_ids, of_price):
+        found.extend(rental_ids)
+        return read(connection, rental_ids, of_price)
+
+    monkeypatch.setattr(rental_facts, "read", counted)
+    return found
+
+
+def test_what_arrives_bit_by_bit_is_read_once_and_costs_what_the_whole_costs(ledger, wholes):
+    machine = Machine(ledger)
+    machine.go_on(3)
+    post(ledger)
+    assert wholes == [POD]
+    for _ in range(8):
+        machine.go_on(3)
+        found = so_far(post(ledger))
+        assert wholes == [POD]
+        assert found
+        assert found == so_far(anew(ledger))
+        wholes[:] = [POD]
+    with ledger.read() as connection:
+        marks = connection.execute(select(func.min(WORKER.c.tally_spans_ms))).scalar()
+        left = list(rental_facts.read_attempts(connection, POD, since=True))
+        every = list(rental_facts.read_attempts(connection, POD))
+    assert machine.at_ms - 4 * HOUR_MS < marks < machine.at_ms
+    assert 0 < len(left) < len(every) / 4
+
+
+def test_reading_again_without_anything_new_says_the_same(ledger, wholes):
+    machine = Machine(ledger)
+    machine.go_on(20)
+    first = so_far(post(ledger))
+    assert so_far(post(ledger)) == first
+    assert wholes == [POD]
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        lambda machine: SpansClosed(
+            worker_id=machine.worker_id(),
+            at_ms=machine.at_ms,
+            spans=[Span(state="idle", start_ms=NOVEMBER + DAY_MS - 900, end_ms=NOVEMBER + DAY_MS)],
+        ),
+        lambda machine: attempt(
+            takes(1)[0], "rejected", machine.worker_id(), at_ms=NOVEMBER + DAY_MS + 5 * HOUR_MS, record_id="late"
+        ),
+        lambda machine: attempt(
+            takes(1)[0],
+            *("rejected", machine.worker_id()),
+            at_ms=machine.at_ms,
+            record_id="late",
+            batch=BatchNote(id=an_old_batch(machine), size=1, position=0, takes=["x"]),
+        ),
+    ],
+    ids=["span", "attempt", "attempt of an old batch"],
+)
+def test_what_arrives_late_is_not_missed(ledger, wholes, late):
+    machine = Machine(ledger)
+    machine.go_on(20)
+    before = so_far(post(ledger))
+    machine.record(late(machine))
+    found = so_far(post(ledger))
+    assert wholes == [POD, POD]
+    assert found != before
+    assert found == so_far(anew(ledger))
+
+
+def an_old_batch(machine):
+    with machine.ledger.read() as connection:
+        first = select(SPAN.c.batch_id).where(SPAN.c.state == "render", SPAN.c.worker_id == machine.worker_id())
+        return connection.execute(first.order_by(SPAN.c.start_ms).limit(1)).scalar()
+
+
+def test_a_verdict_and_a_bill_make_tallies_void(ledger, wholes):
+    machine = Machine(ledger)
+    machine.go_on(20)
+    before = so_far(post(ledger))
+    with ledger.write() as connection:
+        kept = select(ATTEMPT.c.record_id, ATTEMPT.c.take_id).where(ATTEMPT.c.outcome == "accepted")
+        record_id, take_id = connection.execute(kept.order_by(ATTEMPT.c.at_ms)).first()
+        said = {"outcome": "rejected", "reason": "dull", "at_ms": LATER}
+        connection.execute(insert(VERDICT).values(record_id=record_id, take_id=take_id, **said))
+        unsettle_makers(connection, [take_id])
+    found = so_far(post(ledger))
+    assert found != before
+    assert sum(row.tracks for row in found) == sum(row.tracks for row in before) - 1
+    with ledger.write() as connection:
+        write_invoice(connection, an_invoice([a_line(1, "pod", 5_000_000)]), LATER)
+    assert post(ledger).posted > 0
+    assert wholes == [POD] * 3
+
+
+def test_a_month_that_is_over_is_posted_and_the_next_is_added_up(ledger, wholes):
+    machine = Machine(ledger, begin_ms=NOVEMBER + 29 * DAY_MS)
+    machine.go_on(20)
+    assert post(ledger).posted == 0
+    machine.go_on(6)
+    updated = post(ledger)
+    assert updated.posted == 2  # what November cost, and what came of it
+    assert {row.period for row in so_far(updated)} == {"2026-12"}
+    assert wholes == [POD, POD]
+    machine.go_on(6)
+    assert so_far(post(ledger)) == so_far(anew(ledger))
+    assert wholes == [POD, POD, POD]
+
+
+def test_a_rental_that_has_ended_is_posted_whole_and_leaves_no_tally(ledger):
+    machine = Machine(ledger)
+    machine.go_on(20)
+    provisional = sum(row.usd_micros for row in so_far(post(ledger)))
+    with ledger.read() as connection:
+        workers = list(connection.execute(select(WORKER.c.worker_id)).scalars())
+        assert connection.execute(select(func.count()).select_from(TALLY)).scalar() > 0
+    machine.record(*(WorkerStopped(worker_id=each, at_ms=machine.at_ms, reason="done") for each in workers))
+    updated = post(ledger)
+    assert updated.provisional == []
+    with ledger.read() as connection:
+        assert connection.execute(select(func.count()).select_from(TALLY)).scalar() == 0
+        assert connection.execute(select(RENTAL.c.tally)).scalar() == ""
+    with ledger.read() as connection:
+        assert cost_readings.sum_usd_micros(connection) == provisional
+
+
+def test_months_of_another_time_zone_are_added_up_anew(ledger, wholes):
+    machine = Machine(ledger, begin_ms=NOVEMBER + 29 * DAY_MS + 20 * HOUR_MS)
+    machine.go_on(8)
+    post(ledger)
+    updated = update_books(ledger, time_zone="America/New_York", price_of=price_of, at_ms=LATER)
+    assert {row.period for row in so_far(updated)} == {"2026-11"}
+    assert wholes == [POD, POD]
