@@ -20,7 +20,7 @@ from orchestrator.costs.focus.measures import Measure, find_measure
 from orchestrator.costs.focus.rows import FocusCharge
 from orchestrator.costs.focus.writing import ALLOCATION_CSV, RENTAL_CSV, write_focus
 from orchestrator.costs.months import bounds_of
-from orchestrator.costs.prices import PriceBook, price_for_gpu
+from orchestrator.costs.prices import Machine, PriceBook, price_for
 from orchestrator.ledger import cost_readings
 from orchestrator.ledger.cost_readings import LineNote
 
@@ -66,7 +66,8 @@ class FocusExport:
         start_ms, end_ms = bounds_of(charge.applies_to, self.settings.finance_tz)
         if line is not None:
             start_ms, end_ms = line.invoice_start_ms, line.invoice_end_ms
-        listed = price_for_gpu(charge.gpu, charge.start_ms, self.book) if charge.gpu else None
+        machine = Machine(charge.gpu, charge.provider, charge.market, charge.region)
+        listed = price_for(machine, charge.start_ms, self.book) if charge.gpu else None
         return FocusCharge(
             posting=posting,
             rental=rental,

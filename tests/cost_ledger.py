@@ -16,6 +16,7 @@ from sqlalchemy import Connection, insert
 from orchestrator.costs.charges import Meter
 from orchestrator.costs.invoices.lines import Invoice, InvoiceLine
 from orchestrator.costs.months import month_of
+from orchestrator.costs.prices import Machine
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.facts import WorkerPrice
 from orchestrator.ledger.tables import ATTEMPT, RENTAL, RUN, SPAN, TAKE, WORKER
@@ -30,10 +31,10 @@ YEAR_MS = 1_735_689_600_000  # 2025-01-01T00:00Z
 _ROWS_AT_ONCE = 20_000
 
 
-def price_of(gpu: str, at_ms: int) -> WorkerPrice | None:
+def price_of(machine: Machine, at_ms: int) -> WorkerPrice | None:
     """The price of a known GPU."""
-    rate = GPUS.get(gpu)
-    return WorkerPrice(gpu.split()[1].lower(), "price book 2026-10-01", rate) if rate else None
+    rate = GPUS.get(machine.gpu)
+    return WorkerPrice(machine.gpu.split()[1].lower(), "price book 2026-10-01", rate) if rate else None
 
 
 class Filling:

@@ -29,6 +29,7 @@ from orchestrator.costs.prices import (
 _PRICE_COLUMNS = (
     Column("sku"),
     Column("market"),
+    Column("provider"),
     number("USD/h"),
     number("GiB"),
     Column("valid from"),
@@ -185,7 +186,8 @@ def _print_written(path: Path, rows: tuple[PriceRow, ...], notes: tuple[str, ...
 
 def _price_row(price: Price) -> tuple[str, ...]:
     market, vram = price.market.replace("_", " "), f"{price.vram_gib:g}" if price.vram_gib else "-"
-    return (price.sku, market, dollars(price.usd_micros_per_h), vram, price.valid_from.isoformat(), price.source)
+    place = " ".join(part for part in (price.provider, price.region) if part) or "any"
+    return (price.sku, market, place, dollars(price.usd_micros_per_h), vram, price.valid_from.isoformat(), price.source)
 
 
 def _unit_row(price: UnitPrice) -> tuple[str, ...]:

@@ -204,7 +204,7 @@ def _doubles(book: PriceBook, rows: Sequence[PriceRow], valid_from: date, *, is_
 
 def _key_of(price: PriceRow | Price | UnitPrice) -> tuple[str, ...]:
     if isinstance(price, Price) or (isinstance(price, PriceRow) and price.unit == "hour"):
-        return price.sku, price.market
+        return price.sku, price.market, price.provider, price.region
     return price.sku, price.unit, price.provider, price.region
 
 

@@ -1,9 +1,10 @@
 """The price book: what an hour of a GPU costs, from dated YAML files that are added to and never rewritten.
 
 The price in force at an instant is the newest one valid from then or earlier; of two valid from the same day, the one
-in the file that comes later by name. Amounts are decimals written as text and become integer micro-dollars; a float is
-never involved. A price that is missing is an error or `unknown`; it is never zero. Besides hours of GPUs the book holds
-prices of other units: a gigabyte for a month, a gigabyte of traffic, a song that somebody else would render.
+in the file that comes later by name. A row may be of one provider or region, and then holds for its machines alone.
+Amounts are decimals written as text and become integer micro-dollars; a float is never involved. A price that is
+missing is an error or `unknown`; it is never zero. Besides hours of GPUs the book holds prices of other units: a
+gigabyte for a month, a gigabyte of traffic, a song that somebody else would render.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Final, Literal, NamedTuple, Self, get_args
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self, get_args
 
 import yaml
 from pydantic import AfterValidator, Field, ValidationError, model_validator
@@ -155,6 +156,15 @@ def _midnight_ms(day: date) -> int:
     return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1000
 
 
+class Machine(NamedTuple):
+    """What a price is asked for; "" where that is not known."""
+
+    gpu: str  # a sku, or the driver's name
+    provider: str = ""
+    market: str = ""  # on_demand or spot
+    region: str = ""
+
+
 class PriceBook(NamedTuple):
     """Every price ever written down, with the folder they were read from."""
 
@@ -163,11 +173,11 @@ class PriceBook(NamedTuple):
     unit_prices: tuple[UnitPrice, ...] = ()
 
     def in_force(self, at_ms: int) -> list[Price]:
-        """The prices of that instant, one for each sku and market, in order of sku."""
-        newest: dict[tuple[str, str], Price] = {}
+        """The prices of that instant, one for each sku, market, provider and region, in order of sku."""
+        newest: dict[tuple[str, ...], Price] = {}
         for price in sorted(self.prices, key=lambda each: each.valid_from):
             if price.valid_from_ms <= at_ms:
-                newest[price.sku, price.market] = price
+                newest[price.sku, price.market, price.provider, price.region] = price
         return [newest[key] for key in sorted(newest)]
 
     def units_in_force(self, at_ms: int) -> list[UnitPrice]:
@@ -181,22 +191,6 @@ class PriceBook(NamedTuple):
     def song_prices(self, at_ms: int) -> list[UnitPrice]:
         """What others ask for a song at that instant, in order of sku."""
         return [price for price in self.units_in_force(at_ms) if price.unit == "song"]
-
-    def find_unit_price(
-        self, sku: str, unit: str, at_ms: int, *, provider: str = "", region: str = ""
-    ) -> UnitPrice | None:
-        """The price of a unit at that instant; None without one.
-
-        A row that names no provider or region holds for all of them; the one that names most wins.
-        """
-        found = [
-            price
-            for price in self.units_in_force(at_ms)
-            if (price.sku, price.unit) == (sku, unit)
-            and price.provider in ("", provider)
-            and price.region in ("", region)
-        ]
-        return max(found, key=lambda price: (bool(price.provider), bool(price.region)), default=None)
 
 
 def find_prices_folder(option: Path | None = None, setting: Path | None = None) -> Path:
@@ -228,16 +222,38 @@ def read_price_book(folder: Path) -> PriceBook:
 
 
 def price_for_gpu(gpu: str, at_ms: int, book: PriceBook) -> Price | None:
-    """The price of the GPU named so (a sku, or the driver's name) at that instant; None when there is none.
+    """As `price_for`, for whoever knows no more than the GPU."""
+    return price_for(Machine(gpu), at_ms, book)
 
-    The row with the longest matching name wins, and on demand before spot: rather too dear than too cheap.
+
+def price_for(machine: Machine, at_ms: int, book: PriceBook) -> Price | None:
+    """The price of an hour of a machine at that instant; None when there is none.
+
+    Of each sku that row counts which names most of the machine's provider and region, then the newest. Among skus the
+    longest matching name wins, then the market it is rented in, on demand where that is not known or has no price:
+    rather too dear than too cheap.
     """
-    found = [
-        (_match_length(gpu, price), price.market == "on_demand", price.usd_micros_per_h, price)
-        for price in book.in_force(at_ms)
-    ]
-    best = max((each for each in found if each[0]), key=lambda each: each[:3], default=None)
-    return best[3] if best else None
+    nearest: dict[tuple[str, str], Price] = {}
+    for price in sorted(book.in_force(at_ms), key=lambda each: _nearness(machine, each)):
+        nearest[price.sku, price.market] = price
+    market = machine.market or "on_demand"
+    named = [(length, price) for price in nearest.values() if (length := _match_length(machine.gpu, price))]
+    best = max(
+        named,
+        key=lambda each: (
+            *(each[0], each[1].market == market, each[1].market == "on_demand"),
+            *(_nearness(machine, each[1])[:2], each[1].usd_micros_per_h),
+        ),
+        default=None,
+    )
+    return best[1] if best else None
+
+
+def _nearness(machine: Machine, price: Price) -> tuple[Any, ...]:
+    """How well a row fits: whether it names the provider (2), none (1) or another (0), the same of regions; its age."""
+    asked = ((machine.provider, price.provider), (machine.region, price.region))
+    provider, region = (1 if not ours or not theirs else 2 * (ours == theirs) for ours, theirs in asked)
+    return provider, region, price.valid_from, price.usd_micros_per_h
 
 
 def get_price(gpu: str, at_ms: int, book: PriceBook) -> Price:
@@ -294,7 +310,7 @@ def read_price_file(path: Path) -> Iterator[Price | UnitPrice]:
         line = _line_of(tree, ("prices", index))
         is_hour = row.unit == "hour"
         kind = row.market if is_hour else row.unit
-        key = (row.sku, kind) if is_hour else (row.sku, kind, row.provider, row.region)
+        key = (row.sku, kind, row.provider, row.region)
         if key in seen:
             raise PriceError(
                 f"{path}:{line}: {row.sku!r} ({kind}) has a second price",

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, func, select
 from orchestrator.costs.budgets import Budget, BudgetScope, Left, in_force
 from orchestrator.costs.months import bounds_of, month_of
 from orchestrator.costs.posting import draft_rental
+from orchestrator.costs.prices import Machine
 from orchestrator.ledger import readings, rental_facts
 from orchestrator.ledger.facts import PriceOf, WorkerPrice
 from orchestrator.ledger.tables import ATTEMPT, BUDGET, COST_MONTHLY, POSTING, RENTAL, STANDING, TAKE, WORKER, RunRow
@@ -32,7 +33,7 @@ class Spent(NamedTuple):
     unpriced: tuple[str, ...]
 
 
-def no_price(gpu: str, at_ms: int) -> WorkerPrice | None:
+def no_price(machine: Machine, at_ms: int) -> WorkerPrice | None:
     """Nothing but what workers had when they started."""
     return None
 

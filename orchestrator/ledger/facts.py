@@ -27,6 +27,7 @@ from catalog.messages import (
 )
 from catalog.rental import LOCAL, RentalNote
 from catalog.sidecar import Sidecar
+from orchestrator.costs.prices import Machine
 from orchestrator.ledger.progress import TakeProgress, rendition_id
 from orchestrator.ledger.tables import (
     ATTEMPT,
@@ -52,7 +53,7 @@ class WorkerPrice(NamedTuple):
 CLOCK_TOLERANCE_MS: Final = 5_000  # a clock that is further off than this is wrong, not merely coarse
 _NAMES_MAX: Final = 10_000  # in one statement; SQLite allows 32,766
 
-PriceOf = Callable[[str, int], WorkerPrice | None]  # (GPU name, instant in ms) -> price in force, None if unknown
+PriceOf = Callable[[Machine, int], WorkerPrice | None]  # (machine, instant in ms) -> price in force, None if unknown
 
 
 @dataclass(slots=True)
@@ -238,6 +239,11 @@ def rental_row(note: RentalNote, gpu: str) -> dict[str, Any]:
     return {**said, "account": "", "settled": False}
 
 
+def machine_of(row: Mapping[Any, Any], gpu: str) -> Machine:
+    """What the price is asked for of a rental, by its row; a machine that nobody has named is of no provider."""
+    return Machine(gpu, row["provider"] if row["provider"] != LOCAL else "", row["market"], row["region"])
+
+
 def unsettle(connection: Connection, rental_ids: Iterable[str], *, later: bool = False) -> None:
     """Note that something new is known of these rentals: what was posted of them is looked at again.
 
@@ -363,11 +369,17 @@ class _Workers:
         row["clock_ahead_ms"] = max(row["clock_ahead_ms"], ahead_ms) if row["heard_at_ms"] else ahead_ms
 
     def _price(self, row: dict[str, Any], gpu: str) -> None:
-        price = self._price_of(gpu, row["started_at_ms"]) if gpu else None
+        price = self._price_of(self._machine(row["rental_id"], gpu), row["started_at_ms"]) if gpu else None
         row["gpu"] = gpu
         row["price_sku"] = price.sku if price else None
         row["price_source"] = price.source if price else None
         row["rate_usd_micros_per_h"] = price.rate_usd_micros_per_h if price else None
+
+    def _machine(self, rental_id: str, gpu: str) -> Machine:
+        """What is rented: as the books have it, else as its worker says."""
+        query = select(RENTAL).where(RENTAL.c.rental_id == rental_id)
+        row = self._connection.execute(query).mappings().first() or self._rentals.get(rental_id)
+        return machine_of(row, gpu) if row else Machine(gpu)
 
     # A worker names its GPU when its model is loaded. One that was ended before that has cost money too, and a
     # host's GPUs are of one kind, so its other workers say which.

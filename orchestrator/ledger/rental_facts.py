@@ -14,7 +14,7 @@ from catalog.rental import LOCAL
 from orchestrator.costs.allocation import UNALLOCATED, AttemptFact, Category, CostObject, SpanTime, WorkerLife
 from orchestrator.costs.charges import Charge, CostRow, Entry, Kind, Meter, Rental
 from orchestrator.costs.posting import BilledLine, RentalFacts
-from orchestrator.ledger.facts import PriceOf
+from orchestrator.ledger.facts import PriceOf, machine_of
 from orchestrator.ledger.tables import (
     ATTEMPT,
     INVOICE,
@@ -85,7 +85,7 @@ def read_lives(
     for worker in connection.execute(query).mappings():
         reached_ms = max(last_ms.get(worker["worker_id"], 0), worker["tally_reached_ms"])
         reach = () if worker["first_ms"] is None else (worker["first_ms"], reached_ms)
-        lives.append(_life(worker, reach, price_of))
+        lives.append(_life(worker, row, reach, price_of))
     lines = list(_lines(connection, row["provider"], row["external_id"]))
     return _facts_of(connection, row, price_of, lives=lives, lines=lines)
 
@@ -99,7 +99,7 @@ def _facts_of(
         rental = rental._replace(gpu=next((life.gpu for life in lives if life.gpu), ""))
     if lives or rental.billed_start_ms is None:
         return RentalFacts(rental=rental, lives=lives, **known)
-    price = price_of(rental.gpu, rental.billed_start_ms) if rental.gpu else None
+    price = price_of(machine_of(row, rental.gpu), rental.billed_start_ms) if rental.gpu else None
     until_ms = max(rental.billed_start_ms, known_until_ms(connection)) if rental.billed_end_ms is None else None
     book_price = (price.rate_usd_micros_per_h, price.sku, price.source) if price else None
     return RentalFacts(rental=rental, lives=lives, book_price=book_price, open_until_ms=until_ms, **known)
@@ -124,7 +124,7 @@ def read_windows(
     ours = select(WORKER).join(RENTAL, RENTAL.c.rental_id == WORKER.c.rental_id).where(*chosen)
     workers = _by(connection.execute(ours).mappings(), "rental_id")
     for row in sorted(rows, key=lambda each: each["rental_id"]):
-        lives = [_life(worker, (), price_of) for worker in workers[row["rental_id"]]]
+        lives = [_life(worker, row, (), price_of) for worker in workers[row["rental_id"]]]
         lines = list(_lines(connection, row["provider"], row["external_id"])) if with_lines else ()
         facts = _facts_of(connection, row, price_of, lives=lives, lines=lines)
         began_ms, ended_ms = facts.window
@@ -215,13 +215,13 @@ def _attempt(row: Any, verdicts: Mapping[str, str], payers: dict[Any, CostObject
     )
 
 
-def _life(row: Mapping[Any, Any], reach: Sequence[int], price_of: PriceOf) -> WorkerLife:
-    """A worker's life, by its row and from when to when its spans reach."""
+def _life(row: Mapping[Any, Any], rental: Mapping[Any, Any], reach: Sequence[int], price_of: PriceOf) -> WorkerLife:
+    """A worker's life, by its row and its rental's, and from when to when its spans reach."""
     # A worker that vanished was last seen before its last span was recorded, or the other way round.
     end_ms = row["last_seen_ms"] if row["ended_at_ms"] is None else row["ended_at_ms"]
     rate, source, sku = row["rate_usd_micros_per_h"], row["price_source"] or "", row["price_sku"] or ""
     # A price that was written down after the worker had started is as good.
-    if rate is None and row["gpu"] and (price := price_of(row["gpu"], row["started_at_ms"])):
+    if rate is None and row["gpu"] and (price := price_of(machine_of(rental, row["gpu"]), row["started_at_ms"])):
         rate, source, sku = price.rate_usd_micros_per_h, price.source, price.sku
     return WorkerLife(
         worker_id=row["worker_id"],

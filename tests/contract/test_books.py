@@ -12,6 +12,7 @@ from catalog.errors import InvoiceError, LedgerError, PeriodError, SettingsError
 from orchestrator.costs.allocation import UNALLOCATED
 from orchestrator.costs.charges import Kind, Meter
 from orchestrator.costs.months import bounds_of
+from orchestrator.costs.prices import Machine
 from orchestrator.ledger import cost_readings, open_ledger, periods
 from orchestrator.ledger.books import provisional_rows, update_books
 from orchestrator.ledger.facts import unsettle_makers
@@ -225,13 +226,15 @@ def test_an_unknown_price_keeps_a_month_open_and_is_posted_once_it_is_known(ledg
     fill(ledger, 1)
     with ledger.write() as connection:
         connection.execute(update(WORKER).values(gpu="Mystery", rate_usd_micros_per_h=None))
-    update_books(ledger, time_zone="UTC", price_of=lambda gpu, at_ms: None, at_ms=LATER)
+    update_books(ledger, time_zone="UTC", price_of=lambda machine, at_ms: None, at_ms=LATER)
     assert booked(ledger) == 0
     assert sum(row.unpriced_ms for row in rows(ledger)) > 0
     period = rows(ledger)[0].period
     with ledger.write() as connection, pytest.raises(PeriodError, match="without a known price"):
         periods.close_period(connection, period, time_zone="UTC", by="f", at_ms=LATER, complete_through_ms=None)
-    update_books(ledger, time_zone="UTC", price_of=lambda gpu, at_ms: price_of("NVIDIA L40S", 0), at_ms=LATER)
+    update_books(
+        ledger, time_zone="UTC", price_of=lambda machine, at_ms: price_of(Machine("NVIDIA L40S"), 0), at_ms=LATER
+    )
     assert booked(ledger) > 0
     assert sum(row.unpriced_ms for row in rows(ledger)) == 0
     check(ledger)

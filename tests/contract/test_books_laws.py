@@ -681,7 +681,7 @@ def test_a_bill_for_the_disk_of_a_machine_that_runs_leaves_its_time_on_the_budge
 
 def record(ledger, *records) -> None:
     with ledger.write() as connection:
-        record_facts(connection, records, lambda gpu, at_ms: DOLLAR_AN_HOUR, max(each.at_ms for each in records))
+        record_facts(connection, records, lambda machine, at_ms: DOLLAR_AN_HOUR, max(each.at_ms for each in records))
 
 
 def post_now(ledger, time_zone: str = "UTC"):

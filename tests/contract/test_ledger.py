@@ -34,7 +34,7 @@ def ledger(database_url):
 
 def record(ledger: Ledger, *records) -> None:
     with ledger.write() as connection:
-        record_facts(connection, records, lambda gpu, at_ms: DOLLAR_AN_HOUR, max(each.at_ms for each in records))
+        record_facts(connection, records, lambda machine, at_ms: DOLLAR_AN_HOUR, max(each.at_ms for each in records))
 
 
 def states(ledger: Ledger, run_id: str) -> dict[str, int]:
@@ -272,7 +272,7 @@ def test_a_worker_without_a_price_is_named_and_never_free(ledger):
     run = ledger.begin_or_resume_run("spring", "tone", takes(1))
     at = ledger.unfinished_run("spring").started_at_ms
     with ledger.write() as connection:
-        record_facts(connection, [started(at_ms=at + 5)], lambda gpu, at_ms: None, at + 5)
+        record_facts(connection, [started(at_ms=at + 5)], lambda machine, at_ms: None, at + 5)
     with ledger.read() as connection:
         spend = readings.spend_of_run(connection, readings.get_run(connection, run.run_id))
     assert spend.unpriced == ("gpu",)
@@ -334,7 +334,7 @@ def test_a_planner_call_is_paid_for_by_the_takes_that_were_rendered_from_it(ledg
     spans = SpansClosed(worker_id="w1", spans=[planned], at_ms=3_601_000)
     record(ledger, started(), attempt(one, "rejected", batch=batch), attempt(other), spans)
     with ledger.read() as connection:
-        (facts,) = rental_facts.read(connection, ["local/w1"], lambda gpu, at_ms: None)
+        (facts,) = rental_facts.read(connection, ["local/w1"], lambda machine, at_ms: None)
     (estimate, _) = draft_rental(facts, "UTC")
     assert [(str(entry.category), entry.usd_micros) for entry in estimate.entries] == [("rejected", 1_000_000)]
 

@@ -86,7 +86,7 @@ def test_the_first_versions_rows_are_all_there_and_say_nothing_of_what_came_late
 def test_time_from_before_is_posted_when_the_first_report_is_asked_for(ledger):
     with ledger.write() as connection:
         connection.execute(text("update worker set ended_at_ms = 9000"))
-    update_books(ledger, time_zone="UTC", price_of=lambda gpu, at_ms: None, at_ms=10_000)
+    update_books(ledger, time_zone="UTC", price_of=lambda machine, at_ms: None, at_ms=10_000)
     with ledger.read() as connection:
         found = cost_readings.read_rows(connection)
     assert sum(row.usd_micros for row in found) == 8_000 * 1_640_000 // 3_600_000
@@ -111,7 +111,7 @@ def test_facts_from_before_cannot_be_changed_either(ledger, table, change):
 def test_a_migrated_ledger_takes_spans_of_planner_calls_and_refuses_states_nobody_knows(ledger):
     planned = Span(state="plan", start_ms=9_000, end_ms=9_500, batch_id="p")
     with ledger.write() as connection:
-        record_facts(connection, [SpansClosed(worker_id="w1", spans=[planned])], lambda gpu, at_ms: None, 1)
+        record_facts(connection, [SpansClosed(worker_id="w1", spans=[planned])], lambda machine, at_ms: None, 1)
     assert rows(ledger, SPAN)[-1]["state"] == "plan"
     with pytest.raises(LedgerError), ledger.write() as connection:
         connection.execute(text("insert into span values ('w1', 10000, 10001, 'asleep', '', '')"))
@@ -121,7 +121,7 @@ def test_a_migrated_ledger_takes_what_a_heartbeat_says_of_memory(ledger):
     memory = MemoryUse(rss_mib=2_000.5, device_mib=30_000, growth_mib_per_100_takes=1.5)
     beats = [Heartbeat(worker_id="w1", held=[], memory=memory), Heartbeat(worker_id="w1", held=[])]
     with ledger.write() as connection:
-        record_facts(connection, beats, lambda gpu, at_ms: None, 1)
+        record_facts(connection, beats, lambda machine, at_ms: None, 1)
     with ledger.read() as connection:
         (worker,) = readings.latest_workers(connection, 9)
     assert (worker.rss_mib, worker.device_mib, worker.growth_mib_per_100_takes) == (2_000.5, 30_000, 1.5)

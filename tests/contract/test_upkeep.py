@@ -71,7 +71,7 @@ def put_take(store: Store, take: Take, *, body: bytes = b"", run_id: str = "r", 
 
 def record(ledger: Ledger, *records: AttemptMade) -> None:
     with ledger.write() as connection:
-        record_facts(connection, records, lambda gpu, at_ms: DOLLAR_AN_HOUR, 3_000)
+        record_facts(connection, records, lambda machine, at_ms: DOLLAR_AN_HOUR, 3_000)
 
 
 def a_catalog(store: Store, ledger: Ledger, count: int = 4) -> list[Sidecar]:

@@ -44,7 +44,7 @@ def attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AttemptMade:
     ledger = open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
     ledger.begin_or_resume_run("spa", "tone", [TAKE])
     with ledger.write() as connection:
-        record_facts(connection, studio.recorder.records, lambda gpu, at_ms: None, 1)
+        record_facts(connection, studio.recorder.records, lambda machine, at_ms: None, 1)
     ledger.close()
     return studio.recorder.attempts()[0]
 

@@ -33,7 +33,7 @@ class Farm:
         self.controller = Controller(
             self.ledger,
             self.broker,
-            price_of=lambda gpu, at_ms: DOLLAR_AN_HOUR if price else None,
+            price_of=lambda machine, at_ms: DOLLAR_AN_HOUR if price else None,
             window=window,
             silent_after_s=silent_after_s,
             clock=lambda: self.now_ms,

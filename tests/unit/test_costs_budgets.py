@@ -91,7 +91,9 @@ def test_what_is_spent_is_the_same_before_and_after_it_is_posted():
     assert (before.usd_micros, before.by_catalog["spring"]) == (1_000_000, 1_000_000)
     with farm.ledger.write() as connection:
         connection.execute(update(WORKER).values(ended_at_ms=START_MS + HOUR_MS))
-    update_books(farm.ledger, time_zone="UTC", price_of=lambda gpu, at_ms: DOLLAR_AN_HOUR, at_ms=START_MS + 2 * HOUR_MS)
+    update_books(
+        farm.ledger, time_zone="UTC", price_of=lambda machine, at_ms: DOLLAR_AN_HOUR, at_ms=START_MS + 2 * HOUR_MS
+    )
     assert spent(farm) == before
 
 

@@ -10,11 +10,13 @@ import pytest
 
 from catalog.errors import PriceError, SettingsError, UnreadableFileError
 from orchestrator.costs.prices import (
+    Machine,
     find_prices_folder,
     get_price,
     micros_of,
     names_gpu,
     parse_usd,
+    price_for,
     price_for_gpu,
     read_price_book,
 )
@@ -181,17 +183,48 @@ def test_prices_of_other_units_stand_beside_those_of_gpus(tmp_path):
     assert get_price("l4", at, book).usd_micros_per_h == 800_000
 
 
-def test_the_row_that_names_the_provider_and_the_region_wins(tmp_path):
-    book, at = a_book(tmp_path, units=UNITS), ms("2027-02-01")
+PLACES = """\
+    valid_from: 2027-01-01
+    prices:
+      - {sku: l4, match: [L4], usd_per_hour: "0.80", source: page}
+      - {sku: l4, match: [L4], market: spot, usd_per_hour: "0.30", source: page}
+      - {sku: l4, match: [L4], usd_per_hour: "0.70", provider: runpod, source: page}
+      - {sku: l4, match: [L4], usd_per_hour: "0.60", provider: runpod, region: EU, source: page}
+      - {sku: l4, match: [L4], usd_per_hour: "0.90", provider: vast, source: page}
+      - {sku: l40s, match: [L40S], market: spot, usd_per_hour: "0.50", source: page}
+"""
 
-    def disk(**place):
-        found = book.find_unit_price("disk", "gb_month", at, **place)
-        return found.usd_micros if found else None
 
-    assert disk() == disk(provider="vast") == 200_000
-    assert disk(provider="runpod") == disk(provider="runpod", region="US") == 100_000
-    assert disk(provider="runpod", region="EU") == 50_000
-    assert book.find_unit_price("disk", "gb", at) is None
+@pytest.mark.parametrize(
+    ("machine", "usd"),
+    [
+        (Machine("NVIDIA L4"), "0.90"),  # rather too dear
+        (Machine("NVIDIA L4", "runpod"), "0.70"),
+        (Machine("NVIDIA L4", "runpod", region="EU"), "0.60"),
+        (Machine("NVIDIA L4", "runpod", region="US"), "0.70"),
+        (Machine("NVIDIA L4", "vast", "on_demand", "EU"), "0.90"),
+        (Machine("NVIDIA L4", "lambda"), "0.80"),
+        (Machine("NVIDIA L4", "lambda", "spot"), "0.30"),
+        (Machine("NVIDIA L4", "runpod", "spot"), "0.30"),  # its market before its provider
+        (Machine("NVIDIA L40S", "runpod", "on_demand"), "0.50"),  # the only one there is
+    ],
+)
+def test_a_machine_is_priced_by_its_market_its_provider_and_its_region(tmp_path, machine, usd):
+    price = price_for(machine, ms("2027-02-01"), a_book(tmp_path, places=PLACES))
+    assert price.usd_micros_per_h == micros_of(usd)
+
+
+def test_a_newer_price_of_one_provider_leaves_those_of_the_others(tmp_path):
+    newer = """\
+    valid_from: 2027-03-01
+    prices:
+      - {sku: l4, match: [L4], usd_per_hour: "9.90", provider: vast, source: page}
+"""
+    book, at = a_book(tmp_path, places=PLACES, newer=newer), ms("2027-04-01")
+    assert price_for(Machine("NVIDIA L4", "vast"), at, book).usd_micros_per_h == micros_of("9.90")
+    assert price_for(Machine("NVIDIA L4", "runpod"), at, book).usd_micros_per_h == micros_of("0.70")
+    assert price_for(Machine("NVIDIA L4"), at, book).usd_micros_per_h == micros_of("9.90")
+    assert price_for(Machine("NVIDIA L4", "vast"), ms("2027-02-01"), book).usd_micros_per_h == micros_of("0.90")
 
 
 def test_of_two_prices_from_one_day_the_file_that_comes_later_by_name_counts(tmp_path):
@@ -231,4 +264,4 @@ def test_the_shipped_price_book_knows_a_dated_price_of_a_song():
     assert songs
     assert all(song.usd_micros > 0 and song.songs_per_request >= 1 for song in songs)
     assert any("2026-09-05" in song.source for song in songs)
-    assert book.find_unit_price("network-volume", "gb_month", ms("2026-11-28"), provider="runpod") is not None
+    assert any(price.sku == "network-volume" for price in book.units_in_force(ms("2026-11-28")))

@@ -114,7 +114,7 @@ def a_span(start, end, state, batch="", worker="w1"):
     return SpanRow(worker_id=worker, start_ms=start, end_ms=end, state=state, batch_id=batch, cause="")
 
 
-def no_price(gpu, at_ms):
+def no_price(machine, at_ms):
     return None
 
 

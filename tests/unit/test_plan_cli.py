@@ -131,7 +131,7 @@ def test_a_plan_with_nothing_to_render_says_so_and_estimates_nothing(small, home
     run_id = ledger.begin_or_resume_run(catalog.name, catalog.model, takes).run_id
     with ledger.write() as connection:
         made = [attempt(take, run_id=run_id) for take in takes]
-        record_facts(connection, made, lambda gpu, at_ms: None, 1)
+        record_facts(connection, made, lambda machine, at_ms: None, 1)
     ledger.close()
     shown = run(small)
     assert "nothing to do" in shown.stdout

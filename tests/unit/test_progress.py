@@ -24,7 +24,7 @@ def test_the_rate_is_that_of_the_last_two_minutes_and_the_time_left_follows():
     first = meter.read(1_000_000)
     assert (first.takes_per_min, first.eta_ms) == (None, None)
     with ledger.write() as connection:
-        record_facts(connection, [attempt(take) for take in plan[:4]], lambda gpu, at_ms: DOLLAR_AN_HOUR, 1)
+        record_facts(connection, [attempt(take) for take in plan[:4]], lambda machine, at_ms: DOLLAR_AN_HOUR, 1)
     second = meter.read(1_060_000)
     assert (second.takes_per_min, second.eta_ms) == (4.0, 90_000)
     assert meter.read(1_900_000).takes_per_min is None

@@ -54,7 +54,7 @@ def a_catalog_made(home, count=3, *, title=""):
     host = started(host="a-host-with-a-very-long-name.example.org")
     records = [host, *(attempt(take, run_id=run_id) for take in planned)]
     with ledger.write() as connection:
-        record_facts(connection, records, lambda gpu, at_ms: DOLLAR_AN_HOUR, 1)
+        record_facts(connection, records, lambda machine, at_ms: DOLLAR_AN_HOUR, 1)
     return ledger, run_id
 
 
@@ -117,7 +117,7 @@ def a_worker_that(home, *, waits_ms=0, growth=None, stopped=False):
     ]
     ledger, _ = a_catalog_made(home)
     with ledger.write() as connection:
-        record_facts(connection, records, lambda gpu, at_ms: DOLLAR_AN_HOUR, now_ms())
+        record_facts(connection, records, lambda machine, at_ms: DOLLAR_AN_HOUR, now_ms())
     ledger.close()
     shown = invoke("status")
     (line,) = [line for line in shown.stdout.splitlines() if line.startswith("w9")]
@@ -155,7 +155,7 @@ def test_a_run_that_is_over_costs_no_more_when_later_workers_come(home):
             started("w2", started_at_ms=6_000, at_ms=6_000),
             WorkerStopped(worker_id="w2", reason="done", at_ms=3_606_000),
         ]
-        record_facts(connection, later, lambda gpu, at_ms: DOLLAR_AN_HOUR, 1)
+        record_facts(connection, later, lambda machine, at_ms: DOLLAR_AN_HOUR, 1)
     ledger.close()
     (run,) = json.loads(invoke("status", "--json").stdout)["runs"]
     assert 0 < run["usd_micros"] < 1_000

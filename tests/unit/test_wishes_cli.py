@@ -75,7 +75,7 @@ def test_dead_takes_are_listed_with_their_reason_and_wait_again_when_asked(sprin
     one, other, *_ = takes(10)
     dead = [attempt(one, "failed", reasons=["the engine died"]), attempt(other, "failed", reasons=["no planner"])]
     with spring.write() as connection:
-        record_facts(connection, dead, lambda gpu, at_ms: DOLLAR_AN_HOUR, 1)
+        record_facts(connection, dead, lambda machine, at_ms: DOLLAR_AN_HOUR, 1)
     assert {tuple(each["reasons"]) for each in as_json("status", "--dead")} == {("the engine died",), ("no planner",)}
     assert as_json("status")["dead"] == 2
     only_listed = tunemill("retry", "spring")
@@ -92,7 +92,7 @@ def test_dead_takes_are_listed_with_their_reason_and_wait_again_when_asked(sprin
 def test_dead_takes_of_a_finished_run_wait_in_a_new_one_on_the_same_terms(spring):
     with spring.write() as connection:
         ended = [attempt(take, "failed", reasons=["no"]) for take in takes(10)]
-        record_facts(connection, ended, lambda gpu, at_ms: DOLLAR_AN_HOUR, 1)
+        record_facts(connection, ended, lambda machine, at_ms: DOLLAR_AN_HOUR, 1)
         work.finish_runs(connection, [spring_run := spring_id(connection)], 5)
     retried = as_json("retry", "spring", "--failed")
     assert retried["retried"] == 10
