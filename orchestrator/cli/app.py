@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from catalog.errors import StoreFullError, TunemillError
-from orchestrator.cli.console import print_error
+from orchestrator.cli.console import err, print_error, say
 
 app = typer.Typer(
     name="tunemill",
@@ -64,11 +64,21 @@ def _register(wanted: str | None = None) -> None:
         import_module(f"orchestrator.cli.{name}").register(app)
 
 
+def _was_interrupted(end: SystemExit) -> bool:
+    """Whether a Ctrl-C has ended the program that no command has answered itself."""
+    before = end.__context__
+    return before is not None and isinstance(before.__cause__, KeyboardInterrupt)
+
+
 def run() -> None:
     """Run the program and exit with its code; usage errors and Ctrl-C in a command are typer's to answer (2, 130)."""
     _register(sys.argv[1] if len(sys.argv) > 1 else None)
     try:
         app()
+    except SystemExit as end:
+        if _was_interrupted(end):
+            say("interrupted; nothing is lost: run the same command again", to=err)
+        raise
     except TunemillError as error:
         print_error(error)
         sys.exit(error.exit_code)

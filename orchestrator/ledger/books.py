@@ -114,6 +114,13 @@ def _unsettle_other_method(connection: Connection, method: str) -> None:
         connection.execute(update(RENTAL).values(settled=False))
 
 
+_Place = tuple[Any, ...]  # what a charge is for, whatever it is called: what takes its place has the same
+
+
+def _place(charge: Charge) -> _Place:
+    return charge.provider, charge.meter, charge.kind is Kind.WORK, charge.applies_to
+
+
 class Clerk:
     """Writes postings in one transaction."""
 
@@ -204,10 +211,7 @@ class Clerk:
         self._forget(list(wrong))
         fresh = [draft for key, draft in wanted.items() if key not in standing or key in wrong]
         # What takes the place of another is booked where that is taken back: the two are a pair.
-        rows = [
-            self._post(draft, reversed_in[wrong[key].posting_id] if (key := draft.charge.key) in wrong else None)
-            for draft in fresh
-        ]
+        rows = [self._post(draft, reversed_in.get(_place(draft.charge))) for draft in fresh]
         if rows:
             self._connection.execute(insert(STANDING), rows)
 
@@ -241,15 +245,15 @@ class Clerk:
             "is_priced": charge.usd_micros is not None,
         }
 
-    def _reverse(self, posting_ids: Sequence[int]) -> dict[int, str]:
+    def _reverse(self, posting_ids: Sequence[int]) -> dict[_Place, str]:
         """Write the same rows with every number negated; the months in which that is booked."""
-        booked: dict[int, str] = {}
+        booked: dict[_Place, str] = {}
         for posting_id in sorted(posting_ids):
             written = select(POSTING).where(POSTING.c.posting_id == posting_id)
             row = self._connection.execute(written).mappings().one()
             charge = rental_facts.charge_of(row)
             charge = charge._replace(usd_micros=None if charge.usd_micros is None else -charge.usd_micros)
-            period = booked[posting_id] = self._period_for(row["period"])
+            period = booked[_place(charge)] = self._period_for(row["period"])
             entries = select(COST_ENTRY).where(COST_ENTRY.c.posting_id == posting_id).order_by(COST_ENTRY.c.entry_id)
             negated_ = (negated(rental_facts.entry_of(entry)) for entry in self._connection.execute(entries))
             self._put(charge, negated_, period, row["digest"], posting_id)

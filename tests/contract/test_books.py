@@ -186,6 +186,22 @@ def test_a_closed_month_is_never_touched_and_its_correction_is_a_pair_in_the_ope
         connection.execute(POSTING.insert().from_select(POSTING.columns.keys(), select(POSTING).limit(1)))
 
 
+def test_a_corrected_bill_is_booked_where_the_one_before_it_is_taken_back(ledger):
+    """Of a closed month, in a month that is still open while the next has begun: the two are a pair there."""
+    names = fill(ledger, 3, seed=7, living=False)
+    close(ledger, "2026-11", at_ms=JANUARY - 1)
+    lines = [a_line(number, name, 1_000_000 * number) for number, name in enumerate(names, 1)]
+    bill(ledger, lines)
+    post(ledger, at_ms=JANUARY - 1)
+    changed = [line._replace(usd_micros=line.usd_micros + 70_000, number=line.number + 10) for line in lines]
+    bill(ledger, changed, "INV-2", replaces="INV-1")
+    post(ledger, at_ms=LATER)
+    of_november = (POSTING.c.kind == Kind.BILLED, POSTING.c.applies_to == "2026-11")
+    assert booked(ledger, *of_november, POSTING.c.period == "2026-12") == booked(ledger, *of_november) > 0
+    assert scalar(ledger, select(func.count()).where(*of_november, POSTING.c.period == "2027-01")) == 0
+    check(ledger)
+
+
 def test_months_are_closed_in_turn_when_they_are_over_complete_and_priced(ledger):
     fill(ledger, 6, seed=7)
     with pytest.raises(PeriodError, match="2026-11 is still open"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from catalog.errors import (
     UnknownNameError,
     UnreadableFileError,
 )
+from orchestrator.cli import app as program
 from orchestrator.cli import catalog as catalog_command
 from orchestrator.cli import costs as costs_command
 from orchestrator.costs.pack.manifest import check_manifest
@@ -264,3 +266,15 @@ def test_a_rejected_track_leaves_its_catalog_and_its_cost_is_waste(home, pods):
     assert asked("costs", "report")["total"] == before
     assert isinstance(run("catalog", "reject", "ffff", "--reason", "x").exception, UnknownNameError)
     assert isinstance(run("catalog", "reject", "abc", "--reason", " ").exception, SettingsError)
+
+
+def test_a_ctrl_c_that_no_command_answers_is_told_in_words(home, pods, monkeypatch, capsys):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("orchestrator.cli.costs.bring_up_to_date", interrupt)
+    monkeypatch.setattr(sys, "argv", ["tunemill", "costs", "report"])
+    with pytest.raises(SystemExit) as end:
+        program.run()
+    assert end.value.code == 130
+    assert "nothing is lost: run the same command again" in capsys.readouterr().err
