@@ -3,10 +3,10 @@
 Stage 1 splits an amount over what the rental's lanes did in its window, by length. A lane is one GPU; a stretch of it
 that no span covers is `lost` within the life of a worker that ended without reporting it, and `unobserved` elsewhere:
 minimums, rounded minutes, a machine without a worker. A render span goes on to the attempts of its batch, a plan span
-to those that were rendered from its planner call, by the audio each asked for. Stage 2 hands what they share (startup,
-idle, disks, ...) to the cost objects by the time that engines worked for each in that month, wasted takes included: who
-throws takes away pays for the warm-up they used. The parts add up to the amount exactly, whatever it counts:
-micro-dollars or milliseconds.
+to those that were rendered from its planner call, by the audio each asked for; the last stretch of a worker that was
+lost to the takes it held. Stage 2 hands what they share (startup, idle, disks, ...) to the cost objects by the time
+that engines worked for each in that month, wasted takes included: who throws takes away pays for the warm-up they used.
+The parts add up to the amount exactly, whatever it counts: micro-dollars or milliseconds.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class Piece(NamedTuple):
     start_ms: int
     end_ms: int
     state: str  # of a span, or lost or unobserved
-    call_id: str  # of a busy one its batch or planner call
+    call_id: str  # of a busy one its batch or planner call, of the last of a lost worker its id
 
     def ms_in(self, start_ms: int, end_ms: int) -> int:
         """Length of its part in that window."""
@@ -172,7 +172,7 @@ def _of_life(life: WorkerLife, spans: Sequence[SpanTime], reached_ms: int) -> It
         yield Piece(start_ms, end_ms, span.state, span.batch_id if span.state in BUSY_STATES else "")
         reached_ms = end_ms
     if reached_ms < life.end_ms:
-        yield Piece(reached_ms, life.end_ms, life.silence, "")
+        yield Piece(reached_ms, life.end_ms, life.silence, life.worker_id if life.is_over else "")
 
 
 def uses_in(pieces: Iterable[Piece], start_ms: int, end_ms: int) -> dict[Use, int]:
@@ -185,9 +185,12 @@ def uses_in(pieces: Iterable[Piece], start_ms: int, end_ms: int) -> dict[Use, in
 
 
 class Calls:
-    """Who was in each planner call and batch, and how they share it: by the audio that each take asked for."""
+    """Who was in each planner call and batch, and how they share it: by the audio that each take asked for.
 
-    def __init__(self, attempts: Iterable[AttemptFact]) -> None:
+    `losses` are the takes that workers held when they were lost; they share those workers' last silence.
+    """
+
+    def __init__(self, attempts: Iterable[AttemptFact], losses: Iterable[AttemptFact] = ()) -> None:
         self._shares: dict[Use, dict[tuple[CostObject, Category], int]] = {}
         for attempt in attempts:
             who, weight = (attempt.payer, attempt.outcome), max(1, attempt.audio_ms)
@@ -196,6 +199,11 @@ class Calls:
                 if call_id:  # an adopted one was in none
                     shares = self._shares.setdefault((state, call_id), {})
                     shares[who] = shares.get(who, 0) + weight
+
+        for loss in losses:
+            shares = self._shares.setdefault((str(Category.LOST), loss.worker_id), {})
+            who = (loss.payer, Category.LOST)
+            shares[who] = shares.get(who, 0) + max(1, loss.audio_ms)
 
     def of(self, use: Use) -> Payers | None:
         """The shares of a call; None when nothing is known of its takes."""
@@ -213,13 +221,11 @@ class Charges:
         """Stage 1: hand `amount` down over the uses of a lane. Raises TunemillError when there are none."""
         for use, part in split(amount, uses).items():
             state = use[0]
-            if state not in BUSY_STATES:
-                self.shared[Category(state)] += part
-            elif shares := calls.of(use):
+            if shares := calls.of(use):
                 for who, share in split_over(part, shares).items():
                     self.direct[who] += share
             else:
-                self.shared[Category.LOST] += part
+                self.shared[Category.LOST if state in BUSY_STATES else Category(state)] += part
 
     def settled(self, weights: Weights) -> Counter[tuple[CostObject, Category]]:
         """Stage 2: what is shared goes to the cost objects; all of it, by payer and category."""
@@ -231,10 +237,10 @@ class Charges:
 
 
 def busy_weights(pieces: Iterable[Piece], calls: Calls, start_ms: int, end_ms: int) -> Counter[CostObject]:
-    """Milliseconds that engines worked for each cost object in a window, wasted takes included."""
+    """Milliseconds that engines worked for each cost object in a window, wasted and lost takes included."""
     charges = Charges()
-    uses = uses_in((piece for piece in pieces if piece.state in BUSY_STATES), start_ms, end_ms)
-    if uses:
+    busy = (piece for piece in pieces if piece.state in BUSY_STATES or calls.of((str(piece.state), piece.call_id)))
+    if uses := uses_in(busy, start_ms, end_ms):
         charges.add(sum(uses.values()), uses, calls)
     weights: Counter[CostObject] = Counter()
     for (payer, _), ms in charges.direct.items():

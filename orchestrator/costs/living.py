@@ -36,7 +36,7 @@ def draft_living(facts: RentalFacts, times: Mapping[str, WorkerTime], time_zone:
     first_ms, _ = bounds_of(first, time_zone)
     if not times or any(line.invoice_end_ms > first_ms for line in facts.lines if line.meter is not Meter.TOPUP):
         return None
-    calls = Calls(attempt for time in times.values() for attempt in time.attempts)
+    calls = Calls((attempt for time in times.values() for attempt in time.attempts), facts.losses)
     tallies = {worker_id: time.whole(calls, time_zone) for worker_id, time in times.items()}
     lanes = _lanes(facts, tallies, time_zone)
     drafts = []

@@ -67,6 +67,7 @@ class RentalFacts:
     lines: Sequence[BilledLine] = ()
     run_weights: Weights = field(default_factory=dict)  # of the run that asked for it, over all its rentals
     book_price: tuple[int, str, str] | None = None  # (rate, sku, source) for one that no worker has a price for
+    losses: Sequence[AttemptFact] = ()  # takes that its workers held when they were lost
     open_until_ms: int | None = None  # of one without a worker that nobody has said the end of: known until then
 
     @property
@@ -143,7 +144,7 @@ class _Draft:
     def __init__(self, facts: RentalFacts, time_zone: str) -> None:
         self._facts, self._time_zone = facts, time_zone
         self._rental = facts.rental
-        self._calls = Calls(facts.attempts)
+        self._calls = Calls(facts.attempts, facts.losses)
         self._start_ms, self._end_ms = facts.window
         self._weights: dict[str, Weights] = {}
 

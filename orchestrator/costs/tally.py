@@ -71,11 +71,15 @@ class WorkerTime:
         """All of its life."""
         since = count(self.spans, self.attempts, calls, self.reached_ms, time_zone)
         known_ms = max([self.reached_ms, *(span.end_ms for span in self.spans)])
-        rest = {
-            Cut(stretch.period, SILENCE, NOBODY): Counts(stretch.ms)
-            for stretch in cut_by_month(known_ms, max(known_ms, self.life.end_ms), time_zone)
-        }
-        return added(added(self.tally, since), rest)
+        whole = added(self.tally, since)
+        shares = calls.of((Category.LOST, self.life.worker_id)) if self.life.is_over else None
+        for stretch in cut_by_month(known_ms, max(known_ms, self.life.end_ms), time_zone):
+            silent = {Cut(stretch.period, SILENCE, NOBODY): Counts(stretch.ms)}
+            if shares:
+                parts = split_over(stretch.ms, shares)
+                silent = {Cut(stretch.period, category, payer): Counts(ms) for (payer, category), ms in parts.items()}
+            whole = added(whole, silent)
+        return whole
 
     def kept(self, calls: Calls, time_zone: str, before_ms: int) -> tuple[Tally, Mark] | None:
         """Its tally with what can be added to it for good, and the mark behind that; None when nothing can."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from sys import intern
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, case, false, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, case, exists, false, func, literal, or_, select, update
 
 from catalog.rental import LOCAL
 from orchestrator.costs.allocation import UNALLOCATED, AttemptFact, Category, CostObject, SpanTime, WorkerLife
@@ -19,6 +19,7 @@ from orchestrator.ledger.tables import (
     ATTEMPT,
     INVOICE,
     INVOICE_LINE,
+    LOSS,
     RENTAL,
     SPAN,
     STANDING,
@@ -87,7 +88,8 @@ def read_lives(
         reach = () if worker["first_ms"] is None else (worker["first_ms"], reached_ms)
         lives.append(_life(worker, row, reach, price_of))
     lines = list(_lines(connection, row["provider"], row["external_id"]))
-    return _facts_of(connection, row, price_of, lives=lives, lines=lines)
+    losses = _losses(connection, row["rental_id"])
+    return _facts_of(connection, row, price_of, lives=lives, lines=lines, losses=losses)
 
 
 def _facts_of(
@@ -175,6 +177,25 @@ def read_attempts(connection: Connection, rental_id: str, *, since: bool = False
     verdicts, payers = _verdicts(connection, made), dict[Any, CostObject]()
     for row in connection.execute(query, **_IN_PAGES):
         yield _attempt(row, verdicts, payers)
+
+
+def _losses(connection: Connection, rental_id: str) -> list[AttemptFact]:
+    """The takes that a rental's workers held when they were lost, and never told of."""
+    told = exists().where(
+        ATTEMPT.c.worker_id == LOSS.c.worker_id, ATTEMPT.c.take_id == LOSS.c.take_id, ATTEMPT.c.batch_id != ""
+    )
+    query = (
+        select(LOSS.c.worker_id, LOSS.c.take_id, LOSS.c.at_ms, TAKE.c.duration_ms)
+        .add_columns(*(TAKE.c[name] for name in ("catalog", "zone", "genre")), LOSS.c.run_id)
+        .select_from(WORKER)
+        .join(LOSS, LOSS.c.worker_id == WORKER.c.worker_id)
+        .join(TAKE, TAKE.c.take_id == LOSS.c.take_id)
+        .where(WORKER.c.rental_id == rental_id, ~told)
+    )
+    return [
+        AttemptFact(take_id, worker_id, "", Category.LOST, duration_ms or 0, CostObject(*payer), at_ms=at_ms)
+        for worker_id, take_id, at_ms, duration_ms, *payer in connection.execute(query)
+    ]
 
 
 def _verdicts(connection: Connection, made: Sequence[ColumnElement[bool]]) -> dict[str, str]:

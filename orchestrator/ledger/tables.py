@@ -1,6 +1,6 @@
 """The ledger's tables: rows hold what was observed and do nothing clever.
 
-`attempt`, `rendition`, `span`, `verdict` and `invoice` with its lines are facts, `posting`, `cost_entry`,
+`attempt`, `loss`, `rendition`, `span`, `verdict` and `invoice` with its lines are facts, `posting`, `cost_entry`,
 `closed_period` and `budget` the books; all of these are append-only (triggers refuse changes). `take` and `run` are
 the state of work, `worker` and `rental` roll-calls, `writer` says who may record; `standing` and `cost_monthly` are an
 index and a sum of the books, and `tally` sums of facts, that can be made again from them. Instants are UTC epoch
@@ -141,6 +141,17 @@ class AttemptRow(Row, table=True):
     post_ms: int
     audio_ms: int = Field(sa_type=BigInteger)
     at_ms: int = Field(sa_type=BigInteger)
+
+
+class LossRow(Row, table=True):
+    """A take that a worker held when it fell silent."""
+
+    __tablename__ = "loss"
+
+    worker_id: str = Field(primary_key=True)
+    take_id: str = Field(primary_key=True)
+    run_id: str
+    at_ms: int = Field(sa_type=BigInteger)  # when it was given up
 
 
 class RenditionRow(Row, table=True):
@@ -462,6 +473,7 @@ ATTEMPT: Table = AttemptRow.__table__  # type: ignore[attr-defined]
 RENDITION: Table = RenditionRow.__table__  # type: ignore[attr-defined]
 WORKER: Table = WorkerRow.__table__  # type: ignore[attr-defined]
 SPAN: Table = SpanRow.__table__  # type: ignore[attr-defined]
+LOSS: Table = LossRow.__table__  # type: ignore[attr-defined]
 TALLY: Table = TallyRow.__table__  # type: ignore[attr-defined]
 RENTAL: Table = RentalRow.__table__  # type: ignore[attr-defined]
 INVOICE: Table = InvoiceRow.__table__  # type: ignore[attr-defined]

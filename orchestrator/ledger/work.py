@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, case, func, insert, or_, select, update
+from sqlalchemy import Connection, case, func, insert, literal, or_, select, update
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from catalog.messages import RenderMessage, new_id
 from catalog.track import Take
-from orchestrator.ledger.tables import ATTEMPT, RUN, TAKE, WORKER, RunRow
+from orchestrator.ledger.facts import unsettle
+from orchestrator.ledger.tables import ATTEMPT, LOSS, RUN, TAKE, WORKER, RunRow
 
 LOSSES_MAX: Final = 20  # far more than preemption causes: that many workers in a row do not end by chance
 
@@ -117,6 +120,7 @@ def put_back(connection: Connection, take_ids: Sequence[str]) -> None:
 def recall_sent(connection: Connection, run_id: str, at_ms: int) -> int:
     """Every take of the run on its way waits again: for when it is known that no worker and no queue has any."""
     ours = TAKE.c.run_id == run_id
+    _note_losses(connection, ours & TAKE.c.held_by.is_not(None), at_ms)
     given_up = _give_up_lost(connection, ours & TAKE.c.held_by.is_not(None), at_ms)
     held = case((TAKE.c.held_by.is_not(None), 1), else_=0)
     return _wait(connection, ours, losses=TAKE.c.losses + held) + given_up
@@ -125,7 +129,20 @@ def recall_sent(connection: Connection, run_id: str, at_ms: int) -> int:
 def lose_held(connection: Connection, worker_id: str, at_ms: int) -> int:
     """What a silent worker held waits again; that is a loss, not a failure. Returns how many takes it held."""
     held = TAKE.c.held_by == worker_id
+    _note_losses(connection, held, at_ms)
     return _give_up_lost(connection, held, at_ms) + _wait(connection, held, losses=TAKE.c.losses + 1)
+
+
+def _note_losses(connection: Connection, where: Any, at_ms: int) -> None:
+    """Put on record which takes were lost with which worker: the time it did not live to report was theirs."""
+    lost = where & (TAKE.c.state == "sent")
+    insert_from = postgres_insert if connection.dialect.name == "postgresql" else sqlite_insert
+    rows = select(TAKE.c.held_by, TAKE.c.take_id, TAKE.c.run_id, literal(at_ms)).where(lost)
+    noted = insert_from(LOSS).from_select(["worker_id", "take_id", "run_id", "at_ms"], rows).on_conflict_do_nothing()
+    if connection.execute(noted).rowcount:
+        holders_ = select(TAKE.c.held_by).where(lost)
+        ours = select(WORKER.c.rental_id).where(WORKER.c.worker_id.in_(holders_)).distinct()
+        unsettle(connection, connection.execute(ours).scalars())
 
 
 def _give_up_lost(connection: Connection, where: Any, at_ms: int) -> int:

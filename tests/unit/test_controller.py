@@ -10,11 +10,12 @@ from sqlalchemy import text
 from catalog.errors import BrokerError, BudgetError, BusyError, MessageError, PriceError
 from catalog.messages import Span, SpansClosed, TakesReturned, WorkerStopped
 from catalog.queues import queue_of
-from catalog.sidecar import StageTimes
+from catalog.sidecar import BatchNote, StageTimes
 from catalog.spec import PlannerSpec
 from orchestrator.controller import Controller
 from orchestrator.dispatch import WINDOW_MAX, window_of
-from orchestrator.ledger import Ledger, open_ledger, readings, work
+from orchestrator.ledger import Ledger, cost_readings, open_ledger, readings, work
+from orchestrator.ledger.books import update_books
 from orchestrator.ledger.wishes import CANCEL, GO_ON, PAUSE, write_wish
 from tests.farm import DOLLAR_AN_HOUR, FakeBroker, attempt, heartbeat, started, takes
 
@@ -157,6 +158,26 @@ def test_takes_of_a_silent_worker_are_sent_again_once_and_never_counted_as_failu
     assert farm.step(after_s=1).sent_again == 0
     assert [farm.column(take, "losses") for take in farm.plan] == [1, 1]
     assert [farm.column(take, "tries") for take in farm.plan] == [0, 0]
+
+
+def test_the_last_work_of_a_lost_worker_is_paid_for_by_the_takes_it_held():
+    kept, held = takes(2)
+    held = held.model_copy(update={"track": held.track.model_copy(update={"zone": "bar"})})
+    farm = Farm([kept, held])
+    farm.step()
+    render = Span(state="render", start_ms=0, end_ms=600_000, batch_id="b")
+    company = BatchNote(id="b", size=1, position=0, takes=[kept.id])
+    farm.step(
+        started(started_at_ms=0),
+        SpansClosed(worker_id="w1", at_ms=600_000, spans=[render]),
+        attempt(kept, "rejected", run_id=farm.run_id, at_ms=600_000, batch=company),
+        heartbeat([held.id], at_ms=900_000),
+    )
+    assert farm.step(after_s=61).sent_again == 1
+    update_books(farm.ledger, time_zone="UTC", price_of=lambda machine, at_ms: None, at_ms=farm.now_ms)
+    with farm.ledger.read() as connection:
+        ms = {(row.zone, str(row.category)): row.ms for row in cost_readings.read_rows(connection) if row.ms}
+    assert ms == {("spa", "rejected"): 600_000, ("bar", "lost"): 300_000}
 
 
 def test_a_take_that_loses_one_worker_after_the_other_ends_as_failed_with_the_reason():

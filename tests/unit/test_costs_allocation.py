@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,11 +38,17 @@ def spans_of(*parts: tuple[str, int, str], worker: str = "w1") -> list[SpanTime]
     return spans
 
 
-def allocate(amount: int, life: WorkerLife, spans: list[SpanTime], attempts: list[AttemptFact]) -> Counter:
+def allocate(
+    amount: int,
+    life: WorkerLife,
+    spans: list[SpanTime],
+    attempts: list[AttemptFact],
+    losses: Sequence[AttemptFact] = (),
+) -> Counter:
     """A bill of `amount` for a worker's life, handed down."""
     bill = line("1", amount, invoice_start_ms=-(10**9), invoice_end_ms=10**11)
     bill = bill._replace(start_ms=life.start_ms, end_ms=life.end_ms)
-    drafts = draft_rental(RentalFacts(rental(), [life], spans, attempts, [bill]), "UTC")
+    drafts = draft_rental(RentalFacts(rental(), [life], spans, attempts, [bill], losses=losses), "UTC")
     charges: Counter = Counter()
     for draft in drafts:
         for entry in draft.entries if draft.charge.kind is Kind.BILLED else ():
@@ -173,6 +180,17 @@ def test_what_planning_costs_is_charged_to_its_tries_or_lost_and_never_twice(amo
     assert charges.total() == amount
     if calls:
         assert abs(lost - amount * sum(call not in known for call in calls) / len(calls)) <= len(set(calls))
+
+
+def test_what_a_lost_worker_did_at_last_was_for_the_takes_it_held():
+    life = a_life(1_000)._replace(is_over=True)
+    spans = spans_of(("startup", 100, ""), ("render", 300, "b"))
+    held = [an_attempt("", B, "lost", audio_s=60), an_attempt("", A, "lost", audio_s=30), an_attempt("", B, "lost")]
+    charges = allocate(1_000_000, life, spans, [an_attempt("b", A)], held)
+    assert by(charges, B) == {"lost": 480_000, "startup": 53_333}  # it was work, and pays for the start
+    assert by(charges, A) == {"accepted": 300_000, "lost": 120_000, "startup": 46_667}
+    charges = allocate(1_000_000, life._replace(is_over=False), spans, [an_attempt("b", A)], held)
+    assert by(charges, B) == {}  # it lives: what it does is not known yet
 
 
 def test_what_a_worker_did_not_live_to_report_is_lost_and_not_merely_unreported():

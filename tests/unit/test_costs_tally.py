@@ -62,7 +62,9 @@ def rentals(draw):
         lives.append(life(worker_id, begin_s + number, end_s + draw(st.sampled_from([1, 5_000])), **ends))
         spans += own
         attempts += made
-    return RentalFacts(rental(gpu_count=draw(st.integers(1, 3))), lives, spans, attempts)
+    lost = [each.worker_id for each in lives if each.is_over] if draw(st.booleans()) else []
+    losses = [attempt("", "lost", payer, worker_id=name) for name in lost for payer in (ZONE_A, ZONE_B, ZONE_B)]
+    return RentalFacts(rental(gpu_count=draw(st.integers(1, 3))), lives, spans, attempts, losses=losses)
 
 
 def whole_times(facts):

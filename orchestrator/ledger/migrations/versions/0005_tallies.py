@@ -1,4 +1,4 @@
-"""Workers of rentals that still run are added up as they go"""
+"""Workers of rentals that still run are added up as they go, and what a lost worker held is on record"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -23,6 +23,13 @@ def upgrade() -> None:
     sa.Column('attempts', sa.BigInteger(), nullable=False),
     sa.Column('audio_ms', sa.BigInteger(), nullable=False),
     sa.PrimaryKeyConstraint('worker_id', 'period', 'category', 'catalog', 'zone', 'genre', 'run_id', name=op.f('pk_tally'))
+    )
+    op.create_table('loss',
+    sa.Column('worker_id', sa.String(), nullable=False),
+    sa.Column('take_id', sa.String(), nullable=False),
+    sa.Column('run_id', sa.String(), nullable=False),
+    sa.Column('at_ms', sa.BigInteger(), nullable=False),
+    sa.PrimaryKeyConstraint('worker_id', 'take_id', name=op.f('pk_loss'))
     )
     op.add_column('rental', sa.Column('tally', sa.String(), server_default=sa.text("''"), nullable=False))
     for name in ('tally_spans_ms', 'tally_attempts_ms', 'tally_reached_ms'):
