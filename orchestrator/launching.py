@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from catalog.errors import PriceError
 from catalog.messages import now_ms
 from catalog.settings import Settings
 from catalog.store import open_store
+from orchestrator.costs.budgets import Left
 from orchestrator.costs.prices import (
     PriceBook,
     find_prices_folder,
@@ -20,7 +22,7 @@ from orchestrator.costs.prices import (
 from orchestrator.estimate import NO_HISTORY, Estimate, default_gpu, estimate
 from orchestrator.ledger import BegunRun, Ledger, RunRow, budgets, readings
 from orchestrator.ledger.budgets import Spending
-from orchestrator.ledger.cost_queries import read_history
+from orchestrator.ledger.history import read_history
 from orchestrator.ledger.wishes import refuse_unless_going_on
 from orchestrator.matrix import LoadedCatalog, load_catalog
 from orchestrator.models import find_lack, resolve_model
@@ -72,15 +74,16 @@ def prepare(wish: Wish, ledger: Ledger | None, settings: Settings) -> Prepared:
         raise lack
     notes = [choice.warning] if choice.warning and plan.to_render else []
     book = read_price_book(find_prices_folder(None, settings.prices))
+    lefts = read_lefts(plan.catalog, unfinished, ledger, settings.finance_tz)
     result = None
     try:
         gpu = default_gpu(choice.model, wish.gpu, settings)
         result = estimate_on(gpu, plan, ledger, book).within(
             max_usd_micros, spent_usd_micros=_spent(unfinished, ledger)
         )
-        within_budgets(result, plan.catalog, unfinished, ledger, settings.finance_tz)
+        within_budgets(result, lefts)
     except PriceError as error:
-        if wish.gpu or max_usd_micros is not None or has_budgets(plan.catalog, ledger, settings.finance_tz):
+        if wish.gpu or max_usd_micros is not None or lefts:
             raise
         notes.append(f"the cost is unknown: {error.what} ({error.fix})")
     return Prepared(plan, book, result, max_usd_micros, tuple(notes))
@@ -120,30 +123,24 @@ def begin(prepared: Prepared, ledger: Ledger, settings: Settings) -> BegunRun:
     )
 
 
-def within_budgets(
-    result: Estimate, catalog: str, unfinished: RunRow | None, ledger: Ledger | None, time_zone: str
-) -> None:
-    """Raise BudgetError when an estimate does not fit what is left of a budget for this month."""
-    if ledger is None or not result.takes:
-        return
+def read_lefts(catalog: str, unfinished: RunRow | None, ledger: Ledger | None, time_zone: str) -> list[Left]:
+    """What is left of each budget that a run of `catalog` draws on this month; an unknown price is an error then."""
+    if ledger is None:
+        return []
     with ledger.read() as connection:
-        lefts, _ = budgets.lefts_for(connection, catalog, unfinished, at_ms=now_ms(), spending=Spending(time_zone))
-    for left in lefts:
+        spending = Spending(time_zone)
+        return budgets.lefts_for(connection, catalog, unfinished, at_ms=now_ms(), spending=spending)[0]
+
+
+def within_budgets(result: Estimate, lefts: Iterable[Left]) -> None:
+    """Raise BudgetError when an estimate does not fit what is left of a budget."""
+    for left in lefts if result.takes else ():
         result.within(
             left.budget.usd_micros,
             spent_usd_micros=left.spent_usd_micros,
             cap=f"the budget for {left.budget.words}",
             fix="raise it with `tunemill costs budgets set`",
         )
-
-
-def has_budgets(catalog: str, ledger: Ledger | None, time_zone: str) -> bool:
-    """Whether a budget counts for a run of `catalog` this month: then a price that is unknown is an error."""
-    if ledger is None:
-        return False
-    with ledger.read() as connection:
-        spending = Spending(time_zone)
-        return bool(budgets.lefts_for(connection, catalog, None, at_ms=now_ms(), spending=spending)[0])
 
 
 def _spent(unfinished: RunRow | None, ledger: Ledger | None) -> int:

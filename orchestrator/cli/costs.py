@@ -36,7 +36,7 @@ from orchestrator.costs.pack.figures import (
 )
 from orchestrator.costs.prices import MICROS_PER_USD, PriceBook, find_prices_folder, read_price_book
 from orchestrator.costs.time_use import MEND_WAITING_FOR_POST, WAITING_FOR_POST_MAX, TimeUse
-from orchestrator.ledger import Ledger, cost_readings, readings
+from orchestrator.ledger import Ledger, cost_readings, readings, time_readings
 from orchestrator.ledger.cost_readings import Scope, Unpriced
 
 CUTS = ("catalog", "zone", "genre", "run", "provider", "gpu", "market", "month")
@@ -169,12 +169,12 @@ def _whole_run_id(prefix: str, ledger: Ledger) -> str:
 
 def _read(connection: Connection, settings: Settings, accounts: Accounts, cuts: list[str], scope: Scope) -> Shown:
     start_ms, end_ms = bounds_of(scope.period, settings.finance_tz) if scope.period else (None, None)
-    workers, workers_ms = cost_readings.count_workers(connection, start_ms, end_ms)
+    workers, workers_ms = time_readings.count_workers(connection, start_ms, end_ms)
     return Shown(
         scope=scope,
         table=pivot(accounts.all_rows, *cuts),
         accounts=accounts,
-        use=cost_readings.read_time_use(connection, scope, start_ms, end_ms),
+        use=time_readings.read_time_use(connection, scope, start_ms, end_ms),
         workers=workers,
         workers_ms=workers_ms,
         sources=cost_readings.read_sources(connection, scope.period),

@@ -15,7 +15,7 @@ from orchestrator.cli.opening import find_ledger
 from orchestrator.cli.options import CatalogArgument, GpuOption, ModelOption, PresetsOption, PricesOption
 from orchestrator.costs.prices import Price, find_prices_folder, parse_usd, read_price_book
 from orchestrator.estimate import Estimate, default_gpu
-from orchestrator.launching import estimate_on, plan_against, within_budgets
+from orchestrator.launching import estimate_on, plan_against, read_lefts, within_budgets
 from orchestrator.matrix import load_catalog
 from orchestrator.models import find_lack, resolve_model
 from orchestrator.plan import Counts, Plan
@@ -76,7 +76,7 @@ def show_plan(
         _print_plan(plan)
         _print_estimate(result)
     result.within(cap)
-    within_budgets(result, plan.catalog, None, ledger, settings.finance_tz)
+    within_budgets(result, read_lefts(plan.catalog, None, ledger, settings.finance_tz))
 
 
 def plan_as_json(plan: Plan, result: Estimate) -> dict[str, Any]:

@@ -102,10 +102,6 @@ class SpanTime(NamedTuple):
     batch_id: str  # of a plan span the planner call
     cause: str = ""  # of an idle span
 
-    def ms_within(self, life: WorkerLife) -> int:
-        """Length of its part that lies in `life`."""
-        return max(0, min(self.end_ms, life.end_ms) - max(self.start_ms, life.start_ms))
-
 
 class AttemptFact(NamedTuple):
     """One try at one take. `audio_ms` is the take's planned length when nothing was rendered.

@@ -6,12 +6,11 @@ up leaves out starting and ending, which say more of how long a worker was kept 
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from orchestrator.costs.allocation import BUSY_STATES, Category, SpanTime, WorkerLife
+from orchestrator.costs.allocation import BUSY_STATES, Category
 from orchestrator.costs.split import split
 
 WAITING_FOR_POST: Final = "waiting for post"  # every thread still checked, mastered or uploaded
@@ -39,13 +38,6 @@ class Use(NamedTuple):
     name: str
     ms: int
     share: int
-
-
-class TimeFacts(NamedTuple):
-    """All the time that workers were there, and what they used it for."""
-
-    lives: Sequence[WorkerLife]
-    spans: Sequence[SpanTime]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,19 +102,3 @@ class TimeUse:
 
     def _of(self, *states: str) -> int:
         return sum(ms for (state, _), ms in self.ms.items() if state in states)
-
-
-def use_of(lives: Iterable[WorkerLife], spans: Iterable[SpanTime]) -> TimeUse:
-    """What the time of `lives` was used for, by the spans of their workers."""
-    of_worker: defaultdict[str, list[SpanTime]] = defaultdict(list)
-    for span in spans:
-        of_worker[span.worker_id].append(span)
-    uses: Counter[tuple[str, str]] = Counter()
-    for life in lives:
-        seen_ms = 0
-        for span in of_worker[life.worker_id]:
-            ms = span.ms_within(life)
-            uses[span.state, span.cause if span.state == _IDLE else ""] += ms
-            seen_ms += ms
-        uses[str(life.silence), ""] += max(0, life.ms - seen_ms)
-    return TimeUse(uses)

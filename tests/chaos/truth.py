@@ -17,9 +17,9 @@ from typing import Any
 from catalog.keys import sidecar_key
 from catalog.sidecar import Sidecar
 from orchestrator.ledger import open_ledger
-from orchestrator.ledger.cost_queries import read_time_facts
 from orchestrator.ledger.tables import ATTEMPT, RENDITION, RUN, SPAN, TAKE, WORKER
 from tests.chaos.fleet import Fleet, Life
+from tests.time_facts import ms_within, read_time_facts
 
 FINAL = {"accepted", "rejected", "failed", "cancelled"}
 BESIDE_MS = 50  # a span's end and a record's instant come from two clocks: steady and wall
@@ -182,10 +182,10 @@ def assert_lives_are_those_of_the_processes(fleet: Fleet, books: Books) -> None:
 def assert_reports_add_up(fleet: Fleet) -> None:
     """Spans and lost time are the workers' life, and the money is that of the workers, in the program's own words."""
     ledger = open_ledger(fleet.database_url)
-    facts = read_time_facts(ledger.engine)
+    facts = read_time_facts(ledger)
     ledger.close()
     for life in facts.lives:
-        spent = sum(span.ms_within(life) for span in facts.spans if span.worker_id == life.worker_id)
+        spent = sum(ms_within(span, life) for span in facts.spans if span.worker_id == life.worker_id)
         whole = sum(span.end_ms - span.start_ms for span in facts.spans if span.worker_id == life.worker_id)
         assert spent == whole <= life.ms
     costs = fleet.ask("costs", "report", "--by", "zone,genre")

@@ -13,7 +13,7 @@ from orchestrator.costs.allocation import UNALLOCATED
 from orchestrator.costs.charges import Kind, Meter
 from orchestrator.costs.months import bounds_of
 from orchestrator.costs.prices import Machine
-from orchestrator.ledger import cost_readings, open_ledger, periods
+from orchestrator.ledger import cost_readings, open_ledger, periods, time_readings
 from orchestrator.ledger.books import provisional_rows, update_books
 from orchestrator.ledger.facts import unsettle_makers
 from orchestrator.ledger.invoices import write_invoice
@@ -289,7 +289,7 @@ def test_monthly_sums_can_be_cut_by_month_and_none_is_lost_at_its_end(ledger):
     post(ledger, time_zone="Europe/Berlin")
     start_ms, end_ms = bounds_of("2026-11", "Europe/Berlin")
     with ledger.read() as connection:
-        use = cost_readings.read_time_use(connection, cost_readings.Scope(), start_ms, end_ms)
+        use = time_readings.read_time_use(connection, cost_readings.Scope(), start_ms, end_ms)
     november = [row for row in rows(ledger, period="2026-11") if row.kind is Kind.ESTIMATE]
     lanes_ms = sum(row.ms for row in november)
     assert lanes_ms >= use.total_ms > 0

@@ -14,13 +14,14 @@ from catalog.errors import LedgerError, StoreFullError, UnknownNameError
 from catalog.messages import Span, SpansClosed
 from catalog.queues import queue_of
 from orchestrator.costs.posting import draft_rental
-from orchestrator.ledger import Ledger, cost_queries, open_ledger, readings, rental_facts, work
+from orchestrator.ledger import Ledger, history, open_ledger, readings, rental_facts, work
 from orchestrator.ledger.facts import record_facts
 from orchestrator.ledger.migrations import HEAD, script_heads
 from orchestrator.ledger.tables import Row
 from orchestrator.ledger.triggers import APPEND_ONLY, trigger_names
 from tests.farm import DOLLAR_AN_HOUR, attempt, heartbeat, started, takes
 from tests.makers import a_batch
+from tests.time_facts import read_time_facts
 
 TONE_QUEUE = queue_of(takes(1)[0].spec)
 
@@ -319,10 +320,10 @@ def test_time_and_speeds_are_read_alike(ledger):
     loading = Span(state="startup", start_ms=1_000, end_ms=1_500)
     spans = SpansClosed(worker_id="w1", spans=[loading], at_ms=1_500)
     record(ledger, started(), spans, *(attempt(take, audio_ms=10_000) for take in plan))
-    facts = cost_queries.read_time_facts(ledger.engine)
+    facts = read_time_facts(ledger)
     assert [(life.worker_id, life.ms) for life in facts.lives] == [("w1", 2_000)]
-    history = cost_queries.read_history(ledger.engine, model="tone", same_gpu=lambda name, sku: True)
-    ((key, speed),) = history.speeds.items()
+    found = history.read_history(ledger.engine, model="tone", same_gpu=lambda name, sku: True)
+    ((key, speed),) = found.speeds.items()
     assert (key.planner, key.steps, speed.ms_per_audio_s, speed.takes) == ("", plan[0].spec.diffusion.steps, 10.0, 2)
 
 

@@ -13,12 +13,13 @@ from sqlalchemy.exc import DBAPIError
 
 from catalog.errors import LedgerError
 from catalog.messages import Heartbeat, MemoryUse, Span, SpansClosed
-from orchestrator.ledger import Ledger, cost_queries, cost_readings, open_ledger, readings
+from orchestrator.ledger import Ledger, cost_readings, open_ledger, readings
 from orchestrator.ledger.books import update_books
 from orchestrator.ledger.facts import record_facts
 from orchestrator.ledger.migrations import HEAD, alembic_config, script_heads
 from orchestrator.ledger.tables import ATTEMPT, SPAN, WORKER, Row
 from orchestrator.ledger.triggers import APPEND_ONLY, ensure_triggers, trigger_names
+from tests.time_facts import read_time_facts
 
 OLD_RUN = {"run_id": "r", "catalog": "spring", "model": "tone", "state": "active", "started_at_ms": 1}
 OLD_WORKER = {
@@ -80,7 +81,7 @@ def test_the_first_versions_rows_are_all_there_and_say_nothing_of_what_came_late
     (worker,) = rows(ledger, WORKER)
     assert worker.items() >= OLD_WORKER.items()
     assert (worker["plan_limit"], worker["holds_max"], worker["rss_mib"]) == (0, 0, None)
-    assert cost_queries.read_time_facts(ledger.engine).lives[0].usd_micros == 8_000 * 1_640_000 // 3_600_000
+    assert read_time_facts(ledger).lives[0].usd_micros == 8_000 * 1_640_000 // 3_600_000
 
 
 def test_time_from_before_is_posted_when_the_first_report_is_asked_for(ledger):

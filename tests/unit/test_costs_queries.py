@@ -9,12 +9,12 @@ from catalog.errors import UnknownNameError
 from catalog.spec import PlannerSpec, TrackSpec
 from catalog.track import Track
 from orchestrator.costs.allocation import UNALLOCATED, CostObject
-from orchestrator.costs.time_use import use_of
 from orchestrator.estimate import NO_HISTORY, Speed, SpeedKey
-from orchestrator.ledger import cost_readings, open_ledger, rental_facts
+from orchestrator.ledger import cost_readings, open_ledger, rental_facts, time_readings
 from orchestrator.ledger.books import update_books
-from orchestrator.ledger.cost_queries import read_history, read_time_facts
+from orchestrator.ledger.history import read_history
 from orchestrator.ledger.tables import AttemptRow, RunRow, SpanRow, TakeRow, WorkerRow
+from tests.time_facts import read_time_facts, use_of
 
 PLANNER = "acestep-5Hz-lm-1.7B"
 
@@ -129,7 +129,7 @@ def same_cpu(gpu, sku):
 def test_a_workers_life_ends_when_it_ended_or_was_last_seen_or_with_its_last_span(ledger):
     record(ledger, a_worker("ended", end=90_000), a_worker("running"), a_worker("late", seen=10))
     record(ledger, a_span(0, 40_000, "render", "b", worker="late"))
-    ends = {life.worker_id: life.end_ms for life in read_time_facts(ledger.engine).lives}
+    ends = {life.worker_id: life.end_ms for life in read_time_facts(ledger).lives}
     assert ends == {"ended": 90_000, "running": 100_000, "late": 40_000}
 
 
@@ -164,14 +164,14 @@ def test_the_use_of_time_is_the_same_whether_the_database_or_we_add_it_up(ledger
     spans = [a_span(0, 600_000, "startup"), a_span(600_000, 3_000_000, "render", "b-r1"), a_span(0, 10, "idle")]
     spans[2].worker_id, spans[2].cause = "w2", "no work"
     record(ledger, *spans)
-    facts = read_time_facts(ledger.engine)
+    facts = read_time_facts(ledger)
     whole = use_of(facts.lives, facts.spans)
     with ledger.read() as connection:
-        assert cost_readings.read_time_use(connection, cost_readings.Scope()).as_plain_values() == (
+        assert time_readings.read_time_use(connection, cost_readings.Scope()).as_plain_values() == (
             whole.as_plain_values()
         )
-        ours = cost_readings.read_time_use(connection, cost_readings.Scope(run_id="run1"))
-        month = cost_readings.read_time_use(connection, cost_readings.Scope(), 1_000_000, 2_000_000)
+        ours = time_readings.read_time_use(connection, cost_readings.Scope(run_id="run1"))
+        month = time_readings.read_time_use(connection, cost_readings.Scope(), 1_000_000, 2_000_000)
     assert ours.by_state_ms == {"render": 2_400_000, "startup": 600_000, "lost": 600_000}
     assert month.by_state_ms == {"render": 1_000_000}
 

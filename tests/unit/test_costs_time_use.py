@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.costs.allocation import SpanTime, WorkerLife
-from orchestrator.costs.time_use import WAITING_FOR_POST, TimeUse, Use, use_of
+from orchestrator.costs.time_use import WAITING_FOR_POST, TimeUse, Use
+from tests.time_facts import use_of
 from workers import spans as lane
 
 

@@ -1,6 +1,6 @@
-"""What the ledger knows of time: lives and spans of workers, and the speeds that their attempts add up to.
+"""What the ledger has measured: how fast workers rendered, and what of their time went into other things.
 
-Reads only. Rows come back as the plain values that reports and estimates reckon with; no price is looked up here.
+Reads only. Estimates reckon with it; no price is looked up here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from sqlalchemy import ColumnElement, Engine, Select, func, select
 from sqlmodel import col
 
 from orchestrator.costs.allocation import BUSY_STATES, SpanTime, WorkerLife
-from orchestrator.costs.time_use import TimeFacts
 from orchestrator.estimate import History, Speed, SpeedKey
 from orchestrator.ledger.database import in_words
 from orchestrator.ledger.tables import AttemptRow, SpanRow, TakeRow, WorkerRow
@@ -28,23 +27,12 @@ _ENGINE_MS: Final[ColumnElement[int]] = (
 )
 
 
-def read_time_facts(engine: Engine) -> TimeFacts:
-    """Every worker's life and span, as of one instant."""
-    with in_words(engine.url), _snapshot(engine).begin() as connection:
-        spans = [SpanTime(*row) for row in connection.execute(_spans())]
-        workers = connection.execute(_workers()).all()
-    reach: defaultdict[str, list[int]] = defaultdict(list)
-    for span in spans:
-        reach[span.worker_id] += (span.start_ms, span.end_ms)
-    return TimeFacts([_life(row, reach[row.worker_id]) for row in workers], spans)
-
-
 def read_history(engine: Engine, *, model: str, same_gpu: Callable[[str, str | None], bool]) -> History:
     """What was measured of `model` on workers whose (GPU name, sku) satisfies `same_gpu`."""
     with in_words(engine.url), _snapshot(engine).begin() as connection:
         rows = connection.execute(_workers().where(col(WorkerRow.model) == model)).all()
         newest = sorted(rows, key=lambda row: row.started_at_ms, reverse=True)
-        lives = [_life(row, []) for row in newest if same_gpu(row.gpu, row.price_sku)][:_WORKERS_MAX]
+        lives = [_life(row) for row in newest if same_gpu(row.gpu, row.price_sku)][:_WORKERS_MAX]
         ids = [life.worker_id for life in lives]
         spans = [SpanTime(*row) for row in connection.execute(_spans().where(col(SpanRow.worker_id).in_(ids)))]
         busy_ms = {row[0]: int(row[1]) for row in connection.execute(_busy(ids))}
@@ -119,14 +107,12 @@ def _tries(worker_ids: Collection[str]) -> Select[*tuple[Any, ...]]:
     )
 
 
-def _life(row: Any, reach: Sequence[int]) -> WorkerLife:
-    # A worker that vanished was last seen before its last span was recorded, or the other way round.
-    end_ms = row.last_seen_ms if row.ended_at_ms is None else row.ended_at_ms
+def _life(row: Any) -> WorkerLife:
     return WorkerLife(
         worker_id=row.worker_id,
         gpu=row.gpu,
-        start_ms=min([row.started_at_ms, *reach]),
-        end_ms=max([end_ms, *reach]),
+        start_ms=row.started_at_ms,
+        end_ms=row.last_seen_ms if row.ended_at_ms is None else row.ended_at_ms,
         rate_usd_micros_per_h=row.rate_usd_micros_per_h,
         price_source=row.price_source or "",
         is_over=row.ended_at_ms is not None,
