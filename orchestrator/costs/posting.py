@@ -36,6 +36,7 @@ from orchestrator.costs.invoices.windows import BUCKET, narrowed
 from orchestrator.costs.months import Stretch, bounds_of, cut_by_month, month_of
 from orchestrator.costs.split import split
 
+CALLS_OVER_MS: Final = 1_800_000  # a call that was over so long ago is named by no later attempt, unless by a stray
 _DAY_MS: Final = 86_400_000
 _WHOLE: Final = (-(2**62), 2**62)
 
@@ -101,10 +102,15 @@ class RentalFacts:
 
     @property
     def complete_through_ms(self) -> int:
-        """All of its time before this instant is known."""
-        living = [life.end_ms for life in self.lives if not life.is_over]
+        """All of its time before this instant is known, and what came of it: a living worker's last calls may go on."""
+        living = [life.end_ms - CALLS_OVER_MS for life in self.lives if not life.is_over]
         living += [self.open_until_ms] if self.open_until_ms is not None else []
         return min(living, default=_WHOLE[1])
+
+
+def calls_over_ms(life: WorkerLife, latest_ms: int) -> int:
+    """Before when a worker's calls are over, by its own clock; of one that ended long before `latest_ms` all are."""
+    return (max(life.end_ms, latest_ms - 2 * CALLS_OVER_MS) if life.is_over else life.end_ms) - CALLS_OVER_MS
 
 
 class Draft(NamedTuple):

@@ -1,8 +1,8 @@
 """Tallies: what the workers of a rental that still runs did so far, added up, so that only what is new need be read.
 
-A tally counts milliseconds, tracks and attempts by month, and those add up in any order. A worker's spans and attempts
-are added up to a mark that no call reaches across: whatever comes later begins behind it, or the rental has to be read
-anew.
+A tally counts milliseconds, tracks and attempts by month, and those add up in any order. A worker's spans are added up
+to a mark that no call reaches across, once it is unlikely that another attempt will name one of their calls. Whatever
+comes later begins behind the mark, or the rental has to be read anew.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from operator import attrgetter
 from typing import Final, NamedTuple
 
@@ -50,9 +51,13 @@ Tally = dict[Cut, Counts]
 
 
 class Mark(NamedTuple):
-    """How far a worker's time is added up."""
+    """How far a worker's time is added up.
 
-    spans_ms: int = 0  # spans that begin before it are
+    Attempts made after `spans_ms` are read again, since they may be of later calls; those made before `attempts_ms`, as
+    are all that name a call of these spans, have been counted.
+    """
+
+    spans_ms: int = 0  # spans that begin before it are added up
     attempts_ms: int = 0  # attempts made before it are
     reached_ms: int = 0  # where those spans end
 
@@ -69,9 +74,9 @@ class WorkerTime:
 
     def whole(self, calls: Calls, time_zone: str) -> Tally:
         """All of its life."""
-        since = count(self.spans, self.attempts, calls, self.reached_ms, time_zone)
+        fresh = [attempt for attempt in self.attempts if attempt.at_ms >= self.mark.attempts_ms]
+        whole = added(self.tally, count(self.spans, fresh, calls, self.reached_ms, time_zone))
         known_ms = max([self.reached_ms, *(span.end_ms for span in self.spans)])
-        whole = added(self.tally, since)
         shares = calls.of((Category.LOST, self.life.worker_id)) if self.life.is_over else None
         for stretch in cut_by_month(known_ms, max(known_ms, self.life.end_ms), time_zone):
             silent = {Cut(stretch.period, SILENCE, NOBODY): Counts(stretch.ms)}
@@ -82,15 +87,23 @@ class WorkerTime:
         return whole
 
     def kept(self, calls: Calls, time_zone: str, before_ms: int) -> tuple[Tally, Mark] | None:
-        """Its tally with what can be added to it for good, and the mark behind that; None when nothing can."""
+        """Its tally with what can be added to it for good, and the mark behind that; None when nothing can.
+
+        Only what was over before `before_ms`: a later attempt may still name one of these calls.
+        """
         self.spans.sort(key=attrgetter("start_ms", "end_ms"))
-        found = find_cut(self.spans, self.attempts, before_ms)
-        if found is None:
+        cut = find_cut(self.spans, self.attempts, before_ms)
+        if cut is None:
             return None
-        cut, mark = found
-        mark = mark._replace(reached_ms=max(mark.reached_ms, self.reached_ms))
-        over = [attempt for attempt in self.attempts if attempt.at_ms < mark.attempts_ms]
-        return added(self.tally, count(self.spans[:cut], over, calls, self.reached_ms, time_zone)), mark
+        over = self.spans[: cut.spans]
+        spans_ms = over[-1].start_ms + 1
+        mark = Mark(
+            spans_ms,
+            max(self.mark.attempts_ms, cut.latest_ms + 1, spans_ms),
+            max(self.reached_ms, *(span.end_ms for span in over)),
+        )
+        made = [each for each in self.attempts if self.mark.attempts_ms <= each.at_ms < mark.attempts_ms]
+        return added(self.tally, count(over, made, calls, self.reached_ms, time_zone)), mark
 
     @property
     def reached_ms(self) -> int:
@@ -173,31 +186,37 @@ def _work(attempts: Iterable[AttemptFact], time_zone: str) -> Tally:
 # ---------------------------------------------------------------- the mark
 
 
-def find_cut(spans: Sequence[SpanTime], attempts: Sequence[AttemptFact], before_ms: int) -> tuple[int, Mark] | None:
-    """How many of a worker's spans, in their order, can be added up for good, and the mark behind them.
+class Place(NamedTuple):
+    """Where a worker's spans can be cut."""
 
-    Only what was over before `before_ms`: a later attempt may still name one of these calls. None when there is no such
-    place: before it and after it must be different calls, and every attempt before it earlier than any after it.
+    spans: int  # so many of them lie before it
+    latest_ms: int  # when the latest attempt was made that names a call among these; -1 without any
+
+
+def find_cut(spans: Sequence[SpanTime], attempts: Iterable[AttemptFact], before_ms: int) -> Place | None:
+    """The last place in a worker's spans, in their order, at which what lies before it will not change any more.
+
+    All before it was over before `before_ms`, and so was every attempt that names one of its calls; no call lies on
+    both sides, and no attempt at a later one is older than the place. None where there is no such place.
     """
-    place_of: dict[str, list[int]] = {}
+    place_of: dict[str, tuple[int, int]] = {}
     for place, span in enumerate(spans):
         if span.state in BUSY_STATES:
-            place_of.setdefault(span.batch_id, []).append(place)
-    after = len(spans)
-    reaches = [(places[0], places[-1]) for places in place_of.values()]
-    made: list[tuple[int, int]] = []  # of attempts: the last span of its calls, and when it was made
+            place_of[span.batch_id] = place_of.get(span.batch_id, (place, place))[0], place
+    barred = _barred(place_of.values(), len(spans))
+    latest_ms, earliest_ms = [-1] * (len(spans) + 1), [2**62] * (len(spans) + 1)
     for attempt in attempts:
-        named = (place_of.get(call_id, [after]) for call_id in (attempt.plan_id, attempt.batch_id) if call_id)
-        if places := [place for each in named for place in (each[0], each[-1])]:
-            reaches.append((min(places), max(places)))
-            made.append((max(places), attempt.at_ms))
-    barred = _barred(reaches, after)
-    latest_ms, earliest_ms = _around(made, after)
-    for cut in range(after, 0, -1):
-        if barred[cut] or spans[cut - 1].end_ms > before_ms or latest_ms[cut] >= min(before_ms, earliest_ms[cut]):
-            continue
-        reached_ms = max(span.end_ms for span in spans[:cut])
-        return cut, Mark(spans[cut - 1].start_ms + 1, latest_ms[cut] + 1, reached_ms)
+        for call_id in (attempt.plan_id, attempt.batch_id):
+            if call_id in place_of:
+                first, last = place_of[call_id]
+                latest_ms[first + 1] = max(latest_ms[first + 1], attempt.at_ms)
+                earliest_ms[last] = min(earliest_ms[last], attempt.at_ms)
+    latest_ms, earliest_ms = list(accumulate(latest_ms, max)), list(accumulate(reversed(earliest_ms), min))[::-1]
+    ends_ms = list(accumulate((span.end_ms for span in spans), max))
+    for cut in range(len(spans), 0, -1):
+        is_over = max(ends_ms[cut - 1], latest_ms[cut]) < before_ms
+        if is_over and not barred[cut] and earliest_ms[cut] > spans[cut - 1].start_ms:
+            return Place(cut, latest_ms[cut])
     return None
 
 
@@ -212,17 +231,3 @@ def _barred(reaches: Iterable[tuple[int, int]], after: int) -> list[bool]:
         open_ += begins[place]
         barred.append(open_ > 0)
     return barred
-
-
-def _around(made: Iterable[tuple[int, int]], after: int) -> tuple[list[int], list[int]]:
-    """By place, when the latest attempt before it and the earliest behind it was made."""
-    latest_ms, earliest_ms = [-1] * (after + 1), [2**62] * (after + 1)
-    for place, at_ms in made:
-        if place < after:
-            latest_ms[place + 1] = max(latest_ms[place + 1], at_ms)
-        earliest_ms[place] = min(earliest_ms[place], at_ms)
-    for place in range(1, after + 1):
-        latest_ms[place] = max(latest_ms[place], latest_ms[place - 1])
-    for place in range(after - 1, -1, -1):
-        earliest_ms[place] = min(earliest_ms[place], earliest_ms[place + 1])
-    return latest_ms, earliest_ms

@@ -49,7 +49,7 @@ class Updated:
     posted: int = 0
     reversed: int = 0
     provisional: list[Draft] = field(default_factory=list)
-    complete_through_ms: int | None = None  # of the living rental that is known for the shortest time
+    complete_through_ms: int | None = None  # of the living rental that is known for the shortest time; None without any
 
 
 class Standing(NamedTuple):

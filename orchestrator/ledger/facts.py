@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -143,7 +143,7 @@ def _read_progress(connection: Connection, records: Sequence[Record]) -> dict[st
     speaking = {record.worker_id for record in records if isinstance(record, Heartbeat | WorkerStopped)}
     # By worker and not by what the takes were: one that was just named may have been held by another until now.
     conditions = [TAKE.c.held_by.in_(sorted(speaking))] if speaking else []
-    conditions += [TAKE.c.take_id.in_(chunk) for chunk in _chunks(sorted(_named_takes(records)))]
+    conditions += [TAKE.c.take_id.in_(chunk) for chunk in chunks(sorted(_named_takes(records)))]
     found: dict[str, TakeProgress] = {}
     for condition in conditions:
         for row in connection.execute(select(*columns).where(condition)):
@@ -151,7 +151,7 @@ def _read_progress(connection: Connection, records: Sequence[Record]) -> dict[st
     return found
 
 
-def _chunks(names: list[str]) -> Iterable[list[str]]:
+def chunks(names: list[str]) -> Iterable[list[str]]:
     """So many at a time as one statement may name; 500 heartbeats of large workers name more than that."""
     return (names[at : at + _NAMES_MAX] for at in range(0, len(names), _NAMES_MAX))
 
@@ -257,12 +257,16 @@ def unsettle(connection: Connection, rental_ids: Iterable[str], *, later: bool =
 
 
 def unsettle_makers(connection: Connection, take_ids: Iterable[str]) -> None:
-    """The same for all rentals on which these takes were tried: what became of them has changed."""
-    for chunk in _chunks(sorted(take_ids)):
+    """The same for all rentals on which these takes were made: what became of them has changed."""
+    for chunk in chunks(sorted(take_ids)):
         made = (
             select(WORKER.c.rental_id)
             .join(ATTEMPT, ATTEMPT.c.worker_id == WORKER.c.worker_id)
-            .where(ATTEMPT.c.take_id.in_(chunk))
+            .where(
+                ATTEMPT.c.take_id.in_(chunk),
+                ATTEMPT.c.outcome == "accepted",
+                or_(~ATTEMPT.c.adopted, ATTEMPT.c.batch_id != ""),
+            )
         )
         connection.execute(update(RENTAL).where(RENTAL.c.rental_id.in_(made)).values(settled=False, tally=""))
 
@@ -290,11 +294,11 @@ _NOTHING_KNOWN: Final[dict[str, Any]] = {
 }
 
 
-def _is_belated(row: Mapping[str, Any], record: Record) -> bool:
-    """Whether a record tells of time that is in its worker's tally already."""
+def _is_belated(row: Mapping[str, Any], record: Record, posted_ms: int) -> bool:
+    """Whether a record tells of time that is in its worker's tally already, or before `posted_ms`."""
     if isinstance(record, SpansClosed):
-        return any(span.start_ms < row["tally_spans_ms"] for span in record.spans)
-    return isinstance(record, AttemptMade) and record.at_ms < row["tally_attempts_ms"]
+        return any(span.start_ms < max(row["tally_spans_ms"], posted_ms) for span in record.spans)
+    return isinstance(record, AttemptMade) and record.at_ms < max(row["tally_attempts_ms"], posted_ms)
 
 
 class _Workers:
@@ -307,6 +311,9 @@ class _Workers:
         self._known = set(self._rows)
         self._rentals: dict[str, dict[str, Any]] = {}
         self._belated: set[str] = set()  # rentals of which time became known that was thought to be added up
+        rental_ids = {row["rental_id"] for row in self._rows.values()}
+        posted = select(RENTAL.c.rental_id, RENTAL.c.posted_ms).where(RENTAL.c.rental_id.in_(sorted(rental_ids)))
+        self._posted_ms: dict[str, int] = dict(connection.execute(posted).all())
 
     def heard(self, record: Record) -> bool:
         """Note what a worker says of itself; False for a heartbeat that a later one has overtaken."""
@@ -321,7 +328,7 @@ class _Workers:
             if record.number <= row["last_beat"]:
                 return False
             row["last_beat"] = record.number
-        if _is_belated(row, record):
+        if _is_belated(row, record, self._posted_ms.get(row["rental_id"], 0)):
             self._belated.add(row["rental_id"])
         ends = [span.end_ms for span in record.spans] if isinstance(record, SpansClosed) else []
         row["last_seen_ms"] = max(row["last_seen_ms"], record.at_ms, *ends)

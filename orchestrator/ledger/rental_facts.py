@@ -161,8 +161,8 @@ def read_spans(connection: Connection, rental_id: str, *, since: bool = False) -
 
 
 def read_attempts(connection: Connection, rental_id: str, *, since: bool = False) -> Iterator[AttemptFact]:
-    """The attempts of a rental's workers, with what became of them; `since` as for spans."""
-    made = (WORKER.c.rental_id == rental_id, *([ATTEMPT.c.at_ms >= WORKER.c.tally_attempts_ms] if since else []))
+    """The attempts of a rental's workers, with what became of them; `since` those made after such spans."""
+    made = (WORKER.c.rental_id == rental_id, *([ATTEMPT.c.at_ms >= WORKER.c.tally_spans_ms] if since else []))
     query = (
         select(
             *(ATTEMPT.c[name] for name in ("record_id", "take_id", "worker_id", "batch_id", "plan_id", "outcome")),

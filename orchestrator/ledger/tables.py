@@ -256,6 +256,7 @@ class RentalRow(Row, table=True):
     billed_end_ms: int | None = Field(default=None, sa_type=BigInteger)
     settled: bool = Field(default=False, index=True)  # nothing has come since it was posted, and nothing is to come
     tally: str = Field(default="", sa_column_kwargs=_EMPTY)  # what its workers' tallies are good for; "": nothing
+    posted_ms: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs=_ZERO)  # with it: months before are posted
 
 
 class TallyRow(Row, table=True):

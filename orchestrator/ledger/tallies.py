@@ -7,23 +7,22 @@ does whatever is learned of time that is added up.
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, bindparam, exists, select, update
+from sqlalchemy import Connection, Select, bindparam, select, update
 
 from orchestrator.costs.allocation import AttemptFact, Calls, CostObject, SpanTime
-from orchestrator.costs.months import month_of
-from orchestrator.costs.posting import RentalFacts
+from orchestrator.costs.months import bounds_of, month_of
+from orchestrator.costs.posting import RentalFacts, calls_over_ms, on_lanes
 from orchestrator.costs.tally import Counts, Cut, Mark, Tally, WorkerTime
 from orchestrator.ledger import rental_facts
 from orchestrator.ledger.bulk import insert_rows, plain
-from orchestrator.ledger.facts import PriceOf
+from orchestrator.ledger.facts import PriceOf, chunks
 from orchestrator.ledger.tables import RENTAL, SPAN, TALLY, WORKER
 
-# A call that was over so long ago is named by no later attempt; one that is all the same costs a reading of the whole.
-_CALLS_OVER_MS: Final = 1_800_000
 _WORTH_KEEPING: Final = 1_000  # spans and attempts
 _COLUMNS: Final = (
     *("worker_id", "period", "category", "catalog", "zone", "genre", "run_id"),
@@ -45,17 +44,34 @@ class Living:
         return cls(facts, times, time_zone)
 
     def note(self, method: str) -> str:
-        """What its tallies are good for."""
-        return f"{month_of(self.facts.complete_through_ms, self._time_zone)} {method}"
+        """What its tallies, and what is posted of it, are good for.
+
+        That is the month that is open, and what decides those before it: the price, the lanes, the lives in them.
+        """
+        facts = self.facts
+        lanes = {lane for _, lane in on_lanes(facts.lives)}
+        lives = [
+            (*life[:3], min(life.end_ms, self.open_ms), *life[4:])
+            for life in facts.lives
+            if life.start_ms < self.open_ms
+        ]
+        digest = hashlib.sha256(repr((facts.rental, facts.price, len(lanes), lives)).encode()).hexdigest()
+        return f"{month_of(facts.complete_through_ms, self._time_zone)} {method} {digest[:16]}"
+
+    @property
+    def open_ms(self) -> int:
+        """Where its first open month begins: what lies before is posted."""
+        return bounds_of(month_of(self.facts.complete_through_ms, self._time_zone), self._time_zone)[0]
 
     def keep(self, connection: Connection, method: str, *, anew: bool) -> None:
         """Add up what is over, if it is worth it; `anew` puts that in the place of all that was added up before."""
         calls = Calls(attempt for time in self.times.values() for attempt in time.attempts)
-        before_ms = max(life.end_ms for life in self.facts.lives) - _CALLS_OVER_MS
+        latest_ms = max(life.end_ms for life in self.facts.lives)
+        is_sound = not self._names_calls_of_others()
         marks, rows = [], []
         for worker_id, time in self.times.items():
-            worth = anew or len(time.spans) + len(time.attempts) >= _WORTH_KEEPING
-            kept = time.kept(calls, self._time_zone, before_ms) if worth else None
+            worth = is_sound and (anew or len(time.spans) + len(time.attempts) >= _WORTH_KEEPING)
+            kept = time.kept(calls, self._time_zone, calls_over_ms(time.life, latest_ms)) if worth else None
             if kept is not None or anew:
                 tally, mark = kept or ({}, Mark())
                 rows += [(worker_id, *cut[:2], *cut.payer, *counts) for cut, counts in tally.items()]
@@ -63,7 +79,18 @@ class Living:
         if marks:
             _write(connection, marks, rows)
         note = update(RENTAL).where(RENTAL.c.rental_id == self.facts.rental.rental_id)
-        connection.execute(note.values(tally=self.note(method)))
+        connection.execute(note.values(tally=self.note(method), posted_ms=self.open_ms))
+
+    def _names_calls_of_others(self) -> bool:
+        """Whether an attempt names the call of another worker: then the marks of the two say nothing of each other."""
+        maker_of = {span.batch_id: span.worker_id for time in self.times.values() for span in time.spans}
+        return any(
+            maker_of.get(call_id, attempt.worker_id) != attempt.worker_id
+            for time in self.times.values()
+            for attempt in time.attempts
+            for call_id in (attempt.plan_id, attempt.batch_id)
+            if call_id
+        )
 
 
 def _write(connection: Connection, marks: Sequence[dict[str, Any]], rows: Sequence[tuple[Any, ...]]) -> None:
@@ -90,26 +117,34 @@ def read_living(
         return None
     spans = list(rental_facts.read_spans(connection, rental_id, since=True))
     attempts = list(rental_facts.read_attempts(connection, rental_id, since=True))
-    if _names_a_call_before(connection, rental_id, spans, attempts):
-        return None
     facts = rental_facts.read_lives(connection, row, spans, price_of)
     marks = {mark[0]: Mark(*mark[1:]) for mark in connection.execute(_marks(rental_id))}
     tallies = _read(connection, rental_id)
     times = {life.worker_id: WorkerTime(life, tallies[life.worker_id], marks[life.worker_id]) for life in facts.lives}
     _share_out(times, spans, attempts)
     living = Living(facts, times, time_zone)
-    return None if facts.is_over or row["tally"] != living.note(method) else living
+    # A call of a month that is posted may still be named by what comes.
+    is_unsure = any(span.start_ms < living.open_ms for span in spans)
+    if facts.is_over or is_unsure or row["tally"] != living.note(method) or _names_a_call_before(connection, living):
+        return None
+    return living
 
 
-def _names_a_call_before(
-    connection: Connection, rental_id: str, spans: Iterable[SpanTime], attempts: Iterable[AttemptFact]
-) -> bool:
-    """Whether an attempt that came since is of a call that is added up: its time is then its, too."""
-    named = {call_id for attempt in attempts for call_id in (attempt.plan_id, attempt.batch_id) if call_id}
-    unseen = sorted(named - {span.batch_id for span in spans})
-    ours = (WORKER.c.rental_id == rental_id, SPAN.c.worker_id == WORKER.c.worker_id)
-    before = (SPAN.c.start_ms < WORKER.c.tally_spans_ms, SPAN.c.batch_id.in_(unseen))
-    return bool(unseen) and bool(connection.execute(select(exists().where(*ours, *before))).scalar())
+def _names_a_call_before(connection: Connection, living: Living) -> bool:
+    """Whether something that came since is of a call that is added up: then that call's time is to be shared anew."""
+    names = {span.batch_id for time in living.times.values() for span in time.spans if span.batch_id}
+    for time in living.times.values():
+        for attempt in time.attempts:
+            if attempt.at_ms >= time.mark.attempts_ms:
+                names |= {call_id for call_id in (attempt.plan_id, attempt.batch_id) if call_id}
+    before = (
+        select(SPAN.c.batch_id)
+        .join(WORKER, WORKER.c.worker_id == SPAN.c.worker_id)
+        .where(WORKER.c.rental_id == living.facts.rental.rental_id, SPAN.c.start_ms < WORKER.c.tally_spans_ms)
+    )
+    return any(
+        connection.execute(before.where(SPAN.c.batch_id.in_(chunk)).limit(1)).first() for chunk in chunks(sorted(names))
+    )
 
 
 def _marks(rental_id: str) -> Select[Any]:

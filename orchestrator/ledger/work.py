@@ -139,10 +139,14 @@ def _note_losses(connection: Connection, where: Any, at_ms: int) -> None:
     insert_from = postgres_insert if connection.dialect.name == "postgresql" else sqlite_insert
     rows = select(TAKE.c.held_by, TAKE.c.take_id, TAKE.c.run_id, literal(at_ms)).where(lost)
     noted = insert_from(LOSS).from_select(["worker_id", "take_id", "run_id", "at_ms"], rows).on_conflict_do_nothing()
-    if connection.execute(noted).rowcount:
-        holders_ = select(TAKE.c.held_by).where(lost)
-        ours = select(WORKER.c.rental_id).where(WORKER.c.worker_id.in_(holders_)).distinct()
-        unsettle(connection, connection.execute(ours).scalars())
+    connection.execute(noted)
+    _unsettle_holders(connection, lost, later=True)
+
+
+def _unsettle_holders(connection: Connection, where: Any, *, later: bool) -> None:
+    holders_ = select(TAKE.c.held_by).where(where)
+    ours = select(WORKER.c.rental_id).where(WORKER.c.worker_id.in_(holders_)).distinct()
+    unsettle(connection, connection.execute(ours).scalars(), later=later)
 
 
 def _give_up_lost(connection: Connection, where: Any, at_ms: int) -> int:
@@ -151,6 +155,7 @@ def _give_up_lost(connection: Connection, where: Any, at_ms: int) -> int:
     query = select(TAKE.c.take_id, TAKE.c.run_id, TAKE.c.held_by).where(last_time)
     lost = connection.execute(query).all()
     if lost:
+        _unsettle_holders(connection, last_time, later=False)
         connection.execute(insert(ATTEMPT), [_lost_attempt(row, at_ms) for row in lost])
         failed = update(TAKE).where(TAKE.c.take_id.in_([row.take_id for row in lost]))
         connection.execute(failed.values(**{**_WAITING, "state": "failed", "losses": LOSSES_MAX}))

@@ -12,6 +12,7 @@ from catalog.errors import InvoiceError, LedgerError, PeriodError, SettingsError
 from orchestrator.costs.allocation import UNALLOCATED
 from orchestrator.costs.charges import Kind, Meter
 from orchestrator.costs.months import bounds_of
+from orchestrator.costs.posting import CALLS_OVER_MS
 from orchestrator.costs.prices import Machine
 from orchestrator.ledger import cost_readings, open_ledger, periods, time_readings
 from orchestrator.ledger.books import provisional_rows, update_books
@@ -221,7 +222,7 @@ def test_a_living_rental_is_provisional_until_its_month_is_over(ledger):
     fill(ledger, 3, seed=4, living=True)
     updated = post(ledger)
     ends = scalar(ledger, select(func.min(WORKER.c.last_seen_ms)))
-    assert updated.complete_through_ms == ends
+    assert updated.complete_through_ms == ends - CALLS_OVER_MS
     provisional = sum(row.usd_micros for row in provisional_rows(updated.provisional))
     assert booked(ledger) + provisional == estimate_by_hand(ledger)
     with ledger.write() as connection:

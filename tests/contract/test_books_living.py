@@ -6,14 +6,14 @@ import pytest
 from sqlalchemy import func, insert, select, update
 
 from catalog.messages import BatchNote, Span, SpansClosed, WorkerStopped
-from orchestrator.ledger import cost_readings, open_ledger, rental_facts, tallies
+from orchestrator.ledger import cost_readings, open_ledger, rental_facts, tallies, work
 from orchestrator.ledger.books import provisional_rows, update_books
 from orchestrator.ledger.facts import record_facts, unsettle, unsettle_makers
 from orchestrator.ledger.invoices import write_invoice
-from orchestrator.ledger.tables import ATTEMPT, RENTAL, RUN, SPAN, TAKE, TALLY, VERDICT, WORKER
-from tests.cost_facts import NOVEMBER
+from orchestrator.ledger.tables import ATTEMPT, RENTAL, RUN, SPAN, STANDING, TAKE, TALLY, VERDICT, WORKER
+from tests.cost_facts import DECEMBER, NOVEMBER
 from tests.cost_ledger import DAY_MS, GPUS, Filling, a_line, an_invoice, price_of
-from tests.farm import attempt, takes
+from tests.farm import attempt, heartbeat, takes
 
 HOUR_MS = 3_600_000
 BATCHES = 60  # of each GPU
@@ -217,3 +217,118 @@ def test_months_of_another_time_zone_are_added_up_anew(ledger, wholes):
     updated = update_books(ledger, time_zone="America/New_York", price_of=price_of, at_ms=LATER)
     assert {row.period for row in so_far(updated)} == {"2026-11"}
     assert wholes == [POD, POD]
+
+
+def a_span(worker_id, start_ms, end_ms, state="render", batch_id="late"):
+    span = Span(state=state, start_ms=start_ms, end_ms=end_ms, batch_id=batch_id if state == "render" else "")
+    return SpansClosed(worker_id=worker_id, at_ms=end_ms, spans=[span])
+
+
+def standing(ledger):
+    with ledger.read() as connection:
+        return set(connection.execute(select(STANDING.c.key, STANDING.c.digest)).all())
+
+
+def assert_as_anew(ledger):
+    """What stands and what is provisional is the same when nothing is added up."""
+    found, stands = so_far(post(ledger)), standing(ledger)
+    assert (found, stands) == (so_far(anew(ledger)), standing(ledger))
+
+
+def test_a_span_across_midnight_that_is_told_after_the_month_was_posted_corrects_it(ledger):
+    machine = Machine(ledger, begin_ms=DECEMBER - 20 * HOUR_MS)
+    machine.go_on(20)
+    machine.at_ms += HOUR_MS * 3 // 4  # heartbeats go on, and the month is posted
+    with ledger.write() as connection:
+        connection.execute(update(WORKER).values(last_seen_ms=machine.at_ms))
+        unsettle(connection, [POD], later=True)
+    assert post(ledger).posted == 2
+    before = standing(ledger)
+    with ledger.read() as connection:
+        worker_id, last_ms = connection.execute(
+            select(SPAN.c.worker_id, func.max(SPAN.c.end_ms)).group_by(SPAN.c.worker_id)
+        ).first()
+    assert last_ms < DECEMBER
+    machine.record(a_span(worker_id, last_ms, DECEMBER + 60_000))
+    assert post(ledger).reversed == 1
+    assert standing(ledger) != before
+    assert_as_anew(ledger)
+
+
+def test_a_price_that_becomes_known_is_posted_for_a_month_that_is_over(ledger):
+    machine = Machine(ledger, begin_ms=DECEMBER - 20 * HOUR_MS)
+    with ledger.write() as connection:
+        connection.execute(update(WORKER).values(rate_usd_micros_per_h=None))
+    machine.go_on(24)
+    update_books(ledger, time_zone="UTC", price_of=lambda machine, at_ms: None, at_ms=LATER)
+    with ledger.read() as connection:
+        assert cost_readings.sum_usd_micros(connection) == 0
+    assert post(ledger).posted == 1
+    with ledger.read() as connection:
+        assert cost_readings.sum_usd_micros(connection) > 0
+    assert_as_anew(ledger)
+
+
+def test_a_worker_that_was_taken_for_dead_over_midnight_corrects_the_month_when_it_speaks(ledger):
+    machine = Machine(ledger, begin_ms=DECEMBER - 20 * HOUR_MS)
+    machine.go_on(19)
+    worker_id = machine.worker_id()
+    with ledger.write() as connection:
+        work.end_silent(connection, worker_id, "silent")
+    machine.at_ms += 3 * HOUR_MS
+    with ledger.write() as connection:
+        connection.execute(update(WORKER).where(WORKER.c.worker_id != worker_id).values(last_seen_ms=machine.at_ms))
+    assert post(ledger).posted == 2
+    machine.record(heartbeat([], worker_id, at_ms=machine.at_ms))
+    assert post(ledger).reversed == 1
+    assert_as_anew(ledger)
+
+
+def test_a_call_that_is_added_up_and_goes_on_is_shared_anew(ledger):
+    machine = Machine(ledger)
+    machine.go_on(4)
+    worker_id = machine.worker_id()
+    with ledger.read() as connection:
+        last_ms = connection.execute(select(func.max(SPAN.c.end_ms)).where(SPAN.c.worker_id == worker_id)).scalar()
+    machine.record(a_span(worker_id, last_ms, last_ms + 60_000, batch_id="twice"))
+    machine.at_ms += 3 * HOUR_MS
+    machine.record(heartbeat([], worker_id, at_ms=machine.at_ms))
+    post(ledger)
+    with ledger.read() as connection:
+        assert connection.execute(select(func.max(WORKER.c.tally_spans_ms))).scalar() > last_ms
+    company = BatchNote(id="twice", size=1, position=0, takes=["x"])
+    made = attempt(takes(1)[0], "rejected", worker_id, at_ms=machine.at_ms, record_id="twice", batch=company)
+    machine.record(a_span(worker_id, machine.at_ms - 60_000, machine.at_ms, batch_id="twice"), made)
+    assert_as_anew(ledger)
+
+
+def test_a_take_that_fails_with_its_last_worker_is_counted_by_whatever_clock(ledger):
+    machine = Machine(ledger)
+    machine.go_on(6)
+    worker_id = machine.worker_id()
+    take_id = poison(ledger, worker_id)
+    tries = sum(row.attempts for row in so_far(post(ledger)))
+    with ledger.write() as connection:
+        assert work.lose_held(connection, worker_id, machine.at_ms - 5 * HOUR_MS) == 1
+    assert sum(row.attempts for row in so_far(post(ledger))) == tries + 1
+    assert_as_anew(ledger)
+    assert take_id
+
+
+def poison(ledger, worker_id):
+    """A take that a worker holds, and that so many were lost with that the next is one too many."""
+    with ledger.write() as connection:
+        take_id = connection.execute(select(func.min(TAKE.c.take_id)).where(TAKE.c.state != "accepted")).scalar()
+        held = {"state": "sent", "held_by": worker_id, "losses": work.LOSSES_MAX - 1}
+        connection.execute(update(TAKE).where(TAKE.c.take_id == take_id).values(**held))
+    return take_id
+
+
+def test_adopting_a_take_that_nobody_here_has_made_leaves_tallies_as_they_are(ledger, wholes):
+    machine = Machine(ledger)
+    machine.go_on(6)
+    post(ledger)
+    machine.record(attempt(takes(1)[0], "accepted", machine.worker_id(), at_ms=machine.at_ms, adopted=True))
+    post(ledger)
+    assert wholes == [POD]
+    assert_as_anew(ledger)

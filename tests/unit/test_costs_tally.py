@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from orchestrator.costs.allocation import Calls, Category
 from orchestrator.costs.living import draft_living
 from orchestrator.costs.months import bounds_of
-from orchestrator.costs.posting import RentalFacts, draft_rental
-from orchestrator.costs.tally import Counts, Cut, Mark, WorkerTime, find_cut
+from orchestrator.costs.posting import CALLS_OVER_MS, RentalFacts, draft_rental
+from orchestrator.costs.tally import Counts, Cut, Place, WorkerTime, find_cut
 from tests.cost_facts import DECEMBER, NOVEMBER, ZONE_A, ZONE_B, attempt, life, line, rental, span
 
 OPEN = {"is_over": False}
@@ -92,7 +92,7 @@ def kept_times(facts, steps):
                     tally,
                     mark,
                     [each for each in time.spans if each.start_ms >= mark.spans_ms],
-                    [each for each in time.attempts if each.at_ms >= mark.attempts_ms],
+                    [each for each in time.attempts if each.at_ms >= mark.spans_ms],
                 )
     return times
 
@@ -138,38 +138,54 @@ def parts(draft):
 
 @settings(max_examples=200, deadline=None)
 @given(facts=rentals(), before_s=st.integers(0, 4_000_000))
-def test_no_call_reaches_across_a_mark(facts, before_s):
+def test_nothing_that_lies_before_a_place_is_named_behind_it(facts, before_s):
     for time in whole_times(facts).values():
         time.spans.sort(key=lambda each: each.start_ms)
         found = find_cut(time.spans, time.attempts, NOVEMBER + before_s * 1000)
         if found is None:
             continue
-        cut, mark = found
-        before, after = time.spans[:cut], time.spans[cut:]
-        early = [made for made in time.attempts if made.at_ms < mark.attempts_ms]
-        late = [made for made in time.attempts if made.at_ms >= mark.attempts_ms]
+        before, after = time.spans[: found.spans], time.spans[found.spans :]
         calls = {each.batch_id for each in before if each.batch_id}
-        assert not calls & {each.batch_id for each in after}
-        assert not calls & {name for made in late for name in (made.plan_id, made.batch_id)}
-        assert {name for made in early for name in (made.plan_id, made.batch_id) if name} <= calls
-        assert all(each.start_ms < mark.spans_ms for each in before)
-        assert all(each.start_ms >= mark.spans_ms for each in after)
+        later = {each.batch_id for each in after if each.batch_id}
+        assert not calls & later
+        for made in time.attempts:
+            names = {made.plan_id, made.batch_id}
+            assert not names & calls or made.at_ms <= found.latest_ms < NOVEMBER + before_s * 1000
+            assert not names & later or made.at_ms > before[-1].start_ms
 
 
 def test_a_batch_whose_attempts_may_still_come_is_not_added_up():
     spans = [span("render", 0, 10, "b1"), span("render", 10, 20, "b2")]
     made = [attempt("b1", at_ms=NOVEMBER + 12_000), attempt("b2", at_ms=NOVEMBER + 22_000)]
-    assert find_cut(spans, made, NOVEMBER + 15_000) == (1, Mark(NOVEMBER + 1, NOVEMBER + 12_001, NOVEMBER + 10_000))
-    assert find_cut(spans, made, NOVEMBER + 11_000) is None
+    assert find_cut(spans, made, NOVEMBER + 15_000) == Place(1, NOVEMBER + 12_000)
+    assert find_cut(spans, made, NOVEMBER + 12_000) is None
 
 
-def test_a_planner_call_is_not_added_up_before_all_that_was_rendered_from_it():
-    spans = [span("render", 0, 10, "b0"), span("plan", 10, 20, "p1"), span("render", 20, 30, "b1")]
-    spans.append(span("render", 30, 40, "b2"))
-    made = [attempt("b0", at_ms=NOVEMBER + 11_000)]
-    made += [attempt(f"b{n}", plan_id="p1", at_ms=NOVEMBER + 11_000 + 10_000 * n) for n in (1, 2)]
-    assert find_cut(spans, made, NOVEMBER + 35_000)[0] == 1
-    assert find_cut(spans, made, NOVEMBER + 50_000)[0] == 4
+def test_a_planner_call_may_be_added_up_without_the_batches_that_were_rendered_from_it():
+    spans = [span("plan", 0, 10, "p1"), span("render", 10, 20, "b1"), span("plan", 20, 30, "p2")]
+    spans += [span("render", 30, 40, "b2"), span("render", 40, 50, "b3")]
+    plans = {1: "p1", 2: "p1", 3: "p2"}
+    made = [attempt(f"b{n}", plan_id=plans[n], at_ms=NOVEMBER + 11_000 + 10_000 * n) for n in plans]
+    assert find_cut(spans, made, NOVEMBER + 31_000) is None  # b2 is a batch of p1
+    assert find_cut(spans, made, NOVEMBER + 35_000) == Place(2, NOVEMBER + 31_000)
+    assert find_cut(spans, made, NOVEMBER + 60_000).spans == 5
+
+
+def test_a_call_with_a_span_on_either_side_is_not_cut():
+    spans = [span("render", 0, 10, "b1"), span("render", 10, 20, "b2"), span("render", 20, 30, "b1")]
+    spans.append(span("render", 30, 99, "b3"))
+    assert find_cut(spans, [], NOVEMBER + 50_000).spans == 3
+    assert find_cut(spans, [], NOVEMBER + 25_000) is None
+
+
+def test_what_was_counted_is_not_counted_again_after_an_idle_hour():
+    time = WorkerTime(life(end_s=9_000, **OPEN), spans=[span("render", 0, 10, "b1")])
+    time.attempts = [attempt("b1", at_ms=NOVEMBER + 11_000)]
+    time.tally, time.mark = time.kept(Calls(time.attempts), "UTC", NOVEMBER + 20_000)
+    time.spans = [span("idle", 10 + 60 * n, 70 + 60 * n) for n in range(60)]
+    tally, mark = time.kept(Calls(time.attempts), "UTC", NOVEMBER + 3_000_000)
+    assert mark.attempts_ms > NOVEMBER + 11_000
+    assert tally[Cut("2026-11", "accepted", ZONE_A)] == Counts(10_000, 1, 1, 180_000)
 
 
 def test_a_tally_counts_silence_apart_since_only_the_end_says_what_it_was():
@@ -213,7 +229,7 @@ def test_what_tallies_do_not_say_is_left_to_a_reading_of_the_whole(facts):
 
 
 def test_only_open_months_are_drafted():
-    end_s = (DECEMBER - NOVEMBER) // 1000 + 100
+    end_s = (DECEMBER - NOVEMBER + CALLS_OVER_MS) // 1000 + 100
     facts = RentalFacts(
         *(rental(), [life(end_s=end_s, **OPEN)]),
         *(

@@ -32,6 +32,7 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('worker_id', 'take_id', name=op.f('pk_loss'))
     )
     op.add_column('rental', sa.Column('tally', sa.String(), server_default=sa.text("''"), nullable=False))
+    op.add_column('rental', sa.Column('posted_ms', sa.BigInteger(), server_default=sa.text('0'), nullable=False))
     for name in ('tally_spans_ms', 'tally_attempts_ms', 'tally_reached_ms'):
         op.add_column('worker', sa.Column(name, sa.BigInteger(), server_default=sa.text('0'), nullable=False))
     op.create_index('ix_attempt_worker_id_at_ms', 'attempt', ['worker_id', 'at_ms'], unique=False)
