@@ -15,9 +15,10 @@ from sqlalchemy import Connection
 from catalog.errors import DisagreementError
 from catalog.settings import Settings
 from orchestrator.costs.charges import Kind, Posting, Rental
-from orchestrator.costs.focus.conformance import Breach, check_allocation_file, check_rental_file
+from orchestrator.costs.focus.conformance import check_allocation_file, check_rental_file
 from orchestrator.costs.focus.measures import Measure, find_measure
 from orchestrator.costs.focus.rows import FocusCharge
+from orchestrator.costs.focus.rules import Breach
 from orchestrator.costs.focus.writing import ALLOCATION_CSV, RENTAL_CSV, write_focus
 from orchestrator.costs.months import bounds_of
 from orchestrator.costs.prices import Machine, PriceBook, price_for

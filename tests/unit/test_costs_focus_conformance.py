@@ -10,7 +10,8 @@ import pytest
 
 from orchestrator.costs.charges import Meter
 from orchestrator.costs.focus.columns import NAMES
-from orchestrator.costs.focus.conformance import Breach, Rule, check_allocation_file, check_rental_file
+from orchestrator.costs.focus.conformance import check_allocation_file, check_rental_file
+from orchestrator.costs.focus.rules import Breach, Rule
 from orchestrator.costs.focus.writing import ALLOCATION_CSV, RENTAL_CSV, write_focus
 from tests.focus_charges import a_charge, a_focus_charge, worked_example
 
