@@ -55,6 +55,7 @@ class Settings(BaseSettings):
     market: Market = "on_demand"  # how it is rented
     region: str = Field(default="", max_length=64)  # where
     finance_tz: str = "UTC"  # the time zone in which finance's months begin and end
+    allocation: Literal["busy", "even", "none"] = "busy"  # how reports hand down what all takes share
 
     heartbeat_s: float = Field(default=10.0, gt=0)
     silent_after_s: float = Field(default=60.0, gt=0)  # a worker silent for so long has lost its takes

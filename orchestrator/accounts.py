@@ -17,7 +17,7 @@ from catalog.errors import UnknownNameError
 from catalog.messages import now_ms
 from catalog.settings import Settings
 from orchestrator.costs.baseline import SongPrice, baseline_of
-from orchestrator.costs.charges import METHOD, CostRow, Kind
+from orchestrator.costs.charges import CostRow, Kind, Sharing
 from orchestrator.costs.forecast import RunCost, forecast
 from orchestrator.costs.months import bounds_of, next_month
 from orchestrator.costs.pack.contents import (
@@ -60,7 +60,12 @@ def bring_up_to_date(
 ) -> Updated:
     """Post whatever is known and not posted."""
     return update_books(
-        ledger, time_zone=settings.finance_tz, price_of=price_lookup(book), at_ms=now_ms(), progress=progress
+        ledger,
+        time_zone=settings.finance_tz,
+        sharing=Sharing(settings.allocation),
+        price_of=price_lookup(book),
+        at_ms=now_ms(),
+        progress=progress,
     )
 
 
@@ -144,7 +149,7 @@ def contents_of(
         state="closed" if closed else "open",
         closed_ms=closed.closed_ms if closed else None,
         closed_by=closed.closed_by if closed else "",
-        method=METHOD,
+        method=Sharing(settings.allocation).method,
         code=version("tunemill"),
         high_water_id=high_water_id,
         rows=rows,
@@ -163,7 +168,7 @@ def contents_of(
         statements=statements,
         prices=prices,
         notes=_notes(accounts, closed is not None, cost_readings.high_water_id(connection)),
-        extract=lambda: extract(connection, period, accounts.provisional),
+        extract=lambda: extract(connection, period, accounts.provisional, Sharing(settings.allocation).method),
     )
 
 
@@ -185,22 +190,22 @@ def outlook_of(
     return _forecasts(run_costs, rows, tracks), baseline(rows, book, prices, now_ms(), song=song)
 
 
-def extract(connection: Connection, period: str, provisional: Sequence[CostRow]) -> Iterator[Extracted]:
+def extract(connection: Connection, period: str, provisional: Sequence[CostRow], method: str) -> Iterator[Extracted]:
     """The entries of a month, and after them the provisional rows, which have no number."""
     yield from cost_readings.iterate_entries(connection, period)
     for row in provisional:
         known = row._replace(ms=row.ms - row.unpriced_ms, unpriced_ms=0)
         if not row.unpriced_ms or any((known.usd_micros, known.ms, known.attempts)):
-            yield _extracted(known, known.usd_micros)
+            yield _extracted(known, known.usd_micros, method)
         if row.unpriced_ms:
-            yield _extracted(row._replace(ms=row.unpriced_ms, tracks=0, attempts=0, audio_ms=0), None)
+            yield _extracted(row._replace(ms=row.unpriced_ms, tracks=0, attempts=0, audio_ms=0), None, method)
 
 
-def _extracted(row: CostRow, usd_micros: int | None) -> Extracted:
+def _extracted(row: CostRow, usd_micros: int | None, method: str) -> Extracted:
     """A row that is not posted, as the extract has it: without a number."""
     values = {name: value for name, value in row._asdict().items() if name not in ("unpriced_ms", "usd_micros")}
     nothing = {"entry_id": 0, "posting_id": 0, "posted_ms": 0, "rental_id": "", "source": "", "reverses_id": None}
-    return Extracted(**{**values, **nothing, "category": str(row.category), "method": METHOD, "usd_micros": usd_micros})
+    return Extracted(**{**values, **nothing, "category": str(row.category), "method": method, "usd_micros": usd_micros})
 
 
 def baseline(

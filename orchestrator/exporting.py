@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from catalog.errors import DisagreementError
 from catalog.settings import Settings
-from orchestrator.costs.charges import Kind, Posting, Rental
+from orchestrator.costs.charges import Kind, Posting, Rental, Sharing
 from orchestrator.costs.focus.conformance import check_allocation_file, check_rental_file
 from orchestrator.costs.focus.measures import Measure, find_measure
 from orchestrator.costs.focus.rows import FocusCharge
@@ -81,6 +81,7 @@ class FocusExport:
             measure=_measure(line) if line else None,
             list_unit_price=Decimal(listed.usd_micros_per_h) * _MICRO if listed else None,
             price_valid_from=listed.valid_from.isoformat() if listed else "",
+            method=Sharing(self.settings.allocation).method,
             corrects_invoiced=charge.kind is Kind.BILLED and posting.reverses_id is not None,
         )
 

@@ -12,7 +12,21 @@ from typing import Final, NamedTuple
 
 from orchestrator.costs.allocation import WASTED, Category, CostObject
 
-METHOD: Final = "busy-ms.v1"  # shared amounts follow the time that engines worked; named in every posting
+
+class Sharing(StrEnum):
+    """Whom what all share is handed down to, and how; named in every posting."""
+
+    BUSY = "busy"  # by the time that engines worked for each
+    EVEN = "even"  # the same for each that engines worked for
+    NONE = "none"  # to nobody: it stays unallocated
+
+    @property
+    def method(self) -> str:
+        """Its name in books and files, which another way of reckoning would change."""
+        return "busy-ms.v1" if self is Sharing.BUSY else f"{self}.v1"
+
+
+METHOD: Final = Sharing.BUSY.method  # unless somebody asks for another
 
 
 class Kind(StrEnum):

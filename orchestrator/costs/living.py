@@ -14,18 +14,21 @@ from orchestrator.costs.allocation import (
     Category,
     Charges,
     CostObject,
+    Weights,
     WorkerLife,
     split_over,
 )
-from orchestrator.costs.charges import Entry, Meter
+from orchestrator.costs.charges import Entry, Meter, Sharing
 from orchestrator.costs.months import Stretch, bounds_of, cut_by_month, month_of
-from orchestrator.costs.posting import Draft, RentalFacts, estimate_of, money_of, on_lanes, work_of
+from orchestrator.costs.posting import Draft, RentalFacts, estimate_of, money_of, on_lanes, shared_by, work_of
 from orchestrator.costs.tally import NOBODY, SILENCE, Counts, Tally, WorkerTime
 
 Uses = Counter[tuple[Category, CostObject]]  # milliseconds; of what the payers share, NOBODY's
 
 
-def draft_living(facts: RentalFacts, times: Mapping[str, WorkerTime], time_zone: str) -> list[Draft] | None:
+def draft_living(
+    facts: RentalFacts, times: Mapping[str, WorkerTime], time_zone: str, sharing: Sharing = Sharing.BUSY
+) -> list[Draft] | None:
     """The postings that its open months would call for now; `times` is by worker, `facts` holds no spans or attempts.
 
     None for a rental of which tallies do not say all: one that is billed within these months, whose lanes two workers
@@ -45,7 +48,7 @@ def draft_living(facts: RentalFacts, times: Mapping[str, WorkerTime], time_zone:
         weights = _weights(of_month) or _weights([uses for lane in lanes for uses in lane.values()])
         if not weights or any(uses.total() != stretch.ms for uses in of_month):
             return None
-        drafts.append(_estimate(facts, stretch, of_month, weights, start_ms))
+        drafts.append(_estimate(facts, stretch, of_month, shared_by(sharing, weights), start_ms))
     return drafts + list(_work(facts, tallies.values(), first, time_zone))
 
 
@@ -85,9 +88,7 @@ def _weights(lanes: Sequence[Uses]) -> Counter[CostObject]:
     return weights
 
 
-def _estimate(
-    facts: RentalFacts, stretch: Stretch, lanes: Sequence[Uses], weights: Counter[CostObject], start_ms: int
-) -> Draft:
+def _estimate(facts: RentalFacts, stretch: Stretch, lanes: Sequence[Uses], weights: Weights, start_ms: int) -> Draft:
     rate = facts.price[0]
     amount = None if rate is None else money_of(stretch, start_ms, rate)
     money, time = Charges(), Charges()

@@ -31,7 +31,7 @@ from orchestrator.costs.allocation import (
     time_usd_micros,
     uses_in,
 )
-from orchestrator.costs.charges import CATEGORY_OF_METER, METHOD, Charge, Entry, Kind, Meter, Rental
+from orchestrator.costs.charges import CATEGORY_OF_METER, Charge, Entry, Kind, Meter, Rental, Sharing
 from orchestrator.costs.invoices.windows import BUCKET, narrowed
 from orchestrator.costs.months import Stretch, bounds_of, cut_by_month, month_of
 from orchestrator.costs.split import split
@@ -124,12 +124,19 @@ class Draft(NamedTuple):
         """The same for the same charge handed down in the same way."""
         entries = [(str(entry.category), *entry.payer, *entry[2:]) for entry in self.entries]
         charge = [str(value) if isinstance(value, str) else value for value in self.charge]
-        return hashlib.sha256(repr((METHOD, charge, entries)).encode()).hexdigest()
+        return hashlib.sha256(repr(("busy-ms.v1", charge, entries)).encode()).hexdigest()
 
 
-def draft_rental(facts: RentalFacts, time_zone: str) -> list[Draft]:
+def draft_rental(facts: RentalFacts, time_zone: str, sharing: Sharing = Sharing.BUSY) -> list[Draft]:
     """The postings that `facts` call for: estimates, billed lines and the work done, month by month."""
-    return list(_Draft(facts, time_zone).all())
+    return list(_Draft(facts, time_zone, sharing).all())
+
+
+def shared_by(sharing: Sharing, busy: Weights) -> Weights:
+    """Who carries what all share, by the time that engines worked for each; nobody without any."""
+    if sharing is Sharing.NONE:
+        return {}
+    return {payer: 1 for payer, ms in busy.items() if ms} if sharing is Sharing.EVEN else busy
 
 
 def draft_line(line: BilledLine, provider: str, time_zone: str) -> list[Draft]:
@@ -147,8 +154,8 @@ def draft_line(line: BilledLine, provider: str, time_zone: str) -> list[Draft]:
 class _Draft:
     """One rental on its way into the books."""
 
-    def __init__(self, facts: RentalFacts, time_zone: str) -> None:
-        self._facts, self._time_zone = facts, time_zone
+    def __init__(self, facts: RentalFacts, time_zone: str, sharing: Sharing) -> None:
+        self._facts, self._time_zone, self._sharing = facts, time_zone, sharing
         self._rental = facts.rental
         self._calls = Calls(facts.attempts, facts.losses)
         self._start_ms, self._end_ms = facts.window
@@ -185,12 +192,13 @@ class _Draft:
         """Who pays for what all share in a month: by the work of that month, of the rental, of its run."""
         if stretch.period not in self._weights:
             pieces = [piece for lane in self._lanes for piece in lane]
-            self._weights[stretch.period] = (
+            busy = (
                 busy_weights(pieces, self._calls, *bounds_of(stretch.period, self._time_zone))
                 or busy_weights(pieces, self._calls, *_WHOLE)
                 or _audio_weights(self._facts.attempts)
                 or self._facts.run_weights
             )
+            self._weights[stretch.period] = shared_by(self._sharing, busy)
         return self._weights[stretch.period]
 
     # ------------------------------------------------------------ charges

@@ -18,7 +18,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.sql import func
 
 from catalog.errors import SettingsError
-from orchestrator.costs.charges import METHOD, Charge, CostRow, Entry, Kind
+from orchestrator.costs.charges import Charge, CostRow, Entry, Kind, Sharing
 from orchestrator.costs.living import draft_living
 from orchestrator.costs.months import bounds_of, month_of, next_month
 from orchestrator.costs.posting import Draft, RentalFacts, draft_line, draft_rental
@@ -63,20 +63,39 @@ class Standing(NamedTuple):
 Progress = Callable[[int, int], None]  # (rentals done, of so many)
 
 
+class Policy(NamedTuple):
+    """How finance wants its books kept."""
+
+    time_zone: str  # in which months begin and end
+    sharing: Sharing
+
+    @property
+    def method(self) -> str:
+        """How a posting was reckoned: the way of allocation, and the zone whose months it was cut by."""
+        return f"{self.sharing.method} {self.time_zone}"
+
+
 def update_books(
-    ledger: Ledger, *, time_zone: str, price_of: PriceOf, at_ms: int, progress: Progress | None = None
+    ledger: Ledger,
+    *,
+    time_zone: str,
+    sharing: Sharing = Sharing.BUSY,
+    price_of: PriceOf,
+    at_ms: int,
+    progress: Progress | None = None,
 ) -> Updated:
-    """Post whatever is known and not posted. Raises SettingsError when months were closed in another time zone."""
+    """Post whatever is known and not posted. Raises SettingsError when months were closed in another way."""
+    policy = Policy(time_zone, sharing)
     updated = Updated()
     with ledger.write() as connection:
-        _check_time_zone(connection, time_zone)
-        _unsettle_other_method(connection, _method(time_zone))
+        _check_policy(connection, policy)
+        _unsettle_other_method(connection, policy.method)
         rental_facts.name_nameless(connection)
         waiting = rental_facts.unsettled(connection)
     done = 0
     while done < len(waiting):
         with ledger.write() as connection:
-            clerk = Clerk(connection, time_zone, at_ms, updated)
+            clerk = Clerk(connection, policy, at_ms, updated)
             for rental_id in waiting[done : done + RENTALS_AT_ONCE]:
                 clerk.look_at(rental_id, price_of)
                 done += 1
@@ -86,25 +105,34 @@ def update_books(
         if progress is not None:
             progress(done, len(waiting))
     with ledger.write() as connection:
-        clerk = Clerk(connection, time_zone, at_ms, updated)
+        clerk = Clerk(connection, policy, at_ms, updated)
         clerk.settle_strays(rental_facts.lines_without_rental(connection))
         clerk.write()
     return updated
 
 
-def _check_time_zone(connection: Connection, time_zone: str) -> None:
+def _check_policy(connection: Connection, policy: Policy) -> None:
     closed = connection.execute(select(CLOSED_PERIOD.c.period, CLOSED_PERIOD.c.time_zone)).all()
-    if other := next((row for row in closed if row.time_zone != time_zone), None):
+    if other := next((row for row in closed if row.time_zone != policy.time_zone), None):
         raise SettingsError(
-            f"the month {other.period} was closed in the time zone {other.time_zone}, not in {time_zone}",
+            f"the month {other.period} was closed in the time zone {other.time_zone}, not in {policy.time_zone}",
             why="a month that is closed cannot begin or end at another instant",
             fix=f"set TUNEMILL_FINANCE_TZ={other.time_zone}",
         )
-
-
-def _method(time_zone: str) -> str:
-    """How a posting was reckoned: the way of allocation, and the zone whose months it was cut by."""
-    return f"{METHOD} {time_zone}"
+    of_closed = (
+        select(STANDING.c.method)
+        .join(POSTING, POSTING.c.posting_id == STANDING.c.posting_id)
+        .where(POSTING.c.period.in_([row.period for row in closed]))
+    )
+    methods = connection.execute(of_closed.distinct()).scalars() if closed else ()
+    for method in (method.split()[0] for method in methods):
+        if method != policy.sharing.method and method in (sharing.method for sharing in Sharing):
+            was = next(sharing for sharing in Sharing if sharing.method == method)
+            raise SettingsError(
+                f"months were closed with what all share allocated as {was}, not as {policy.sharing}",
+                why="a month that is closed is never reckoned again, and its corrections must be reckoned as it was",
+                fix=f"set TUNEMILL_ALLOCATION={was}",
+            )
 
 
 def _unsettle_other_method(connection: Connection, method: str) -> None:
@@ -124,11 +152,11 @@ def _place(charge: Charge) -> _Place:
 class Clerk:
     """Writes postings in one transaction."""
 
-    def __init__(self, connection: Connection, time_zone: str, at_ms: int, updated: Updated) -> None:
-        self._connection, self._time_zone, self._at_ms, self._updated = connection, time_zone, at_ms, updated
+    def __init__(self, connection: Connection, policy: Policy, at_ms: int, updated: Updated) -> None:
+        self._connection, self._policy, self._at_ms, self._updated = connection, policy, at_ms, updated
+        self._time_zone, self._method = policy.time_zone, policy.method
         # Months are closed in their order, so all before the last closed one are, too.
         self._closed_to: str = connection.execute(select(func.max(CLOSED_PERIOD.c.period))).scalar() or ""
-        self._method = _method(time_zone)
         self._posting_id: int = connection.execute(select(func.max(POSTING.c.posting_id))).scalar() or 0
         self._entry_id: int = connection.execute(select(func.max(COST_ENTRY.c.entry_id))).scalar() or 0
         self._summed_id = self._first_id = self._entry_id
@@ -151,7 +179,7 @@ class Clerk:
 
     def settle(self, facts: RentalFacts) -> None:
         """Let the books of one rental say what is known of it."""
-        drafts = draft_rental(facts, self._time_zone)
+        drafts = draft_rental(facts, self._time_zone, self._policy.sharing)
         ready = [draft for draft in drafts if self._is_ready(draft, facts)]
         rental_id = facts.rental.rental_id
         self._replace(ready, STANDING.c.rental_id == rental_id)
@@ -173,7 +201,7 @@ class Clerk:
         facts = living.facts
         known = [self._updated.complete_through_ms, facts.complete_through_ms]
         self._updated.complete_through_ms = min(each for each in known if each is not None)
-        drafts = draft_living(facts, living.times, self._time_zone)
+        drafts = draft_living(facts, living.times, self._time_zone, self._policy.sharing)
         self._updated.provisional += drafts or []
         return drafts is not None
 

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import func, select, text, update
 
 from catalog.errors import InvoiceError, LedgerError, PeriodError, SettingsError
-from orchestrator.costs.allocation import UNALLOCATED
-from orchestrator.costs.charges import Kind, Meter
+from orchestrator.costs.allocation import UNALLOCATED, Category
+from orchestrator.costs.charges import Kind, Meter, Sharing
 from orchestrator.costs.months import bounds_of
 from orchestrator.costs.posting import CALLS_OVER_MS
 from orchestrator.costs.prices import Machine
@@ -185,6 +185,28 @@ def test_a_closed_month_is_never_touched_and_its_correction_is_a_pair_in_the_ope
     check(ledger)
     with pytest.raises((LedgerError, Exception), match="closed"), ledger.write() as connection:
         connection.execute(POSTING.insert().from_select(POSTING.columns.keys(), select(POSTING).limit(1)))
+
+
+def test_another_way_of_sharing_moves_what_all_share_until_a_month_is_closed(ledger):
+    fill(ledger, 4, seed=7)
+    post(ledger)
+    before, total = rows(ledger), booked(ledger)
+
+    def share(sharing):
+        return update_books(ledger, time_zone="UTC", sharing=sharing, price_of=price_of, at_ms=LATER)
+
+    assert share(Sharing.NONE).reversed > 0
+    assert booked(ledger) == total
+    assert {row.category for row in rows(ledger) if row.catalog == UNALLOCATED.catalog and row.usd_micros} >= {
+        *(Category.STARTUP, Category.IDLE)
+    }
+    assert share(Sharing.NONE).posted == 0
+    share(Sharing.BUSY)
+    assert rows(ledger) == before
+    close(ledger, "2026-11")
+    with pytest.raises(SettingsError, match="allocated as busy, not as even"):
+        share(Sharing.EVEN)
+    check(ledger)
 
 
 def test_a_corrected_bill_is_booked_where_the_one_before_it_is_taken_back(ledger):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.costs.allocation import UNALLOCATED, Category
-from orchestrator.costs.charges import Kind, Meter
+from orchestrator.costs.charges import Kind, Meter, Sharing
 from orchestrator.costs.months import bounds_of
 from orchestrator.costs.posting import RentalFacts, draft_line, draft_rental
 from tests.cost_facts import (
@@ -54,6 +54,20 @@ def test_the_worked_example_sums_to_the_micro():
         {payer: sum(e.tracks for d in drafts for e in d.entries if e.payer == payer) for payer in (ZONE_A, ZONE_B)}
     )
     assert kept == {ZONE_A: 1200, ZONE_B: 850}
+
+
+def test_what_all_share_goes_to_each_alike_or_to_nobody_when_that_is_asked_for():
+    even = [draft for facts in worked_example() for draft in draft_rental(facts, "UTC", Sharing.EVEN)]
+    assert by_category(even, ZONE_A) == {
+        **{"accepted": 1_094_400, "rejected": 205_200, "failed": 45_600, "startup": 68_400, "idle": 79_800},
+        **{"teardown": 4_560, "unobserved": 6_840, "storage": 10_000},
+    }
+    none = [draft for facts in worked_example() for draft in draft_rental(facts, "UTC", Sharing.NONE)]
+    assert by_category(none, ZONE_A) == {"accepted": 1_094_400, "rejected": 205_200, "failed": 45_600}
+    assert by_category(none, UNALLOCATED) == {
+        **{"startup": 186_800, "idle": 159_600, "teardown": 9_120, "unobserved": 43_680, "storage": 20_000}
+    }
+    assert total(even) == total(none) == 2_550_000
 
 
 def test_the_bill_replaces_the_estimate_and_time_outside_its_period_stays_estimated():

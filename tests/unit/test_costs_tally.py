@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.costs.allocation import Calls, Category
+from orchestrator.costs.charges import Sharing
 from orchestrator.costs.living import draft_living
 from orchestrator.costs.months import bounds_of
 from orchestrator.costs.posting import CALLS_OVER_MS, RentalFacts, draft_rental
@@ -108,14 +109,14 @@ def test_added_up_in_steps_it_is_the_same_as_at_once(facts, steps):
 
 
 @settings(max_examples=300, deadline=None)
-@given(facts=rentals())
-def test_it_costs_what_will_be_posted(facts):
+@given(facts=rentals(), sharing=st.sampled_from(Sharing))
+def test_it_costs_what_will_be_posted(facts, sharing):
     """A month's money and time to the last unit, all of the work, and of each payer within some micro-dollars."""
-    drafts = draft_living(facts, whole_times(facts), "UTC")
+    drafts = draft_living(facts, whole_times(facts), "UTC", sharing)
     if drafts is None:
         return
     first = min(draft.charge.applies_to for draft in drafts)
-    posted = [draft for draft in draft_rental(facts, "UTC") if draft.charge.applies_to >= first]
+    posted = [draft for draft in draft_rental(facts, "UTC", sharing) if draft.charge.applies_to >= first]
     assert [draft.charge for draft in drafts] == [draft.charge for draft in posted]
     for ours, theirs in zip(drafts, posted, strict=True):
         (own, whole), (other, their_whole) = parts(ours), parts(theirs)
