@@ -45,6 +45,7 @@ class Category(StrEnum):
     TAX = "tax"
 
 
+CALLS_OVER_MS: Final = 1_800_000  # a call that was over so long ago is named by no later attempt, unless by a stray
 BUSY_STATES: Final = ("plan", "render")  # of spans in which the engine works on takes
 WASTED: Final = frozenset({Category.REJECTED, Category.FAILED, Category.LOST})
 
@@ -204,6 +205,19 @@ class Calls:
     def of(self, use: Use) -> Payers | None:
         """The shares of a call; None when nothing is known of its takes."""
         return self._shares.get(use)
+
+
+def calls_over_ms(life: WorkerLife, latest_ms: int) -> int:
+    """Before when a worker's calls are over, by its own clock; of one that ended long before `latest_ms` all are."""
+    return (max(life.end_ms, latest_ms - 2 * CALLS_OVER_MS) if life.is_over else life.end_ms) - CALLS_OVER_MS
+
+
+def as_known(span: SpanTime, life: WorkerLife | None, calls: Calls) -> SpanTime:
+    """The same span; one of a call of which a living worker may yet tell says no more than that time has passed."""
+    may_be_told = life is not None and not life.is_over and span.end_ms >= life.end_ms - CALLS_OVER_MS
+    if may_be_told and span.state in BUSY_STATES and not calls.of((span.state, span.batch_id)):
+        return span._replace(state=str(Category.UNOBSERVED), batch_id="")
+    return span
 
 
 class Charges:

@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Final, NamedTuple
 
 from orchestrator.costs.allocation import (
+    CALLS_OVER_MS,
     UNALLOCATED,
     AttemptFact,
     Calls,
@@ -26,6 +27,7 @@ from orchestrator.costs.allocation import (
     SpanTime,
     Weights,
     WorkerLife,
+    as_known,
     busy_weights,
     pieces_of,
     time_usd_micros,
@@ -36,7 +38,6 @@ from orchestrator.costs.invoices.windows import BUCKET, narrowed
 from orchestrator.costs.months import Stretch, bounds_of, cut_by_month, month_of
 from orchestrator.costs.split import split
 
-CALLS_OVER_MS: Final = 1_800_000  # a call that was over so long ago is named by no later attempt, unless by a stray
 _DAY_MS: Final = 86_400_000
 _WHOLE: Final = (-(2**62), 2**62)
 
@@ -108,11 +109,6 @@ class RentalFacts:
         return min(living, default=_WHOLE[1])
 
 
-def calls_over_ms(life: WorkerLife, latest_ms: int) -> int:
-    """Before when a worker's calls are over, by its own clock; of one that ended long before `latest_ms` all are."""
-    return (max(life.end_ms, latest_ms - 2 * CALLS_OVER_MS) if life.is_over else life.end_ms) - CALLS_OVER_MS
-
-
 class Draft(NamedTuple):
     """A charge with its entries, ready to be put down."""
 
@@ -175,8 +171,9 @@ class _Draft:
     def _lanes(self) -> list[list[Piece]]:
         """What each GPU did; one that never had a worker was rented all the same."""
         spans: defaultdict[str, list[SpanTime]] = defaultdict(list)
+        lives_of = {life.worker_id: life for life in self._facts.lives}
         for span in self._facts.spans:
-            spans[span.worker_id].append(span)
+            spans[span.worker_id].append(as_known(span, lives_of.get(span.worker_id), self._calls))
         lives: defaultdict[str, list[WorkerLife]] = defaultdict(list)
         for life, lane in on_lanes(self._facts.lives):
             lives[lane].append(life)

@@ -22,6 +22,7 @@ from orchestrator.costs.allocation import (
     CostObject,
     SpanTime,
     WorkerLife,
+    as_known,
     split_over,
 )
 from orchestrator.costs.months import Stretch, bounds_of, cut_by_month, month_of
@@ -75,7 +76,8 @@ class WorkerTime:
     def whole(self, calls: Calls, time_zone: str) -> Tally:
         """All of its life."""
         fresh = [attempt for attempt in self.attempts if attempt.at_ms >= self.mark.attempts_ms]
-        whole = added(self.tally, count(self.spans, fresh, calls, self.reached_ms, time_zone))
+        spans = [as_known(span, self.life, calls) for span in self.spans]
+        whole = added(self.tally, count(spans, fresh, calls, self.reached_ms, time_zone))
         known_ms = max([self.reached_ms, *(span.end_ms for span in self.spans)])
         shares = calls.of((Category.LOST, self.life.worker_id)) if self.life.is_over else None
         for stretch in cut_by_month(known_ms, max(known_ms, self.life.end_ms), time_zone):

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Select, bindparam, select, update
 
-from orchestrator.costs.allocation import AttemptFact, Calls, CostObject, SpanTime
+from orchestrator.costs.allocation import AttemptFact, Calls, CostObject, SpanTime, calls_over_ms
 from orchestrator.costs.months import bounds_of, month_of
-from orchestrator.costs.posting import RentalFacts, calls_over_ms, on_lanes
+from orchestrator.costs.posting import RentalFacts, on_lanes
 from orchestrator.costs.tally import Counts, Cut, Mark, Tally, WorkerTime
 from orchestrator.ledger import rental_facts
 from orchestrator.ledger.bulk import insert_rows, plain

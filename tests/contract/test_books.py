@@ -9,10 +9,9 @@ import pytest
 from sqlalchemy import func, select, text, update
 
 from catalog.errors import InvoiceError, LedgerError, PeriodError, SettingsError
-from orchestrator.costs.allocation import UNALLOCATED, Category
+from orchestrator.costs.allocation import CALLS_OVER_MS, UNALLOCATED, Category
 from orchestrator.costs.charges import Kind, Meter, Sharing
 from orchestrator.costs.months import bounds_of
-from orchestrator.costs.posting import CALLS_OVER_MS
 from orchestrator.costs.prices import Machine
 from orchestrator.ledger import cost_readings, open_ledger, periods, time_readings
 from orchestrator.ledger.books import provisional_rows, update_books

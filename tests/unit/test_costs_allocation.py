@@ -85,12 +85,16 @@ def test_a_planner_call_is_split_by_the_audio_of_the_takes_that_were_rendered_fr
 
 
 def test_a_planner_call_of_whose_takes_nothing_is_known_is_lost():
+    ended = a_life(10)._replace(is_over=True)
     spans = spans_of(("plan", 4, "p"), ("render", 6, "x"))
-    charges = allocate(1_000, a_life(10), spans, [an_attempt("x", A, plan="another")])
+    charges = allocate(1_000, ended, spans, [an_attempt("x", A, plan="another")])
     assert by(charges, A) == {"accepted": 600, "lost": 400}
     # A batch and a planner call are told apart although they go by the same name.
-    charges = allocate(1_000, a_life(10), spans_of(("plan", 10, "x")), [an_attempt("x", A)])
+    charges = allocate(1_000, ended, spans_of(("plan", 10, "x")), [an_attempt("x", A)])
     assert by(charges, A) == {"lost": 1_000}
+    # While its worker lives it may yet be told of.
+    charges = allocate(1_000, a_life(10), spans, [an_attempt("x", A, plan="another")])
+    assert by(charges, A) == {"accepted": 600, "unobserved": 400}
 
 
 def test_a_plan_that_outlives_a_failed_try_is_paid_for_once_by_all_its_tries():
@@ -174,7 +178,7 @@ def test_charges_add_up_to_the_amount_whatever_was_reported(amount, seconds, spa
 @given(amount=st.integers(0, 10**12), attempts=tries, calls=st.lists(st.sampled_from(["b1", "b2", "b3", "b4"])))
 def test_what_planning_costs_is_charged_to_its_tries_or_lost_and_never_twice(amount, attempts, calls):
     spans = spans_of(*(("plan", 5, call) for call in calls))
-    charges = allocate(amount, a_life(5 * len(calls)), spans, attempts)
+    charges = allocate(amount, a_life(5 * len(calls))._replace(is_over=True), spans, attempts)
     known = {attempt.plan_id for attempt in attempts}
     lost = sum(part for (_, category), part in charges.items() if category == Category.LOST)
     assert charges.total() == amount

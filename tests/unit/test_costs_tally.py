@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.costs.allocation import Calls, Category
+from orchestrator.costs.allocation import CALLS_OVER_MS, Calls, Category
 from orchestrator.costs.charges import Sharing
 from orchestrator.costs.living import draft_living
 from orchestrator.costs.months import bounds_of
-from orchestrator.costs.posting import CALLS_OVER_MS, RentalFacts, draft_rental
+from orchestrator.costs.posting import RentalFacts, draft_rental
 from orchestrator.costs.tally import Counts, Cut, Place, WorkerTime, find_cut
 from tests.cost_facts import DECEMBER, NOVEMBER, ZONE_A, ZONE_B, attempt, life, line, rental, span
 
@@ -83,7 +83,8 @@ def whole_times(facts):
 def kept_times(facts, steps):
     """The same after its workers were added up at some instants."""
     times = whole_times(facts)
-    for before_ms in steps:
+    over_ms = min(life_.end_ms - CALLS_OVER_MS for life_ in facts.lives)  # later ones may yet be told of
+    for before_ms in (min(step, over_ms) for step in steps):
         calls = Calls(made for time in times.values() for made in time.attempts)
         for worker_id, time in times.items():
             if kept := time.kept(calls, "UTC", before_ms):
@@ -197,6 +198,14 @@ def test_a_tally_counts_silence_apart_since_only_the_end_says_what_it_was():
         **{("", False): 70_000, ("startup", False): 20_000, ("accepted", True): 10_000}
     }
     assert tally[Cut("2026-11", "accepted", ZONE_A)] == Counts(10_000, 1, 1, 180_000)
+
+
+def test_a_batch_of_which_a_living_worker_may_yet_tell_is_not_lost():
+    spans = [span("render", 0, 10, "b1"), span("render", 10, 20, "b2"), span("render", 3_000, 3_010, "b3")]
+    facts = RentalFacts(rental(), [life(end_s=3_010, **OPEN)], spans, [attempt("b1")])
+    for drafts in (draft_living(facts, whole_times(facts), "UTC"), draft_rental(facts, "UTC")):
+        ms = {entry.category: entry.ms for entry in drafts[0].entries}
+        assert ms == {Category.ACCEPTED: 10_000, Category.LOST: 10_000, Category.UNOBSERVED: 2_990_000}
 
 
 def test_silence_of_a_worker_that_vanished_is_lost():
