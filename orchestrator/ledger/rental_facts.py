@@ -79,6 +79,7 @@ def read_lives(
     """A rental by its row, with its workers' lives and its bill; of `spans` only how far they reach."""
     first = select(func.min(SPAN.c.start_ms)).where(SPAN.c.worker_id == WORKER.c.worker_id).scalar_subquery()
     query = select(WORKER, first.label("first_ms")).where(WORKER.c.rental_id == row["rental_id"])
+    query = query.order_by(WORKER.c.worker_id)
     last_ms: dict[str, int] = {}
     for span in spans:
         last_ms[span.worker_id] = max(span.end_ms, last_ms.get(span.worker_id, 0))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 from sqlalchemy import Connection, Select, bindparam, select, update
@@ -52,7 +53,7 @@ class Living:
         lanes = {lane for _, lane in on_lanes(facts.lives)}
         lives = [
             (*life[:3], min(life.end_ms, self.open_ms), *life[4:])
-            for life in facts.lives
+            for life in sorted(facts.lives, key=attrgetter("worker_id"))
             if life.start_ms < self.open_ms
         ]
         digest = hashlib.sha256(repr((facts.rental, facts.price, len(lanes), lives)).encode()).hexdigest()

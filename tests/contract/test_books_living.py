@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import func, insert, select, update
 
@@ -332,3 +334,14 @@ def test_adopting_a_take_that_nobody_here_has_made_leaves_tallies_as_they_are(le
     post(ledger)
     assert wholes == [POD]
     assert_as_anew(ledger)
+
+
+def test_the_order_in_which_a_database_gives_workers_back_says_nothing(ledger):
+    """Postgres gives a row that was changed after the others."""
+    machine = Machine(ledger, begin_ms=DECEMBER - 20 * HOUR_MS)  # so that their lives reach into a posted month
+    machine.go_on(24)
+    with ledger.read() as connection:
+        (facts,) = rental_facts.read(connection, [POD], price_of)
+    turned = replace(facts, lives=facts.lives[::-1])
+    assert len(facts.lives) == 2
+    assert tallies.Living.of(turned, "UTC").note("busy") == tallies.Living.of(facts, "UTC").note("busy")
