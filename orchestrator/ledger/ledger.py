@@ -37,6 +37,9 @@ class Ledger:
         if engine.name == "postgresql":  # SQLite's transactions always do
             engine = engine.execution_options(isolation_level="REPEATABLE READ")
         with in_words(engine.url), engine.begin() as connection:
+            if engine.name == "postgresql":
+                # A month's sums are hundreds of thousands of rows, which it would sort on disk with what it takes.
+                connection.exec_driver_sql("set local work_mem = '64MB'")
             yield connection
 
     @contextmanager

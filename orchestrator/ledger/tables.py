@@ -392,7 +392,11 @@ class CostMonthlyRow(Row, table=True):
     """Sums of entries that agree in everything that a report can cut by."""
 
     __tablename__ = "cost_monthly"
-    __table_args__ = (Index("ix_cost_monthly_run_id", "run_id"), Index("ix_cost_monthly_applies_to", "applies_to"))
+    __table_args__ = (
+        Index("ix_cost_monthly_period", "period"),
+        Index("ix_cost_monthly_run_id", "run_id"),
+        Index("ix_cost_monthly_applies_to", "applies_to"),
+    )
 
     period: str = Field(primary_key=True)
     applies_to: str = Field(primary_key=True)

@@ -35,5 +35,6 @@ def upgrade() -> None:
     op.add_column('rental', sa.Column('posted_ms', sa.BigInteger(), server_default=sa.text('0'), nullable=False))
     for name in ('tally_spans_ms', 'tally_attempts_ms', 'tally_reached_ms'):
         op.add_column('worker', sa.Column(name, sa.BigInteger(), server_default=sa.text('0'), nullable=False))
+    op.create_index('ix_cost_monthly_period', 'cost_monthly', ['period'], unique=False)
     op.create_index('ix_attempt_worker_id_at_ms', 'attempt', ['worker_id', 'at_ms'], unique=False)
     op.drop_index('ix_attempt_worker_id', table_name='attempt')
