@@ -128,6 +128,7 @@ def contents_of(
     `tracks` is how many the next refresh keeps, where somebody knows; `song` the price that buying is reckoned at, by
     default the cheapest that is dated. Raises UnknownNameError for a song price that the book has not.
     """
+    method = Sharing(settings.allocation).method
     accounts = read_accounts(connection, settings, updated, Scope(period=period))
     rows = accounts.all_rows
     start_ms, end_ms = bounds_of(period, settings.finance_tz)
@@ -149,7 +150,7 @@ def contents_of(
         state="closed" if closed else "open",
         closed_ms=closed.closed_ms if closed else None,
         closed_by=closed.closed_by if closed else "",
-        method=Sharing(settings.allocation).method,
+        method=method,
         code=version("tunemill"),
         high_water_id=high_water_id,
         rows=rows,
@@ -168,7 +169,7 @@ def contents_of(
         statements=statements,
         prices=prices,
         notes=_notes(accounts, closed is not None, cost_readings.high_water_id(connection)),
-        extract=lambda: extract(connection, period, accounts.provisional, Sharing(settings.allocation).method),
+        extract=lambda: extract(connection, period, accounts.provisional, method),
     )
 
 

@@ -7,7 +7,8 @@ and over single calls there; the total of a month is the same.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import reduce
 
 from orchestrator.costs.allocation import (
     Calls,
@@ -18,10 +19,19 @@ from orchestrator.costs.allocation import (
     WorkerLife,
     split_over,
 )
-from orchestrator.costs.charges import Entry, Meter, Sharing
+from orchestrator.costs.charges import Meter, Sharing
 from orchestrator.costs.months import Stretch, bounds_of, cut_by_month, month_of
-from orchestrator.costs.posting import Draft, RentalFacts, estimate_of, money_of, on_lanes, shared_by, work_of
-from orchestrator.costs.tally import NOBODY, SILENCE, Counts, Tally, WorkerTime
+from orchestrator.costs.posting import (
+    Draft,
+    RentalFacts,
+    draft_work,
+    entries_of,
+    estimate_of,
+    money_of,
+    on_lanes,
+    shared_by,
+)
+from orchestrator.costs.tally import NOBODY, SILENCE, Tally, WorkerTime, added
 
 Uses = Counter[tuple[Category, CostObject]]  # milliseconds; of what the payers share, NOBODY's
 
@@ -49,7 +59,7 @@ def draft_living(
         if not weights or any(uses.total() != stretch.ms for uses in of_month):
             return None
         drafts.append(_estimate(facts, stretch, of_month, shared_by(sharing, weights), start_ms))
-    return drafts + list(_work(facts, tallies.values(), first, time_zone))
+    return drafts + list(draft_work(facts.rental, reduce(added, tallies.values()), time_zone, first=first))
 
 
 def _lanes(facts: RentalFacts, tallies: Mapping[str, Tally], time_zone: str) -> list[defaultdict[str, Uses]]:
@@ -95,11 +105,7 @@ def _estimate(facts: RentalFacts, stretch: Stretch, lanes: Sequence[Uses], weigh
     for uses in lanes:
         _hand_down(money, amount or 0, uses)
         _hand_down(time, stretch.ms, uses)
-    micros, ms = money.settled(weights), time.settled(weights)
-    entries = tuple(
-        Entry(category, payer, None if amount is None else micros[payer, category], ms[payer, category])
-        for payer, category in sorted({*micros, *ms}, key=lambda each: (each[1], each[0]))
-    )
+    entries = entries_of(money, time, weights, is_priced=amount is not None)
     return Draft(estimate_of(facts, stretch, None if amount is None else amount * len(lanes)), entries)
 
 
@@ -109,20 +115,3 @@ def _hand_down(charges: Charges, amount: int, uses: Uses) -> None:
             charges.shared[category] += part
         else:
             charges.direct[payer, category] += part
-
-
-def _work(facts: RentalFacts, tallies: Iterable[Tally], first: str, time_zone: str) -> Iterator[Draft]:
-    """What came of it in the open months, apart from money."""
-    by_month: defaultdict[str, dict[tuple[Category, CostObject], Counts]] = defaultdict(dict)
-    for tally in tallies:
-        for cut, counts in tally.items():
-            if cut.period >= first and counts.attempts:
-                key = (Category(cut.category), cut.payer)
-                before = by_month[cut.period].get(key, Counts())
-                by_month[cut.period][key] = Counts(*map(sum, zip(before, counts, strict=True)))
-    for period in sorted(by_month):
-        entries = tuple(
-            Entry(*key, 0, 0, counts.tracks, counts.attempts, counts.audio_ms)
-            for key, counts in sorted(by_month[period].items())
-        )
-        yield Draft(work_of(facts.rental, Stretch(period, *bounds_of(period, time_zone))), entries)

@@ -33,10 +33,11 @@ from orchestrator.costs.allocation import (
     time_usd_micros,
     uses_in,
 )
-from orchestrator.costs.charges import CATEGORY_OF_METER, Charge, Entry, Kind, Meter, Rental, Sharing
+from orchestrator.costs.charges import CATEGORY_OF_METER, METHOD, Charge, Entry, Kind, Meter, Rental, Sharing
 from orchestrator.costs.invoices.windows import BUCKET, narrowed
-from orchestrator.costs.months import Stretch, bounds_of, cut_by_month, month_of
+from orchestrator.costs.months import Stretch, bounds_of, cut_by_month
 from orchestrator.costs.split import split
+from orchestrator.costs.tally import Tally, count_work
 
 _DAY_MS: Final = 86_400_000
 _WHOLE: Final = (-(2**62), 2**62)
@@ -120,7 +121,7 @@ class Draft(NamedTuple):
         """The same for the same charge handed down in the same way."""
         entries = [(str(entry.category), *entry.payer, *entry[2:]) for entry in self.entries]
         charge = [str(value) if isinstance(value, str) else value for value in self.charge]
-        return hashlib.sha256(repr(("busy-ms.v1", charge, entries)).encode()).hexdigest()
+        return hashlib.sha256(repr((METHOD, charge, entries)).encode()).hexdigest()
 
 
 def draft_rental(facts: RentalFacts, time_zone: str, sharing: Sharing = Sharing.BUSY) -> list[Draft]:
@@ -163,7 +164,7 @@ class _Draft:
             yield from self._of_line(line)
         covered = [(line.invoice_start_ms, line.invoice_end_ms) for line in billed if line.meter is Meter.GPU]
         yield from self._estimates(_uncovered(self._start_ms, self._end_ms, covered))
-        yield from self._work()
+        yield from draft_work(self._rental, count_work(self._facts.attempts, self._time_zone), self._time_zone)
 
     # ------------------------------------------------------------ lanes
 
@@ -239,26 +240,6 @@ class _Draft:
         window = Stretch(period, stretches[0].start_ms, stretches[-1].end_ms)
         return Draft(estimate_of(self._facts, window, total), _merged(entries))
 
-    def _work(self) -> Iterator[Draft]:
-        """What came of it, apart from money: attempts, kept tracks and their audio, by the month they ended in."""
-        by_month: defaultdict[str, dict[tuple[Category, CostObject], list[int]]] = defaultdict(dict)
-        period, start_ms, end_ms = "", 0, 0
-        for attempt in (each for each in self._facts.attempts if not each.adopted):
-            if not start_ms <= attempt.at_ms < end_ms:
-                period = month_of(attempt.at_ms, self._time_zone)
-                start_ms, end_ms = bounds_of(period, self._time_zone)
-            kept = attempt.outcome is Category.ACCEPTED
-            numbers = by_month[period].setdefault((attempt.outcome, attempt.payer), [0, 0, 0])
-            numbers[0] += kept
-            numbers[1] += 1
-            numbers[2] += attempt.audio_ms if kept else 0
-        for period in sorted(by_month):
-            entries = [
-                Entry(category, payer, 0, 0, tracks, attempts, audio_ms)
-                for (category, payer), (tracks, attempts, audio_ms) in sorted(by_month[period].items())
-            ]
-            yield Draft(work_of(self._rental, Stretch(period, *bounds_of(period, self._time_zone))), tuple(entries))
-
     # ------------------------------------------------------------ entries
 
     def _entries(self, stretch: Stretch, amounts: Sequence[int | None]) -> tuple[Entry, ...]:
@@ -270,12 +251,7 @@ class _Draft:
                 money.add(amount, uses, self._calls)
             time.add(sum(uses.values()) if stretch.ms else 0, uses, self._calls)
         weights = self._weights_of(stretch)
-        micros, ms = money.settled(weights), time.settled(weights)
-        unpriced = any(amount is None for amount in amounts)
-        return tuple(
-            Entry(category, payer, None if unpriced else micros[payer, category], ms[payer, category])
-            for payer, category in sorted({*micros, *ms}, key=lambda each: (each[1], each[0]))
-        )
+        return entries_of(money, time, weights, is_priced=None not in amounts)
 
     def _shared(self, category: Category, usd_micros: int, stretch: Stretch) -> tuple[Entry, ...]:
         charges = Charges()
@@ -323,9 +299,26 @@ def estimate_of(facts: RentalFacts, window: Stretch, usd_micros: int | None) -> 
     return charge._replace(sku=sku, rate_usd_micros_per_h=rate, source=source)
 
 
-def work_of(rental: Rental, month: Stretch) -> Charge:
-    """What came of a month of a rental; no money."""
-    return _charge(f"work:{rental.rental_id}:{month.period}", Kind.WORK, Meter.GPU, month, 0, rental=rental)
+def entries_of(money: Charges, time: Charges, weights: Weights, *, is_priced: bool) -> tuple[Entry, ...]:
+    """What a rental's lanes have cost and how long they took, by who pays; None where the price is unknown."""
+    micros, ms = money.settled(weights), time.settled(weights)
+    return tuple(
+        Entry(category, payer, micros[payer, category] if is_priced else None, ms[payer, category])
+        for payer, category in sorted({*micros, *ms}, key=lambda each: (each[1], each[0]))
+    )
+
+
+def draft_work(rental: Rental, tally: Tally, time_zone: str, *, first: str = "") -> Iterator[Draft]:
+    """What came of a rental, apart from money: attempts, kept tracks and their audio, from the month `first` on."""
+    for period in sorted({cut.period for cut, counts in tally.items() if counts.attempts and cut.period >= first}):
+        month = Stretch(period, *bounds_of(period, time_zone))
+        entries = (
+            Entry(Category(cut.category), cut.payer, 0, 0, *counts[1:])
+            for cut, counts in sorted(tally.items())
+            if counts.attempts and cut.period == period
+        )
+        charge = _charge(f"work:{rental.rental_id}:{period}", Kind.WORK, Meter.GPU, month, 0, rental=rental)
+        yield Draft(charge, tuple(entries))
 
 
 def _charge(

@@ -142,7 +142,7 @@ def count(
         else:
             ms[Cut(period, Category.LOST, NOBODY)] += length_ms
     tally = {cut: Counts(length_ms) for cut, length_ms in ms.items()}
-    return added(tally, _work(attempts, time_zone))
+    return added(tally, count_work(attempts, time_zone))
 
 
 def _pieces(spans: Iterable[SpanTime], reached_ms: int, time_zone: str) -> Iterator[tuple[str, str, str, int]]:
@@ -167,8 +167,8 @@ def _pieces(spans: Iterable[SpanTime], reached_ms: int, time_zone: str) -> Itera
         reached_ms = max(reached_ms, span.end_ms)
 
 
-def _work(attempts: Iterable[AttemptFact], time_zone: str) -> Tally:
-    """What came of it: attempts, kept tracks and their audio."""
+def count_work(attempts: Iterable[AttemptFact], time_zone: str) -> Tally:
+    """What came of it, by the month they ended in: attempts, kept tracks and their audio."""
     work: defaultdict[Cut, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     month = Stretch("", 0, 0)
     for attempt in attempts:

@@ -79,8 +79,9 @@ class Living:
                 marks.append({"of_worker": worker_id, **mark._asdict()})
         if marks:
             _write(connection, marks, rows)
-        note = update(RENTAL).where(RENTAL.c.rental_id == self.facts.rental.rental_id)
-        connection.execute(note.values(tally=self.note(method), posted_ms=self.open_ms))
+        if anew:  # else it was compared with what stands there
+            note = update(RENTAL).where(RENTAL.c.rental_id == self.facts.rental.rental_id)
+            connection.execute(note.values(tally=self.note(method), posted_ms=self.open_ms))
 
     def _names_calls_of_others(self) -> bool:
         """Whether an attempt names the call of another worker: then the marks of the two say nothing of each other."""
