@@ -190,17 +190,16 @@ class Calls:
     def __init__(self, attempts: Iterable[AttemptFact], losses: Iterable[AttemptFact] = ()) -> None:
         self._shares: dict[Use, dict[tuple[CostObject, Category], int]] = {}
         for attempt in attempts:
-            who, weight = (attempt.payer, attempt.outcome), max(1, attempt.audio_ms)
             # A plan may outlive a failed try: then its call is shared by all tries it was used for, each counted once.
-            for state, call_id in (("plan", attempt.plan_id), ("render", attempt.batch_id)):
-                if call_id:  # an adopted one was in none
-                    shares = self._shares.setdefault((state, call_id), {})
-                    shares[who] = shares.get(who, 0) + weight
-
+            for use in (("plan", attempt.plan_id), ("render", attempt.batch_id)):
+                if use[1]:  # an adopted one was in none
+                    self._add(use, attempt)
         for loss in losses:
-            shares = self._shares.setdefault((str(Category.LOST), loss.worker_id), {})
-            who = (loss.payer, Category.LOST)
-            shares[who] = shares.get(who, 0) + max(1, loss.audio_ms)
+            self._add((str(Category.LOST), loss.worker_id), loss)
+
+    def _add(self, use: Use, attempt: AttemptFact) -> None:
+        shares, who = self._shares.setdefault(use, {}), (attempt.payer, attempt.outcome)
+        shares[who] = shares.get(who, 0) + max(1, attempt.audio_ms)
 
     def of(self, use: Use) -> Payers | None:
         """The shares of a call; None when nothing is known of its takes."""

@@ -237,15 +237,14 @@ def price_for(machine: Machine, at_ms: int, book: PriceBook) -> Price | None:
     for price in sorted(book.in_force(at_ms), key=lambda each: _nearness(machine, each)):
         nearest[price.sku, price.market] = price
     market = machine.market or "on_demand"
-    named = [(length, price) for price in nearest.values() if (length := _match_length(machine.gpu, price))]
-    best = max(
-        named,
-        key=lambda each: (
-            *(each[0], each[1].market == market, each[1].market == "on_demand"),
-            *(_nearness(machine, each[1])[:2], each[1].usd_micros_per_h),
-        ),
-        default=None,
-    )
+
+    def rank(named: tuple[int, Price]) -> tuple[Any, ...]:
+        length, price = named
+        provider, region, *_ = _nearness(machine, price)
+        return length, price.market == market, price.market == "on_demand", provider, region, price.usd_micros_per_h
+
+    found = ((_match_length(machine.gpu, price), price) for price in nearest.values())
+    best = max((named for named in found if named[0]), key=rank, default=None)
     return best[1] if best else None
 
 

@@ -124,10 +124,9 @@ def _check_policy(connection: Connection, policy: Policy) -> None:
         .join(POSTING, POSTING.c.posting_id == STANDING.c.posting_id)
         .where(POSTING.c.period.in_([row.period for row in closed]))
     )
-    methods = connection.execute(of_closed.distinct()).scalars() if closed else ()
-    for method in (method.split()[0] for method in methods):
-        if method != policy.sharing.method and method in (sharing.method for sharing in Sharing):
-            was = next(sharing for sharing in Sharing if sharing.method == method)
+    methods = {method.split()[0] for method in connection.execute(of_closed.distinct()).scalars()} if closed else set()
+    for was in Sharing:
+        if was.method in methods and was is not policy.sharing:
             raise SettingsError(
                 f"months were closed with what all share allocated as {was}, not as {policy.sharing}",
                 why="a month that is closed is never reckoned again, and its corrections must be reckoned as it was",
@@ -174,8 +173,7 @@ class Clerk:
         if living is not None and self._note_provisional(living):
             living.keep(self._connection, self._method, anew=False)
             return
-        (facts,) = rental_facts.read(self._connection, [rental_id], price_of)
-        self.settle(facts)
+        self.settle(rental_facts.read(self._connection, rental_id, price_of))
 
     def settle(self, facts: RentalFacts) -> None:
         """Let the books of one rental say what is known of it."""

@@ -60,17 +60,14 @@ def unsettled(connection: Connection) -> list[str]:
     return list(connection.execute(query.order_by(RENTAL.c.rental_id)).scalars())
 
 
-def read(connection: Connection, rental_ids: Sequence[str], price_of: PriceOf) -> Iterator[RentalFacts]:
-    """Everything that is known of these rentals, one after the other, in their order here."""
-    found = connection.execute(select(RENTAL).where(RENTAL.c.rental_id.in_(rental_ids))).mappings()
-    rentals = {row["rental_id"]: row for row in found}
-    for rental_id in rental_ids:
-        spans = list(read_spans(connection, rental_id))
-        attempts = list(read_attempts(connection, rental_id))
-        facts = read_lives(connection, rentals[rental_id], spans, price_of)
-        run_id = facts.rental.run_id
-        weights = _run_weights(connection, run_id) if run_id and not attempts else {}
-        yield replace(facts, spans=spans, attempts=attempts, run_weights=weights)
+def read(connection: Connection, rental_id: str, price_of: PriceOf) -> RentalFacts:
+    """Everything that is known of a rental."""
+    row = connection.execute(select(RENTAL).where(RENTAL.c.rental_id == rental_id)).mappings().one()
+    spans = list(read_spans(connection, rental_id))
+    attempts = list(read_attempts(connection, rental_id))
+    facts = read_lives(connection, row, spans, price_of)
+    weights = _run_weights(connection, row["run_id"]) if row["run_id"] and not attempts else {}
+    return replace(facts, spans=spans, attempts=attempts, run_weights=weights)
 
 
 def read_lives(

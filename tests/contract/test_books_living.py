@@ -88,9 +88,9 @@ def wholes(monkeypatch):
     """How often a rental is read whole."""
     read, found = rental_facts.read, []
 
-    def counted(connection, rental_ids, of_price):
-        found.extend(rental_ids)
-        return read(connection, rental_ids, of_price)
+    def counted(connection, rental_id, of_price):
+        found.append(rental_id)
+        return read(connection, rental_id, of_price)
 
     monkeypatch.setattr(rental_facts, "read", counted)
     return found
@@ -339,7 +339,7 @@ def test_the_order_in_which_a_database_gives_workers_back_says_nothing(ledger):
     machine = Machine(ledger, begin_ms=DECEMBER - 20 * HOUR_MS)  # so that their lives reach into a posted month
     machine.go_on(24)
     with ledger.read() as connection:
-        (facts,) = rental_facts.read(connection, [POD], price_of)
+        facts = rental_facts.read(connection, POD, price_of)
     turned = replace(facts, lives=facts.lives[::-1])
     assert len(facts.lives) == 2
     assert tallies.Living.of(turned, "UTC").note("busy") == tallies.Living.of(facts, "UTC").note("busy")

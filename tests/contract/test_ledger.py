@@ -335,7 +335,7 @@ def test_a_planner_call_is_paid_for_by_the_takes_that_were_rendered_from_it(ledg
     spans = SpansClosed(worker_id="w1", spans=[planned], at_ms=3_601_000)
     record(ledger, started(), attempt(one, "rejected", batch=batch), attempt(other), spans)
     with ledger.read() as connection:
-        (facts,) = rental_facts.read(connection, ["local/w1"], lambda machine, at_ms: None)
+        facts = rental_facts.read(connection, "local/w1", lambda machine, at_ms: None)
     (estimate, _) = draft_rental(facts, "UTC")
     assert [(str(entry.category), entry.usd_micros) for entry in estimate.entries] == [("rejected", 1_000_000)]
 

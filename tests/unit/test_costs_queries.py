@@ -139,7 +139,7 @@ def test_attempts_know_who_pays_and_what_was_asked_for(ledger):
     )
     post(ledger)
     with ledger.read() as connection:
-        (facts,) = rental_facts.read(connection, ["local/w1"], no_price)
+        facts = rental_facts.read(connection, "local/w1", no_price)
     known, unknown = facts.attempts
     assert known.payer == CostObject("hotels", "spa", "jazz", "run1")
     assert (known.audio_ms, known.batch_id) == (60_000, "b-r1")
