@@ -343,3 +343,15 @@ def test_the_order_in_which_a_database_gives_workers_back_says_nothing(ledger):
     turned = replace(facts, lives=facts.lives[::-1])
     assert len(facts.lives) == 2
     assert tallies.Living.of(turned, "UTC").note("busy") == tallies.Living.of(facts, "UTC").note("busy")
+
+
+def test_a_span_that_was_held_up_fills_the_silence_that_was_added_up(ledger, wholes):
+    machine = Machine(ledger)
+    held = machine.spans.pop(next(n for n, row in enumerate(machine.spans) if row["state"] == "render"))
+    machine.go_on(20)
+    before = so_far(post(ledger))
+    machine.record(a_span(held["worker_id"], held["start_ms"], held["end_ms"], batch_id=held["batch_id"]))
+    found = so_far(post(ledger))
+    assert wholes == [POD, POD]
+    assert found != before
+    assert found == so_far(anew(ledger))
