@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from orchestrator.cli.console import err, say
+from orchestrator.cli.working import in_place
 
 _LINE_EVERY_S: Final = 10.0
 
@@ -18,10 +19,11 @@ _LINE_EVERY_S: Final = 10.0
 @contextmanager
 def counting(words: str, total: int | None) -> Iterator[Callable[[], None]]:
     """Show how far it is, on standard error; call what this gives once for each take. `total` may be a guess."""
-    if err.is_terminal:
+    if err.is_interactive:
         columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), _Rate())
-        with Progress(*columns, TimeRemainingColumn(compact=True), console=err, transient=True) as progress:
-            task = progress.add_task(words, total=total)
+        progress = Progress(*columns, TimeRemainingColumn(compact=True), console=err)
+        task = progress.add_task(words, total=total)
+        with in_place(progress):
             yield lambda: progress.advance(task)
     else:
         yield _Lines(words, total).count

@@ -1,11 +1,14 @@
 """`tunemill status`: runs, workers and queues at this moment; it reads and waits for nobody.
 
-With `--watch` it looks again every few seconds: redrawn in place on a terminal, one JSON document a line for scripts.
+With `--watch` it looks again every few seconds: on a terminal a screen that is drawn over, one JSON document a line
+for scripts. The screen is the terminal's alternate one, drawn row by row from the top, so that neither another size
+nor a typed key can shift it; the last look stays on the ordinary one.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from datetime import UTC, datetime
@@ -14,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.live import Live
+from rich.control import Control
 from rich.text import Text
 
 from catalog.errors import LedgerError, TunemillError
@@ -34,6 +37,8 @@ from orchestrator.stopping import StopRequest
 _WORKERS_SHOWN = 20
 _USE_OF_MS = 3_600_000  # busy and waiting are shares of a worker's last hour
 _GROWTH_MAX_MIB = 20.0  # over 100 takes: 3 GiB in a night of 15,000
+_JUDGED_AFTER_MS = 600_000  # of an engine's time; sooner its caches still fill, and one wait is a large share
+_SIZE_LOOKED_AT_S = 0.2
 _COUNTS = ("waiting", "sent", "rejected", "failed")
 _DEAD_SHOWN = 100
 _MS_PER_MIN = 60_000
@@ -108,29 +113,59 @@ def _status_now(settings: Settings, runs: int) -> dict[str, Any]:
 
 def _watch(settings: Settings, *, runs: int, every_s: float, json: bool) -> None:
     """Show the status until interrupted; a part that is down is said and looked for again."""
-    live = Live(console=out, auto_refresh=False, vertical_overflow="crop") if out.is_terminal and not json else None
-    with live or nullcontext(), StopRequest().listening() as stop:
-        while not stop.made:
-            try:
-                status = _status_now(settings, runs)
-            except LedgerError as error:
-                status = {"at_ms": now_ms(), "error": error.what, "why": error.why}
-            if json:
-                sys.stdout.write(dumps({"at_ms": now_ms(), **status}, default=str) + "\n")
-                sys.stdout.flush()
-            elif live is not None:
-                with out.capture() as captured:
+    on_screen = out.is_interactive and not json
+    status: dict[str, Any] = {}
+    with StopRequest().listening() as stop:
+        with out.screen() if on_screen else nullcontext():
+            while not stop.made:
+                status = _look(settings, runs)
+                if on_screen:
+                    _keep_on_screen(status, every_s, stop)
+                    continue
+                if json:
+                    sys.stdout.write(dumps(status, default=str) + "\n")
+                else:
                     _print_look(status)
-                live.update(Text.from_ansi(captured.get()), refresh=True)
-            else:
-                _print_look(status)
+                    out.print()
                 sys.stdout.flush()
-            stop.wait(every_s)
+                stop.wait(every_s)
+        if on_screen and status:
+            _print_look(status)
+
+
+def _look(settings: Settings, runs: int) -> dict[str, Any]:
+    """The status now, or why there is none."""
+    try:
+        return {"at_ms": now_ms(), **_status_now(settings, runs)}
+    except LedgerError as error:
+        return {"at_ms": now_ms(), "error": error.what, "why": error.why}
+
+
+def _keep_on_screen(status: dict[str, Any], seconds: float, stop: StopRequest) -> None:
+    """Show one look for so long, drawn again as soon as the terminal has another size."""
+    drawn_for, until_s = None, time.monotonic() + seconds
+    while not stop.made and (left_s := until_s - time.monotonic()) > 0:
+        if out.size != drawn_for:
+            drawn_for = out.size
+            _draw(status)
+        stop.wait(min(left_s, _SIZE_LOOKED_AT_S))
+
+
+def _draw(status: dict[str, Any]) -> None:
+    """Fill the terminal with one look; what is too high for it is counted in the last row."""
+    # A rich Live would add its own frame to whatever is captured from its console; a screen adds nothing.
+    with out.capture() as captured:
+        _print_look(status)
+    lines, height = captured.get().splitlines(), out.height
+    if len(lines) > height:
+        lines[height - 1 :] = [f"… {len(lines) - height + 1:,} more lines; a higher terminal shows them"]
+    out.update_screen(Text.from_ansi("\n".join(lines), no_wrap=True, overflow="crop"))
+    out.control(Control.home())  # where an echoed key or Ctrl-C pushes no row up
 
 
 def _print_look(status: dict[str, Any]) -> None:
     """One look, all of it on standard output."""
-    say(datetime.now(tz=UTC).strftime("%Y-%m-%d %H:%M:%S UTC"))
+    say(datetime.fromtimestamp(status["at_ms"] / 1000, tz=UTC).strftime("%Y-%m-%d %H:%M:%S UTC"))
     if "error" in status:
         say(f"{status['error']}: {status['why']}; looking again")
     elif status["runs"]:
@@ -208,6 +243,8 @@ def _warnings(worker: WorkerRow, use: TimeUse) -> Iterator[str]:
     if worker.clock_ahead_ms:
         direction = "ahead of" if worker.clock_ahead_ms > 0 else "behind"
         yield f"its clock is {clock(abs(worker.clock_ahead_ms))} {direction} this one: set it, S3 allows 15 minutes"
+    if use.up_ms < _JUDGED_AFTER_MS:
+        return
     if (waiting := use.waiting_for_post_share) > WAITING_FOR_POST_MAX:
         yield f"its engine waited for post {waiting:.0%} of the last hour: {MEND_WAITING_FOR_POST}"
     if (growth := worker.growth_mib_per_100_takes or 0.0) > _GROWTH_MAX_MIB:
@@ -246,9 +283,8 @@ def _print_status(status: dict[str, Any], *, notes_to: Console = err) -> None:
     else:
         say(", ".join(f"{name} {length:,}" for name, length in queues.items()), label="queues: ")
     if status["dead"]:
-        warn(
-            f"{status['dead']:,} dead takes: `tunemill status --dead` says why, `tunemill retry CATALOG --failed` mends"
-        )
+        mending = "`tunemill status --dead` says why, `tunemill retry CATALOG --failed` mends"
+        warn(f"{status['dead']:,} dead takes: {mending}", to=notes_to)
 
 
 def _print_runs(runs: list[dict[str, Any]]) -> None:

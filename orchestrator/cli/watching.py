@@ -8,12 +8,12 @@ from types import TracebackType
 from typing import Final, Protocol
 
 from rich.cells import cell_len
-from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from orchestrator.cli.columns import cut
 from orchestrator.cli.console import clock, err, say, usd, warn
+from orchestrator.cli.working import SPARE_CELLS, in_place
 from orchestrator.progress import Progress, Watcher
 
 LINE_EVERY_S: Final = 10.0
@@ -33,7 +33,7 @@ class Display(Watcher, Protocol):
 
 def display_for(*, dated: bool = False) -> Display:
     """The display that suits standard error."""
-    return BarDisplay() if err.is_terminal and not dated else LineDisplay(dated=dated)
+    return BarDisplay() if err.is_interactive and not dated else LineDisplay(dated=dated)
 
 
 def describe(progress: Progress, *, short: bool = False) -> str:
@@ -57,16 +57,16 @@ class BarDisplay:
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
-        self._live = Live(get_renderable=self._line, console=err, transient=True)
+        self._drawn = in_place(self)
 
     def __enter__(self) -> BarDisplay:
-        self._live.start()
+        self._drawn.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._live.stop()
+        self._drawn.__exit__(kind, error, trace)
 
     def show(self, progress: Progress) -> None:
         """Have it drawn at the next refresh."""
@@ -76,8 +76,11 @@ class BarDisplay:
         """Print above the bar."""
         warn(text)
 
+    def __rich__(self) -> Table:
+        return self._line()
+
     def _line(self) -> Table:
-        room = err.width - 1  # a full last column would make some terminals begin a new line
+        room = err.width - SPARE_CELLS
         total, done, words = None, 0, "starting"
         if self._progress is not None:
             counts = self._progress.counts

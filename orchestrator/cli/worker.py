@@ -19,7 +19,8 @@ from catalog.errors import INTERRUPTED_EXIT_CODE, DifferentAudioError, UnknownNa
 from catalog.settings import Settings, read_settings
 from catalog.spec import TONE_MODEL, TURBO_MODEL
 from orchestrator.cli.columns import number, print_table
-from orchestrator.cli.console import JsonFlag, err, print_json, say
+from orchestrator.cli.console import JsonFlag, print_json, say
+from orchestrator.cli.working import in_place, spinner
 from orchestrator.ledger import RenditionRow, open_ledger
 
 # -P: a folder "workers" where the command is typed must not stand in for our package.
@@ -211,7 +212,7 @@ def _find_rendition(prefix: str, settings: Settings) -> RenditionRow:
 
 
 def _replay(sidecar: dict[str, Any]) -> dict[str, Any]:
-    with err.status("rendering it again"):
+    with in_place(spinner("rendering it again")):
         done = subprocess.run(
             [*_WORKERS, "replay"],
             input=json.dumps(sidecar),

@@ -104,13 +104,13 @@ def test_status_fits_80_columns(home, terminal):
 
 
 def a_worker_that(home, *, waits_ms=0, growth=None, stopped=False):
-    """What `status` says, in words and for scripts, of one that rendered for 10 s and waited after it."""
-    at = now_ms() - 30_000
-    rendered = Span(state="render", start_ms=at, end_ms=at + 10_000, batch_id="b")
-    waited = Span(state="idle", start_ms=at + 10_000, end_ms=at + 10_000 + waits_ms, cause="waiting for post")
+    """What `status` says, in words and for scripts, of one that rendered for 1,000 s and waited after it."""
+    at = now_ms() - 3_000_000
+    rendered = Span(state="render", start_ms=at, end_ms=at + 1_000_000, batch_id="b")
+    waited = Span(state="idle", start_ms=rendered.end_ms, end_ms=rendered.end_ms + waits_ms, cause="waiting for post")
     memory = MemoryUse(rss_mib=1_000, device_mib=234, growth_mib_per_100_takes=growth)
     records = [
-        started("w9", started_at_ms=at, at_ms=at, plan_limit=64),
+        started("w9", started_at_ms=at, at_ms=now_ms(), plan_limit=64),
         SpansClosed(worker_id="w9", spans=[rendered, waited]),
         Heartbeat(worker_id="w9", held=[], memory=memory),
         *([WorkerStopped(worker_id="w9", reason="done")] if stopped else []),
@@ -126,22 +126,22 @@ def a_worker_that(home, *, waits_ms=0, growth=None, stopped=False):
 
 
 def test_status_shows_how_busy_a_worker_is_and_what_memory_it_needs(home):
-    line, told, worker = a_worker_that(home, waits_ms=500, growth=-1.5)
+    line, told, worker = a_worker_that(home, waits_ms=50_000, growth=-1.5)
     assert line[6:11] == ["95%", "4", "64", "1,234", "-1.5"]
     assert "worker w9" not in told
     assert (worker["rss_mib"], worker["plan_limit"], worker["warnings"]) == (1_000, 64, [])
-    assert worker["use_of_last_hour"]["idle_ms_by_cause"] == {"waiting for post": 500}
+    assert worker["use_of_last_hour"]["idle_ms_by_cause"] == {"waiting for post": 50_000}
 
 
 def test_status_warns_of_a_worker_that_waits_for_post_or_grows(home):
-    _, told, worker = a_worker_that(home, waits_ms=2_500, growth=33.0)
+    _, told, worker = a_worker_that(home, waits_ms=250_000, growth=33.0)
     assert "worker w9: its engine waited for post 20% of the last hour" in told
     assert "worker w9: its engine's memory grows by 33 MiB every 100 takes" in told
     assert len(worker["warnings"]) == 2
 
 
 def test_status_warns_of_no_worker_that_has_ended(home):
-    _, told, worker = a_worker_that(home, waits_ms=2_500, growth=33.0, stopped=True)
+    _, told, worker = a_worker_that(home, waits_ms=250_000, growth=33.0, stopped=True)
     assert "worker w9" not in told
     assert worker["warnings"] == []
 
