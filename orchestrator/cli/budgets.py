@@ -95,7 +95,9 @@ def _write(scope: BudgetScope, name: str, period: str | None, usd_micros: int | 
         month, name = parse_period(name, name="the month"), ""
     if scope is BudgetScope.RUN and month:
         raise SettingsError("a run's budget has no month", why="it is for the whole run", fix="leave --period out")
-    with closing(_open(settings, usd_micros)) as ledger:
+    if not name and scope is not BudgetScope.MONTH:
+        raise SettingsError(f"which {scope} is the budget for?", fix=f"name it: `budgets set {scope} NAME --usd 100`")
+    with closing(_open(settings, scope, name, usd_micros)) as ledger:
         name = _checked_name(ledger, scope, name)
         with ledger.write() as connection:
             known = {(each.scope, each.name, each.period) for each in ledger_budgets.read_budgets(connection)}
@@ -113,18 +115,19 @@ def _write(scope: BudgetScope, name: str, period: str | None, usd_micros: int | 
     say(f"no budget any more for {what}{when}" if usd_micros is None else f"${dollars(usd_micros)} for {what}{when}")
 
 
-def _open(settings: Settings, usd_micros: int | None) -> Ledger:
+def _open(settings: Settings, scope: BudgetScope, name: str, usd_micros: int | None) -> Ledger:
+    """The ledger; a new one for a budget that may be there before the first run, and for nothing else."""
     found = find_ledger(settings)
     if found is None and usd_micros is None:
         raise UnknownNameError("there is no ledger yet, and no budget in it", fix="set one first")
-    return found or open_ledger(settings.database)  # a budget may be there before the first run
+    if found is None and scope is BudgetScope.RUN:
+        raise UnknownNameError(f"there is no ledger yet, and no run {name!r:.80} in it", fix="run a catalog first")
+    return found or open_ledger(settings.database)
 
 
 def _checked_name(ledger: Ledger, scope: BudgetScope, name: str) -> str:
     if scope is BudgetScope.MONTH:
         return ""
-    if not name:
-        raise SettingsError(f"which {scope} is the budget for?", fix=f"name it: `budgets set {scope} NAME --usd 100`")
     with ledger.read() as connection:
         if scope is BudgetScope.RUN:
             found = readings.find_run_ids(connection, name)

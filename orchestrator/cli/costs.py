@@ -16,7 +16,7 @@ from orchestrator.accounts import Accounts, bring_up_to_date, read_accounts
 from orchestrator.cli import budgets, invoices, outlook, periods
 from orchestrator.cli.columns import Column, number, print_table
 from orchestrator.cli.console import JsonFlag, clock, out, print_json, say, warn
-from orchestrator.cli.opening import find_ledger
+from orchestrator.cli.opening import find_ledger, no_ledger
 from orchestrator.cli.options import PricesOption
 from orchestrator.cli.prices import register_prices
 from orchestrator.cli.working import working
@@ -107,7 +107,10 @@ def show_report(
     prices: PricesOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Show what accepted tracks cost; the rows add up to the bills and, where there is none, to time at its price."""
+    """Show what accepted tracks cost; the rows add up to the bills and, where there is none, to time at its price.
+
+    Exit codes: 10 for a name that is not on the books, 33 for --out while there is no ledger: then no pack is written.
+    """
     settings = read_settings()
     if out_folder is not None and period is None:
         raise SettingsError("--out needs --period", why="a pack is of one month", fix="add --period 2026-11")
@@ -117,13 +120,24 @@ def show_report(
         )
     if focus and out_folder is None:
         raise SettingsError("--focus needs --out", why="the FOCUS files are part of a pack", fix="add --out FOLDER")
+    for option, given in (("--tracks", tracks), ("--baseline", baseline)):
+        if given is not None and out_folder is None:
+            raise SettingsError(
+                f"{option} needs --out",
+                why="the forecast and the price of a song are part of a pack",
+                fix=f"add --out FOLDER, or see `tunemill costs forecast {option} {given}`",
+            )
     month = parse_period(period) if period else None
     cuts = _cuts(by)
     ledger = find_ledger(settings)
     if ledger is None:
-        warn("there is no ledger yet: nothing has been rendered, so nothing has cost anything")
+        _refuse_names(Scope(None, run, catalog, zone, genre, provider, gpu))
+        if out_folder is None:
+            warn("there is no ledger yet: nothing has been rendered, so nothing has cost anything")
         report = _nothing(cuts)
         print_json(report_as_json(report)) if json else _print_report(report)
+        if out_folder is not None:
+            raise no_ledger(f"no pack of {month} is written")
         return
     with closing(ledger):
         book = read_price_book(find_prices_folder(prices, settings.prices))
@@ -146,6 +160,17 @@ def show_report(
             from orchestrator.cli.packing import write_month  # noqa: PLC0415
 
             write_month(ledger, settings, book, updated, month, out_folder, focus=focus, tracks=tracks, song=baseline)
+
+
+def _refuse_names(scope: Scope) -> None:
+    """Raise for what a ledger without any row would not know either."""
+    for name, value in scope._asdict().items():
+        if value is not None:
+            raise UnknownNameError(
+                f"there is no ledger yet, and no {name.removesuffix('_id')} {value!r:.80} in it",
+                why="nothing has been run, or TUNEMILL_HOME or TUNEMILL_DATABASE_URL name another place",
+                fix="correct them, or leave the name out",
+            )
 
 
 def _cuts(by: str) -> list[str]:

@@ -9,14 +9,14 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from catalog.errors import DisagreementError, SettingsError
+from catalog.errors import DisagreementError, SettingsError, UnknownNameError
 from catalog.messages import now_ms
 from catalog.rental import Market, parse_rental, rental_id_of
 from catalog.settings import read_settings
 from orchestrator.accounts import bring_up_to_date
 from orchestrator.cli.columns import Column, number, print_table
 from orchestrator.cli.console import JsonFlag, clock, print_json, say, warn
-from orchestrator.cli.opening import find_ledger
+from orchestrator.cli.opening import find_ledger, get_ledger
 from orchestrator.cli.options import PricesOption
 from orchestrator.costs.charges import Rental
 from orchestrator.costs.invoices.reading import STYLES, read_invoice
@@ -121,7 +121,14 @@ def import_invoice(
         rate_source=rate_source,
     )
     book = read_price_book(find_prices_folder(prices, settings.prices))
-    with closing(find_ledger(settings) or open_ledger(settings.database)) as ledger:
+    found = find_ledger(settings)
+    if found is None and replaces is not None:
+        raise UnknownNameError(
+            f"there is no ledger yet, and no invoice {replaces!r:.80} in it to replace",
+            why="nothing was imported, or TUNEMILL_HOME or TUNEMILL_DATABASE_URL name another place",
+            fix="correct them, or leave --replaces out",
+        )
+    with closing(found or open_ledger(settings.database)) as ledger:
         with ledger.write() as connection:
             done = ledger_invoices.write_invoice(connection, invoice, now_ms(), replaces=replaces)
         updated = bring_up_to_date(ledger, settings, book)
@@ -172,17 +179,15 @@ def reconcile(
 ) -> None:
     """Hold invoices against rentals: what matches, what costs or lasts other than expected, leaks, and missing bills.
 
-    Exit code 52 when a line names no rental: somebody pays for a machine that nobody here knows.
+    Exit codes: 52 when a line names no rental: somebody pays for a machine that nobody here knows; 33 while there is
+    no ledger.
     """
     settings, month = read_settings(), parse_period(period)
-    ledger = find_ledger(settings)
     book = read_price_book(find_prices_folder(prices, settings.prices))
-    matches: list[Match] = []
-    if ledger is not None:
-        with closing(ledger):
-            bring_up_to_date(ledger, settings, book)
-            with ledger.snapshot() as connection:
-                matches = reconcile_period(connection, settings, book, month, as_of_ms=now_ms())
+    with closing(get_ledger(settings, f"nothing of {month} was reconciled")) as ledger:
+        bring_up_to_date(ledger, settings, book)
+        with ledger.snapshot() as connection:
+            matches = reconcile_period(connection, settings, book, month, as_of_ms=now_ms())
     if json:
         found = [{**match._asdict(), "difference_usd_micros": match.difference_usd_micros} for match in matches]
         print_json({"period": month, "currency": "USD", "matches": found})

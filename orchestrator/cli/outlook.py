@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from catalog.errors import UnknownNameError
+from catalog.messages import now_ms
 from catalog.settings import read_settings
-from orchestrator.accounts import bring_up_to_date, outlook_of
+from orchestrator import accounts
 from orchestrator.cli.columns import Column, number, print_table
 from orchestrator.cli.console import JsonFlag, print_json, say, usd, warn
 from orchestrator.cli.opening import find_ledger
@@ -51,11 +52,13 @@ def show_forecast(
     ledger = find_ledger(settings)
     forecasts: list[Forecast] = []
     bought: Baseline | None = None
-    if ledger is not None:
+    if ledger is None:
+        accounts.baseline((), book, (), now_ms(), song=baseline)  # a price that the book has not is told all the same
+    else:
         with closing(ledger):
-            updated = bring_up_to_date(ledger, settings, book)
+            updated = accounts.bring_up_to_date(ledger, settings, book)
             with ledger.snapshot() as connection:
-                forecasts, bought = outlook_of(
+                forecasts, bought = accounts.outlook_of(
                     connection, settings, book, updated, catalog=catalog, tracks=tracks, song=baseline
                 )
     if catalog is not None and not forecasts:

@@ -9,13 +9,13 @@ from typing import Annotated
 
 import typer
 
-from catalog.errors import DisagreementError, PeriodError
+from catalog.errors import DisagreementError
 from catalog.messages import now_ms
 from catalog.settings import read_settings
 from orchestrator.accounts import bring_up_to_date
 from orchestrator.cli.columns import Column, number, print_table
 from orchestrator.cli.console import JsonFlag, print_json, say
-from orchestrator.cli.opening import find_ledger
+from orchestrator.cli.opening import find_ledger, get_ledger
 from orchestrator.cli.options import PricesOption
 from orchestrator.cli.working import working
 from orchestrator.costs.months import parse_period
@@ -51,13 +51,11 @@ def close(
 ) -> None:
     """Close a month for good: nothing is added to it any more, and corrections go to the open month.
 
-    Exit codes: 23 when it cannot be closed: not over, not complete, an earlier one still open, time without a price.
+    Exit codes: 23 when it cannot be closed: not over, not complete, an earlier one still open, time without a price;
+    33 while there is no ledger.
     """
     settings, month = read_settings(), parse_period(period, name="PERIOD")
-    ledger = find_ledger(settings)
-    if ledger is None:
-        raise PeriodError("there is no ledger yet, and nothing to close", fix="run a catalog first")
-    with closing(ledger):
+    with closing(get_ledger(settings, f"{month} is not closed")) as ledger:
         book = read_price_book(find_prices_folder(prices, settings.prices))
         with working("posting what is new") as progress:
             updated = bring_up_to_date(ledger, settings, book, progress=progress)
@@ -105,12 +103,12 @@ def list_periods(json: JsonFlag = False) -> None:
 
 
 def verify(json: JsonFlag = False) -> None:
-    """Hold the books against themselves: entries, sums, reversals and closed months. Exit code 52 when they differ."""
-    ledger = find_ledger(read_settings())
-    found: list[str] = []
-    if ledger is not None:
-        with closing(ledger), ledger.read() as connection:
-            found = ledger_periods.verify_books(connection)
+    """Hold the books against themselves: entries, sums, reversals and closed months.
+
+    Exit codes: 52 when they differ, 33 while there is no ledger: what is not there does not agree.
+    """
+    with closing(get_ledger(read_settings(), "no books were verified")) as ledger, ledger.read() as connection:
+        found = ledger_periods.verify_books(connection)
     if json:
         print_json({"findings": found})
     elif not found:

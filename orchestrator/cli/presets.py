@@ -17,13 +17,15 @@ from orchestrator.cli.console import JsonFlag, out, print_error, print_json, say
 from orchestrator.cli.options import PresetsOption
 from orchestrator.matrix.checking import Finding, check_library
 from orchestrator.matrix.imports import import_prompts
-from orchestrator.matrix.problems import closest
+from orchestrator.matrix.names import quoted
 from orchestrator.matrix.reading import (
     Kind,
     LoadedCatalog,
     PresetLibrary,
     find_presets_root,
+    is_path,
     load_catalog,
+    no_such_preset,
     open_library,
 )
 from orchestrator.matrix.summary import CatalogSummary, Group, summarise
@@ -80,7 +82,7 @@ def _kinds(kind: str) -> tuple[Kind, ...]:
     for known in KINDS:
         if kind in (known, known.removesuffix("s")):
             return (known,)
-    raise UnknownNameError(f"{kind!r} is no kind of preset", fix="write zones, genres or catalogs")
+    raise UnknownNameError(f"{quoted(kind)} is no kind of preset", fix="write zones, genres or catalogs")
 
 
 def _listed(library: PresetLibrary, kind: Kind) -> list[dict[str, Any]]:
@@ -119,14 +121,10 @@ def show(
     settings = read_settings()
     library = open_library(presets, settings)
     kinds = [kind for kind in KINDS if name in library.names(kind)]
-    if name.endswith((".yaml", ".yml")) or "/" in name:
+    if is_path(name):
         kinds = ["catalogs"]
     if not kinds:
-        names = [each for kind in KINDS for each in library.names(kind)]
-        guess = closest(name, names)
-        raise UnknownNameError(
-            f"there is no zone, genre or catalog {name!r}", fix=f"write {guess!r}" if guess else "try `presets list`"
-        )
+        raise no_such_preset(name, library)
     shown: dict[str, Any] = {}
     for kind in kinds:
         if kind == "catalogs":

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from orchestrator.matrix.names import printable, quoted
+
 PLACES: Final = ("instruments", "mood", "mood2", "texture", "scene", "genre", "tempo_word")
 NEEDED: Final = ("instruments", "mood")
 _TEMPO_WORDS: Final = ((72, "slow"), (92, "relaxed"), (112, "mid-tempo"), (132, "lively"))  # each below its bpm
@@ -54,16 +56,19 @@ def _parse(text: str) -> Template:
     try:
         parsed = list(string.Formatter().parse(text))
     except ValueError as error:
-        raise ValueError(f"the braces of {text!r} do not match: {error}") from None
+        raise ValueError(f"the braces of {quoted(text)} do not match: {error}") from None
     parts: list[tuple[str, str]] = []
     for literal, place, form, conversion in parsed:
         if place is not None and (place not in PLACES or form or conversion):
-            raise ValueError(f"{{{place}}} is no place in a caption; there are {' '.join(f'{{{p}}}' for p in PLACES)}")
+            named = f"{{{printable(place[:40])}}}"
+            raise ValueError(f"{named} is no place in a caption; there are {' '.join(f'{{{p}}}' for p in PLACES)}")
         parts.append((literal, place or ""))
     template = Template(tuple(parts))
     missing = [place for place in NEEDED if place not in template.places]
     if missing:
-        raise ValueError(f"the caption lacks {{{missing[0]}}}, so its tracks would sound too much alike: {text!r}")
+        raise ValueError(
+            f"the caption lacks {{{missing[0]}}}, so its tracks would sound too much alike: {quoted(text)}"
+        )
     return template
 
 

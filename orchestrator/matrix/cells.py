@@ -8,6 +8,7 @@ is refused here with the line that asks for it.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,6 +18,7 @@ from typing import NamedTuple
 from catalog.errors import EmptyMatrixError, OutOfRangeError, PresetError, UnknownNameError
 from orchestrator.matrix.files import TRACKS_MAX, CatalogFile, Choices, GenreFile, MatrixSection, Selector, ZoneFile
 from orchestrator.matrix.located import Place
+from orchestrator.matrix.names import listed, quoted
 from orchestrator.matrix.problems import closest
 from orchestrator.matrix.reading import LoadedCatalog, Preset, PresetLibrary
 from orchestrator.matrix.settling import ANY_TEMPO, Layer, Settings, settle
@@ -146,7 +148,7 @@ def check_selector(
             known = ["zone", "genre", *axes, *type(entry).model_fields]
             guess = closest(name, known)
             raise PresetError(
-                f"{where}: {name!r} is neither a key here nor an axis of this matrix",
+                f"{where}: {quoted(name)} is neither a key here nor an axis of this matrix",
                 why=f"its axes are: {', '.join(['zone', 'genre', *axes])}",
                 fix=f"write {guess!r}" if guess else "add the axis under matrix.axes, or drop it here",
             )
@@ -154,8 +156,8 @@ def check_selector(
             if value not in axes[name]:
                 guess = closest(value, axes[name])
                 raise UnknownNameError(
-                    f"{where}: axis {name!r} has no value {value!r}",
-                    why=f"there are: {', '.join(axes[name])}",
+                    f"{where}: axis {name!r} has no value {quoted(value)}",
+                    why=listed(axes[name]),
                     fix=f"write {guess!r}" if guess else "add the value under matrix.axes",
                 )
 
@@ -164,13 +166,15 @@ def _spots(catalog: LoadedCatalog, matrix: MatrixSection) -> tuple[list[Spot], s
     """All spots in order, and those that an include names."""
     preset, library = catalog.preset, catalog.library
     zones, genres = _names_of(matrix.zones, library, "zones"), _names_of(matrix.genres, library, "genres")
-    combinations = [tuple(zip(matrix.axes, values, strict=True)) for values in itertools.product(*matrix.axes.values())]
-    if len(zones) * len(genres) * len(combinations) > CELLS_MAX:
+    count = math.prod(len(values) for values in matrix.axes.values())
+    # Before anything is made of them: a few lines can stand for more cells than fit into any memory.
+    if max(count, len(zones) * len(genres) * count) > CELLS_MAX:
         raise OutOfRangeError(
-            f"{preset.at('matrix')}: the matrix has {len(zones) * len(genres) * len(combinations):,} cells",
+            f"{preset.at('matrix')}: the matrix has {max(1, len(zones) * len(genres)) * count:,} cells",
             why=f"at most {CELLS_MAX:,} are laid out",
             fix="split the catalog, or drop an axis",
         )
+    combinations = [tuple(zip(matrix.axes, values, strict=True)) for values in itertools.product(*matrix.axes.values())]
     product = (Spot(*parts) for parts in itertools.product(zones, genres, combinations))
     spots = {spot: None for spot in product if not any(spot.matches(entry) for entry in matrix.exclude)}
     included: set[Spot] = set()

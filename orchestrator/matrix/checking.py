@@ -9,13 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from catalog.buckets import Bucket
-from catalog.errors import TunemillError, UnknownNameError
+from catalog.errors import TunemillError
 from catalog.queues import queue_of
 from catalog.settings import Settings
 from orchestrator.matrix.cells import lay_out
 from orchestrator.matrix.expand import expand
-from orchestrator.matrix.problems import closest
-from orchestrator.matrix.reading import Kind, LoadedCatalog, PresetLibrary, load_catalog, open_library
+from orchestrator.matrix.names import printable
+from orchestrator.matrix.reading import (
+    Kind,
+    LoadedCatalog,
+    PresetLibrary,
+    is_path,
+    load_catalog,
+    no_such_preset,
+    open_library,
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ class Finding:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         counts = ("tracks", "takes", "prompts", "captions", "left_out") if self.kind == "catalog" else ()
-        found: dict[str, Any] = {"kind": self.kind, "name": self.name, "ok": self.error is None}
+        found: dict[str, Any] = {"kind": self.kind, "name": printable(self.name), "ok": self.error is None}
         found |= {name: getattr(self, name) for name in counts}
         if self.error:
             found["error"] = {
@@ -62,7 +70,7 @@ def check_library(names: Sequence[str], presets: Path | None, settings: Settings
     for kind, read in readers.items():
         wanted = [name for name in library.names(kind) if not names or name in names]
         if kind == "catalogs":
-            wanted += [name for name in names if "/" in name or name.endswith((".yaml", ".yml"))]
+            wanted += [name for name in names if is_path(name)]
         findings += [_checked(kind.removesuffix("s"), name, read) for name in wanted]
     _refuse_unknown(names, findings, library)
     return findings
@@ -71,10 +79,7 @@ def check_library(names: Sequence[str], presets: Path | None, settings: Settings
 def _refuse_unknown(names: Sequence[str], findings: Sequence[Finding], library: PresetLibrary) -> None:
     for name in names:
         if not any(finding.name == name for finding in findings):
-            kinds: tuple[Kind, ...] = ("zones", "genres", "catalogs")
-            guess = closest(name, [each for kind in kinds for each in library.names(kind)])
-            fix = f"write {guess!r}" if guess else "try `tunemill presets list`"
-            raise UnknownNameError(f"there is no zone, genre or catalog {name!r}", fix=fix)
+            raise no_such_preset(name, library)
 
 
 def _checked(kind: str, name: str, read: Callable[[str], object]) -> Finding:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from catalog.errors import UnknownNameError
 from catalog.prompt import CAPTION_TOKENS_MAX, token_ceiling
 from catalog.seeds import stable_hash
 from catalog.spec import TURBO_MODEL, OpenField, TrackSpec
@@ -17,6 +18,7 @@ from orchestrator.matrix.captions import Template, as_genre, tempo_parts, tempo_
 from orchestrator.matrix.cells import Cell, cells
 from orchestrator.matrix.files import AUTO_MODEL
 from orchestrator.matrix.filling import bounds_of, refuse_without_planner
+from orchestrator.matrix.names import MODEL_NAME_RULE, is_model_name, quoted
 from orchestrator.matrix.planned import (
     PlannedTrack,
     diffusion,
@@ -41,10 +43,14 @@ def expand(catalog: LoadedCatalog, model: str | None = None) -> Iterator[Planned
     """Every track of `catalog`, streaming, in a fixed order.
 
     `model` is the model to write into the specs once 'auto' has been resolved; without it, the one the catalog
-    names (the turbo model for 'auto'). Raises what `cells` raises, CaptionTooLongError, and PresetError when
-    something is left to the planner of a model that has none.
+    names (the turbo model for 'auto'). Raises what `cells` raises, CaptionTooLongError, UnknownNameError for what
+    can be no model's name, and PresetError when something is left to the planner of a model that has none.
     """
     chosen = model or (TURBO_MODEL if catalog.model == AUTO_MODEL else catalog.model)
+    if not is_model_name(chosen):
+        raise UnknownNameError(
+            f"there is no model {quoted(chosen)}", why=MODEL_NAME_RULE, fix="write a model's name after --model"
+        )
     if catalog.preset.content.prompts is not None:
         yield from expand_prompts(catalog, chosen)
         return

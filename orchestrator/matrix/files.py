@@ -14,9 +14,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationError,
     field_validator,
     model_validator,
 )
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from catalog import limits
 from catalog.seeds import SEED_LIMIT
@@ -32,12 +34,13 @@ from catalog.spec import (
 )
 from catalog.tiers import TIERS
 from orchestrator.matrix.captions import Template
+from orchestrator.matrix.located import TEXT_MAX
+from orchestrator.matrix.names import FILE_NAME, MODEL_NAME, NAME, quoted
 
 AUTO_MODEL: Final = "auto"
 TAKES_MAX: Final = 1000
 TRACKS_MAX: Final = 1_000_000
 PLANNERS: Final = frozenset().union(*(tier.planners for tier in TIERS))
-_SLUG: Final = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 
 
 def _listed(value: Any) -> Any:
@@ -76,7 +79,10 @@ def _planner(value: Any) -> Any:
 
 def _known_planner(value: PlannerSpec | None) -> PlannerSpec | None:
     if value is not None and value.model not in PLANNERS:
-        raise ValueError(f"{value.model!r} is no planner; choose one of {', '.join(sorted(PLANNERS))}")
+        # Told of the key itself, whose line a person looks for, and not of the mapping around it.
+        words = f"{quoted(value.model)} is no planner; choose one of {', '.join(sorted(PLANNERS))}"
+        problem = InitErrorDetails(type=PydanticCustomError("value_error", words), loc=("model",), input=value.model)
+        raise ValidationError.from_exception_data("planner", [problem])
     return value
 
 
@@ -101,12 +107,19 @@ def _distinct(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _fit_together(value: tuple[str, ...]) -> tuple[str, ...]:
+    size = len(", ".join(value))
+    if size > TEXT_MAX:
+        raise ValueError(f"the phrases have {size:,} characters together; {TEXT_MAX:,} fit")
+    return value
+
+
 Phrase = Annotated[str, Field(min_length=1, pattern=r"\S"), AfterValidator(_plain_caption)]
 Phrases = Annotated[
     tuple[Phrase, ...], BeforeValidator(_texts, json_schema_input_type=list[str]), AfterValidator(_distinct)
 ]
 Tempo = Annotated[tuple[Bpm, Bpm], AfterValidator(_rising)]
-SlugText = Annotated[str, Field(pattern=_SLUG)]
+SlugText = Annotated[str, Field(pattern=NAME)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_texts, json_schema_input_type=str | list[str])]
 
 
@@ -194,7 +207,9 @@ class ZoneFile(Frozen):
     moods: Annotated[Phrases, Field(min_length=3)] = Field(description="Words that fit 'a {mood} mood'.")
     scenes: Annotated[Phrases, Field(min_length=2)] = Field(description="Phrases that fit 'music for {scene}'.")
     loudness_lufs: float | None = Field(default=None, ge=-40, le=-8)
-    avoid: Phrases = Field(default=(), description="What the planner should stay away from.")
+    avoid: Annotated[Phrases, AfterValidator(_fit_together)] = Field(
+        default=(), description="What the planner should stay away from."
+    )
     title_words: Annotated[Phrases, Field(min_length=6)]
     defaults: Choices = Choices()
     extends: SlugText | None = Field(default=None, description="Another zone whose keys hold unless given here.")
@@ -310,7 +325,7 @@ class CatalogFile(Frozen):
 
     title: Annotated[str, Field(min_length=1)]
     description: str = ""
-    model: str = Field(default=AUTO_MODEL, pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    model: str = Field(default=AUTO_MODEL, pattern=MODEL_NAME)
     defaults: Choices = Choices()
     matrix: MatrixSection | None = None
     tracks: int | None = Field(default=None, ge=1, le=TRACKS_MAX, description="In all.")
@@ -319,7 +334,7 @@ class CatalogFile(Frozen):
     quotas: tuple[QuotaEntry, ...] = ()
     rules: tuple[RuleEntry, ...] = Field(default=(), description="Settings for matching cells; later entries win.")
     prompts: str | None = Field(
-        default=None, pattern=r"^[^/\\]+$", description="A CSV file of prompts beside this file, instead of a matrix."
+        default=None, pattern=FILE_NAME, description="A CSV file of prompts beside this file, instead of a matrix."
     )
     extends: SlugText | None = Field(default=None, description="Another catalog whose keys hold unless given here.")
 

@@ -7,8 +7,10 @@ files. What comes out is `catalogs/NAME.yaml` and, beside it, `NAME.csv` with ou
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,8 @@ import yaml
 
 from catalog.errors import PresetError, UnreadableFileError
 from catalog.spec import INSTRUMENTAL
-from orchestrator.matrix.located import read_text, shown
+from orchestrator.matrix.located import is_folder, read_text, shown
+from orchestrator.matrix.names import NAME_RULE, bare, is_name, printable, quoted
 from orchestrator.matrix.problems import Problem, raise_problems
 from orchestrator.matrix.rows import COLUMNS, Row, column_of, read_csv, read_row, repeated_ids, slugified
 
@@ -44,11 +47,12 @@ def import_prompts(
     `zone` and `genre` label rows that name none. Raises PresetError when the catalog exists already and
     `force` is off, and one error for all bad rows.
     """
-    if name != slugified(name, "-") or len(name) > 64:
+    if not is_name(name):
+        has_letters = re.search("[A-Za-z0-9]", bare(name)) is not None
         raise PresetError(
-            f"{name!r} cannot be the name of a catalog",
-            why="names are part of object keys: a-z, 0-9, '_' and '-', beginning with a letter or digit",
-            fix=f"write --as {slugified(name, '-')}",
+            f"{quoted(name)} cannot be the name of a catalog",
+            why=f"it becomes part of object keys: {NAME_RULE}",
+            fix=f"write --as {slugified(bare(name), '-') if has_letters else 'spring'}, or another such name",
         )
     folder = root / "catalogs"
     catalog, prompts = folder / f"{name}.yaml", folder / f"{name}.csv"
@@ -58,15 +62,24 @@ def import_prompts(
     rows, left_out = read_prompts(source)
     labels = {"zone": slugified(zone) if zone else None, "genre": slugified(genre) if genre else None}
     rows = [row._replace(zone=row.zone or labels["zone"], genre=row.genre or labels["genre"]) for row in rows]
-    folder.mkdir(parents=True, exist_ok=True)
-    prompts.write_text(_as_csv(rows), encoding="utf-8", newline="")
-    catalog.write_text(_as_yaml(name, source, len(rows)), encoding="utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        prompts.write_text(_as_csv(rows), encoding="utf-8", newline="")
+        catalog.write_text(_as_yaml(name, source, len(rows)), encoding="utf-8")
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise PresetError(
+            f"{shown(folder)}: cannot be written: {error.strerror}",
+            why="the catalog and its prompts are written there",
+            fix="name another preset folder with --presets",
+        ) from None
     return Import(catalog, prompts, len(rows), len(rows) - len({row.content for row in rows}), left_out)
 
 
 def read_prompts(source: Path) -> tuple[list[Row], list[str]]:
     """The rows at `source`, and what in it means nothing here. Raises UnreadableFileError or PresetError."""
-    if source.is_dir():
+    if is_folder(source):
         files = sorted(source.glob("*.json"))
         if not files:
             raise UnreadableFileError(f"{shown(source)}: no .json file in this folder", fix="name another folder")
@@ -110,7 +123,7 @@ def _columns(item: dict[str, Any], left_out: dict[str, None]) -> dict[str, Any]:
             if value is True:
                 values["lyrics"] = INSTRUMENTAL
         else:
-            left_out[key] = None
+            left_out[printable(key)] = None
     return values
 
 
@@ -169,7 +182,7 @@ def _cell(value: Any) -> str:
 def _as_yaml(name: str, source: Path, count: int) -> str:
     content = {
         "title": name.replace("_", " ").replace("-", " ").capitalize(),
-        "description": f"{count:,} prompts imported from {source.name}.",
+        "description": f"{count:,} prompts imported from {printable(source.name)}.",
         "prompts": f"{name}.csv",
     }
     return _SCHEMA_LINE + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)

@@ -7,6 +7,7 @@ text, because `language: no` is Norwegian. Files are held to sizes that no hones
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,10 +15,16 @@ from typing import Any, NamedTuple
 import yaml
 
 from catalog.errors import PresetError, UnreadableFileError
+from orchestrator.matrix.names import printable, quoted
 
 BYTES_MAX = 4 * 1024 * 1024
 NODES_MAX = 200_000  # after aliases are expanded, so that a few lines cannot stand for billions of values
 DEPTH_MAX = 40
+_SHOWN_MAX = 1_000  # letters of a path
+TEXT_MAX = 64 * 1024  # characters: the longest lyrics that the model reads are far shorter
+
+# All but what YAML calls printable. It refuses these characters themselves, and lets them in as escapes ("\0", "\e").
+_UNSEEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
@@ -61,9 +68,28 @@ class Located(NamedTuple):
 def shown(file: Path) -> str:
     """`file` as the user would write it: relative to the current folder when it lies below."""
     try:
-        return str(file.absolute().relative_to(Path.cwd()))
+        text = str(file.absolute().relative_to(Path.cwd()))
     except (ValueError, OSError):
-        return str(file)
+        text = str(file)
+    return printable(text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}...")
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file. False for a name that no file can have; one that is forbidden fails when read."""
+    try:
+        return path.is_file()
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder and it may be looked into."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def merged(base: Located, over: Located) -> Located:
@@ -104,8 +130,8 @@ def read_text(file: Path) -> str:
     try:
         size = file.stat().st_size
         content = file.read_bytes() if size <= BYTES_MAX or file.suffix not in (".yaml", ".yml") else None
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise UnreadableFileError(f"{shown(file)}: cannot be read: {reason}", fix="correct the path") from None
     if content is None:
         raise UnreadableFileError(f"{shown(file)}: {size} bytes is too large for a preset", fix="split it up")
@@ -174,7 +200,8 @@ class _Builder:
             return Located(self._mapping(node, depth), place)
         if isinstance(node, yaml.SequenceNode):
             return Located([self.build(item, depth + 1) for item in node.value], place)
-        return Located(_scalar(node, place), place)
+        value = _scalar(node, place)
+        return Located(_seen(value, place) if isinstance(value, str) else value, place)
 
     def _mapping(self, node: yaml.MappingNode, depth: int) -> dict[str, Located]:
         values: dict[str, Located] = {}
@@ -188,7 +215,7 @@ class _Builder:
             key = self._key(key_node, place)
             if key in values:
                 raise PresetError(
-                    f"{place}: {key!r} is given twice",
+                    f"{place}: {quoted(key)} is given twice",
                     why=f"line {values[key].place.line} has it already, and only one can hold",
                     fix="delete one of the two",
                 )
@@ -199,7 +226,7 @@ class _Builder:
     def _key(self, node: yaml.Node, place: Place) -> str:
         if not isinstance(node, yaml.ScalarNode) or not node.value:
             raise PresetError(f"{place}: a key must be a word", fix="write 'key: value'")
-        return str(node.value)
+        return _seen(str(node.value), place)
 
     def _merge_sources(self, node: yaml.Node, depth: int, place: Place) -> Iterator[dict[str, Located]]:
         for each in node.value if isinstance(node, yaml.SequenceNode) else [node]:
@@ -213,11 +240,24 @@ def _line(node: Any) -> int:
     return int(node.start_mark.line) + 1
 
 
+def _seen(text: str, place: Place) -> str:
+    """`text`, held to what a database, a tag and a terminal can be given."""
+    if strange := _UNSEEN.search(text):
+        raise PresetError(
+            f"{place}: a text holds the control character U+{ord(strange[0]):04X}",
+            why="it is no part of a word, and a terminal, a tag or a database would stumble over it",
+            fix="delete it",
+        )
+    if len(text) > TEXT_MAX:
+        raise PresetError(f"{place}: a text of {len(text):,} characters; {TEXT_MAX:,} fit", fix="shorten it")
+    return text
+
+
 def _scalar(node: yaml.Node, place: Place) -> str | int | float | bool | None:
     """The value of a scalar by the rules of YAML 1.2's core schema: no sexagesimals, no dates, no yes and no."""
     kind, text = node.tag.removeprefix(_TAG), str(node.value)
     if node.tag == kind or kind not in ("str", "null", "bool", "int", "float", "timestamp", "value"):
-        raise PresetError(f"{place}: the tag {node.tag!r} is not read here", fix="write plain text or a number")
+        raise PresetError(f"{place}: the tag {quoted(node.tag)} is not read here", fix="write plain text or a number")
     if kind == "null":
         return None
     if kind == "bool":

@@ -7,21 +7,27 @@ tells a script what kind of mistake to look for.
 from __future__ import annotations
 
 import difflib
+import re
 import typing
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from catalog.errors import OutOfRangeError, PresetError
-from orchestrator.matrix.located import Located
+from orchestrator.matrix.located import Located, shown
+from orchestrator.matrix.names import NAME_RULE, RULES, bare, is_name, printable, quoted
 
 SHOWN_MAX = 20
+_STEP_MAX = 64  # letters of a key; a name is no longer
 _M = TypeVar("_M", bound=BaseModel)
 _RANGE_TYPES = frozenset(
     "greater_than greater_than_equal less_than less_than_equal multiple_of finite_number literal_error enum".split()
 )
 _RANGE_KEYS = frozenset(("tempo", "keys", "duration_s", "language", "timesignatures"))
+_PATTERN_WORDS: Final = {**RULES, r"\S": "it must not be blank"}
 
 
 class Problem(NamedTuple):
@@ -34,9 +40,17 @@ class Problem(NamedTuple):
 
 
 def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The known name that `name` was probably meant to be: at least `cutoff` alike, of 1."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
-    return matches[0] if matches else None
+    """The known name that `name` was probably meant to be: at least `cutoff` alike, of 1, in whatever case."""
+    plain = {each.casefold(): each for each in known}
+    matches = difflib.get_close_matches(name.casefold(), list(plain), n=1, cutoff=cutoff)
+    return plain[matches[0]] if matches else None
+
+
+def mend_name(name: str, known: Sequence[str], folder: Path) -> str:
+    """How to mend a name that has no file in `folder`: by the name that was meant, or by adding the file."""
+    if guess := closest(bare(name), known):
+        return f"write {guess!r}"
+    return f"add {shown(folder)}/{name}.yaml" if is_name(name) else f"write the name of a file there; {NAME_RULE}"
 
 
 def raise_problems(problems: Sequence[Problem]) -> None:
@@ -83,7 +97,7 @@ def _problem(model: type[BaseModel], tree: Located, error: Any) -> Problem:
     if error["type"] == "extra_forbidden":
         known = _keys_at(model, path[:-1])
         guess = closest(str(path[-1]), known)
-        what = f"{path[-1]!r} is not a key here"
+        what = f"{quoted(path[-1])} is not a key here"
         fix = f"write {guess!r}" if guess else f"the keys here are {', '.join(sorted(known))}"
     elif error["type"] == "missing":
         what = f"{name} is missing"
@@ -103,10 +117,14 @@ def _is_range(path: tuple[Any, ...], error: Any) -> bool:
 def _words(error: Any) -> str:
     """Pydantic's message, shortened, with the value that was given."""
     message = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+    message = re.sub("a valid dictionary( or instance of .*)?$", "a mapping of keys to values", message)
     given = error.get("input")
-    if error["type"] != "value_error" and isinstance(given, str | int | float) and not isinstance(given, bool):
-        text = repr(given)
-        return f"{text[:60]} is not allowed: {message}"
+    if error["type"] == "string_pattern_mismatch":
+        message = _PATTERN_WORDS.get(error["ctx"]["pattern"], message)
+    if error["type"] == "value_error":
+        return message.replace(repr(given), quoted(given)) if isinstance(given, str) else message
+    if isinstance(given, str | int | float) and not isinstance(given, bool):
+        return f"{quoted(given)} is not allowed: {message}"
     return message
 
 
@@ -117,7 +135,8 @@ def _dotted(path: tuple[Any, ...]) -> str:
         if isinstance(step, int):
             out += f"[{step}]"
         elif step not in ("[key]", "int", "str", "list"):
-            out += f".{step}" if out else str(step)
+            name = printable(str(step)[:_STEP_MAX])
+            out += f".{name}" if out else name
     return out
 
 
@@ -128,10 +147,16 @@ def _keys_at(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
         found: set[type[BaseModel]] = set()
         for each in models:
             field = each.model_fields.get(str(step))
-            found |= _models_in(field.annotation) if field else set()
+            found |= _models_of(field) if field else set()
         # A step that is no field is an index, an axis or one of its values: the model stays.
         models = found or models
     return [field.alias or name for each in models for name, field in each.model_fields.items()]
+
+
+def _models_of(field: FieldInfo) -> set[type[BaseModel]]:
+    """The models that may stand in a field, also where they are a short way of writing something else."""
+    short = [getattr(each, "json_schema_input_type", None) for each in field.metadata]
+    return {model for each in (*short, field.annotation) for model in _models_in(each)}
 
 
 def _models_in(annotation: Any) -> set[type[BaseModel]]:

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from catalog import limits
-from catalog.errors import PresetError
+from catalog.errors import PresetError, UnreadableFileError
 from catalog.seeds import stable_hash
 from catalog.spec import OpenField, PlannerSpec, TrackSpec
 from catalog.track import Track
 from orchestrator.matrix.files import CatalogFile, Selector
 from orchestrator.matrix.filling import bounds_of, planner_for, refuse_without_planner
+from orchestrator.matrix.located import is_file, shown
+from orchestrator.matrix.names import listed, quoted
 from orchestrator.matrix.planned import (
     PlannedTrack,
     diffusion,
@@ -27,6 +30,7 @@ from orchestrator.matrix.planned import (
     refuse_long_lyrics,
     with_suffix,
 )
+from orchestrator.matrix.problems import closest
 from orchestrator.matrix.reading import LoadedCatalog, Preset
 from orchestrator.matrix.rows import Row, read_csv
 from orchestrator.matrix.settling import ANY_TEMPO, Layer, Settings, TempoRange, settle
@@ -52,8 +56,7 @@ def expand_prompts(catalog: LoadedCatalog, model: str) -> Iterator[PlannedTrack]
     """The tracks of a catalog of prompts, in the order of its rows."""
     preset = catalog.preset
     _check_rules(preset)
-    name = preset.content.prompts or ""
-    path = preset.at("prompts").file.with_name(name)
+    path = _prompts_file(preset)
     rows, _ = read_csv(path, strict=True)
     taken: set[tuple[str, str, str]] = set()
     scopes: dict[tuple[str, str], _Scope] = {}
@@ -63,7 +66,23 @@ def expand_prompts(catalog: LoadedCatalog, model: str) -> Iterator[PlannedTrack]
             scopes[zone, genre] = _scope(preset, zone, genre)
             refuse_without_planner(scopes[zone, genre].settings, model)
         slot = _slot(row, zone, genre, taken)
-        yield _track(row, f"{path.name}:{row.line}", scopes[zone, genre], (preset.name, zone, genre, slot), model)
+        yield _track(row, f"{shown(path)}:{row.line}", scopes[zone, genre], (preset.name, zone, genre, slot), model)
+
+
+def _prompts_file(preset: Preset[CatalogFile]) -> Path:
+    """The file beside the one that names it. Raises UnreadableFileError for one that is not there."""
+    name, where = preset.content.prompts or "", preset.at("prompts")
+    folder = where.file.parent
+    path = folder / name
+    if is_file(path):
+        return path
+    names = sorted(each.name for each in folder.glob("*.csv"))
+    guess = closest(name, names)
+    raise UnreadableFileError(
+        f"{where}: 'prompts' names {quoted(name)}, and there is no such file beside this one",
+        why=listed(names),
+        fix=f"write {guess!r}" if guess else "write the name of a CSV file in this folder, or put one there",
+    )
 
 
 def _check_rules(preset: Preset[CatalogFile]) -> None:
@@ -71,7 +90,7 @@ def _check_rules(preset: Preset[CatalogFile]) -> None:
         for name in rule.where:
             if name not in ("zone", "genre"):
                 raise PresetError(
-                    f"{preset.at('rules', index, name)}: {name!r} is not a key here",
+                    f"{preset.at('rules', index, name)}: {quoted(name)} is not a key here",
                     why="a catalog of prompts has no axes",
                     fix="rules may name zone and genre",
                 )

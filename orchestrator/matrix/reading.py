@@ -10,15 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Generic, Literal, NamedTuple, TypeVar
 
-from catalog.errors import PresetError, UnknownNameError, UnreadableFileError
+from catalog.errors import PresetError, TunemillError, UnknownNameError, UnreadableFileError
 from catalog.settings import Settings
 from orchestrator.matrix.files import KINDS, CatalogFile, GenreFile, ZoneFile
-from orchestrator.matrix.located import Located, Place, merged, read_located, shown
-from orchestrator.matrix.problems import closest, validated
+from orchestrator.matrix.located import Located, Place, is_file, is_folder, merged, read_located, shown
+from orchestrator.matrix.names import NAME_RULE, bare, is_name, listed, printable, quoted
+from orchestrator.matrix.problems import closest, mend_name, validated
 
 Kind = Literal["zones", "genres", "catalogs"]
-_ONE: Final[dict[str, str]] = {"zones": "zone", "genres": "genre", "catalogs": "catalog"}
-_SLUG_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
+_ONE: Final[dict[Kind, str]] = {"zones": "zone", "genres": "genre", "catalogs": "catalog"}
+_CIRCLE_SHOWN_MAX: Final = 12
 _F = TypeVar("_F", ZoneFile, GenreFile, CatalogFile)
 
 
@@ -62,7 +63,7 @@ class PresetLibrary:
     """The presets below one folder."""
 
     def __init__(self, root: Path) -> None:
-        if not any((root / kind).is_dir() for kind in KINDS):
+        if not any(is_folder(root / kind) for kind in KINDS):
             raise UnreadableFileError(
                 f"{shown(root)}: this is no preset folder",
                 why="it has none of zones/, genres/ and catalogs/",
@@ -79,7 +80,8 @@ class PresetLibrary:
             folder = self.root / kind
             files = sorted(each for each in folder.glob("*") if each.is_file() and each.name[0] not in ".~")
             for file in files:
-                _check_name(file, kind)
+                if file.suffix.lower() in (".yaml", ".yml"):
+                    _check_name(file, kind)
             self._names[kind] = [file.stem for file in files if file.suffix == ".yaml"]
         return self._names[kind]
 
@@ -116,50 +118,81 @@ class PresetLibrary:
         if name in names:
             return self.root / kind / f"{name}.yaml"
         where = f"{asked_at}: " if asked_at else ""
-        guess = closest(name, names)
+        fix = mend_name(name, names, self.root / kind)
+        if name == "all" and kind != "catalogs":
+            fix = f"'all' stands alone, in matrix.{kind}; elsewhere leave {_ONE[kind]!r} out to mean every one"
         raise UnknownNameError(
-            f"{where}{_ONE[kind]} {name!r} has no file in {shown(self.root / kind)}/",
-            why=f"there are: {', '.join(names[:40])}" if names else "the folder is empty",
-            fix=f"write {guess!r}" if guess else f"add {shown(self.root / kind)}/{name}.yaml",
+            f"{where}{_ONE[kind]} {quoted(name)} has no file in {shown(self.root / kind)}/", why=listed(names), fix=fix
         )
 
 
-def _check_name(file: Path, kind: str) -> None:
-    if file.suffix == ".yml":
-        raise PresetError(f"{shown(file)}: presets end in .yaml", fix=f"rename it to {file.stem}.yaml")
-    stem = file.stem
-    if file.suffix == ".yaml" and (not set(stem) <= _SLUG_CHARACTERS or stem[0] in "_-" or len(stem) > 64):
+def no_such_preset(name: str, library: PresetLibrary) -> UnknownNameError:
+    """The error for a name that no zone, genre or catalog of `library` has."""
+    guess = closest(bare(name), [each for kind in _ONE for each in library.names(kind)])
+    return UnknownNameError(
+        f"there is no zone, genre or catalog {quoted(name)}",
+        why=f"{shown(library.root)}/ holds no file of that name",
+        fix=f"write {guess!r}" if guess else "`tunemill presets list` shows those there are",
+    )
+
+
+def _check_name(file: Path, kind: Kind) -> None:
+    if file.suffix != ".yaml" and file.suffix.lower() in (".yaml", ".yml"):
+        raise PresetError(f"{shown(file)}: presets end in .yaml", fix=f"rename it to {printable(file.stem)}.yaml")
+    if not is_name(file.stem):
         raise PresetError(
-            f"{shown(file)}: {stem!r} cannot be the name of a {_ONE[kind]}",
-            why="names are part of object keys: a-z, 0-9, '_' and '-', beginning with a letter or digit, at most 64",
+            f"{shown(file)}: {quoted(file.stem)} cannot be the name of a {_ONE[kind]}",
+            why=f"it becomes part of object keys: {NAME_RULE}",
             fix="rename the file",
         )
 
 
 def read_preset(path: Path, model: type[_F]) -> Preset[_F]:
     """Read one preset file with all it extends, and hold it to the language."""
-    tree = _inherited(path, ())
+    tree = _inherited(path)
     return Preset(path.stem, path, validated(model, tree), tree)
 
 
-def _inherited(path: Path, below: tuple[Path, ...]) -> Located:
-    tree = read_located(path)
-    base = tree.value.get("extends")
-    if base is None or not isinstance(base.value, str):
-        return tree
-    chain = (*below, path)
-    parent = path.with_name(f"{base.value}.yaml")
-    if parent in chain:
-        circle = " -> ".join(each.stem for each in (*chain, parent))
-        raise PresetError(f"{base.place}: 'extends' goes in a circle: {circle}", fix="drop one of these lines")
-    if "/" in base.value or not parent.is_file():
-        names = [each.stem for each in path.parent.glob("*.yaml") if each != path]
-        guess = closest(base.value, names)
-        raise UnknownNameError(
-            f"{base.place}: 'extends' names {base.value!r}, which has no file beside this one",
-            fix=f"write {guess!r}" if guess else f"add {shown(parent)}",
+def _inherited(path: Path) -> Located:
+    """What the file at `path` says, laid over what it extends, and so on to the last."""
+    chain, trees = [path], [read_located(path)]
+    while base := trees[-1].value.get("extends"):
+        if base.value is None:
+            break
+        chain.append(_extended(base, chain))
+        trees.append(read_located(chain[-1]))
+    tree = trees.pop()
+    while trees:
+        tree = merged(tree, trees.pop())
+    return tree
+
+
+def _extended(base: Located, chain: list[Path]) -> Path:
+    """The file that the last of `chain` extends. Raises for one that is not there, or that extends the last itself."""
+    if not isinstance(base.value, str):
+        raise PresetError(
+            f"{base.place}: 'extends' must be a name, not {quoted(base.plain())}",
+            why="a preset extends one other of its kind; a name that looks like a number needs quotation marks",
+            fix="write 'extends: NAME', or drop the line",
         )
-    return merged(_inherited(parent, chain), tree)
+    folder = chain[-1].parent
+    parent = folder / f"{base.value}.yaml"
+    if parent in chain:
+        names = [each.stem for each in (*chain, parent)]
+        circle = " -> ".join(names if len(names) <= _CIRCLE_SHOWN_MAX else [*names[:2], "...", *names[-2:]])
+        raise PresetError(
+            f"{base.place}: 'extends' goes in a circle: {circle}",
+            why="a preset that extends itself by way of others has no beginning",
+            fix="drop one of these lines",
+        )
+    if not is_name(base.value) or not is_file(parent):
+        names = sorted(each.stem for each in folder.glob("*.yaml") if each not in chain and is_name(each.stem))
+        raise UnknownNameError(
+            f"{base.place}: 'extends' names {quoted(base.value)}, which has no file beside this one",
+            why=listed(names),
+            fix=mend_name(base.value, names, folder),
+        )
+    return parent
 
 
 def find_presets_root(option: Path | None, settings: Settings) -> Path:
@@ -170,7 +203,7 @@ def find_presets_root(option: Path | None, settings: Settings) -> Path:
     checkout = Path(__file__).resolve().parents[2] / "presets"
     installed = Path(sys.prefix) / "share" / "tunemill" / "presets"
     for found in (Path("presets"), checkout, installed):
-        if (found / "catalogs").is_dir():
+        if is_folder(found / "catalogs"):
             return found.absolute() if found == Path("presets") else found
     raise UnreadableFileError(
         "no preset folder found",
@@ -191,14 +224,42 @@ def load_catalog(name_or_path: str | Path, presets: Path | None, settings: Setti
     file uses the default one. Raises UnknownNameError, PresetError or UnreadableFileError.
     """
     text = str(name_or_path)
-    if not (text.endswith((".yaml", ".yml")) or "/" in text or isinstance(name_or_path, Path)):
+    if not (is_path(text) or isinstance(name_or_path, Path)):
         library = open_library(presets, settings)
         return LoadedCatalog(library.catalog(text), library)
     path = Path(name_or_path).absolute()
-    if not path.is_file():
-        raise UnreadableFileError(f"{shown(path)}: there is no such file", fix="name a catalog, or correct the path")
+    if not is_file(path):
+        raise _no_such_file(path, _catalog_names(presets, settings))
     _check_name(path, "catalogs")
     own_root = path.parent.parent
-    has_library = path.parent.name == "catalogs" and any((own_root / kind).is_dir() for kind in ("zones", "genres"))
+    if path.parent.name in ("zones", "genres") and is_folder(own_root / "catalogs"):
+        raise PresetError(
+            f"{shown(path)}: this is a {path.parent.name.removesuffix('s')}, not a catalog",
+            why="a catalog says how much is made of which zones and genres",
+            fix=f"name a catalog; `tunemill presets show {path.stem}` shows what this is",
+        )
+    has_library = path.parent.name == "catalogs" and any(is_folder(own_root / kind) for kind in ("zones", "genres"))
     library = PresetLibrary(own_root) if has_library and presets is None else open_library(presets, settings)
     return LoadedCatalog(read_preset(path, CatalogFile), library)
+
+
+def is_path(text: str) -> bool:
+    """Whether `text` means a catalog's file, and not its name."""
+    return text.endswith((".yaml", ".yml")) or "/" in text
+
+
+def _catalog_names(presets: Path | None, settings: Settings) -> list[str]:
+    """The names that may have been meant; none where the library has troubles of its own."""
+    try:
+        return open_library(presets, settings).names("catalogs")
+    except TunemillError:
+        return []
+
+
+def _no_such_file(path: Path, names: list[str]) -> UnreadableFileError:
+    guess = closest(bare(str(path)), names)
+    return UnreadableFileError(
+        f"{shown(path)}: " + ("this is a folder, not a file" if is_folder(path) else "there is no such file"),
+        why="a text with '/', or that ends in .yaml, is the path of a catalog's file",
+        fix=f"write {guess!r} for the catalog of that name" if guess else "name a catalog, or correct the path",
+    )

@@ -22,6 +22,7 @@ from catalog.seeds import SEED_LIMIT
 from catalog.spec import INSTRUMENTAL
 from orchestrator.matrix.files import TAKES_MAX
 from orchestrator.matrix.located import read_text, shown
+from orchestrator.matrix.names import printable
 from orchestrator.matrix.problems import Problem, closest, raise_problems
 
 COLUMNS: Final = (
@@ -107,8 +108,9 @@ def _seed(value: Any) -> int:
     return seed
 
 
-# What a terminal, a tag or an XML reader would take for a command; never part of a word. Line ends and tabs stay.
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
+# What a terminal, a tag or an XML reader would take for a command, and half of a character, which JSON can hold and
+# UTF-8 cannot; never part of a word. Line ends and tabs stay.
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff]")
 
 
 def _whole_text(value: Any) -> str:
@@ -306,7 +308,7 @@ def _columns(heading: list[str], path: Path, *, strict: bool) -> tuple[list[str 
             if strict or guess:  # an import leaves other programs' columns out, but not a misspelt one
                 fix = f"write {guess!r}" if guess else f"the columns are {', '.join(COLUMNS)}"
                 problems.append(Problem(where, f"{name.strip()[:60]!r} is not a column here", fix=fix))
-            unknown.append(name.strip())
+            unknown.append(printable(name.strip()))
     if "caption" not in columns:
         fix = "name the column of descriptions 'caption' or 'prompt' in the first line"
         problems.append(Problem(where, "there is no column 'caption' or 'prompt'", fix=fix))

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from catalog.errors import (
     DisagreementError,
     InvoiceError,
+    LedgerError,
     PeriodError,
     SettingsError,
     UnknownNameError,
@@ -155,6 +156,68 @@ def test_mistakes_are_answered_in_words(home, pods, arguments, error):
     assert isinstance(result.exception, error), result.exception
     assert result.exception.what
     assert result.exception.fix or result.exception.why
+
+
+@pytest.mark.parametrize(
+    ("arguments", "undone"),
+    [
+        (["report", "--period", PERIOD, "--out", "pack"], f"no pack of {PERIOD} is written"),
+        (["close", PERIOD], f"{PERIOD} is not closed"),
+        (["verify"], "no books were verified"),
+        (["reconcile", "--period", PERIOD], f"nothing of {PERIOD} was reconciled"),
+    ],
+)
+def test_what_was_to_be_done_without_a_ledger_is_said_not_to_be_done(home, arguments, undone):
+    result = run("costs", *arguments)
+    assert isinstance(result.exception, LedgerError)
+    assert result.exception.what == f"there is no ledger yet, so {undone}"
+    assert result.exception.why
+    assert result.exception.fix
+    assert list((home / "home").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [["report"], ["forecast"], ["periods"], ["invoices"], ["rentals", "list"], ["budgets", "list"]]
+)
+def test_a_look_without_a_ledger_finds_nothing_and_makes_none(home, arguments):
+    assert run("costs", *arguments).exit_code == 0
+    assert asked("costs", *arguments)
+    assert list((home / "home").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["forecast", "spring"], UnknownNameError),
+        (["forecast", "--baseline", "nonsense"], UnknownNameError),
+        (["budgets", "clear", "month"], UnknownNameError),
+        (["budgets", "set", "run", "3f2a", "--usd", "5"], UnknownNameError),
+        (["budgets", "set", "catalog", "--usd", "5"], SettingsError),
+        (
+            ["import-invoice", "bill.csv", "--mapping", "ours.yaml", "--number", "7", "--replaces", "6"],
+            UnknownNameError,
+        ),
+    ],
+)
+def test_a_mistake_does_not_make_a_ledger(home, monkeypatch, arguments, error):
+    a_bill(home, ["pod"])
+    monkeypatch.chdir(home)
+    options = ["--period", "2026-11-01..2027-01-01"] if arguments[0] == "import-invoice" else []
+    assert isinstance(run("costs", *arguments, *options).exception, error)
+    assert list((home / "home").iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [["budgets", "set", "month", "--usd", "5"], ["rentals", "add", "runpod/x"]])
+def test_what_may_be_told_before_the_first_run_makes_the_ledger(home, arguments):
+    assert run("costs", *arguments).exit_code == 0
+    assert [path.name for path in (home / "home").glob("*.sqlite")] == ["ledger.sqlite"]
+    assert run("costs", "verify").exit_code == 0
+
+
+def test_a_home_that_no_folder_can_have_is_told_in_words(home, monkeypatch):
+    monkeypatch.setenv("TUNEMILL_HOME", str(home / ("x" * 300)))
+    for arguments in (["report"], ["verify"], ["budgets", "set", "month", "--usd", "5"]):
+        assert isinstance(run("costs", *arguments).exception, LedgerError)
 
 
 def test_a_month_closes_once_and_says_what_it_held(home, pods):

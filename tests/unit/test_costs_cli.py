@@ -10,7 +10,7 @@ import typer
 from sqlmodel import Session
 from typer.testing import CliRunner
 
-from catalog.errors import UnknownNameError
+from catalog.errors import LedgerError, SettingsError, UnknownNameError
 from orchestrator.cli import costs as costs_command
 from orchestrator.ledger import open_ledger
 from tests.unit.test_costs_queries import a_run, a_span, a_take, a_worker, an_attempt
@@ -135,6 +135,30 @@ def test_without_a_ledger_the_report_is_empty_and_none_is_made(home):
     assert "no ledger yet" in result.stderr
     assert list(home.iterdir()) == []
     assert run("report").exit_code == 0
+
+
+def test_a_pack_that_cannot_be_written_is_an_error_with_the_ledgers_code(home):
+    out = home / "pack"
+    result = run("report", "--period", "2026-11", "--out", str(out), "--focus", "--json")
+    assert isinstance(result.exception, LedgerError)
+    assert result.exception.what == "there is no ledger yet, so no pack of 2026-11 is written"
+    assert "TUNEMILL_HOME" in result.exception.why
+    assert json.loads(result.stdout)["rows"] == []  # what is known is shown all the same, as beside a ledger
+    assert list(home.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["--run", "--catalog", "--zone", "--genre", "--provider", "--gpu"])
+def test_without_a_ledger_there_is_nothing_of_a_name(home, name):
+    result = run("report", name, "x")
+    assert isinstance(result.exception, UnknownNameError)
+    assert result.exception.what == f"there is no ledger yet, and no {name.removeprefix('--')} 'x' in it"
+
+
+@pytest.mark.parametrize("option", ["--tracks", "--baseline"])
+def test_what_is_meant_for_a_pack_alone_is_refused_without_one(home, option):
+    result = run("report", option, "5")
+    assert isinstance(result.exception, SettingsError)
+    assert (result.exception.what, option in result.exception.fix) == (f"{option} needs --out", True)
 
 
 def test_the_price_book_is_shown_with_date_and_source(home, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from catalog.errors import TunemillError
+from catalog.errors import TunemillError, UnknownNameError
 from orchestrator.cli import presets
 from orchestrator.matrix.schema import schemas
 from tests.preset_files import GENRE, a_catalog, a_library, write
@@ -30,6 +30,14 @@ def run(*arguments: str | Path) -> tuple[int, str]:
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
     return done.exit_code, done.stdout
+
+
+def told(*arguments: str | Path) -> None:
+    """Run `tunemill presets ...` and raise what it would be answered with."""
+    app = typer.Typer()
+    presets.register(app)
+    app.callback()(lambda: None)
+    CliRunner().invoke(app, ["presets", *map(str, arguments)], catch_exceptions=False)
 
 
 def run_json(*arguments: str | Path) -> Any:
@@ -81,6 +89,27 @@ def test_check_finds_every_mistake_and_exits_with_the_first_ones_code(tmp_path: 
     assert found["d"]["error"]["exit_code"] == 15
     assert run("check", "z0", "--presets", root)[0] == 0
     assert run("check", "nothing", "--presets", root)[0] == 10
+
+
+@pytest.mark.parametrize("command", ["show", "check"])
+def test_a_name_that_is_not_there_is_answered_with_the_one_that_was_meant(tmp_path: Path, command: str) -> None:
+    a_catalog(a_library(tmp_path), name="seehof")
+    for name, meant in {"SEEHOF": "seehof", "Seehof.YAML": "seehof", "Z1": "z1"}.items():
+        with pytest.raises(UnknownNameError) as raised:
+            told(command, name, "--presets", tmp_path)
+        assert raised.value.fix == f"write {meant!r}"
+    for name in ("", "$(id)", "x\ny", "é" * 5_000):
+        with pytest.raises(UnknownNameError, match="there is no zone, genre or catalog") as raised:
+            told(command, name, "--presets", tmp_path)
+        assert raised.value.fix == "`tunemill presets list` shows those there are"
+        assert len(str(raised.value)) < 400
+
+
+def test_a_path_that_is_no_text_is_still_told_as_json(tmp_path: Path) -> None:
+    a_library(tmp_path)
+    code, printed = run("check", f"{tmp_path}/\udcff.yaml", "--presets", tmp_path, "--json")
+    (found,) = json.loads(printed.encode())["presets"]
+    assert (code, found["name"]) == (15, f"{tmp_path}/\\udcff.yaml")
 
 
 def test_import_writes_a_catalog_that_check_accepts(tmp_path: Path) -> None:

@@ -216,6 +216,53 @@ def test_an_existing_catalog_is_not_overwritten_unasked(tmp_path: Path) -> None:
         import_prompts(file, "../evil", root)
 
 
+@pytest.mark.parametrize(
+    ("name", "proposed"),
+    [("", "spring"), ("..", "spring"), ("../Seehof", "seehof"), ("Seehof.yaml", "seehof"), ("$(id)", "id")],
+)
+def test_a_name_that_no_catalog_can_have_is_answered_with_one_it_can(tmp_path: Path, name: str, proposed: str) -> None:
+    file = write(tmp_path / "p.csv", "caption\nx\n")
+    with pytest.raises(PresetError, match="cannot be the name of a catalog") as raised:
+        import_prompts(file, name, a_library(tmp_path / "lib"))
+    assert raised.value.fix == f"write --as {proposed}, or another such name"
+
+
+def test_a_name_of_64_letters_is_a_name(tmp_path: Path) -> None:
+    file = write(tmp_path / "p.csv", "caption\nx\n")
+    assert import_prompts(file, "a" * 64, a_library(tmp_path / "lib")).rows == 1
+    with pytest.raises(PresetError) as raised:
+        import_prompts(file, "a" * 5_000, tmp_path / "lib")
+    assert len(str(raised.value)) < 500
+
+
+def test_a_heading_that_means_nothing_here_is_told_without_what_a_terminal_obeys(tmp_path: Path) -> None:
+    for file in (
+        write(tmp_path / "p.csv", "caption,x\x1b[31m\nsoft,1\n"),
+        write(tmp_path / "p.json", '{"caption": "soft", "x\\u001b[31m": 1, "\\ud800": 1}'),
+    ):
+        (told, *others) = import_prompts(file, "mine", a_library(tmp_path / "lib"), force=True).left_out
+        assert (told, others) in ((r"x\x1b[31m", []), (r"x\x1b[31m", [r"\ud800"]))
+
+
+def test_half_a_character_becomes_a_blank(tmp_path: Path) -> None:
+    (track,) = imported(tmp_path, write(tmp_path / "p.json", '{"caption": "soft\\ud800piano", "\\ud801": 1}'))
+    assert track.spec.caption == "soft piano"
+
+
+def test_a_file_whose_name_is_no_text_can_be_imported_and_its_catalog_read(tmp_path: Path) -> None:
+    (tmp_path / "\udcff.csv").write_text("caption\nsoft piano\n")
+    assert [track.spec.caption for track in imported(tmp_path, tmp_path / "\udcff.csv")] == ["soft piano"]
+
+
+def test_what_cannot_be_read_or_written_is_told_in_words(tmp_path: Path) -> None:
+    file = write(tmp_path / "p.csv", "caption\nx\n")
+    with pytest.raises(PresetError, match=r"p\.csv/catalogs: cannot be written: ") as raised:
+        import_prompts(file, "mine", file)  # a file where the preset folder should be
+    assert "--presets" in raised.value.fix
+    with pytest.raises(UnreadableFileError, match="cannot be read: File name too long"):
+        import_prompts(tmp_path / ("x" * 300), "mine", a_library(tmp_path / "lib"))
+
+
 def test_labels_that_lose_letters_stay_apart() -> None:
     assert slugified("Hôtel Lobby!") == "hotel_lobby"
     assert slugified("静か") != slugified("曲")
