@@ -25,7 +25,7 @@ from orchestrator.ledger.budgets import Spending
 from orchestrator.ledger.history import read_history
 from orchestrator.ledger.wishes import refuse_unless_going_on
 from orchestrator.matrix import LoadedCatalog, load_catalog
-from orchestrator.models import find_lack, resolve_model
+from orchestrator.models import find_lack, find_replaced_music, resolve_model
 from orchestrator.plan import Plan, make_plan
 from orchestrator.queues import Queues
 
@@ -38,6 +38,8 @@ class Wish(NamedTuple):
     model: str | None = None
     gpu: str | None = None
     max_usd: str | None = None
+    attended: bool = False  # a person looks on
+    always_able: bool = False  # what this machine lacks is an error even when there is nothing to render
 
 
 class Prepared(NamedTuple):
@@ -65,13 +67,16 @@ def prepare(wish: Wish, ledger: Ledger | None, settings: Settings) -> Prepared:
     cap = wish.max_usd or settings.max_usd
     max_usd_micros = parse_usd(cap, name="--max-usd" if wish.max_usd else "TUNEMILL_MAX_USD") if cap else None
     loaded = load_catalog(wish.catalog, wish.presets, settings)
-    choice = resolve_model(loaded.model, wish.model, settings)
+    known = ledger.known_models(loaded.name) if ledger else ()
+    choice = resolve_model(loaded.model, wish.model, settings, known=known, attended=wish.attended)
     plan = plan_against(loaded, ledger, model=choice.model)
     unfinished = ledger.unfinished_run(plan.catalog) if ledger else None
     if unfinished is not None:
         refuse_unless_going_on(unfinished)
-    if plan.to_render and (lack := find_lack(choice.model, settings)):
+    if (plan.to_render or wish.always_able) and (lack := find_lack(choice.model, settings)):
         raise lack
+    if refusal := find_replaced_music(plan.catalog, plan.model, plan.changes.leaving):
+        raise refusal
     notes = [choice.warning] if choice.warning and plan.to_render else []
     book = read_price_book(find_prices_folder(None, settings.prices))
     lefts = read_lefts(plan.catalog, unfinished, ledger, settings.finance_tz)

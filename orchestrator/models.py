@@ -1,5 +1,8 @@
 """Models: which one a catalog is rendered with, and whether this machine has what that takes.
 
+Noise is never made because something was forgotten. Without trained weights `auto` becomes the random model only for a
+person who looks on, and only in a catalog that has never had anything else; and no rehearsal takes the place of music.
+
 Names are free, since anybody may bring weights of their own; but a name that is almost one of ours is a slip of
 the keyboard, and a model without weights can only fail, so both are found before anything is written or spent.
 """
@@ -7,6 +10,8 @@ the keyboard, and a model without weights can only fail, so both are found befor
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -29,16 +34,19 @@ class ModelChoice(NamedTuple):
     warning: str | None = None
 
 
-def resolve_model(catalog_model: str, option: str | None, settings: Settings) -> ModelChoice:
+def resolve_model(
+    catalog_model: str, option: str | None, settings: Settings, *, known: Collection[str] = (), attended: bool
+) -> ModelChoice:
     """The model to render with: the option, else the catalog's; `auto` looks at what there is to run it.
 
-    Trained weights here, or a fleet that has them, mean the turbo model; else the random one, with a warning.
-    Raises UnknownNameError for a misspelt name.
+    Trained weights here, or a fleet that has them, mean the turbo model. Without them the random one is taken, with a
+    warning, where a person looks on (`attended`) and the catalog was never planned for another (`known`); else it is
+    the turbo model too, and `find_lack` says what it lacks. Raises UnknownNameError for a misspelt name.
     """
     wanted = option or catalog_model
     if wanted != AUTO_MODEL:
         return ModelChoice(_spelt_right(wanted))
-    if settings.weights or not settings.embedded:
+    if settings.weights or not settings.embedded or not attended or set(known) - {TINY_MODEL}:
         return ModelChoice(TURBO_MODEL)
     return ModelChoice(
         TINY_MODEL,
@@ -65,6 +73,20 @@ def find_lack(model: str, settings: Settings) -> ModelError | None:
             fix="set it to an existing folder, or to owner/name@<40-digit commit>",
         )
     return None
+
+
+def find_replaced_music(catalog: str, model: str, leaving: Counter[str]) -> ModelError | None:
+    """Why a rehearsal with `model` must not be: it would take music off the list; `leaving` counts that by model."""
+    music = {name: count for name, count in sorted(leaving.items()) if name not in NEED_NO_WEIGHTS}
+    if model not in NEED_NO_WEIGHTS or not music:
+        return None
+    listed = ", ".join(f"{count:,} of {name}" for name, count in music.items())
+    return ModelError(
+        f"{model} is for rehearsals, and would replace the music of {catalog!r}: {listed}",
+        why="what a catalog plans takes the place of what it lists",
+        fix=f"rehearse in a home of its own, `TUNEMILL_HOME=./rehearsal tunemill run {catalog} --model {model}`, "
+        "or name the model that made the music",
+    )
 
 
 def _spelt_right(name: str) -> str:

@@ -18,6 +18,7 @@ from catalog.track import Take
 from orchestrator.matrix import LoadedCatalog, PlannedTrack, expand
 
 _DONE: Final = frozenset({"accepted", "rejected"})
+_ON_AIR: Final = "accepted"
 
 
 class KnownTake(Protocol):
@@ -30,6 +31,10 @@ class KnownTake(Protocol):
     @property
     def state(self) -> str:
         """How far its work has come."""
+
+    @property
+    def model(self) -> str:
+        """What it was planned to be rendered with."""
 
 
 Known = Mapping[tuple[str, int], KnownTake]  # by track key and take number
@@ -76,6 +81,40 @@ class Counts(NamedTuple):
         return Counts(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
 
+class Changes(NamedTuple):
+    """What a run would change of the tracks that the catalog lists now: accepted takes, by model."""
+
+    replaced: Counter[str]  # their slot gets another take
+    retired: Counter[str]  # their slot is no longer planned
+    restored: Counter[str]  # made for an earlier version of the catalog, and planned again
+
+    def __bool__(self) -> bool:
+        return any(self)
+
+    @property
+    def leaving(self) -> Counter[str]:
+        """What is listed now and would no longer be."""
+        return self.replaced + self.retired
+
+    def as_plain_values(self) -> dict[str, dict[str, int]]:
+        """For JSON."""
+        return {name: dict(sorted(counts.items())) for name, counts in self._asdict().items()}
+
+    def in_words(self) -> list[str]:
+        """One sentence for each kind of change that there is."""
+        said = (
+            (self.replaced, "{} are replaced by others, which are made now or were made earlier"),
+            (self.retired, "{} are no longer planned and leave the list; their files stay"),
+            (self.restored, "{}, made for an earlier version of the catalog, are taken up again"),
+        )
+        return [words.format(_accepted_takes(counts)) for counts, words in said if counts]
+
+
+def _accepted_takes(counts: Counter[str]) -> str:
+    listed = ", ".join(f"{count:,} of {model}" for model, count in sorted(counts.items()))
+    return f"{counts.total():,} accepted takes ({listed})"
+
+
 class BucketLoad(NamedTuple):
     """How much of one bucket is to be rendered."""
 
@@ -98,7 +137,8 @@ class Plan:
     cells: Mapping[Cell, Counts]
     loads: tuple[BucketLoad, ...]  # what is to be rendered, in feed order
     dropped: tuple[str, ...]  # ids of takes the ledger has and the catalog no longer plans
-    restored: int  # takes made for an earlier version of the catalog, which this one plans again
+    restored: int  # takes made for an earlier version of the catalog, accepted or rejected, which this one plans again
+    changes: Changes
     _tracks: Callable[[], Iterable[PlannedTrack]]
     open_lengths: int = 0  # takes to render whose planner chooses the length; they count as long as they may become
 
@@ -159,15 +199,20 @@ def plan_tracks(
     tally: dict[Cell, Counter[Standing]] = {}
     loads: Counter[Bucket] = Counter()
     unseen, restored, open_lengths = dict(known), 0, 0
+    changes = Changes(Counter(), Counter(), Counter())
     for take in stream_takes(tracks()):
         slot = unseen.pop((take.track.key, take.number), None)
         standing = _standing(take, slot, shelved)
+        if slot is not None and slot.take_id != take.id and slot.state == _ON_AIR:
+            changes.replaced[slot.model] += 1
         tally.setdefault(Cell(take.track.zone, take.track.genre), Counter())[standing] += 1
         if standing is not Standing.UNCHANGED:
             loads[Bucket.of(take.spec)] += 1
             open_lengths += take.spec.bounds is not None and take.spec.bounds.duration_s is not None
         elif slot is None or slot.take_id != take.id:
             restored += 1
+            changes.restored[take.spec.model] += shelved.get(take.id) == _ON_AIR
+    changes.retired.update(slot.model for slot in unseen.values() if slot.state == _ON_AIR)
     return Plan(
         catalog=catalog,
         title=title,
@@ -176,6 +221,7 @@ def plan_tracks(
         loads=tuple(BucketLoad(bucket, loads[bucket]) for bucket in sorted(loads)),
         dropped=tuple(sorted(each.take_id for each in unseen.values())),
         restored=restored,
+        changes=Changes(*(+counts for counts in changes)),
         _tracks=tracks,
         open_lengths=open_lengths,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -15,3 +16,8 @@ PresetsOption = Annotated[
 PricesOption = Annotated[Path | None, typer.Option("--prices", help="Read the dated price files of this folder.")]
 ModelOption = Annotated[str | None, typer.Option(help="Render with this model instead of the catalog's.")]
 GpuOption = Annotated[str | None, typer.Option(help="Reckon with this GPU, as the price book names it.")]
+
+
+def is_attended() -> bool:
+    """Whether a person looks on: there is a terminal to type on, and one to read on."""
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr is not None and sys.stderr.isatty()

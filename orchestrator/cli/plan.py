@@ -12,12 +12,19 @@ from catalog.settings import read_settings
 from orchestrator.cli.columns import Column, number, print_table
 from orchestrator.cli.console import JsonFlag, clock, out, print_json, say, usd, warn
 from orchestrator.cli.opening import find_ledger
-from orchestrator.cli.options import CatalogArgument, GpuOption, ModelOption, PresetsOption, PricesOption
+from orchestrator.cli.options import (
+    CatalogArgument,
+    GpuOption,
+    ModelOption,
+    PresetsOption,
+    PricesOption,
+    is_attended,
+)
 from orchestrator.costs.prices import Price, find_prices_folder, parse_usd, read_price_book
 from orchestrator.estimate import Estimate, default_gpu
 from orchestrator.launching import estimate_on, plan_against, read_lefts, within_budgets
 from orchestrator.matrix import load_catalog
-from orchestrator.models import find_lack, resolve_model
+from orchestrator.models import find_lack, find_replaced_music, resolve_model
 from orchestrator.plan import Counts, Plan
 
 _CELLS_SHOWN_MAX = 40  # a larger matrix is shown by zone and by genre
@@ -61,13 +68,15 @@ def show_plan(
     settings = read_settings()
     cap = None if max_usd is None else parse_usd(max_usd)
     loaded = load_catalog(catalog, presets, settings)
-    choice = resolve_model(loaded.model, model, settings)
     ledger = find_ledger(settings)
+    known = ledger.known_models(loaded.name) if ledger else ()
+    choice = resolve_model(loaded.model, model, settings, known=known, attended=is_attended())
     plan = plan_against(loaded, ledger, model=choice.model)
     if plan.to_render and choice.warning:
         warn(choice.warning)
-    if plan.to_render and (lack := find_lack(choice.model, settings)):
-        warn(f"`tunemill run` on this machine would refuse: {lack.what}; {lack.fix}")
+    lack = find_lack(choice.model, settings) if plan.to_render else None
+    if refusal := lack or find_replaced_music(plan.catalog, plan.model, plan.changes.leaving):
+        warn(f"`tunemill run` on this machine would refuse: {refusal.what}; {refusal.fix}")
     book = read_price_book(find_prices_folder(prices, settings.prices))
     result = estimate_on(default_gpu(choice.model, gpu, settings), plan, ledger, book)
     if json:
@@ -87,6 +96,7 @@ def plan_as_json(plan: Plan, result: Estimate) -> dict[str, Any]:
         "takes": _counts_as_json(plan.counts),
         "dropped": len(plan.dropped),
         "restored": plan.restored,
+        "changes": plan.changes.as_plain_values(),
         "open_lengths": plan.open_lengths,
         "cells": [{**cell._asdict(), **_counts_as_json(counts)} for cell, counts in plan.cells.items()],
         "buckets": [
@@ -128,10 +138,8 @@ def _print_plan(plan: Plan) -> None:
         _print_counts(("zone",), (((zone,), each) for zone, each in plan.by_zone().items()), counts)
         out.print()
         _print_counts(("genre",), (((genre,), each) for genre, each in plan.by_genre().items()), counts)
-    if plan.dropped:
-        say(f"{len(plan.dropped):,} takes of the ledger are no longer planned; they stay where they are", hang=2)
-    if plan.restored:
-        say(f"{plan.restored:,} takes were made for an earlier version and are taken up again", hang=2)
+    for sentence in plan.changes.in_words():
+        say(sentence, hang=2)
     if plan.open_lengths:
         say(f"the planner chooses the length of {plan.open_lengths:,} takes; here they have their longest", hang=2)
 

@@ -13,7 +13,7 @@ from catalog.secrets import ScrubbingFormatter
 from catalog.settings import Settings, read_settings
 from orchestrator.cli.console import JsonFlag, clock, err, print_json, say, usd, warn
 from orchestrator.cli.opening import find_ledger
-from orchestrator.cli.options import CatalogArgument, GpuOption, ModelOption, PresetsOption
+from orchestrator.cli.options import CatalogArgument, GpuOption, ModelOption, PresetsOption, is_attended
 from orchestrator.cli.summary import Summary, as_json, print_summary, raise_if_incomplete, summarise
 from orchestrator.cli.watching import Display, display_for
 from orchestrator.cli.worker import require_worker_extra
@@ -59,11 +59,12 @@ def run(
 ) -> None:
     """Render every take of CATALOG that is missing; a second run sends nothing.
 
+    What it replaces of the tracks that the catalog lists is counted before it is done.
     Ctrl-C stops in order; the same command goes on where it stopped.
     """
     settings = read_settings()
     found = find_ledger(settings)
-    wish = Wish(catalog, presets, model, gpu, max_usd)
+    wish = Wish(catalog, presets, model, gpu, max_usd, attended=is_attended())
     prepared = prepare(wish, found, settings)
     _print_prepared(prepared)
     if _is_unchanged(prepared, found):
@@ -80,7 +81,7 @@ def run(
     if summary is None:
         _print_unchanged(prepared, json=json)
     else:
-        _end(summary, settings, json=json)
+        _end(summary, prepared, settings, json=json)
 
 
 def refresh(
@@ -93,14 +94,15 @@ def refresh(
 ) -> None:
     """Bring CATALOG up to date, unattended: dated lines instead of a bar, for cron.
 
-    Exit codes: 0 nothing to do or all accepted, 21 over the budget, 34 another run is active, 50 some takes
-    were rejected or failed; every other mistake has its own.
+    Exit codes: 0 nothing to do or all accepted, 21 over the budget, 34 another run is active, 41 no trained weights for
+    a model that needs them, 50 some takes were rejected or failed; every other mistake has its own.
     """
     settings = read_settings()
     found = find_ledger(settings)
     with display_for(dated=True) as display:
-        prepared = prepare(Wish(catalog, presets, model, gpu, max_usd), found, settings)
-        for note in prepared.notes:
+        prepared = prepare(Wish(catalog, presets, model, gpu, max_usd, always_able=True), found, settings)
+        changes = prepared.plan.changes.in_words()
+        for note in [*prepared.notes, *(f"{prepared.plan.catalog}: {sentence}" for sentence in changes)]:
             display.say(note)
         summary = None
         if not _is_unchanged(prepared, found):
@@ -108,7 +110,7 @@ def refresh(
                 require_worker_extra(prepared.plan.model)
             summary = _render(prepared, found or open_ledger(settings.database), settings, display)
         if summary is None:
-            display.say(f"{prepared.plan.catalog}: nothing to do, {prepared.plan.counts.unchanged:,} takes unchanged")
+            display.say(f"{prepared.plan.catalog}: {_nothing_to_do(prepared)}")
             if json:
                 print_json(_unchanged_as_json(prepared))
             return
@@ -117,9 +119,10 @@ def refresh(
             f"{prepared.plan.catalog}: {summary.ending}, {counts.accepted:,} accepted, {counts.rejected:,} rejected, "
             f"{counts.failed:,} failed, {counts.pending:,} waiting, {clock(summary.duration_ms)}, "
             f"{'unknown' if summary.spend.unpriced else usd(summary.spend.usd_micros)}"
+            + "".join(f"; {sentence}" for sentence in changes)
         )
     if json:
-        print_json(as_json(summary, settings))
+        print_json({**as_json(summary, settings), **_changes_as_json(prepared)})
     _exit_as(summary)
 
 
@@ -194,7 +197,13 @@ def _is_unchanged(prepared: Prepared, ledger: Ledger | None) -> bool:
 
 def _detach(prepared: Prepared, ledger: Ledger, settings: Settings, wish: Wish, *, json: bool) -> None:
     if settings.embedded:
-        options = {"--presets": wish.presets, "--model": wish.model, "--gpu": wish.gpu, "--max-usd": wish.max_usd}
+        # It has no terminal: the model that was chosen here, in somebody's sight, is the one it takes.
+        options = {
+            "--presets": wish.presets,
+            "--model": prepared.plan.model,
+            "--gpu": wish.gpu,
+            "--max-usd": wish.max_usd,
+        }
         named = [part for name, value in options.items() if value is not None for part in (name, str(value))]
         child = start_detached(settings.home, ["run", wish.catalog, *named])
         said: dict[str, Any] = {"pid": child.pid, "log": str(child.log)}
@@ -213,6 +222,8 @@ def _print_prepared(prepared: Prepared) -> None:
     plan, counts = prepared.plan, prepared.plan.counts
     for note in prepared.notes:
         warn(note)
+    for sentence in plan.changes.in_words():
+        warn(sentence)
     if not plan.to_render:
         return
     kinds = {"new": counts.new, "changed": counts.changed, "unfinished": counts.unfinished}
@@ -232,19 +243,32 @@ def _print_unchanged(prepared: Prepared, *, json: bool) -> None:
     if json:
         print_json(_unchanged_as_json(prepared))
     else:
-        say(f"nothing to do: {prepared.plan.counts.unchanged:,} unchanged")
+        say(_nothing_to_do(prepared))
+
+
+def _nothing_to_do(prepared: Prepared) -> str:
+    if prepared.plan.changes:
+        return f"nothing to render: {prepared.plan.counts.unchanged:,} takes are made already"
+    return f"nothing to do: {prepared.plan.counts.unchanged:,} unchanged"
 
 
 def _unchanged_as_json(prepared: Prepared) -> dict[str, Any]:
     counts = prepared.plan.counts
-    return {"catalog": prepared.plan.catalog, "ending": "unchanged", "takes": {"unchanged": counts.unchanged}}
+    said = {"catalog": prepared.plan.catalog, "ending": "unchanged", "takes": {"unchanged": counts.unchanged}}
+    return {**said, **_changes_as_json(prepared)}
 
 
-def _end(summary: Summary, settings: Settings, *, json: bool) -> None:
+def _changes_as_json(prepared: Prepared) -> dict[str, Any]:
+    return {"changes": prepared.plan.changes.as_plain_values()}
+
+
+def _end(summary: Summary, prepared: Prepared, settings: Settings, *, json: bool) -> None:
     if json:
-        print_json(as_json(summary, settings))
+        print_json({**as_json(summary, settings), **_changes_as_json(prepared)})
     else:
         print_summary(summary, settings)
+        for sentence in prepared.plan.changes.in_words():
+            say(sentence, hang=2)
     if summary.ending is Ending.LEFT:
         warn(f"{summary.counts.pending:,} takes are left, and the controller goes on with them; see `tunemill status`")
     if summary.ending is Ending.INTERRUPTED:

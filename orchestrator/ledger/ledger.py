@@ -66,6 +66,11 @@ class Ledger:
         with self.read() as connection:
             return plans.known_takes(connection, catalog)
 
+    def known_models(self, catalog: str) -> set[str]:
+        """Every model that a take of the catalog was ever planned for."""
+        with self.read() as connection:
+            return plans.known_models(connection, catalog)
+
     def shelved_takes(self, catalog: str) -> dict[str, str]:
         """Take id -> state of the takes that the catalog had and has changed or dropped since."""
         with self.read() as connection:

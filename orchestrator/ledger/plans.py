@@ -29,6 +29,7 @@ class KnownTake(NamedTuple):
 
     take_id: str
     state: str
+    model: str = ""
 
 
 class Terms(NamedTuple):
@@ -53,9 +54,15 @@ class BegunRun(NamedTuple):
 
 def known_takes(connection: Connection, catalog: str) -> dict[tuple[str, int], KnownTake]:
     """(track key, take number) -> the current take of the slot."""
-    query = select(TAKE.c.track_key, TAKE.c.number, TAKE.c.take_id, TAKE.c.state)
+    query = select(TAKE.c.track_key, TAKE.c.number, TAKE.c.take_id, TAKE.c.state, TAKE.c.model)
     rows = connection.execute(query.where(TAKE.c.catalog == catalog, TAKE.c.current))
-    return {(key, number): KnownTake(take_id, state) for key, number, take_id, state in rows}
+    return {(key, number): KnownTake(take_id, state, model) for key, number, take_id, state, model in rows}
+
+
+def known_models(connection: Connection, catalog: str) -> set[str]:
+    """Every model that a take of the catalog was ever planned for."""
+    query = select(TAKE.c.model).where(TAKE.c.catalog == catalog).distinct()
+    return set(connection.execute(query).scalars())
 
 
 def shelved_takes(connection: Connection, catalog: str) -> dict[str, str]:

@@ -12,17 +12,25 @@ from orchestrator.models import find_lack, resolve_model
 def test_auto_means_the_turbo_model_where_something_can_run_it():
     alone, weights = Settings(), Settings(weights="/weights")
     fleet = Settings(broker_url="redis://broker")
-    assert resolve_model("auto", None, weights) == ("acestep-v15-turbo", None)
-    assert resolve_model("auto", None, fleet) == ("acestep-v15-turbo", None)
-    model, warning = resolve_model("auto", None, alone)
+    for attended in (True, False):
+        assert resolve_model("auto", None, weights, attended=attended) == ("acestep-v15-turbo", None)
+        assert resolve_model("auto", None, fleet, attended=attended) == ("acestep-v15-turbo", None)
+    model, warning = resolve_model("auto", None, alone, attended=True)
     assert model == "tiny-random"
     assert "noise" in warning
 
 
+def test_auto_is_the_random_model_only_in_somebodys_sight_and_where_there_was_nothing_else():
+    alone = Settings()
+    assert resolve_model("auto", None, alone, known={"tiny-random"}, attended=True).model == "tiny-random"
+    assert resolve_model("auto", None, alone, known={"tiny-random", "tone"}, attended=True).model == "acestep-v15-turbo"
+    assert resolve_model("auto", None, alone, attended=False).model == "acestep-v15-turbo"
+
+
 def test_the_option_comes_before_the_catalogs_model():
-    assert resolve_model("acestep-v15-turbo", None, Settings()).model == "acestep-v15-turbo"
-    assert resolve_model("acestep-v15-turbo", "tone", Settings()) == ("tone", None)
-    assert resolve_model("tone", "auto", Settings()).model == "tiny-random"
+    assert resolve_model("acestep-v15-turbo", None, Settings(), attended=True).model == "acestep-v15-turbo"
+    assert resolve_model("acestep-v15-turbo", "tone", Settings(), attended=False) == ("tone", None)
+    assert resolve_model("tone", "auto", Settings(), attended=True).model == "tiny-random"
 
 
 @pytest.mark.parametrize(
@@ -36,13 +44,13 @@ def test_the_option_comes_before_the_catalogs_model():
 )
 def test_a_slip_of_the_keyboard_is_told_with_the_right_name(slip, meant):
     with pytest.raises(UnknownNameError) as told:
-        resolve_model("tone", slip, Settings())
+        resolve_model("tone", slip, Settings(), attended=True)
     assert f"write {meant!r}" in told.value.fix
 
 
 @pytest.mark.parametrize("name", ["acestep-v15-xl-turbo", "acestep-v15-turbo-spring", "acestep-v15-turbo2", "my-lora"])
 def test_names_of_weights_of_ones_own_are_taken_as_they_are(name):
-    assert resolve_model("tone", name, Settings()).model == name
+    assert resolve_model("tone", name, Settings(), attended=False).model == name
 
 
 def test_only_a_machine_that_renders_itself_needs_weights(tmp_path):

@@ -18,6 +18,7 @@ from orchestrator.plan import Cell, Counts, plan_tracks
 class Known(NamedTuple):
     take_id: str
     state: str
+    model: str = "acestep-v15-turbo"
 
 
 def a_track(zone="spa", genre="ambient", slot="0001", *, bpm=70, duration_s=120, planner=True) -> Track:
