@@ -1,8 +1,8 @@
 """Dispatch: waiting takes go to their queues, a bounded window ahead of the workers and within the budget.
 
 Each queue of a run has a window of its own, so takes that no worker can serve do not hold up the others. It follows
-what the queue's workers can hold, so that a large planner call never waits for the feed. A run with a cap is fed
-only as far as what was spent, what is on its way and what comes next stay below it together.
+what the queue's workers can hold, so that a large planner call never waits for the feed. A run with a cap or a budget
+is fed only as far as what was spent, what is on its way and what comes next stay below it together.
 """
 
 from __future__ import annotations
@@ -48,9 +48,10 @@ def feed(
 ) -> dict[str, Fed]:
     """Send what there is room for in each queue's window. After a BrokerError the takes wait again."""
     fed = {}
+    limits = _Limits(spending, at_ms)
     for run in runs:
         with ledger.write() as connection:
-            outgoing, refused = _next_takes(connection, run, window_for, at_ms, spending)
+            outgoing, refused = _next_takes(connection, run, window_for, limits)
         if outgoing:
             _publish(ledger, broker, outgoing)
         fed[run.run_id] = Fed(len(outgoing), refused)
@@ -58,7 +59,7 @@ def feed(
 
 
 def _next_takes(
-    connection: Connection, run: RunRow, window_for: WindowFor, at_ms: int, spending: Spending
+    connection: Connection, run: RunRow, window_for: WindowFor, limits: _Limits
 ) -> tuple[list[work.Outgoing], TunemillError | None]:
     """Mark as sent what has room, and why nothing has although it waits."""
     if not work.is_fed(connection, run.run_id):
@@ -67,12 +68,13 @@ def _next_takes(
     room = {queue: window_for(run, queue) - sent.get(queue, 0) for queue in work.waiting_queues(connection, run.run_id)}
     if not any(free > 0 for free in room.values()):
         return [], None
-    left, refused = _affordable(connection, run, sum(sent.values()), at_ms, spending)
+    left, refused = limits.affordable(connection, run, sum(sent.values()))
     outgoing: list[work.Outgoing] = []
     for queue, free in room.items():
         limit = free if left is None else min(free, left - len(outgoing))
         if limit > 0:
-            outgoing += work.mark_next_sent(connection, run.run_id, queue, limit, at_ms)
+            outgoing += work.mark_next_sent(connection, run.run_id, queue, limit, limits.at_ms)
+    limits.spending.reserve(run, len(outgoing))
     return outgoing, refused
 
 
@@ -86,34 +88,71 @@ def _publish(ledger: Ledger, broker: Broker, outgoing: list[work.Outgoing]) -> N
         raise
 
 
-def _affordable(
-    connection: Connection, run: RunRow, on_the_way: int, at_ms: int, spending: Spending
-) -> tuple[int | None, TunemillError | None]:
-    """How many takes the run's cap and its budgets still pay for, None without any; and why none, where it is none."""
-    lefts, unpriced = budgets.lefts_for(connection, run.catalog, run, at_ms=at_ms, spending=spending)
-    spend = readings.spend_of_run(connection, run) if run.max_usd_micros is not None else None
-    if not lefts and spend is None:
-        return None, None
-    if gpus := sorted({*unpriced, *(spend.unpriced if spend else ())}):
-        return 0, _unpriced(run, gpus)
-    take_usd_micros = _take_usd_micros(connection, run)
-    refusals: list[tuple[int, BudgetError]] = []
-    if spend is not None:
-        left = (run.max_usd_micros or 0) - spend.usd_micros - on_the_way * take_usd_micros
-        refusals.append((left, _over(run, spend)))
-    for each in lefts:
-        others = work.count_sent_of_others(connection, run.run_id) if each.budget.scope is BudgetScope.MONTH else 0
-        reserved = (on_the_way + others) * take_usd_micros
-        refusals.append((each.usd_micros - reserved, _over_budget(run, each, reserved)))
-    left, refusal = min(refusals, key=lambda each: each[0])
-    affordable = left // max(1, take_usd_micros) if left > 0 else 0
-    return (affordable, None) if affordable > 0 else (0, refusal)
+class _Limit(NamedTuple):
+    """A cap or a budget that a run must stay within."""
+
+    left_usd_micros: int  # without what is reserved by takes on their way
+    unsummed_usd_micros: int  # what may have been spent of it since its sum was read
+    over: BudgetError
+
+    @property
+    def sure_usd_micros(self) -> int:
+        """What is left in any case."""
+        return self.left_usd_micros - self.unsummed_usd_micros
 
 
-def _take_usd_micros(connection: Connection, run: RunRow) -> int:
-    """What the next take should cost: as measured in this run, else as estimated; 0 before either is known."""
-    measured = readings.attempt_cost_of_run(connection, run)
-    return measured if measured is not None else run.take_usd_micros or 0
+class _Limits:
+    """The caps and budgets of one feeding, in which nothing is recorded: each run's price of a take is asked once."""
+
+    def __init__(self, spending: Spending, at_ms: int) -> None:
+        self.spending, self.at_ms = spending, at_ms
+        self._take_usd_micros: dict[str, int] = {}  # by run
+
+    def affordable(
+        self, connection: Connection, run: RunRow, on_the_way: int
+    ) -> tuple[int | None, TunemillError | None]:
+        """How many takes the run's cap and its budgets still pay for, None without any; and why none, where it is none.
+
+        There is no reason while it is none only for what may have been spent since a sum was read: the next sum tells.
+        """
+        lefts, unpriced = budgets.lefts_for(connection, run.catalog, run, at_ms=self.at_ms, spending=self.spending)
+        spend = readings.spend_of_run(connection, run) if run.max_usd_micros is not None else None
+        if not lefts and spend is None:
+            return None, None
+        if gpus := sorted({*unpriced, *(spend.unpriced if spend else ())}):
+            return 0, _unpriced(run, gpus)
+        price = self._price(connection, run)
+        limits = [self._limit_of(connection, run, left, on_the_way) for left in lefts]
+        if spend is not None:
+            left_usd_micros = (run.max_usd_micros or 0) - spend.usd_micros - on_the_way * price
+            limits.append(_Limit(left_usd_micros, 0, _over(run, spend)))
+        affordable = min(each.sure_usd_micros for each in limits) // max(1, price)
+        if affordable > 0:
+            return affordable, None
+        least = min(limits, key=lambda each: each.left_usd_micros)
+        return 0, least.over if least.left_usd_micros < max(1, price) else None
+
+    def _limit_of(self, connection: Connection, run: RunRow, left: Left, on_the_way: int) -> _Limit:
+        if left.budget.scope is BudgetScope.RUN:  # its sum is read each time
+            reserved = on_the_way * self._price(connection, run)
+            return _Limit(left.usd_micros - reserved, 0, _over_budget(run, left, reserved))
+        is_month = left.budget.scope is BudgetScope.MONTH
+        reserved = ended = 0
+        for each in self.spending.reserved(connection):
+            if is_month or left.budget.name == each.run.catalog:
+                price = self._price(connection, each.run) or self._price(connection, run)
+                reserved, ended = reserved + each.sent * price, ended + each.ended * price
+        # The month's sum has what takes on their way had cost until then, a catalog's only what those that had ended.
+        since = self.spending.since_usd_micros
+        unsummed = max(ended, since) if is_month else ended + since
+        return _Limit(left.usd_micros - reserved, unsummed, _over_budget(run, left, reserved))
+
+    def _price(self, connection: Connection, run: RunRow) -> int:
+        """What the next take should cost: as measured in its run, else as estimated; 0 before either is known."""
+        if run.run_id not in self._take_usd_micros:
+            measured = readings.attempt_cost_of_run(connection, run)
+            self._take_usd_micros[run.run_id] = measured if measured is not None else run.take_usd_micros or 0
+        return self._take_usd_micros[run.run_id]
 
 
 def _over(run: RunRow, spend: readings.Spend) -> BudgetError:

@@ -6,18 +6,20 @@ catalogs by the engine time of each. A rental that has made nothing yet counts w
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Float, case, cast, func, select
 
+from orchestrator.costs.allocation import MS_PER_H
 from orchestrator.costs.budgets import Budget, BudgetScope, Left, in_force
 from orchestrator.costs.months import bounds_of, month_of
 from orchestrator.costs.posting import draft_rental
 from orchestrator.costs.prices import Machine
-from orchestrator.ledger import readings, rental_facts
+from orchestrator.ledger import readings, rental_facts, work
 from orchestrator.ledger.facts import PriceOf, WorkerPrice
 from orchestrator.ledger.tables import ATTEMPT, BUDGET, COST_MONTHLY, POSTING, RENTAL, STANDING, TAKE, WORKER, RunRow
 
@@ -38,28 +40,76 @@ def no_price(machine: Machine, at_ms: int) -> WorkerPrice | None:
     return None
 
 
+class Reserved(NamedTuple):
+    """Takes of a run that the sum of a month may lack."""
+
+    run: RunRow
+    sent: int  # on their way now
+    ended: int  # on their way at some time since the sum was read, and no more
+
+
 class Spending:
     """What a month has cost so far, for who asks several times a second.
 
-    Adding it up takes long where much is not posted yet: then the last answer serves for a while, so that asking never
-    takes more than a small part of the time. What is sent meanwhile is reserved in any case.
+    Adding it up takes long where much is not posted yet: then the last sum serves for a while, so that asking never
+    takes more than a small part of the time. What may have been spent since the sum was read is known apart from it:
+    takes that have ended stay reserved, and the time of all workers counts whole, whatever they did. So a budget may
+    seem to be used up too early, until the sum is read again, but never too late.
     """
 
-    def __init__(self, time_zone: str, price_of: PriceOf = no_price) -> None:
-        self.time_zone, self._price_of = time_zone, price_of
+    def __init__(
+        self, time_zone: str, price_of: PriceOf = no_price, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.time_zone, self._price_of, self._clock = time_zone, price_of, clock
         self._period = ""
         self._spent = Spent(0, Counter(), ())
         self._read_s = self._took_s = 0.0
+        self._workers = _WorkersCost(0.0, 0)  # when the sum was read
+        self._runs: dict[str, RunRow] = {}
+        self._takes: Counter[str] = Counter()  # by run: on their way when the sum was read, or sent since
+        self.since_usd_micros = 0  # what workers have cost since the sum was read
 
     def read(self, connection: Connection, period: str) -> Spent:
         """The month's money, as of now or of some moments ago."""
-        began_s = time.monotonic()
-        is_costly = self._took_s > COSTLY_S
-        if period != self._period or not is_costly or began_s - self._read_s > PAUSE_OF_COST * self._took_s:
+        began_s, workers = self._clock(), _workers_cost(connection)
+        serves = self._took_s > COSTLY_S and began_s - self._read_s <= PAUSE_OF_COST * self._took_s
+        # What a worker without a price has cost since, nobody can say.
+        if period != self._period or not serves or workers.unpriced > self._workers.unpriced:
+            runs = work.active_runs(connection)
+            self._runs = {run.run_id: run for run in runs}
+            self._takes = Counter(work.count_sent(connection, list(self._runs)))
             self._spent = spent_in(connection, period, self.time_zone, self._price_of)
-            self._period, self._read_s = period, time.monotonic()
+            self._period, self._workers, self._read_s = period, workers, self._clock()
             self._took_s = self._read_s - began_s
+        self.since_usd_micros = max(0, math.ceil(workers.usd_micros - self._workers.usd_micros))
         return self._spent
+
+    def reserve(self, run: RunRow, takes: int) -> None:
+        """Note that so many more takes of a run are on their way."""
+        self._runs.setdefault(run.run_id, run)
+        self._takes[run.run_id] += takes
+
+    def reserved(self, connection: Connection) -> list[Reserved]:
+        """The takes of every run that the sum may lack."""
+        runs = self._runs | {run.run_id: run for run in work.active_runs(connection)}
+        sent = work.count_sent(connection, list(runs))
+        found = [Reserved(run, sent[each], max(0, self._takes[each] - sent[each])) for each, run in runs.items()]
+        return [each for each in found if each.sent or each.ended]
+
+
+class _WorkersCost(NamedTuple):
+    """What the lives of all workers have cost so far, but for those whose GPU has no price, and how many these are."""
+
+    usd_micros: float
+    unpriced: int
+
+
+def _workers_cost(connection: Connection) -> _WorkersCost:
+    lived_ms = func.coalesce(WORKER.c.ended_at_ms, WORKER.c.last_seen_ms) - WORKER.c.started_at_ms
+    usd_micros = func.sum(cast(WORKER.c.rate_usd_micros_per_h, Float) / MS_PER_H * lived_ms)
+    is_unpriced = WORKER.c.rate_usd_micros_per_h.is_(None) & (WORKER.c.gpu != "")
+    row = connection.execute(select(usd_micros, func.sum(case((is_unpriced, 1), else_=0)))).one()
+    return _WorkersCost(float(row[0] or 0), int(row[1] or 0))
 
 
 def write_budget(
