@@ -12,6 +12,17 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from catalog.bounded import (
+    AUDIO_MAX_MS,
+    BigCount,
+    Count,
+    Instant,
+    Label,
+    Name,
+    NameOrNone,
+    Words,
+    fit_words,
+)
 from catalog.errors import MessageError
 from catalog.rental import RentalNote
 from catalog.sidecar import BatchNote, Sidecar, StageTimes
@@ -45,7 +56,7 @@ class RenderMessage(Frozen):
     """One take, complete: a worker needs nothing else to render it."""
 
     v: Literal[1] = MESSAGE_VERSION
-    run_id: str
+    run_id: Name
     take: Take
     alone: bool = False  # an engine died with this take aboard: render it in a batch of one
 
@@ -54,10 +65,10 @@ class Span(Frozen):
     """What a worker did with a stretch of its time. Spans of one worker touch and never overlap."""
 
     state: Literal["startup", "plan", "render", "idle", "post", "teardown"]
-    start_ms: int
-    end_ms: int
-    batch_id: str = ""  # of a render span its batch, of a plan span the planner call
-    cause: str = ""  # of an idle span: no work, waiting for post, loading, recovering
+    start_ms: Instant
+    end_ms: Instant
+    batch_id: NameOrNone = ""  # of a render span its batch, of a plan span the planner call
+    cause: Label = ""  # of an idle span: no work, waiting for post, loading, recovering
 
 
 class MemoryUse(Frozen):
@@ -70,37 +81,37 @@ class MemoryUse(Frozen):
 
 class _Record(Frozen):
     v: Literal[1] = MESSAGE_VERSION
-    record_id: str = Field(default_factory=new_id)
-    worker_id: str
-    at_ms: int = Field(default_factory=now_ms)
+    record_id: Name = Field(default_factory=new_id)
+    worker_id: Name
+    at_ms: Instant = Field(default_factory=now_ms)
 
 
 class WorkerStarted(_Record):
     """A worker is up and its engine is loading. Sent again once the engine is ready, then with all fields."""
 
     kind: Literal["worker_started"] = "worker_started"
-    host: str
-    gpu: str  # name as the driver gives it, or "cpu"
+    host: Label
+    gpu: Label  # name as the driver gives it, or "cpu"
     vram_gib: float
-    model: str
-    model_fingerprint: str = ""
-    code: str
+    model: Label
+    model_fingerprint: Label = ""
+    code: Words
     noise: bool
-    batch_limit: int
-    batch_limit_reason: str
-    plan_limit: int = 0  # takes in one planner call; 0: no planner
-    holds_max: int = 0  # takes it holds at most, in whatever stage; 0: not said
-    started_at_ms: int
+    batch_limit: Count
+    batch_limit_reason: Words
+    plan_limit: Count = 0  # takes in one planner call; 0: no planner
+    holds_max: Count = 0  # takes it holds at most, in whatever stage; 0: not said
+    started_at_ms: Instant
     rental: RentalNote | None = None  # None: nobody has named the machine
-    lane: str = ""  # the device on it
+    lane: Label = ""  # the device on it
 
 
 class Heartbeat(_Record):
     """The worker lives and holds these takes; what it does not name it does not hold."""
 
     kind: Literal["heartbeat"] = "heartbeat"
-    held: list[str]
-    number: int = 0  # counts a worker's heartbeats from 1, so that an older one that comes late is known as such
+    held: list[Name]
+    number: BigCount = 0  # counts a worker's heartbeats from 1, so that an older one that comes late is known as such
     memory: MemoryUse | None = None  # of the engine, as last measured
 
 
@@ -115,15 +126,15 @@ class AttemptMade(_Record):
     """One try at one take has ended. `sidecar` is there exactly when it was accepted."""
 
     kind: Literal["attempt_made"] = "attempt_made"
-    run_id: str
-    take_id: str
+    run_id: Name
+    take_id: Name
     outcome: Literal["accepted", "rejected", "failed"]
-    reasons: list[str] = []  # why rejected or failed
+    reasons: list[Words] = []  # why rejected or failed
     retry: bool = False  # a failure that another try may not meet (engine death, store down)
     adopted: bool = False  # the store had it already: nothing was rendered
     batch: BatchNote | None = None
     times: StageTimes = StageTimes()
-    audio_ms: int = 0
+    audio_ms: int = Field(default=0, ge=0, le=AUDIO_MAX_MS)
     sidecar: Sidecar | None = None
 
     @classmethod
@@ -147,14 +158,14 @@ class TakesReturned(_Record):
     """Takes a stopping worker gives back unrendered; they may be sent again at once."""
 
     kind: Literal["takes_returned"] = "takes_returned"
-    take_ids: list[str]
+    take_ids: list[Name]
 
 
 class WorkerStopped(_Record):
     """The worker has ended its life in order."""
 
     kind: Literal["worker_stopped"] = "worker_stopped"
-    reason: str
+    reason: Words
 
 
 Record = Annotated[
@@ -227,7 +238,7 @@ def _broken(what: str, error: ValidationError) -> MessageError:
     first = error.errors(include_input=False, include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     return MessageError(
-        f"{what} cannot be read: {where}: {first['msg']}",
+        fit_words(f"{what} cannot be read: {where}: {first['msg']}", 300),  # a stranger's keys are among them
         why="it was not written by this program, or by a version that differs",
         fix="send only through `tunemill run`; purge the queue if another program shares it",
     )

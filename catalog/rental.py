@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 from pydantic import Field
 
+from catalog.bounded import Count, Label
 from catalog.errors import SettingsError
 from catalog.spec import Frozen
 
@@ -27,9 +28,9 @@ class RentalNote(Frozen):
 
     provider: str = Field(pattern=f"^{_PROVIDER}$")
     external_id: str = Field(pattern=f"^{_ID}$")
-    gpu_count: int = Field(default=0, ge=0)  # 0: not said
+    gpu_count: Count = 0  # 0: not said
     market: Market = "on_demand"
-    region: str = Field(default="", max_length=64)
+    region: Label = Field(default="", max_length=64)
 
     @property
     def rental_id(self) -> str:

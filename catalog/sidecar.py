@@ -6,43 +6,62 @@ from its own. It is written last and only if absent, so its presence is what "do
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
+from catalog.bounded import (
+    AUDIO_MAX_MS,
+    FILE_BYTES_MAX,
+    INT32_MAX,
+    INT64_MAX,
+    BigCount,
+    Count,
+    Instant,
+    Key,
+    Label,
+    Name,
+    NameOrNone,
+    StageMs,
+    Text,
+    Words,
+    fit_words,
+)
 from catalog.errors import MessageError
+from catalog.limits import CODEBOOK_SIZE
 from catalog.spec import AudioFormat, Frozen, TrackSpec, settle
 from catalog.track import Take
 
 SIDECAR_VERSION: Final = 1
+Int64 = Annotated[int, Field(ge=-INT64_MAX - 1, le=INT64_MAX)]
 
 
 class Plan(Frozen):
     """What the planner wrote for one take; replay feeds it back instead of planning again."""
 
-    codes: list[int]  # five a second, each in [0, 64000)
-    metadata: dict[str, str | int]  # the fields of the think block, as the model was given them
-    prompt_sha256: str  # of the rendered conditional prompt
-    batch_key: str  # weights, dtype, device, versions and shapes that the codes depend on
+    codes: list[Annotated[int, Field(ge=0, lt=CODEBOOK_SIZE)]]  # five a second
+    metadata: dict[Text, Text | Int64]  # the fields of the think block, as the model was given them
+    prompt_sha256: Label  # of the rendered conditional prompt
+    batch_key: Words  # weights, dtype, device, versions and shapes that the codes depend on
 
 
 class Fingerprints(Frozen):
     """Which weights and which code made the audio."""
 
-    model: str  # sha256 over the weight files of the diffusion side
-    planner: str = ""  # the same for the planner; empty when it was off
-    code: str  # version of this program and of the libraries that matter
+    model: Label  # sha256 over the weight files of the diffusion side
+    planner: Label = ""  # the same for the planner; empty when it was off
+    code: Words  # version of this program and of the libraries that matter
     noise: bool  # random weights: the audio is noise by design
 
 
 class StageTimes(Frozen):
-    """Milliseconds of work on one take; the engine's share is the batch's time split over its takes."""
+    """StageMseconds of work on one take; the engine's share is the batch's time split over its takes."""
 
-    plan_ms: int = 0
-    encode_ms: int = 0  # text and conditions
-    diffuse_ms: int = 0
-    decode_ms: int = 0  # latents to audio
-    post_ms: int = 0  # check, master, encode and the audio's upload, beside the engine
+    plan_ms: StageMs = 0
+    encode_ms: StageMs = 0  # text and conditions
+    diffuse_ms: StageMs = 0
+    decode_ms: StageMs = 0  # latents to audio
+    post_ms: Count = 0  # check, master, encode and the audio's upload, beside the engine
 
     @property
     def engine_ms(self) -> int:
@@ -53,27 +72,27 @@ class StageTimes(Frozen):
 class BatchNote(Frozen):
     """The company a take was rendered in: a take may differ in the last bits between batch shapes."""
 
-    id: str
-    size: int
-    position: int
-    takes: list[str]
-    plan_id: str = ""  # the planner call that wrote its plan; "" when there was none
-    plan_size: int = 0  # takes in that call
+    id: Name
+    size: Count
+    position: Count
+    takes: list[Name]
+    plan_id: NameOrNone = ""  # the planner call that wrote its plan; "" when there was none
+    plan_size: Count = 0  # takes in that call
 
 
 class Effective(Frozen):
     """What was really used, whatever was asked for."""
 
-    dit_seed: int
-    lm_seed: int
-    steps: int
+    dit_seed: BigCount
+    lm_seed: BigCount
+    steps: Count
     shift: float
-    device: str
-    dtype: str
-    attention: str = ""  # kernel the masked attention ran on
-    instruction: str = ""
-    text_tokens: int = 0
-    extra: dict[str, str | int | float | bool] = {}
+    device: Label
+    dtype: Label
+    attention: Label = ""  # kernel the masked attention ran on
+    instruction: Words = ""
+    text_tokens: Count = 0
+    extra: dict[Label, Words | Int64 | float | bool] = {}
 
 
 class Measures(Frozen):
@@ -86,21 +105,27 @@ class Measures(Frozen):
     loudness_out_lufs: float | None = None
     true_peak_dbtp: float | None = None
     gain_db: float = 0.0
-    warnings: list[str] = []
+    warnings: list[Words] = []
 
 
 class AudioFile(Frozen):
     """The stored audio."""
 
-    key: str
-    sha256: str  # of the file's bytes
-    pcm_sha256: str  # of the decoded integer samples; the same for every lossless format
-    bytes: int = Field(ge=1)
-    content_type: str
+    key: Key
+    sha256: Label  # of the file's bytes
+    pcm_sha256: Label  # of the decoded integer samples; the same for every lossless format
+    bytes: int = Field(ge=1, le=FILE_BYTES_MAX)
+    content_type: Label
     format: AudioFormat
-    sample_rate_hz: int
-    channels: int
-    n_samples: int
+    sample_rate_hz: int = Field(ge=1, le=INT32_MAX)
+    channels: Count
+    n_samples: BigCount
+
+    @model_validator(mode="after")
+    def _ends_within_a_day(self) -> Self:
+        if self.duration_ms > AUDIO_MAX_MS:
+            raise ValueError("the audio is longer than a day")
+        return self
 
     @property
     def duration_ms(self) -> int:
@@ -112,9 +137,9 @@ class Sidecar(Frozen):
     """Everything about one accepted take."""
 
     v: Literal[1] = SIDECAR_VERSION
-    take_id: str
-    record_id: str = ""  # of the attempt that made it: what the ledger knows this rendition by
-    run_id: str
+    take_id: Name
+    record_id: NameOrNone = ""  # of the attempt that made it: what the ledger knows this rendition by
+    run_id: Name
     take: Take
     effective: Effective
     plan: Plan | None
@@ -123,11 +148,11 @@ class Sidecar(Frozen):
     audio: AudioFile
     times: StageTimes
     batch: BatchNote
-    worker_id: str
-    gpu: str
-    created_at_ms: int  # UTC
+    worker_id: Name
+    gpu: Label
+    created_at_ms: Instant
     # Machine-readable disclosure, in IPTC's vocabulary.
-    digital_source_type: str = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+    digital_source_type: Text = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
     @property
     def settled_spec(self) -> TrackSpec:
@@ -153,7 +178,8 @@ def parse_sidecar(body: bytes, take_id: str) -> Sidecar:
         sidecar = Sidecar.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        what = f"the sidecar of take {take_id} cannot be read: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        said = fit_words(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", 300)
+        what = f"the sidecar of take {take_id} cannot be read: {said}"
         if _is_newer(error):
             raise NewerSidecarError(
                 what, why="a newer version of this program wrote it", fix="upgrade this machine to that version"

@@ -12,6 +12,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from catalog.bounded import Text
 from catalog.seeds import SEED_LIMIT, Seeds, take_seeds
 from catalog.spec import Frozen, TrackSpec
 
@@ -24,10 +25,10 @@ class Track(Frozen):
     catalog: Slug
     zone: Slug
     genre: Slug
-    axes: dict[str, str] = {}  # the further axes of the matrix, such as {"daypart": "morning"}
+    axes: dict[Text, Text] = {}  # the further axes of the matrix, such as {"daypart": "morning"}
     # Names the entry among those of its cell: the running number, or for imported prompts a content key.
     slot: str = Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9_-]*$")
-    title: str = ""
+    title: Text = ""
     seed: int | None = Field(default=None, ge=0, lt=SEED_LIMIT)  # pinned; None: follows from the key
     spec: TrackSpec
 

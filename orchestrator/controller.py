@@ -8,35 +8,27 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from catalog.errors import BrokerError, MessageError, TunemillError
-from catalog.messages import (
-    MESSAGE_VERSION,
-    AttemptMade,
-    Record,
-    SpansClosed,
-    check_record_size,
-    now_ms,
-    parse_record,
-)
+from catalog.errors import BrokerError, TunemillError
+from catalog.messages import now_ms
 from catalog.queues import queues_served
 from catalog.tiers import tier_of
 from orchestrator.dispatch import Fed, feed, window_of
 from orchestrator.ledger import Ledger, RunRow, work
 from orchestrator.ledger.budgets import Spending
-from orchestrator.ledger.facts import PriceOf, record_facts
+from orchestrator.ledger.facts import PriceOf, Recorded
 from orchestrator.ledger.wishes import CANCEL
 from orchestrator.ledger.work import serving
-from orchestrator.queues import Broker, Envelope
+from orchestrator.queues import Broker
+from orchestrator.recording import RecordWriter
 
 log = logging.getLogger(__name__)
 
 RECORDS_AT_ONCE = 500
 STRAY_GRACE_MS = 5_000  # so long must its queue stay empty before a take in nobody's hands counts as lost
-_QUEUE_CHECK_MS = 1_000
+_CHECK_MS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +70,14 @@ class Controller:
         # By our own clock: a worker's may be wrong, and its last record may have waited while we were away.
         self._heard_ms: dict[str, int] = {}
         self._empty_since_ms: dict[str, int] = {}  # by queue
-        self._queues_checked_ms = 0
+        self._withdrawn_since_ms: dict[str, int] = {}  # by run that somebody has paused or cancelled
+        self._checked_ms = 0  # when the queues and what is due again were last looked at
+        self._writer = RecordWriter(ledger, price_of=price_of, clock=clock)
+        self._is_first_step = True
 
     def step(self) -> Step:
-        """Record, look for losses, feed. Raises BrokerError, LedgerError, BusyError when another writer has taken our
-        place, or MessageError for a newer record.
+        """Record, look for losses, feed. Raises BrokerError, LedgerError, or BusyError when another writer has taken
+        our place.
         """
         try:
             return self._step()
@@ -90,6 +85,7 @@ class Controller:
             # Workers could not speak either: their silence begins anew.
             self._heard_ms.clear()
             self._empty_since_ms.clear()
+            self._withdrawn_since_ms.clear()
             raise
 
     def record_waiting(self) -> int:
@@ -99,18 +95,31 @@ class Controller:
             total += count
         return total
 
+    def _take_up_set_aside(self) -> None:
+        """Try again what earlier programs could not read, where they kept it and where this one does."""
+        self._writer.retry_newer()
+        if left := self._broker.peek_unreadable():
+            self._writer.write(left)
+            self._broker.drop_unreadable()
+
     def _step(self) -> Step:
-        count, outcomes = self._record()
+        if self._is_first_step:
+            self._take_up_set_aside()
+            self._is_first_step = False
+        count, recorded = self._record()
+        is_check_due = self._is_check_due()
+        if is_check_due and (again_tried := self._writer.retry_due()):
+            recorded = recorded.plus(again_tried)
         runs = self._runs()
         run_ids = [run.run_id for run in runs]
         again = 0
         if count < RECORDS_AT_ONCE:  # otherwise their heartbeats may be further back in the queue
             again = self._lose_silent()
-            if runs and self._is_queue_check_due():
+            if runs and is_check_due:
                 self._withdraw([run for run in runs if run.wish])
-                again += self._recall_strays(run_ids)
+                again += self._recall_strays(runs)
         if not runs:
-            return Step(count, outcomes)
+            return Step(count, recorded.outcomes)
         fed = self._feed([run for run in runs if not run.wish]) if self.feeding else {}
         with self._ledger.write() as connection:
             for run in runs:
@@ -123,7 +132,14 @@ class Controller:
             for run_id, each in fed.items()
             if each.refused is not None and not on_the_way[run_id] and run_id not in finished
         }
-        return Step(count, outcomes, sum(each.sent for each in fed.values()), again, tuple(finished), refused)
+        return Step(
+            records=count,
+            outcomes=recorded.outcomes,
+            sent=sum(each.sent for each in fed.values()),
+            sent_again=again,
+            finished=tuple(finished),
+            refused=refused,
+        )
 
     def _feed(self, runs: list[RunRow]) -> dict[str, Fed]:
         now = self._clock()
@@ -141,35 +157,14 @@ class Controller:
             runs = work.active_runs(connection)
         return [run for run in runs if self._run_ids is None or run.run_id in self._run_ids]
 
-    def _record(self) -> tuple[int, Counter[str]]:
+    def _record(self) -> tuple[int, Recorded]:
         envelopes = self._broker.peek_records(RECORDS_AT_ONCE)
-        # A record of a newer program stays on the queue for that program, and so does all that came after it.
-        newer = next((place for place, each in enumerate(envelopes) if _is_newer(each)), len(envelopes))
-        records = [record for each in envelopes[:newer] if (record := self._read(each)) is not None]
-        outcomes = self._write([*records, *_facts_in(envelopes[newer:])])
-        if newer:
-            self._broker.drop_records(envelopes[:newer])
-        if newer < len(envelopes):
-            parse_record(envelopes[newer].payload or {})  # raises, in words
-        return len(envelopes), outcomes
-
-    def _write(self, records: list[Record]) -> Counter[str]:
-        if not records:
-            return Counter()
-        with self._ledger.write() as connection:
-            recorded = record_facts(connection, records, self._price_of, self._clock())
+        recorded = self._writer.write(envelopes)
+        if envelopes:
+            self._broker.drop_records(envelopes)
         # Whoever has taken leave is not waited for.
         self._heard_ms.update(dict.fromkeys(recorded.seen - recorded.stopped, self._clock()))
-        return recorded.outcomes
-
-    def _read(self, envelope: Envelope) -> Record | None:
-        try:
-            check_record_size(envelope.raw)
-            return parse_record(envelope.payload or {})
-        except MessageError as error:
-            log.warning("a record that cannot be read was set aside: %s", error.what)
-            self._broker.set_aside(envelope.raw)
-            return None
+        return len(envelopes), recorded
 
     def _lose_silent(self) -> int:
         now, lost = self._clock(), 0
@@ -188,11 +183,11 @@ class Controller:
                 lost += takes
         return lost
 
-    def _is_queue_check_due(self) -> bool:
+    def _is_check_due(self) -> bool:
         now = self._clock()
-        if now - self._queues_checked_ms < _QUEUE_CHECK_MS:
+        if now - self._checked_ms < _CHECK_MS:
             return False
-        self._queues_checked_ms = now
+        self._checked_ms = now
         return True
 
     def _withdraw(self, runs: list[RunRow]) -> None:
@@ -205,32 +200,29 @@ class Controller:
                 with self._ledger.write() as connection:
                     work.withdraw(connection, take_ids)
 
-    def _recall_strays(self, run_ids: list[str]) -> int:
-        now = self._clock()
+    def _recall_strays(self, runs: list[RunRow]) -> int:
+        now, run_ids = self._clock(), [run.run_id for run in runs]
         with self._ledger.read() as connection:
             queues = work.sent_queues(connection, run_ids)
         # Each queue for itself: one that no worker serves stays full, and is no concern of the others' takes.
         empty = [queue for queue, waiting in self._broker.lengths(queues).items() if not waiting]
         self._empty_since_ms = {queue: self._empty_since_ms.get(queue, now) for queue in empty}
-        long_empty = [queue for queue, since_ms in self._empty_since_ms.items() if now - since_ms >= STRAY_GRACE_MS]
-        if not long_empty:
+        # What others have on a queue does not matter to a run whose own messages were taken off it.
+        withdrawn = [run.run_id for run in runs if run.wish]
+        self._withdrawn_since_ms = {run_id: self._withdrawn_since_ms.get(run_id, now) for run_id in withdrawn}
+        long_empty = _since_long(self._empty_since_ms, now)
+        long_withdrawn = _since_long(self._withdrawn_since_ms, now)
+        if not long_empty and not long_withdrawn:
             return 0
+        sent_before_ms = now - self._silent_after_ms
         with self._ledger.write() as connection:
-            found = work.recall_strays(connection, run_ids, long_empty, now - self._silent_after_ms)
+            found = work.recall_strays(connection, run_ids, sent_before_ms, queues=long_empty)
+            found += work.recall_strays(connection, long_withdrawn, sent_before_ms)
         if found:
             log.warning("%d takes were sent, but no worker and no queue has them: they are sent again", found)
         return found
 
 
-def _is_newer(envelope: Envelope) -> bool:
-    version = envelope.payload.get("v") if envelope.payload else None
-    return isinstance(version, int) and version > MESSAGE_VERSION
-
-
-def _facts_in(envelopes: Iterable[Envelope]) -> Iterator[Record]:
-    """The attempts and spans among records that will be read again: the ledger knows them by then."""
-    for each in envelopes:
-        with suppress(MessageError):
-            record = parse_record(each.payload or {})
-            if isinstance(record, AttemptMade | SpansClosed):
-                yield record
+def _since_long(since_ms: dict[str, int], now: int) -> list[str]:
+    """The names of what has been so for long enough that no message is between a queue and a heartbeat."""
+    return [name for name, began_ms in since_ms.items() if now - began_ms >= STRAY_GRACE_MS]

@@ -36,8 +36,7 @@ if redis.call('LINDEX', KEYS[1], -1) ~= ARGV[2] or redis.call('LINDEX', KEYS[1],
 redis.call('LTRIM', KEYS[1], 0, -count - 1)
 return 1
 """
-UNREADABLE_QUEUE = f"{RECORD_QUEUE}.unreadable"
-UNREADABLE_MAX = 1_000  # for a person to look at; a broker must not fill up with what a stranger sends
+UNREADABLE_QUEUE = f"{RECORD_QUEUE}.unreadable"  # where an earlier version kept what it could not read
 _CHECK_TIMEOUT_S = 3.0
 _PIPELINED = 500
 # Kombu's own patience with a broker that is away; the controller has its own on top.
@@ -70,8 +69,11 @@ class Broker(Protocol):
     def withdraw(self, queues: Sequence[str], run_id: str) -> list[str]:
         """Take the run's messages off these queues again; the ids of their takes."""
 
-    def set_aside(self, raw: bytes) -> None:
-        """Keep a record that cannot be read, out of the way."""
+    def peek_unreadable(self) -> list[Envelope]:
+        """What an earlier version of this program could not read and has left here."""
+
+    def drop_unreadable(self) -> None:
+        """Remove it."""
 
 
 class Queues:
@@ -112,7 +114,7 @@ class Queues:
         """The oldest records, oldest first: new ones come in at the head of the list."""
         with self._client() as (_, client):
             newest_first = client.lrange(KEY_PREFIX + RECORD_QUEUE, -limit, -1)
-            return [Envelope(_payload(raw), raw) for raw in reversed(newest_first)]
+            return [open_record(raw) for raw in reversed(newest_first)]
 
     def drop_records(self, oldest: Sequence[Envelope]) -> None:
         """Remove these records, but only while they are the oldest.
@@ -139,11 +141,15 @@ class Queues:
                         taken.append(take_id)
         return taken
 
-    def set_aside(self, raw: bytes) -> None:
-        """Keep an unreadable record in a list of its own, the latest thousand of them."""
+    def peek_unreadable(self) -> list[Envelope]:
+        """The thousand records at most that an earlier version has set aside, oldest first."""
         with self._client() as (_, client):
-            client.lpush(UNREADABLE_QUEUE, raw)
-            client.ltrim(KEY_PREFIX + UNREADABLE_QUEUE, 0, UNREADABLE_MAX - 1)
+            return [open_record(raw) for raw in reversed(client.lrange(KEY_PREFIX + UNREADABLE_QUEUE, 0, -1))]
+
+    def drop_unreadable(self) -> None:
+        """Remove them; this version keeps in the ledger what it sets aside."""
+        with self._client() as (_, client):
+            client.delete(UNREADABLE_QUEUE)
 
     def forget_renders(self) -> None:
         """Empty every render queue, and forget what was delivered to workers that are known to be gone."""
@@ -184,13 +190,13 @@ def _celery(broker_url: str, options: dict[str, Any]) -> Celery:
     return app
 
 
-def _payload(raw: bytes) -> dict[str, Any] | None:
-    """The record as it was written; None for whatever else a stranger has put there: it is set aside whole."""
+def open_record(raw: bytes) -> Envelope:
+    """A record as it was written; without a payload whatever else a stranger has put there."""
     try:
         body = open_envelope(raw, queue=RECORD_QUEUE, bytes_max=RECORD_BYTES_MAX).body
     except MessageError:
-        return None
-    return body if isinstance(body, dict) else None
+        return Envelope(None, raw)
+    return Envelope(body if isinstance(body, dict) else None, raw)
 
 
 def _take_of(raw: bytes, queue: str, run_id: str) -> str:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from catalog.errors import BrokerError
 from catalog.messages import AttemptMade, Heartbeat, Record, RenderMessage, WorkerStarted
-from catalog.queues import queue_of
+from catalog.queues import RECORD_QUEUE, queue_of
 from catalog.sidecar import StageTimes
 from catalog.track import Take, Track
 from orchestrator.ledger.facts import WorkerPrice
 from orchestrator.ledger.work import Outgoing
-from orchestrator.queues import Envelope
+from orchestrator.queues import Envelope, open_record
 from tests.makers import a_sidecar, a_spec
 
 DOLLAR_AN_HOUR = WorkerPrice("gpu", "a test", 1_000_000)
@@ -24,13 +26,21 @@ def takes(count: int, *, catalog: str = "spring", **spec: Any) -> list[Take]:
     return [track.model_copy(update={"slot": f"{slot:04d}"}).take() for slot in range(count)]
 
 
+def enveloped(payload: Any) -> bytes:
+    """A record's payload as it lies on the queue."""
+    body = b64encode(json.dumps(payload).encode()).decode()
+    properties = {"body_encoding": "base64", "delivery_info": {"exchange": "", "routing_key": RECORD_QUEUE}}
+    form = {"content-type": "application/json", "content-encoding": "utf-8", "headers": {}, "properties": properties}
+    return json.dumps({"body": body, **form}).encode()
+
+
 class FakeBroker:
     """A Broker in memory. `down` makes every call fail, `refuse` only the sending."""
 
     def __init__(self) -> None:
         self.sent: list[RenderMessage] = []
         self.records: list[Envelope] = []
-        self.aside: list[bytes] = []
+        self.unreadable: list[Envelope] = []  # what an earlier version has left
         self.waiting: dict[str, int] = {}
         self.down = self.refuse = False
 
@@ -63,13 +73,19 @@ class FakeBroker:
             self.waiting[queue_of(message.take.spec)] -= 1
         return [message.take.id for message in taken]
 
-    def set_aside(self, raw: bytes) -> None:
-        self.aside.append(raw)
+    def peek_unreadable(self) -> list[Envelope]:
+        self._answer()
+        return list(self.unreadable)
+
+    def drop_unreadable(self) -> None:
+        self._answer()
+        self.unreadable.clear()
 
     def deliver(self, *records: Record | dict[str, Any]) -> None:
         """Records as workers send them."""
         for each in records:
-            self.records.append(Envelope(each if isinstance(each, dict) else each.model_dump(mode="json"), b"raw"))
+            payload = each if isinstance(each, dict) else each.model_dump(mode="json")
+            self.records.append(open_record(enveloped(payload)))
 
     def receive_all(self) -> list[RenderMessage]:
         """What a worker takes from the queues."""

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn, Protocol, TypeVar
 
+from catalog.bounded import NAME_PATTERN
 from catalog.errors import MessageError, StoreError
 from catalog.keys import audio_key, sidecar_key
 from catalog.limits import CHANNELS, SAMPLE_RATE_HZ
@@ -41,6 +42,7 @@ PROBES: Final = 3  # of the store with an object of no take, before a failure is
 _FIRST_WAIT_S: Final = 0.5
 _LONGEST_WAIT_S: Final = 15.0
 _TAKE_ID = re.compile(r"[0-9a-f]{24}")
+_RUN_ID = re.compile(NAME_PATTERN)
 _T = TypeVar("_T")
 
 
@@ -374,7 +376,7 @@ def _record_unreadable(payload: Any, error: MessageError, studio: Studio, shown_
     take_id = shown_id if _TAKE_ID.fullmatch(shown_id) else ""
     log.error("a message%s cannot be read: %s", f" for take {take_id}" if take_id else "", error)
     run_id = payload.get("run_id") if isinstance(payload, dict) else None
-    if not take_id or not isinstance(run_id, str):
+    if not take_id or not isinstance(run_id, str) or not _RUN_ID.fullmatch(run_id):
         log.error("its take or its run is unknown; the controller sends the take again")
         return
     # Another worker may be of the sender's version, so the try is not the last one.

@@ -48,6 +48,7 @@ _MODULES = {
     "run": ("run", "refresh", "controller"),
     "status": ("status",),
     "wishes": ("pause", "resume", "cancel", "retry"),
+    "records": ("records",),
     "catalog": ("catalog",),
     "costs": ("costs",),
     "worker": ("worker", "replay"),

@@ -30,7 +30,7 @@ from orchestrator.cli.dead import dead_as_json, print_dead
 from orchestrator.cli.opening import find_ledger
 from orchestrator.costs.time_use import MEND_WAITING_FOR_POST, WAITING_FOR_POST_MAX, TimeUse
 from orchestrator.embedded import EmbeddedBroker
-from orchestrator.ledger import Ledger, WorkerRow, readings, wishes, work
+from orchestrator.ledger import Ledger, WorkerRow, readings, set_aside, wishes, work
 from orchestrator.queues import Queues
 from orchestrator.stopping import StopRequest
 
@@ -106,7 +106,7 @@ def show_status(
 def _status_now(settings: Settings, runs: int) -> dict[str, Any]:
     ledger = find_ledger(settings)
     if ledger is None:
-        return {"runs": [], "workers": [], "queues": None, "dead": 0}
+        return {"runs": [], "workers": [], "queues": None, "dead": 0, "records_set_aside": 0}
     with closing(ledger):
         return read_status(ledger, settings, runs=runs)
 
@@ -210,7 +210,7 @@ def read_status(ledger: Ledger, settings: Settings, *, runs: int) -> dict[str, A
                     "usd_micros": None if spend.unpriced else spend.usd_micros,
                 }
             )
-        dead = wishes.count_dead(connection)
+        dead, aside = wishes.count_dead(connection), set_aside.count_set_aside(connection)
         workers = readings.latest_workers(connection, _WORKERS_SHOWN)
         use = readings.latest_time_use(connection, [worker.worker_id for worker in workers], _USE_OF_MS)
     return {
@@ -227,6 +227,7 @@ def read_status(ledger: Ledger, settings: Settings, *, runs: int) -> dict[str, A
         ],
         "queues": _queue_lengths(settings, [*queues, RECORD_QUEUE]),
         "dead": dead,
+        "records_set_aside": aside,
     }
 
 
@@ -285,6 +286,8 @@ def _print_status(status: dict[str, Any], *, notes_to: Console = err) -> None:
     if status["dead"]:
         mending = "`tunemill status --dead` says why, `tunemill retry CATALOG --failed` mends"
         warn(f"{status['dead']:,} dead takes: {mending}", to=notes_to)
+    if status["records_set_aside"]:
+        warn(f"{status['records_set_aside']:,} records set aside: see `tunemill records list`", to=notes_to)
 
 
 def _print_runs(runs: list[dict[str, Any]]) -> None:

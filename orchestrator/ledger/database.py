@@ -14,7 +14,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    NoSuchModuleError,
+)
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from sqlalchemy.pool import StaticPool
 
 from catalog.errors import LedgerError, StoreFullError, TunemillError
@@ -30,6 +38,10 @@ _BEGIN_WRITING = {
     "sqlite": "begin immediate",
     "postgresql": f"select set_config('lock_timeout', '{BUSY_TIMEOUT_S}s', true), pg_advisory_xact_lock({_WRITE_LOCK})",
 }
+
+
+class RefusedValueError(LedgerError):
+    """The database works, and refuses a value that was to be written; another value may be written."""
 
 
 def open_database(url: str) -> Engine:
@@ -48,11 +60,18 @@ def open_database(url: str) -> Engine:
 
 @contextmanager
 def in_words(url: URL) -> Iterator[None]:
-    """Turn the database's own errors into LedgerError (StoreFullError when its disk is full)."""
+    """Turn the database's own errors into LedgerError.
+
+    StoreFullError when its disk is full, RefusedValueError when only what was to be written is at fault.
+    """
     try:
         yield
     except DBAPIError as error:
         raise _explained(error, url) from None
+    except NoConnectionFree as error:
+        raise LedgerError(
+            f"no connection to the ledger at {_shown(url)} is free", why=str(error), fix="run the same command again"
+        ) from None
 
 
 def _parse(url: str) -> URL:
@@ -129,12 +148,18 @@ def _revision(connection: Connection) -> str | None:
 
 def _explained(error: DBAPIError, url: URL) -> TunemillError:
     said = str(error.orig).strip()
-    place = without_secrets(url.render_as_string(hide_password=True))
+    place = _shown(url)
     if "disk is full" in said or "No space left" in said:
         return StoreFullError(
             f"no space left for the ledger at {place}",
             why="what was recorded before is whole; the last step is not",
             fix="free some space and run the same command again",
+        )
+    if _is_of_a_value(error):
+        return RefusedValueError(
+            f"the ledger at {place} refused a value",
+            why=said.splitlines()[0] if said else type(error).__name__,
+            fix="correct what was to be written; the ledger itself is sound and unchanged",
         )
     for sign, why, fix in _SIGNS:
         if sign in said:
@@ -146,6 +171,19 @@ def _explained(error: DBAPIError, url: URL) -> TunemillError:
     )
 
 
+def _is_of_a_value(error: DBAPIError) -> bool:
+    if isinstance(error, DataError | IntegrityError):
+        return True
+    if isinstance(error, InterfaceError) and "sqlite" in type(error.orig).__module__:
+        return True  # a type or a text that it cannot bind; Postgres' driver says so of connections
+    return str(getattr(error.orig, "sqlstate", None) or "")[:2] in _SQLSTATES_OF_VALUES
+
+
+def _shown(url: URL) -> str:
+    return without_secrets(url.render_as_string(hide_password=True))
+
+
+_SQLSTATES_OF_VALUES = ("22", "23", "54")  # data exception, constraint violated, a limit of the program exceeded
 _HELD = f"another program held it for over {BUSY_TIMEOUT_S} s"
 _SIGNS = (
     (

@@ -64,6 +64,12 @@ class Recorded:
     seen: set[str] = field(default_factory=set)  # workers heard of
     stopped: set[str] = field(default_factory=set)
 
+    def plus(self, later: Recorded) -> Recorded:
+        """Both together; a worker that was heard of after it had stopped has not."""
+        stopped = (self.stopped - later.seen) | later.stopped
+        outcomes = self.outcomes + later.outcomes
+        return Recorded(outcomes, self.seen | later.seen, stopped)
+
 
 def record_facts(connection: Connection, records: Sequence[Record], price_of: PriceOf, at_ms: int) -> Recorded:
     """Write `records` in their order; `at_ms` is the controller's clock."""

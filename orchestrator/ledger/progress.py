@@ -27,6 +27,7 @@ class TakeProgress:
 
     state: str
     alone: bool = False
+    sent_at_ms: int | None = None
     held_by: str | None = None
     held_at_ms: int | None = None
     tries: int = 0
@@ -52,6 +53,8 @@ class TakeProgress:
 
     def named(self, worker_id: str, at_ms: int) -> None:
         """A heartbeat names the take; one that was to be sent again is on its way after all."""
+        if self.state == "waiting":
+            self.sent_at_ms = at_ms  # from now on, whoever sent it: what is sent at no instant is never missed
         if self.state in _OPEN:
             self.state, self.held_by, self.held_at_ms = "sent", worker_id, at_ms
 
@@ -66,4 +69,4 @@ class TakeProgress:
             self._end("waiting")
 
     def _end(self, state: str) -> None:
-        self.state, self.held_by, self.held_at_ms = state, None, None
+        self.state, self.sent_at_ms, self.held_by, self.held_at_ms = state, None, None, None

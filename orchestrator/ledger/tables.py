@@ -2,9 +2,9 @@
 
 `attempt`, `loss`, `rendition`, `span`, `verdict` and `invoice` with its lines are facts, `posting`, `cost_entry`,
 `closed_period` and `budget` the books; all of these are append-only (triggers refuse changes). `take` and `run` are
-the state of work, `worker` and `rental` roll-calls, `writer` says who may record; `standing` and `cost_monthly` are an
-index and a sum of the books, and `tally` sums of facts, that can be made again from them. Instants are UTC epoch
-milliseconds, money integer micro-dollars.
+the state of work, `worker` and `rental` roll-calls, `writer` says who may record, and `set_aside` holds what could not
+be recorded; `standing` and `cost_monthly` are an index and a sum of the books, and `tally` sums of facts, that can be
+made again from them. Instants are UTC epoch milliseconds, money integer micro-dollars.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from sqlalchemy import (
     Column,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     text,
@@ -460,6 +461,23 @@ class VerdictRow(Row, table=True):
     at_ms: int = Field(sa_type=BigInteger)
 
 
+class SetAsideRow(Row, table=True):
+    """A record that could not be written down, as it lay on the queue."""
+
+    __tablename__ = "set_aside"
+
+    digest: str = Field(primary_key=True)  # SHA-256 of its bytes
+    set_aside_ms: int = Field(sa_type=BigInteger, index=True)
+    worker_id: str = Field(index=True)  # as it claims; "" where that cannot be read
+    kind: str  # the same
+    version: int  # the same; 0 where that cannot be read
+    fault: str  # newer, unreadable or refused
+    reason: str
+    raw: bytes = Field(sa_column=Column(LargeBinary, nullable=False))  # only the beginning, of one that is too large
+    size_bytes: int = Field(sa_type=BigInteger)  # of the whole
+    is_due: bool = False  # to be tried again
+
+
 class WriterRow(Row, table=True):
     """The one row that says who may feed and record: whoever took the lock last, and the how manieth that is."""
 
@@ -490,4 +508,5 @@ COST_MONTHLY: Table = CostMonthlyRow.__table__  # type: ignore[attr-defined]
 CLOSED_PERIOD: Table = ClosedPeriodRow.__table__  # type: ignore[attr-defined]
 BUDGET: Table = BudgetRow.__table__  # type: ignore[attr-defined]
 VERDICT: Table = VerdictRow.__table__  # type: ignore[attr-defined]
+SET_ASIDE: Table = SetAsideRow.__table__  # type: ignore[attr-defined]
 WRITER: Table = WriterRow.__table__  # type: ignore[attr-defined]

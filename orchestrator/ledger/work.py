@@ -186,13 +186,15 @@ def sent_queues(connection: Connection, run_ids: Sequence[str]) -> list[str]:
 
 
 def recall_strays(
-    connection: Connection, run_ids: Sequence[str], empty_queues: Sequence[str], sent_before_ms: int
+    connection: Connection, run_ids: Sequence[str], sent_before_ms: int, *, queues: Sequence[str] | None = None
 ) -> int:
-    """Takes sent to these queues before that instant and held by nobody wait again."""
-    nobody = TAKE.c.held_by.is_(None) & (TAKE.c.sent_at_ms < sent_before_ms)
+    """Takes sent before that instant and held by nobody wait again; only those of `queues`, where these are given."""
+    # Ledgers of an earlier version have takes that were sent at no known instant.
+    nobody = TAKE.c.held_by.is_(None) & (func.coalesce(TAKE.c.sent_at_ms, 0) < sent_before_ms)
     # A take that was held and no longer is gets the same time to be reported in.
     long_ago = or_(TAKE.c.held_at_ms.is_(None), TAKE.c.held_at_ms < sent_before_ms)
-    return _wait(connection, TAKE.c.run_id.in_(run_ids), TAKE.c.queue.in_(empty_queues), nobody, long_ago)
+    of_queues = [] if queues is None else [TAKE.c.queue.in_(queues)]
+    return _wait(connection, TAKE.c.run_id.in_(run_ids), *of_queues, nobody, long_ago)
 
 
 def holders(connection: Connection) -> list[str]:

@@ -6,14 +6,16 @@ A failure names its seed and tells what was done when.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 import pytest
 
+from catalog.errors import LedgerError
 from tests.chaos.faulty_s3 import HONEST
 from tests.chaos.fleet import PENDING
 from tests.chaos.form import IS_LONG, SEEDS
 from tests.chaos.monkey import Monkey, MonkeyOnOneMachine
-from tests.chaos.truth import assert_truth
+from tests.chaos.truth import assert_truth, assert_work_can_end, read_rows
 
 TRACKS, BLOWS = (120, 16) if IS_LONG else (32, 5)
 
@@ -32,6 +34,8 @@ def strike_on(fleet, monkey):
         if fleet.count(PENDING) == 0:
             break
         monkey.strike()
+        with suppress(LedgerError):  # its server is what was struck
+            assert_work_can_end(read_rows(fleet.database_url))
     print(*fleet.story, sep="\n")  # noqa: T201 - the long form is watched
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from catalog.keys import sidecar_key
 from catalog.sidecar import Sidecar
 from orchestrator.ledger import open_ledger
-from orchestrator.ledger.tables import ATTEMPT, RENDITION, RUN, SPAN, TAKE, WORKER
+from orchestrator.ledger.tables import ATTEMPT, RENDITION, RUN, SET_ASIDE, SPAN, TAKE, WORKER
 from tests.chaos.fleet import Fleet, Life
 from tests.time_facts import ms_within, read_time_facts
 
@@ -37,6 +37,7 @@ class Books:
     workers: dict[str, dict[str, Any]]  # by worker id
     spans: dict[str, list[dict[str, Any]]]  # by worker id, in their order
     runs: list[dict[str, Any]]
+    set_aside: list[dict[str, Any]]
     stored: dict[str, bytes]
 
     @property
@@ -74,6 +75,7 @@ def read_rows(database_url: str, stored: dict[str, bytes] | None = None) -> Book
             workers={row["worker_id"]: row for row in rows(WORKER)},
             spans={worker_id: list(theirs) for worker_id, theirs in groupby(spans, key=lambda span: span["worker_id"])},
             runs=rows(RUN),
+            set_aside=rows(SET_ASIDE),
             stored=stored or {},
         )
     ledger.close()
@@ -107,8 +109,19 @@ def assert_counts_add_up(books: Books, *, planned: int) -> None:
     assert sum(books.states.values()) == planned
     assert [take["take_id"] for take in books.takes if take["held_by"] is not None] == []
     assert {run["state"] for run in books.runs} <= {"finished", "cancelled"}
+    assert [each["reason"] for each in books.set_aside] == []
     reasons = [each["reasons"] for each in books.attempts if each["outcome"] != "accepted"]
     assert all(reasons), "a take that was not accepted says why"
+
+
+def assert_work_can_end(books: Books) -> None:
+    """At any moment: what is sent was sent at an instant, so that it can be missed, and is of a run that goes on."""
+    active = {run["run_id"] for run in books.runs if run["state"] == "active"}
+    for take in books.takes:
+        if take["state"] == "sent":
+            assert take["sent_at_ms"] is not None, f"{take['take_id']} was sent at no instant"
+        if take["state"] in ("sent", "waiting"):
+            assert take["run_id"] in active, f"{take['take_id']} is {take['state']} in a run that has ended"
 
 
 def assert_no_track_is_there_twice(books: Books) -> None:

@@ -95,22 +95,25 @@ def test_a_runs_messages_are_withdrawn_and_those_of_others_stay(queues):
     assert queues.withdraw([queue], "run-2") == []
 
 
-def test_what_is_no_record_comes_as_such_and_can_be_set_aside(queues, broker_url):
+def test_what_is_no_record_comes_as_such(queues, broker_url):
     publish_records(broker_url, ["a string", ["a list"]])
     envelopes = queues.peek_records(9)
     assert [each.payload for each in envelopes] == [None, None]
-    queues.set_aside(envelopes[0].raw)
-    assert queues.lengths(["records.unreadable"]) == {"records.unreadable": 1}
 
 
-def test_a_record_larger_than_any_is_not_even_decoded_and_the_list_of_such_stays_short(queues, broker_url, monkeypatch):
+def test_what_an_earlier_version_has_set_aside_is_handed_over_oldest_first_and_removed(queues):
+    with queues._client() as (_, client):
+        for raw in (b"first", b"second"):
+            client.lpush("records.unreadable", raw)  # as that version did
+    assert [each.raw for each in queues.peek_unreadable()] == [b"first", b"second"]
+    queues.drop_unreadable()
+    assert queues.peek_unreadable() == []
+
+
+def test_a_record_larger_than_any_is_not_even_decoded(queues, broker_url):
     publish_records(broker_url, [{"v": 1, "padding": "x" * RECORD_BYTES_MAX}, {"v": 1}])
     large, small = queues.peek_records(9)
     assert (large.payload, small.payload) == (None, {"v": 1})
-    monkeypatch.setattr("orchestrator.queues.UNREADABLE_MAX", 2)
-    for _ in range(5):
-        queues.set_aside(b"{}")
-    assert queues.lengths(["records.unreadable"]) == {"records.unreadable": 2}
 
 
 def test_forgetting_the_renders_leaves_the_records(queues, broker_url):

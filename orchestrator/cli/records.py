@@ -1,0 +1,199 @@
+"""`tunemill records`: what came over the record queue and could not be written down. Look at it, try again, drop it."""
+
+from __future__ import annotations
+
+import json as json_library
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from catalog.errors import BusyError, SettingsError, UnknownNameError
+from catalog.messages import now_ms
+from catalog.settings import Settings, read_settings
+from orchestrator.cli.columns import Column, number, print_table
+from orchestrator.cli.console import JsonFlag, print_json, say
+from orchestrator.cli.opening import find_ledger
+from orchestrator.costs.prices import find_prices_folder, read_price_book
+from orchestrator.ledger import Ledger, set_aside
+from orchestrator.ledger.tables import SetAsideRow
+from orchestrator.pricing import price_lookup
+from orchestrator.queues import open_record
+from orchestrator.recording import RecordWriter
+
+_ID_DIGITS_SHOWN = 12
+_RAW_SHOWN = 2_000
+_LISTED = 100
+_COLUMNS = (
+    Column("record"),
+    Column("set aside (UTC)", spare=2),
+    Column("worker", least=12),
+    Column("kind", least=8, spare=1),
+    number("bytes", spare=3),
+    Column("fault"),
+    Column("reason", least=24),
+)
+_FAULTS = {
+    "newer": "a newer version of this program wrote it; upgraded, this program records it by itself",
+    "unreadable": "it is not what a worker writes",
+    "refused": "it could be read, and what it says cannot be written down",
+}
+
+RecordsArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="[RECORD]...", help="Ids as `records list` shows them, or how they begin.")
+]
+AllOption = Annotated[bool, typer.Option("--all", help="All that were set aside.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    records = typer.Typer(no_args_is_help=True, help="Look at what workers reported and could not be recorded.")
+    records.command("list")(list_records)
+    records.command("show")(show_record)
+    records.command("retry")(retry)
+    records.command("drop")(drop)
+    app.add_typer(records, name="records")
+
+
+def list_records(json: JsonFlag = False) -> None:
+    """List the records that were set aside, newest first, with the reason. They hold up nothing."""
+    ledger = find_ledger(read_settings())
+    rows: list[SetAsideRow] = []
+    count = 0
+    if ledger is not None:
+        with ledger.read() as connection:
+            rows = set_aside.list_set_aside(connection, None if json else _LISTED)
+            count = set_aside.count_set_aside(connection)
+    if json:
+        print_json([_as_json(row) for row in rows])
+    elif not rows:
+        say("no records are set aside")
+    else:
+        print_table(_COLUMNS, [_cells(row) for row in rows])
+        say(f"{count:,} records set aside" + (f"; the newest {len(rows):,} are shown" if count > len(rows) else ""))
+        say("`tunemill records show RECORD` shows one, `retry` tries again, `drop` forgets", hang=2)
+
+
+def show_record(
+    record: Annotated[str, typer.Argument(help="Its id as `records list` shows it, or how that begins.")],
+    json: JsonFlag = False,
+) -> None:
+    """Show one record whole: who sent it, why it was set aside, and what it says."""
+    with _ledger(read_settings()).read() as connection:
+        (row,) = set_aside.find_set_aside(connection, [record])
+    if json:
+        print_json({**_as_json(row), **_content_as_json(row)})
+        return
+    facts = {
+        "record": row.digest,
+        "set aside": f"{_instant(row.set_aside_ms)} UTC",
+        "worker": row.worker_id or "not said",
+        "kind": row.kind or "not said",
+        "version": str(row.version) if row.version else "not said",
+        "size": f"{row.size_bytes:,} bytes",
+        "fault": f"{row.fault}: {_FAULTS[row.fault]}",
+        "reason": row.reason,
+    }
+    for name, value in facts.items():
+        say(value, label=f"{name:<10} ")
+    say(_content(row))
+
+
+def retry(records: RecordsArgument = None, everything: AllOption = False, json: JsonFlag = False) -> None:
+    """Try to record these again, such as after an upgrade; those that fail once more stay, with the new reason."""
+    settings = read_settings()
+    ledger = _ledger(settings)
+    chosen = _chosen(ledger, records, everything)
+    with ledger.write() as connection:
+        set_aside.mark_due(connection, chosen)
+    at_work = ""
+    try:
+        with ledger.writer_lock() as lock:
+            _retry_now(ledger.fenced(lock), settings)
+    except BusyError as error:
+        at_work = error.holder or "another program"
+    left = _left(ledger, chosen)
+    if json:
+        print_json({"chosen": len(chosen), "recorded": len(chosen) - left, "set_aside": left, "left_to": at_work})
+    elif at_work:
+        say(f"{at_work} tries {len(chosen):,} records again within seconds; see `tunemill records list`", hang=2)
+    else:
+        say(f"{len(chosen) - left:,} recorded, {left:,} set aside again")
+
+
+def drop(records: RecordsArgument = None, everything: AllOption = False, json: JsonFlag = False) -> None:
+    """Forget these records for good, with all they say; a take whose record is dropped is found or made again."""
+    ledger = _ledger(read_settings())
+    chosen = _chosen(ledger, records, everything)
+    with ledger.write() as connection:
+        set_aside.drop(connection, chosen)
+    if json:
+        print_json({"dropped": len(chosen)})
+    else:
+        say(f"{len(chosen):,} records dropped")
+
+
+def _retry_now(ledger: Ledger, settings: Settings) -> None:
+    book = read_price_book(find_prices_folder(None, settings.prices))
+    writer = RecordWriter(ledger, price_of=price_lookup(book), clock=now_ms)
+    while writer.retry_due():
+        pass
+
+
+def _chosen(ledger: Ledger, records: list[str] | None, everything: bool) -> list[str]:
+    if bool(records) is everything:
+        raise SettingsError(
+            "name the records, or --all of them" if not everything else "records are named, and --all as well",
+            why="what is not named is not touched",
+            fix="take ids from `tunemill records list`, or write --all alone",
+        )
+    with ledger.read() as connection:
+        if everything:
+            return [row.digest for row in set_aside.list_set_aside(connection)]
+        return [row.digest for row in set_aside.find_set_aside(connection, records or [])]
+
+
+def _left(ledger: Ledger, chosen: list[str]) -> int:
+    with ledger.read() as connection:
+        kept = {row.digest for row in set_aside.list_set_aside(connection)}
+    return len(kept & set(chosen))
+
+
+def _ledger(settings: Settings) -> Ledger:
+    ledger = find_ledger(settings)
+    if ledger is None:
+        raise UnknownNameError(
+            "there is no ledger yet", why="nothing has been run here", fix="start with `tunemill run CATALOG`"
+        )
+    return ledger
+
+
+def _cells(row: SetAsideRow) -> tuple[str, ...]:
+    named = (row.digest[:_ID_DIGITS_SHOWN], _instant(row.set_aside_ms), row.worker_id or "-", row.kind or "-")
+    return (*named, f"{row.size_bytes:,}", row.fault, row.reason.replace("\n", " "))
+
+
+def _instant(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, tz=UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _as_json(row: SetAsideRow) -> dict[str, Any]:
+    return row.model_dump(exclude={"raw"})
+
+
+def _content(row: SetAsideRow) -> str:
+    """What it says, in ASCII: it may hold anything."""
+    payload = open_record(row.raw).payload
+    if payload is not None:
+        return json_library.dumps(payload, indent=1)
+    shown = row.raw[:_RAW_SHOWN].decode("ascii", "backslashreplace")
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in shown)
+
+
+def _content_as_json(row: SetAsideRow) -> dict[str, Any]:
+    payload = open_record(row.raw).payload
+    try:
+        json_library.dumps(payload, allow_nan=False).encode()
+    except ValueError:  # what Python reads and no other program does
+        payload = None
+    return {"payload": payload, "raw": row.raw.decode("ascii", "backslashreplace")}

@@ -1,0 +1,166 @@
+"""Records set aside: what came over the record queue and could not be written down is kept here, with the reason.
+
+Nothing else waits for them. A person looks at them with `tunemill records`; those that only a newer program could
+read are tried again when that program is at work. They are bounded: when there are too many the oldest go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+from typing import Any, Final, Literal, NamedTuple
+
+from sqlalchemy import Connection, delete, func, select, update
+
+from catalog.bounded import INT32_MAX, fit_words
+from catalog.errors import UnknownNameError
+from catalog.messages import RECORD_BYTES_MAX
+from orchestrator.ledger.facts import chunks, insert_new
+from orchestrator.ledger.tables import SET_ASIDE, SetAsideRow
+
+KEPT_MAX: Final = 10_000
+KEPT_BYTES_MAX: Final = 256 * 1024 * 1024
+OVERSIZED_KEPT: Final = 64 * 1024  # the beginning of a record that is too large to be read at all
+RETRIED_AT_ONCE: Final = 200
+_HEARTBEAT: Final = "heartbeat"  # each overtakes the one before it
+
+Fault = Literal["newer", "unreadable", "refused"]  # refused: by the rules of facts, or by the database
+
+
+class SetAside(NamedTuple):
+    """One record as it lay on the queue, and why it is not on the books."""
+
+    raw: bytes
+    payload: dict[str, Any] | None  # what could be read of it
+    fault: Fault
+    reason: str
+
+    @property
+    def digest(self) -> str:
+        """What it is known by: the hash of its bytes, so that the same record is set aside once."""
+        return digest_of(self.raw)
+
+
+def digest_of(raw: bytes) -> str:
+    """What a record of these bytes is known by."""
+    return sha256(raw).hexdigest()
+
+
+def write_set_aside(connection: Connection, many: Iterable[SetAside], at_ms: int) -> int:
+    """Keep these records, each once; how many of the oldest had to go for them."""
+    rows: dict[str, dict[str, Any]] = {}
+    for each in many:
+        row = _row(each, at_ms)
+        rows[row["worker_id"] if row["kind"] == _HEARTBEAT else row["digest"]] = row
+    drop(connection, [row["digest"] for row in rows.values()])
+    beating = sorted({row["worker_id"] for row in rows.values() if row["kind"] == _HEARTBEAT})
+    for worker_ids in chunks(beating):
+        overtaken = SET_ASIDE.c.worker_id.in_(worker_ids) & (SET_ASIDE.c.kind == _HEARTBEAT)
+        connection.execute(delete(SET_ASIDE).where(overtaken))
+    insert_new(connection, SetAsideRow, rows.values())
+    return _make_room(connection)
+
+
+def _row(each: SetAside, at_ms: int) -> dict[str, Any]:
+    payload = each.payload or {}
+    version = payload.get("v")
+    return {
+        "digest": each.digest,
+        "set_aside_ms": at_ms,
+        "worker_id": _claimed(payload, "worker_id"),
+        "kind": _claimed(payload, "kind"),
+        "version": min(max(version, 0), INT32_MAX) if isinstance(version, int) else 0,
+        "fault": each.fault,
+        "reason": fit_words(each.reason, 1000),
+        "raw": each.raw if len(each.raw) <= RECORD_BYTES_MAX else each.raw[:OVERSIZED_KEPT],
+        "size_bytes": len(each.raw),
+        "is_due": False,
+    }
+
+
+def _claimed(payload: dict[str, Any], name: str) -> str:
+    value = payload.get(name)
+    return fit_words(value, 128).replace("\n", " ") if isinstance(value, str) else ""
+
+
+def _make_room(connection: Connection) -> int:
+    kept, kept_bytes = connection.execute(select(func.count(), func.sum(func.length(SET_ASIDE.c.raw)))).one()
+    oldest = select(SET_ASIDE.c.digest, func.length(SET_ASIDE.c.raw)).order_by(
+        SET_ASIDE.c.set_aside_ms, SET_ASIDE.c.digest
+    )
+    gone: list[str] = []
+    left, left_bytes = kept, int(kept_bytes or 0)
+    if left <= KEPT_MAX and left_bytes <= KEPT_BYTES_MAX:
+        return 0
+    for digest, size in connection.execute(oldest):
+        if left <= KEPT_MAX and left_bytes <= KEPT_BYTES_MAX:
+            break
+        gone.append(digest)
+        left, left_bytes = left - 1, left_bytes - size
+    drop(connection, gone)
+    return len(gone)
+
+
+def list_set_aside(connection: Connection, limit: int | None = None) -> list[SetAsideRow]:
+    """The records set aside, newest first, without their bytes."""
+    columns = [column for column in SET_ASIDE.c if column.name != "raw"]
+    query = select(*columns).order_by(SET_ASIDE.c.set_aside_ms.desc(), SET_ASIDE.c.digest).limit(limit)
+    return [SetAsideRow(**row, raw=b"") for row in connection.execute(query).mappings()]
+
+
+def count_set_aside(connection: Connection) -> int:
+    """How many there are."""
+    return int(connection.execute(select(func.count()).select_from(SET_ASIDE)).scalar() or 0)
+
+
+def find_set_aside(connection: Connection, names: Sequence[str]) -> list[SetAsideRow]:
+    """Those whose ids begin so, in the order of `names`. Raises UnknownNameError for none or several."""
+    return [_find_one(connection, name) for name in dict.fromkeys(names)]
+
+
+def _find_one(connection: Connection, name: str) -> SetAsideRow:
+    wanted = fit_words(name, 64).lower()
+    query = select(SET_ASIDE).where(SET_ASIDE.c.digest.startswith(wanted, autoescape=True)).limit(2)
+    rows = [SetAsideRow(**row) for row in connection.execute(query).mappings()] if wanted else []
+    if len(rows) == 1:
+        return rows[0]
+    raise UnknownNameError(
+        f"{len(rows) or 'no'} record{'s' if len(rows) != 1 else ''} set aside {'begin' if rows else 'begins'} "
+        f"with {wanted!r}",
+        why="a record is named by its id or the first letters of it",
+        fix="take an id from `tunemill records list`",
+    )
+
+
+def drop(connection: Connection, digests: Iterable[str]) -> None:
+    """Forget these records."""
+    for chunk in chunks(sorted(digests)):
+        connection.execute(delete(SET_ASIDE).where(SET_ASIDE.c.digest.in_(chunk)))
+
+
+def drop_due(connection: Connection, digests: Iterable[str]) -> None:
+    """Forget those of these records that are due still: what had to be set aside anew is not."""
+    for chunk in chunks(sorted(digests)):
+        connection.execute(delete(SET_ASIDE).where(SET_ASIDE.c.digest.in_(chunk), SET_ASIDE.c.is_due))
+
+
+def mark_due(connection: Connection, digests: Iterable[str] | None = None) -> None:
+    """Have these records tried again, or all of them."""
+    if digests is None:
+        connection.execute(update(SET_ASIDE).values(is_due=True))
+        return
+    for chunk in chunks(sorted(digests)):
+        connection.execute(update(SET_ASIDE).where(SET_ASIDE.c.digest.in_(chunk)).values(is_due=True))
+
+
+def mark_due_up_to(connection: Connection, version: int) -> None:
+    """Have those tried again that an earlier program could not read because they are of a version up to this."""
+    readable = (SET_ASIDE.c.fault == "newer") & (SET_ASIDE.c.version <= version)
+    connection.execute(update(SET_ASIDE).where(readable).values(is_due=True))
+
+
+def due(connection: Connection) -> list[tuple[str, bytes]]:
+    """(id, bytes) of some of the records that are to be tried again, oldest first."""
+    query = select(SET_ASIDE.c.digest, SET_ASIDE.c.raw).where(SET_ASIDE.c.is_due)
+    ordered = query.order_by(SET_ASIDE.c.set_aside_ms, SET_ASIDE.c.digest).limit(RETRIED_AT_ONCE)
+    return [(row.digest, bytes(row.raw)) for row in connection.execute(ordered)]
