@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
@@ -138,9 +138,9 @@ class Plan:
     loads: tuple[BucketLoad, ...]  # what is to be rendered, in feed order
     dropped: tuple[str, ...]  # ids of takes the ledger has and the catalog no longer plans
     restored: int  # takes made for an earlier version of the catalog, accepted or rejected, which this one plans again
-    changes: Changes
     _tracks: Callable[[], Iterable[PlannedTrack]]
     open_lengths: int = 0  # takes to render whose planner chooses the length; they count as long as they may become
+    changes: Changes = field(default_factory=lambda: Changes(Counter(), Counter(), Counter()))
 
     @property
     def counts(self) -> Counts:
@@ -221,9 +221,9 @@ def plan_tracks(
         loads=tuple(BucketLoad(bucket, loads[bucket]) for bucket in sorted(loads)),
         dropped=tuple(sorted(each.take_id for each in unseen.values())),
         restored=restored,
-        changes=Changes(*(+counts for counts in changes)),
         _tracks=tracks,
         open_lengths=open_lengths,
+        changes=Changes(*(+counts for counts in changes)),
     )
 
 
