@@ -72,7 +72,7 @@ class StageTimes(Frozen):
 class BatchNote(Frozen):
     """The company a take was rendered in: a take may differ in the last bits between batch shapes."""
 
-    id: Name
+    id: NameOrNone  # "" when it did not come to a batch
     size: Count
     position: Count
     takes: list[Name]
