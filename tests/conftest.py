@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
-from tests import servers
+from tests import guard, servers
 
 # Speed is measured in benchmarks; a busy machine must not fail a property.
 hypothesis.settings.register_profile("tunemill", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("tunemill")
+
+
+def pytest_configure() -> None:
+    """Nothing that is started here outlives this process for long; each of xdist's workers has a guard of its own."""
+    guard.begin()
 
 
 @pytest.fixture(autouse=True)
@@ -28,13 +32,13 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def short_tmp() -> Iterator[Path]:
     """A folder whose path leaves room for a unix socket."""
-    with tempfile.TemporaryDirectory(prefix="tm", dir="/tmp") as folder:
-        yield Path(folder)
+    with guard.new_folder() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")
 def _valkey() -> Iterator[str]:
-    with tempfile.TemporaryDirectory(prefix="tm", dir="/tmp") as folder, servers.valkey(Path(folder)) as url:
+    with guard.new_folder() as folder, servers.valkey(folder) as url:
         yield url
 
 
@@ -51,7 +55,7 @@ def broker_url(_valkey: str) -> str:
 
 @pytest.fixture(scope="session")
 def _postgres() -> Iterator[str]:
-    with tempfile.TemporaryDirectory(prefix="tm", dir="/tmp") as folder, servers.postgres(Path(folder) / "pg") as url:
+    with guard.new_folder() as folder, servers.postgres(folder / "pg") as url:
         yield url
 
 

@@ -25,6 +25,8 @@ import pytest
 
 BUCKET = "tunemill-tests"
 INFRA = Path(__file__).parents[1] / "infra" / "valkey"
+# A Valkey server that shows a title writes it over its environment, by which the guard knows whose it is.
+KNOWABLE = ("--set-proc-title", "no")
 
 
 def missing(what: str) -> NoReturn:
@@ -40,7 +42,7 @@ def valkey(folder: Path) -> Iterator[str]:
     program = _valkey_program()
     path = folder / "s"
     arguments = ["--port", "0", "--unixsocket", str(path), "--dir", str(folder), "--save", "", "--appendonly", "no"]
-    server = subprocess.Popen([program, *arguments], stdout=subprocess.DEVNULL)
+    server = subprocess.Popen([program, *arguments, *KNOWABLE], stdout=subprocess.DEVNULL)
     try:
         _wait_for(path)
         yield f"redis+socket://{path}?virtual_host=0"
@@ -65,7 +67,8 @@ def fleet_valkey(folder: Path, passwords: Mapping[str, str]) -> Iterator[int]:
     port = free_port()
     ours = [f"port {port}", "bind 127.0.0.1", f"dir {folder}", f"aclfile {folder / 'users.acl'}"]
     (folder / "valkey.conf").write_text("\n".join([*kept, *ours]))
-    server = subprocess.Popen([_valkey_program(), str(folder / "valkey.conf")], stdout=subprocess.DEVNULL)
+    command = [_valkey_program(), str(folder / "valkey.conf"), *KNOWABLE]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         _wait_for(port)
         yield port

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
-from tests import servers
+from tests import guard, servers
 from tests.chaos.faulty_s3 import FaultyS3
 from tests.chaos.fleet import Fleet, a_fleet
 from tests.chaos.services import Postgres
@@ -65,8 +64,8 @@ def s3_fleet_of(fleet_of: MakeFleet, proxy: FaultyS3, s3_endpoint: str) -> MakeF
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A Postgres server that may be hurt; it must be up again at the end of a test."""
-    with tempfile.TemporaryDirectory(prefix="tm", dir="/tmp") as folder:
-        server = Postgres(Path(folder) / "pg")
+    with guard.new_folder() as folder:
+        server = Postgres(folder / "pg")
         yield server
         server.close()
 

@@ -5,7 +5,6 @@ Each comes back at the address it had, as a server does that its init system res
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import signal
@@ -21,12 +20,6 @@ import redis
 from tests import servers
 
 START_TIMEOUT_S = 60
-_PR_SET_PDEATHSIG = 1
-
-
-def end_with_tests() -> None:
-    """To be called in a new process: it is killed when the tests are, so that nothing of a fleet is left behind."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Valkey:
@@ -50,12 +43,11 @@ class Valkey:
         memory = ["--appendonly", "yes" if self._keeps else "no", "--appendfsync", "everysec"]
         with self.log.open("ab") as log:
             self._server = subprocess.Popen(
-                [servers._valkey_program(), *places, *memory, "--maxmemory-policy", "noeviction"],
+                [servers._valkey_program(), *places, *memory, "--maxmemory-policy", "noeviction", *servers.KNOWABLE],
                 env=self._environment,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=end_with_tests,  # noqa: PLW1509
             )
         deadline_s = time.monotonic() + START_TIMEOUT_S
         while not self.answers():
