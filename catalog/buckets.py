@@ -7,18 +7,17 @@ key, metre, text, seed and planner settings belong to the take and may differ wi
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from catalog.spec import TrackSpec
+from catalog.spec import DiffusionSpec, TrackSpec
 
 
 class Bucket(NamedTuple):
-    """What the takes of one batch have in common. Sorts into the order in which the feed sends."""
+    """What the takes of one batch have in common."""
 
     model: str
     planner: str  # the planner model's name, or "" when the diffusion model works from text alone
-    steps: int
-    shift: float
+    diffusion: DiffusionSpec
     duration_s: int
 
     @classmethod
@@ -27,11 +26,29 @@ class Bucket(NamedTuple):
         return cls(
             model=spec.model,
             planner=spec.planner.model if spec.planner else "",
-            steps=spec.diffusion.steps,
-            shift=spec.diffusion.shift,
+            diffusion=spec.diffusion,
             duration_s=spec.duration_s,
         )
 
+    @property
+    def feed_order(self) -> str:
+        """Text that sorts buckets into the order in which the feed sends them; ledgers hold it."""
+        steps, shift = self.diffusion.steps, self.diffusion.shift
+        further = [f" {name}={value}" for name, value in sorted(self.diffusion.further.items())]
+        first = f"{self.model} {self.planner or '-'} {steps:03d} {shift:07.4f} {self.duration_s:04d}"
+        return "".join([first, *further])
+
+    def as_plain_values(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "model": self.model,
+            "planner": self.planner,
+            **self.diffusion.model_dump(mode="json"),
+            "duration_s": self.duration_s,
+        }
+
     def __str__(self) -> str:
         planner = f"+{self.planner}" if self.planner else ""
-        return f"{self.model}{planner} {self.steps} steps shift {self.shift:g} {self.duration_s} s"
+        further = "".join(f" {name} {value}" for name, value in self.diffusion.further.items())
+        steps, shift = self.diffusion.steps, self.diffusion.shift
+        return f"{self.model}{planner} {steps} steps shift {shift:g}{further} {self.duration_s} s"

@@ -156,6 +156,12 @@ class MessageError(WorkerError):
     exit_code = 42
 
 
+class OutdatedError(MessageError):
+    """A message that is sound, and that only a newer version of this program can read."""
+
+    exit_code = 43
+
+
 class IncompleteError(TunemillError):
     """The run ended, but some takes were rejected or failed."""
 

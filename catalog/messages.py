@@ -1,7 +1,8 @@
 """What crosses a queue: one take whole to a worker, one fact back to the controller.
 
-JSON only, and no larger than anything we write. Every message carries its version; a reader refuses a newer one by
-name instead of guessing. Records carry an id of their own, so a record delivered twice is written once.
+JSON only, and no larger than anything we write. Every message carries its version. What says nothing new is written as
+the version before would have written it; a reader refuses what it does not know as too new instead of guessing.
+Records carry an id of their own, so a record delivered twice is written once.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from catalog.bounded import (
     Words,
     fit_words,
 )
-from catalog.errors import MessageError
+from catalog.errors import MessageError, OutdatedError
+from catalog.forms import Frozen
 from catalog.rental import RentalNote
 from catalog.sidecar import BatchNote, Sidecar, StageTimes
-from catalog.spec import Frozen
 from catalog.track import Take
 
 MESSAGE_VERSION: Final = 1
@@ -176,7 +177,7 @@ _RECORD: TypeAdapter[Record] = TypeAdapter(Record)
 
 
 def parse_render(payload: dict[str, Any]) -> RenderMessage:
-    """Read a render message. Raises MessageError for a newer version, a broken one or one that is too large."""
+    """Read a render message. Raises OutdatedError for a newer one, MessageError for one that is broken or too large."""
     if _is_larger(payload, RENDER_BYTES_MAX):
         raise _too_large("render message", RENDER_BYTES_MAX)
     _refuse_newer(payload)
@@ -187,7 +188,7 @@ def parse_render(payload: dict[str, Any]) -> RenderMessage:
 
 
 def parse_record(payload: dict[str, Any]) -> Record:
-    """Read a record. Raises MessageError for a newer version or a broken one."""
+    """Read a record. Raises OutdatedError for a newer one, MessageError for a broken one."""
     _refuse_newer(payload)
     try:
         return _RECORD.validate_python(payload)
@@ -227,16 +228,21 @@ def _too_large(what: str, bytes_max: int) -> MessageError:
 def _refuse_newer(payload: dict[str, Any]) -> None:
     version = payload.get("v") if isinstance(payload, dict) else None
     if isinstance(version, int) and version > MESSAGE_VERSION:
-        raise MessageError(
-            f"message of version {version}; this program reads up to version {MESSAGE_VERSION}",
-            why="the sender is newer than this process",
-            fix="upgrade this machine to the sender's version, or finish the run with the old sender",
-        )
+        raise _outdated(f"message of version {version}; this program reads up to version {MESSAGE_VERSION}")
+
+
+def _outdated(what: str) -> OutdatedError:
+    return OutdatedError(
+        what, why="the sender is newer than this process", fix="upgrade this machine to the sender's version"
+    )
 
 
 def _broken(what: str, error: ValidationError) -> MessageError:
-    first = error.errors(include_input=False, include_url=False)[0]
+    faults = error.errors(include_input=False, include_url=False)
+    first = faults[0]
     where = ".".join(str(part) for part in first["loc"])
+    if all(fault["type"] == "extra_forbidden" for fault in faults):
+        return _outdated(fit_words(f"{what} with something that this program does not know: {where}", 300))
     return MessageError(
         fit_words(f"{what} cannot be read: {where}: {first['msg']}", 300),  # a stranger's keys are among them
         why="it was not written by this program, or by a version that differs",

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from catalog.bounded import Count, Label
 from catalog.errors import SettingsError
-from catalog.spec import Frozen
+from catalog.forms import Frozen
 
 Market = Literal["on_demand", "spot"]
 LOCAL: Final = "local"

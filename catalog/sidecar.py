@@ -6,7 +6,7 @@ from its own. It is written last and only if absent, so its presence is what "do
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -28,8 +28,9 @@ from catalog.bounded import (
     fit_words,
 )
 from catalog.errors import MessageError
+from catalog.forms import Frozen, neutral
 from catalog.limits import CODEBOOK_SIZE
-from catalog.spec import AudioFormat, Frozen, TrackSpec, settle
+from catalog.spec import AudioFormat, DiffusionSpec, TrackSpec, settle
 from catalog.track import Take
 
 SIDECAR_VERSION: Final = 1
@@ -87,12 +88,19 @@ class Effective(Frozen):
     lm_seed: BigCount
     steps: Count
     shift: float
+    diffusion: DiffusionSpec | None = neutral(None)  # whole, where it has more than steps and shift
     device: Label
     dtype: Label
     attention: Label = ""  # kernel the masked attention ran on
     instruction: Words = ""
     text_tokens: Count = 0
     extra: dict[Label, Words | Int64 | float | bool] = {}
+
+
+def diffusion_used(diffusion: DiffusionSpec) -> dict[str, Any]:
+    """The diffusion settings as `Effective` states them."""
+    whole = diffusion if diffusion.further else None
+    return {"steps": diffusion.steps, "shift": diffusion.shift, "diffusion": whole}
 
 
 class Measures(Frozen):

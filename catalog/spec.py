@@ -3,24 +3,26 @@
 A spec is frozen, complete and inside the model's published limits; its fingerprint is the hash of its
 canonical JSON with the recipe version, so two specs sound the same exactly when their fingerprints agree.
 
+Fields that are added declare a neutral value (`catalog.forms`), at which the fingerprint is the one before.
+
 A spec may leave tempo, key, metre or length to the planner, within bounds; it is then open. Until it is planned it
 counts as long as the longest it may become; `settle` makes of it and the planner's choice a spec like any other.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from enum import StrEnum
 from functools import cached_property
 from hashlib import blake2b
-from typing import Annotated, Any, Final, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from catalog import limits
 from catalog.bounded import INT32_MAX, Text
 from catalog.errors import OutOfRangeError
+from catalog.forms import Frozen, canonical_json
 
 # Raise it when the same spec would from now on sound different; every track is then rendered anew.
 RECIPE_VERSION: Final = 1
@@ -30,12 +32,6 @@ TINY_MODEL: Final = "tiny-random"  # random weights of the real classes: its aud
 TONE_MODEL: Final = "tone"  # simple synthesis, no neural network
 TURBO_MODEL: Final = "acestep-v15-turbo"
 DEFAULT_PLANNER: Final = "acestep-5Hz-lm-1.7B"
-
-
-class Frozen(BaseModel):
-    """Base of values that are complete when made and refuse what they do not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def _known_key(value: str) -> str:
@@ -109,6 +105,16 @@ class DiffusionSpec(Frozen):
 
     steps: int = Field(default=8, ge=1, le=limits.STEPS_MAX)
     shift: float = Field(default=3.0, ge=1, le=5)
+
+    @property
+    def further(self) -> dict[str, Any]:
+        """What came after the first recipe, as plain values, where it is not neutral."""
+        return self.model_dump(mode="json", exclude={"steps", "shift"})
+
+    @property
+    def as_fast(self) -> Self:
+        """The settings that take as long: where the steps lie on the way costs no time."""
+        return self.model_copy(update={"shift": 3.0})
 
 
 class MasterSpec(Frozen):
@@ -203,13 +209,8 @@ class TrackSpec(Frozen):
         unheard: dict[str, Any] = {"planner": {"metadata", "open", "reuse"}}
         if self.bounds is None:
             unheard["bounds"] = True
-        text = json.dumps(
-            {"recipe": RECIPE_VERSION, **self.model_dump(mode="json", exclude=unheard)},
-            sort_keys=True,
-            separators=(",", ":"),
-            ensure_ascii=False,
-        )
-        return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+        heard = self.model_dump(mode="json", exclude=unheard)
+        return blake2b(canonical_json({"recipe": RECIPE_VERSION, **heard}), digest_size=16).hexdigest()
 
     @property
     def is_open(self) -> bool:

@@ -13,8 +13,9 @@ from typing import Annotated
 from pydantic import Field
 
 from catalog.bounded import Text
+from catalog.forms import Frozen
 from catalog.seeds import SEED_LIMIT, Seeds, take_seeds
-from catalog.spec import Frozen, TrackSpec
+from catalog.spec import TrackSpec
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from catalog.buckets import Bucket
 from catalog.errors import BudgetError
 from catalog.settings import Settings
-from catalog.spec import TINY_MODEL, TONE_MODEL
+from catalog.spec import TINY_MODEL, TONE_MODEL, DiffusionSpec
 from orchestrator.costs.allocation import MS_PER_H
 from orchestrator.costs.prices import Price, dollars, names_gpu
 from orchestrator.plan import BucketLoad, Plan
@@ -62,7 +62,12 @@ class SpeedKey(NamedTuple):
     """What the speed of a GPU and model depends on beside the length of the audio."""
 
     planner: str  # "" when off
-    steps: int
+    diffusion: DiffusionSpec
+
+    @classmethod
+    def of(cls, planner: str, diffusion: DiffusionSpec) -> SpeedKey:
+        """The key of takes with that planner and these settings."""
+        return cls(planner, diffusion.as_fast)
 
 
 class Speed(NamedTuple):
@@ -183,7 +188,7 @@ def published_speed(bucket: Bucket, gpu: str) -> tuple[float, Basis, str]:
     if not named:
         return _REAL_TIME, Basis.ASSUMED, f"at most real time; nothing is published for {gpu}"
     part = max(named, key=len)
-    song = _SONG_MS_PER_AUDIO_S * bucket.steps / _SONG_STEPS
+    song = _SONG_MS_PER_AUDIO_S * bucket.diffusion.steps / _SONG_STEPS
     planner = _PLANNER_MS_PER_AUDIO_S * _PLANNER_SIZE.get(bucket.planner, 1.0) if bucket.planner else 0.0
     factor = _GPU_FACTORS[part]
     return (song + planner) * factor, Basis.PUBLISHED, f"A100 speeds times {factor:.2f} for {part}"
@@ -191,7 +196,7 @@ def published_speed(bucket: Bucket, gpu: str) -> tuple[float, Basis, str]:
 
 def _line(load: BucketLoad, model: str, price: Price, history: History) -> EstimateLine:
     bucket = load.bucket
-    measured = history.speeds.get(SpeedKey(bucket.planner, bucket.steps))
+    measured = history.speeds.get(SpeedKey.of(bucket.planner, bucket.diffusion))
     if measured:
         speed, basis, note = measured.ms_per_audio_s, Basis.MEASURED, _takes(measured.takes)
     else:
@@ -203,7 +208,8 @@ def _source(lines: Sequence[EstimateLine], history: History) -> str:
     if not lines:
         return "nothing to render"
     parts = []
-    used = {SpeedKey(line.bucket.planner, line.bucket.steps) for line in lines if line.basis is Basis.MEASURED}
+    measured = [line.bucket for line in lines if line.basis is Basis.MEASURED]
+    used = {SpeedKey.of(bucket.planner, bucket.diffusion) for bucket in measured}
     if used:
         parts.append(f"measured on {_takes(sum(history.speeds[key].takes for key in used))}")
     for basis, takes in _takes_by(line for line in lines if line.basis is not Basis.MEASURED).items():

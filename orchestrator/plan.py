@@ -218,7 +218,7 @@ def plan_tracks(
         title=title,
         model=model,
         cells={cell: Counts(**{str(name): n for name, n in counts.items()}) for cell, counts in tally.items()},
-        loads=tuple(BucketLoad(bucket, loads[bucket]) for bucket in sorted(loads)),
+        loads=tuple(BucketLoad(bucket, loads[bucket]) for bucket in sorted(loads, key=lambda each: each.feed_order)),
         dropped=tuple(sorted(each.take_id for each in unseen.values())),
         restored=restored,
         _tracks=tracks,

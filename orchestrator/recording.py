@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from catalog.errors import MessageError, TunemillError
+from catalog.errors import MessageError, OutdatedError, TunemillError
 from catalog.messages import MESSAGE_VERSION, Record, check_record_size, parse_record
 from orchestrator.ledger import Ledger, set_aside
 from orchestrator.ledger.database import RefusedValueError
@@ -97,15 +97,9 @@ def _read(envelope: Envelope, aside: list[SetAside]) -> _Readable | None:
         check_record_size(envelope.raw)
         return _Readable(envelope, parse_record(envelope.payload or {}))
     except MessageError as error:
-        reason = f"{error.what} ({error.fix})" if _is_newer(envelope) else error.what
-        fault: set_aside.Fault = "newer" if _is_newer(envelope) else "unreadable"
-        aside.append(SetAside(envelope.raw, envelope.payload, fault, reason))
+        fault: set_aside.Fault = "newer" if isinstance(error, OutdatedError) else "unreadable"
+        aside.append(SetAside(envelope.raw, envelope.payload, fault, error.what))
         return None
-
-
-def _is_newer(envelope: Envelope) -> bool:
-    version = envelope.payload.get("v") if envelope.payload else None
-    return isinstance(version, int) and version > MESSAGE_VERSION
 
 
 def _refused(envelope: Envelope, error: Exception) -> SetAside:

@@ -14,7 +14,7 @@ from typing import Final, Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
-from catalog.spec import Frozen
+from catalog.forms import Frozen
 
 _VERSION: Final = 1
 _MIB, _GIB = 2**20, 2**30

@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 from catalog.bounded import NAME_PATTERN
-from catalog.errors import MessageError, StoreError
+from catalog.errors import MessageError, OutdatedError, StoreError, TunemillError
 from catalog.keys import audio_key, sidecar_key
 from catalog.limits import CHANNELS, SAMPLE_RATE_HZ
-from catalog.messages import AttemptMade, RenderMessage, new_id, now_ms, parse_render
+from catalog.messages import AttemptMade, RenderMessage, TakesReturned, new_id, now_ms, parse_render
 from catalog.sidecar import AudioFile, Measures, Plan, Sidecar, StageTimes, parse_sidecar
 from catalog.spec import settle
 from catalog.store.base import Store
@@ -85,7 +85,7 @@ class Studio:
     store: Store
     recorder: Recorder
     holds: Holds
-    on_store_down: Callable[[StoreError], None] = lambda error: None  # called when retries did not help
+    on_trouble: Callable[[TunemillError], None] = lambda error: None  # called when this worker cannot go on
     store_waits_s: tuple[float, ...] = store_waits(STORE_PATIENCE_S)
     store_gone: threading.Event = field(default_factory=threading.Event)  # one thread's patience is over: so is all
     # Checks and mastering take several times the audio's memory and a whole core: no more at once than help.
@@ -105,6 +105,9 @@ def render_take(payload: dict[str, Any], studio: Studio, *, shown_id: str = "") 
     """
     try:
         message = parse_render(payload)
+    except OutdatedError as error:
+        _leave_to_newer(error, studio, shown_id)
+        return
     except MessageError as error:
         _record_unreadable(payload, error, studio, shown_id)
         return
@@ -355,7 +358,7 @@ def _try_beside_probes(studio: Studio, call: Callable[[], _T], error: StoreError
 
 def _give_up_on(studio: Studio, error: StoreError) -> NoReturn:
     studio.store_gone.set()
-    studio.on_store_down(error)
+    studio.on_trouble(error)
     raise error
 
 
@@ -371,6 +374,17 @@ def _broken(message: RenderMessage, studio: Studio, error: Exception) -> Attempt
     return _record(message, studio, outcome="failed", reasons=[f"{type(error).__name__}: {error}"], retry=True)
 
 
+def _leave_to_newer(error: OutdatedError, studio: Studio, shown_id: str) -> None:
+    """Give a take back that only a newer worker can read, and end: the next one would be no more readable.
+
+    The control side sends it again, if it has sent it at all; on the queue it would end one worker after the other.
+    """
+    log.error("%s", error)
+    if _TAKE_ID.fullmatch(shown_id):
+        studio.recorder.record(TakesReturned(worker_id=studio.worker_id, take_ids=[shown_id]))
+    studio.on_trouble(error)
+
+
 def _record_unreadable(payload: Any, error: MessageError, studio: Studio, shown_id: str) -> None:
     """A message we cannot read still ends its take with a reason, as far as it says which take that is."""
     take_id = shown_id if _TAKE_ID.fullmatch(shown_id) else ""
@@ -379,7 +393,7 @@ def _record_unreadable(payload: Any, error: MessageError, studio: Studio, shown_
     if not take_id or not isinstance(run_id, str) or not _RUN_ID.fullmatch(run_id):
         log.error("its take or its run is unknown; the controller sends the take again")
         return
-    # Another worker may be of the sender's version, so the try is not the last one.
+    # Another worker may be set up otherwise, so the try is not the last one.
     attempt = AttemptMade(
         worker_id=studio.worker_id,
         run_id=run_id,

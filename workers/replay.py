@@ -17,9 +17,10 @@ import soundfile
 from pydantic import ValidationError
 
 from catalog.errors import MessageError, StoreError, WorkerError
+from catalog.forms import Frozen
 from catalog.settings import Settings
 from catalog.sidecar import Sidecar
-from catalog.spec import AudioFormat, Frozen
+from catalog.spec import AudioFormat
 from catalog.store import open_store
 from workers.checks import Rejected, check_audio
 from workers.engine import EngineCard, Job, Refusal, Rendition

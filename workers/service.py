@@ -21,7 +21,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Final, NamedTuple
 
-from catalog.errors import BrokerError, StoreError, TunemillError, WorkerError
+from catalog.errors import BrokerError, TunemillError, WorkerError
 from catalog.messages import TakesReturned, WorkerStarted, WorkerStopped, new_id
 from catalog.queues import queues_served
 from catalog.rental import rented_here
@@ -173,7 +173,7 @@ class _Service:
             store=self._store,
             recorder=self._recorder,
             holds=self._holds,
-            on_store_down=self._on_store_down,
+            on_trouble=self._on_trouble,
             store_waits_s=store_waits(self._settings.store_patience_s),
         )
         app = make_app(self._broker_url, studio)
@@ -238,8 +238,8 @@ class _Service:
         # A handler may take no lock; a pipe needs none.
         os.write(self._wake_write, _QUIT if number == signal.SIGQUIT else _SIGNAL)
 
-    def _on_store_down(self, error: StoreError) -> None:
-        """A store that stays away would fail one take after the other: stop, and leave them in the queue."""
+    def _on_trouble(self, error: TunemillError) -> None:
+        """A store that stays away, or orders that are too new, would fail one take after the other: end instead."""
         self._failure = self._failure or error
         os.write(self._wake_write, _TROUBLE)
 

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from catalog.buckets import Bucket
 from catalog.limits import CHANNELS, SAMPLE_RATE_HZ
 from catalog.messages import MemoryUse
-from catalog.sidecar import Effective, Fingerprints, StageTimes
+from catalog.sidecar import Effective, Fingerprints, StageTimes, diffusion_used
 from catalog.spec import TONE_MODEL, TrackSpec
 from catalog.tiers import BatchLimit
 from catalog.track import Take
@@ -206,8 +206,7 @@ def _effective(take: Take, card: EngineCard) -> Effective:
     return Effective(
         dit_seed=take.dit_seed,
         lm_seed=take.lm_seed,
-        steps=take.spec.diffusion.steps,
-        shift=take.spec.diffusion.shift,
+        **diffusion_used(take.spec.diffusion),
         device=card.device,
         dtype=card.dtype,
         extra=extra,

@@ -47,6 +47,5 @@ def open_checked_store(settings: Settings) -> Store:
 
 def typical_bucket(model: str, *, planner_wanted: bool = True) -> Bucket:
     """The bucket of an ordinary take of `model`."""
-    usual = DiffusionSpec()
     planner = DEFAULT_PLANNER if planner_wanted and model != TONE_MODEL else ""
-    return Bucket(model, planner, usual.steps, usual.shift, TYPICAL_DURATION_S)
+    return Bucket(model, planner, DiffusionSpec(), TYPICAL_DURATION_S)

@@ -101,7 +101,7 @@ def plan_as_json(plan: Plan, result: Estimate) -> dict[str, Any]:
         "cells": [{**cell._asdict(), **_counts_as_json(counts)} for cell, counts in plan.cells.items()],
         "buckets": [
             {
-                **line.bucket._asdict(),
+                **line.bucket.as_plain_values(),
                 "takes": line.takes,
                 "audio_s": line.audio_s,
                 "engine_ms": line.engine_ms,
@@ -189,5 +189,7 @@ def _print_buckets(result: Estimate) -> None:
         planner = bucket.planner.removeprefix("acestep-") or "off"
         audio = (f"{bucket.duration_s} s", f"{line.takes:,}", clock(line.audio_s * 1000))
         basis = str(line.basis).split()[0]
-        rows.append((planner, f"{bucket.steps}", f"{bucket.shift:g}", *audio, clock(line.engine_ms), basis))
+        rows.append(
+            (planner, f"{bucket.diffusion.steps}", f"{bucket.diffusion.shift:g}", *audio, clock(line.engine_ms), basis)
+        )
     print_table(_BUCKET_COLUMNS, rows)

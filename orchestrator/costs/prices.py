@@ -21,7 +21,7 @@ import yaml
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from catalog.errors import PriceError, SettingsError, UnreadableFileError
-from catalog.spec import Frozen
+from catalog.forms import Frozen
 
 MICROS_PER_USD: Final = 1_000_000
 _INSTALLED: Final = (

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, Engine, Select, func, select
 from sqlmodel import col
 
+from catalog.spec import DiffusionSpec
 from orchestrator.costs.allocation import BUSY_STATES, SpanTime, WorkerLife
 from orchestrator.estimate import History, Speed, SpeedKey
 from orchestrator.ledger.database import in_words
@@ -98,7 +99,7 @@ def _tries(worker_ids: Collection[str]) -> Select[*tuple[Any, ...]]:
             col(AttemptRow.audio_ms),
             _ENGINE_MS.label("engine_ms"),
             spec["planner"]["model"].as_string().label("planner"),
-            spec["diffusion"]["steps"].as_integer().label("steps"),
+            spec["diffusion"].label("diffusion"),
         )
         .join(TakeRow, col(TakeRow.take_id) == col(AttemptRow.take_id))
         .where(col(AttemptRow.worker_id).in_(worker_ids), col(AttemptRow.adopted).is_(False))
@@ -147,7 +148,7 @@ def _speeds(tries: Sequence[Any], share_of: Mapping[str, float]) -> dict[SpeedKe
     for row in tries:
         if row.engine_ms > 0 and row.audio_ms > 0:
             ms_per_audio_s = row.engine_ms * share_of[row.worker_id] * 1000 / row.audio_ms
-            by_key[SpeedKey(row.planner or "", row.steps)].append(ms_per_audio_s)
+            by_key[SpeedKey.of(row.planner or "", DiffusionSpec(**row.diffusion))].append(ms_per_audio_s)
     return {key: Speed(median(values), len(values)) for key, values in by_key.items()}
 
 

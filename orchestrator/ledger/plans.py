@@ -15,7 +15,6 @@ from sqlalchemy import Connection, bindparam, insert, or_, select, update
 from catalog.buckets import Bucket
 from catalog.messages import new_id
 from catalog.queues import queue_of
-from catalog.spec import TrackSpec
 from catalog.track import Take
 from orchestrator.ledger.tables import RUN, TAKE, RunRow
 
@@ -111,12 +110,6 @@ def begin_or_resume(connection: Connection, catalog: str, terms: Terms, takes: I
     return BegunRun(run_id if pending else None, resumed, new, again, unchanged, len(dropped), pending)
 
 
-def feed_order(spec: TrackSpec) -> str:
-    """Text that sorts takes as their buckets do."""
-    bucket = Bucket.of(spec)
-    return f"{bucket.model} {bucket.planner or '-'} {bucket.steps:03d} {bucket.shift:07.4f} {bucket.duration_s:04d}"
-
-
 def _open_run(connection: Connection, catalog: str, terms: Terms, at_ms: int) -> tuple[str, bool]:
     active = select(RUN.c.run_id).where(RUN.c.catalog == catalog, RUN.c.state == "active")
     found = connection.execute(active).scalar()
@@ -164,7 +157,7 @@ def take_row(take: Take, run_id: str) -> dict[str, Any]:
         "title": track.title,
         "model": take.spec.model,
         "queue": queue_of(take.spec),
-        "bucket": feed_order(take.spec),
+        "bucket": Bucket.of(take.spec).feed_order,
         "duration_ms": take.spec.duration_s * 1000,
         "message": take.model_dump(mode="json"),
         "state": "waiting",

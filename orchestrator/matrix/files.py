@@ -21,12 +21,12 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from catalog import limits
+from catalog.forms import Frozen
 from catalog.seeds import SEED_LIMIT
 from catalog.spec import (
     AudioFormat,
     Bpm,
     DurationS,
-    Frozen,
     KeyScale,
     Language,
     PlannerSpec,

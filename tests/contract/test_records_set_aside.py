@@ -241,7 +241,7 @@ def test_a_newer_record_is_set_aside_with_its_workers_name_and_holds_up_none(sid
     assert step.outcomes == {"accepted": 2}
     (row,) = side.listed()
     assert (row.fault, row.version, row.worker_id) == ("newer", 2, "new-one")
-    assert "upgrade" in row.reason
+    assert "version 2" in row.reason
 
 
 def test_of_a_newer_workers_heartbeats_only_the_latest_is_kept(side):

@@ -12,7 +12,16 @@ from typing import Any
 
 import pytest
 
-from catalog.messages import RECORD_BYTES_MAX, RENDER_BYTES_MAX, AttemptMade, Heartbeat, RenderMessage
+from catalog.errors import OutdatedError
+from catalog.messages import (
+    RECORD_BYTES_MAX,
+    RENDER_BYTES_MAX,
+    AttemptMade,
+    Heartbeat,
+    RenderMessage,
+    TakesReturned,
+    WorkerStopped,
+)
 from catalog.queues import KEY_PREFIX, RECORD_QUEUE, queue_of
 from catalog.track import Take
 from orchestrator.ledger.work import Outgoing
@@ -134,9 +143,8 @@ def test_headers_that_celery_would_stumble_over_are_written_anew(farm):
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
-        ({"v": 99}, "version 99"),
         ({"take": {"id": "nonsense"}}, "cannot be read"),
-        ({"surprise": 1}, "cannot be read"),
+        ({"alone": "maybe", "surprise": 1}, "cannot be read"),
         ({"surprise": "x" * (RENDER_BYTES_MAX + 1)}, "256 KiB"),
         ({"surprise": [[]] * (RENDER_BYTES_MAX + 1)}, "dropped"),
     ],
@@ -171,3 +179,24 @@ def test_the_largest_take_we_write_is_far_from_the_limit(farm):
     names = Heartbeat(worker_id="w" * 32, held=[take.id for take in takes(10)] * 1000)
     assert len(names.model_dump_json()) * 10 < RECORD_BYTES_MAX
     assert KEY_PREFIX + RECORD_QUEUE == "tunemill:records"  # as infra/valkey/users.acl names it
+
+
+def with_a_later_knob() -> dict[str, Any]:
+    take = a_message(ASKED).model_dump(mode="json")["take"]
+    take["track"]["spec"]["diffusion"]["guidance"] = 2.5
+    return {"take": take}
+
+
+@pytest.mark.parametrize("newer", [{"v": 99}, {"surprise": 1}, with_a_later_knob()])
+def test_a_worker_that_is_too_old_for_an_order_gives_it_back_and_ends_with_a_code_of_its_own(farm, newer):
+    order = farm.with_contents(newer)
+    worker = farm.start_worker()
+    farm.send([GOOD])
+    farm.wait(lambda: (GOOD.id, "accepted") in farm.outcomes())
+    farm.put(order)
+    assert worker.wait(timeout=60) == OutdatedError.exit_code == 43
+    assert farm.outcomes() == [(GOOD.id, "accepted")], "no failure is on the books"
+    assert [each.take_ids for each in farm.of(TakesReturned)] == [[ASKED.id]]
+    assert any(words in farm.of(WorkerStopped)[0].reason for words in ("does not know", "version 99"))
+    # On the queue it would end one worker after the other; the control side sends it again, if it has sent it.
+    assert farm.broker.lengths([QUEUE]) == {QUEUE: 0}

@@ -6,7 +6,7 @@ import pytest
 from sqlmodel import Session
 
 from catalog.errors import UnknownNameError
-from catalog.spec import PlannerSpec, TrackSpec
+from catalog.spec import DiffusionSpec, PlannerSpec, TrackSpec
 from catalog.track import Track
 from orchestrator.costs.allocation import UNALLOCATED, CostObject
 from orchestrator.estimate import NO_HISTORY, Speed, SpeedKey
@@ -182,9 +182,9 @@ def test_speeds_are_medians_by_planner_and_steps(ledger):
     record(ledger, an_attempt("b", "t2", engine_ms=300), an_attempt("c", "t3", engine_ms=120))
     history = read_history(ledger.engine, model="tone", same_gpu=same_cpu)
     assert history.speeds == {
-        SpeedKey(PLANNER, 8): Speed(20.0, 3),
-        SpeedKey("", 8): Speed(5.0, 1),
-        SpeedKey(PLANNER, 4): Speed(2.0, 1),
+        SpeedKey(PLANNER, DiffusionSpec()): Speed(20.0, 3),
+        SpeedKey("", DiffusionSpec()): Speed(5.0, 1),
+        SpeedKey(PLANNER, DiffusionSpec(steps=4)): Speed(2.0, 1),
     }
 
 
@@ -215,7 +215,7 @@ def test_stages_that_overlap_are_counted_as_the_time_they_took(ledger):
     record(ledger, an_attempt("a", "t1", engine_ms=6_000), an_attempt("b", "t2", engine_ms=4_000))
     record(ledger, a_span(0, 3_000, "plan", "p"), a_span(3_000, 8_000, "render", "b"), a_span(8_000, 10_000, "idle"))
     history = read_history(ledger.engine, model="tone", same_gpu=same_cpu)
-    assert history.speeds == {SpeedKey(PLANNER, 8): Speed((100 + 4_000 / 60) / 2 * 0.8, 2)}
+    assert history.speeds == {SpeedKey(PLANNER, DiffusionSpec()): Speed((100 + 4_000 / 60) / 2 * 0.8, 2)}
     assert history.idle_share == 0.25  # two seconds of eight
 
 

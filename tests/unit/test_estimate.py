@@ -9,6 +9,7 @@ import pytest
 from catalog.buckets import Bucket
 from catalog.errors import BudgetError
 from catalog.settings import Settings
+from catalog.spec import DiffusionSpec
 from orchestrator.costs.prices import Price
 from orchestrator.estimate import (
     NO_HISTORY,
@@ -31,7 +32,9 @@ def a_price(sku="a100-80gb", usd_micros_per_h=1_800_000) -> Price:
 
 def a_plan(*loads: tuple[str, int, int], model="acestep-v15-turbo") -> Plan:
     """Loads are (planner, duration_s, takes)."""
-    buckets = tuple(BucketLoad(Bucket(model, planner, 8, 3.0, seconds), takes) for planner, seconds, takes in loads)
+    buckets = tuple(
+        BucketLoad(Bucket(model, planner, DiffusionSpec(), seconds), takes) for planner, seconds, takes in loads
+    )
     counts = Counts(new=sum(load.takes for load in buckets))
     return Plan("hotels", "Hotels", model, {Cell("spa", "ambient"): counts}, buckets, (), 0, lambda: [])
 
@@ -50,7 +53,7 @@ def test_the_planner_adds_five_tokens_a_second_at_200_tokens_a_second():
 
 
 def test_what_was_measured_comes_before_what_is_published_and_each_line_says_which():
-    history = NO_HISTORY._replace(speeds={SpeedKey(PLANNER, 8): Speed(10.0, 412)})
+    history = NO_HISTORY._replace(speeds={SpeedKey(PLANNER, DiffusionSpec()): Speed(10.0, 412)})
     result = estimate(a_plan((PLANNER, 100, 10), ("", 180, 90)), price=a_price(), history=history)
     measured, published = result.lines
     assert (measured.basis, measured.engine_ms, measured.note) == (Basis.MEASURED, 10_000, "412 takes")
@@ -59,7 +62,7 @@ def test_what_was_measured_comes_before_what_is_published_and_each_line_says_whi
 
 
 def test_start_idle_and_retries_are_included_once_they_were_measured():
-    speeds = {SpeedKey("", 8): Speed(10.0, 5)}
+    speeds = {SpeedKey("", DiffusionSpec()): Speed(10.0, 5)}
     history = History(speeds, tries_per_take=1.5, reject_rate=0.25, startup_ms=60_000, idle_share=0.5)
     result = estimate(a_plan(("", 100, 100)), price=a_price(usd_micros_per_h=3_600_000), history=history)
     assert result.overhead_ms == 75_000 + 60_000
@@ -70,7 +73,7 @@ def test_start_idle_and_retries_are_included_once_they_were_measured():
 
 
 def test_money_is_rounded_up():
-    history = NO_HISTORY._replace(speeds={SpeedKey("", 8): Speed(0.01, 1)})
+    history = NO_HISTORY._replace(speeds={SpeedKey("", DiffusionSpec()): Speed(0.01, 1)})
     result = estimate(a_plan(("", 100, 1)), price=a_price(usd_micros_per_h=1), history=history)
     assert (result.gpu_ms, result.usd_micros) == (1, 1)
 
@@ -92,7 +95,7 @@ def test_an_estimate_above_the_cap_is_an_error_that_shows_the_reckoning():
 
 
 def test_slower_gpus_take_longer_and_unknown_ones_are_assumed_and_named():
-    bucket = Bucket("acestep-v15-turbo", PLANNER, 8, 3.0, 180)
+    bucket = Bucket("acestep-v15-turbo", PLANNER, DiffusionSpec(), 180)
     speed = {gpu: published_speed(bucket, gpu)[0] for gpu in ("h200-141gb", "a100-80gb", "l4-24gb", "cpu")}
     assert speed["h200-141gb"] < speed["a100-80gb"] < speed["l4-24gb"] < speed["cpu"]
     assert published_speed(bucket, "l40s-48gb")[2].endswith("for l40s")

@@ -254,7 +254,7 @@ def test_a_hiccup_of_the_store_is_waited_out(refused):
 def test_a_store_that_stays_away_tells_the_worker_and_the_take_is_given_back_untried():
     told: list[StoreError] = []
     lane = FakeLane()
-    studio = a_studio(lane=lane, on_store_down=told.append)
+    studio = a_studio(lane=lane, on_trouble=told.append)
     studio.store.refuse = -1
     with pytest.raises(TakeReturned):
         send(studio, a_message())
@@ -272,7 +272,7 @@ def test_a_store_that_fails_after_rendering_is_not_held_against_the_take(error):
     told: list[StoreError] = []
     store, lane = MemoryStore(), FakeLane()
     store.on_put = go_down
-    studio = a_studio(lane=lane, store=store, on_store_down=told.append)
+    studio = a_studio(lane=lane, store=store, on_trouble=told.append)
     with pytest.raises(TakeReturned):
         send(studio, a_message())
     assert studio.recorder.records == []
@@ -324,7 +324,7 @@ def test_what_the_store_did_not_keep_is_written_again_and_never_reported(kept, t
 
     store.keep = lie
     told: list[StoreError] = []
-    studio = a_studio(store=store, on_store_down=told.append)
+    studio = a_studio(store=store, on_trouble=told.append)
     if times == 1:
         send(studio, a_message())
         (attempt,) = studio.recorder.attempts()
@@ -396,17 +396,14 @@ def test_a_sidecar_whose_audio_is_gone_and_cannot_be_made_again_fails_the_take_a
     assert attempt.times.decode_ms == 5
 
 
-def test_a_message_of_a_newer_version_is_answered_in_words():
-    studio, message = a_studio(), a_message()
-    render_take({**message.model_dump(mode="json"), "v": 2}, studio, shown_id=message.take.id)
-    (attempt,) = studio.recorder.attempts()
-    assert (attempt.take_id, attempt.run_id, attempt.outcome, attempt.retry) == (
-        message.take.id,
-        "run-1",
-        "failed",
-        True,
-    )
-    assert "version 2" in attempt.reasons[0]
+@pytest.mark.parametrize("newer", [{"v": 2}, {"more": 1}])
+def test_a_message_of_a_newer_version_goes_back_untried_and_ends_the_worker(newer):
+    told = []
+    studio, message = a_studio(on_trouble=told.append), a_message()
+    render_take({**message.model_dump(mode="json"), **newer}, studio, shown_id=message.take.id)
+    assert studio.recorder.attempts() == []
+    assert [each.take_ids for each in studio.recorder.records] == [[message.take.id]]
+    assert [error.exit_code for error in told] == [43]
 
 
 @pytest.mark.parametrize(
@@ -447,7 +444,7 @@ class _OneBadObject(MemoryStore):
 def test_an_object_that_alone_is_refused_costs_its_take_a_try_and_no_worker_its_life():
     told = []
     bad, good = a_take("0001"), a_take("0002")
-    studio = a_studio(store=_OneBadObject(bad), on_store_down=told.append)
+    studio = a_studio(store=_OneBadObject(bad), on_trouble=told.append)
     render_take(a_message(bad).model_dump(mode="json"), studio)
     render_take(a_message(good).model_dump(mode="json"), studio)
     (failed,) = studio.recorder.attempts(bad)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from catalog import limits
 from catalog.buckets import Bucket
 from catalog.errors import ModelError, OutOfRangeError
-from catalog.sidecar import Effective, Plan
+from catalog.sidecar import Effective, Plan, diffusion_used
 from catalog.spec import PlannerSpec, TrackSpec, settle
 from workers.ace_step.stages import Script
 from workers.engine import EngineCard, Job
@@ -108,8 +108,7 @@ def effective(order: Order, card: EngineCard) -> Effective:
     return Effective(
         dit_seed=take.dit_seed,
         lm_seed=take.lm_seed,
-        steps=spec.diffusion.steps,
-        shift=spec.diffusion.shift,
+        **diffusion_used(spec.diffusion),
         device=card.device,
         dtype=card.dtype,
         attention=card.attention,

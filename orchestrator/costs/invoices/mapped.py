@@ -16,7 +16,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from catalog.errors import InvoiceError, SettingsError, UnreadableFileError
-from catalog.spec import Frozen
+from catalog.forms import Frozen
 from orchestrator.costs.charges import Meter
 from orchestrator.costs.invoices.drafts import Draft, Reading
 from orchestrator.costs.invoices.entries import Entry, Reader, entry_of
