@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from catalog.spec import TONE_MODEL, TrackSpec
+from catalog.models import find_model
+from catalog.spec import TrackSpec
 from catalog.tiers import TIERS, Tier, least_tier
 
 RENDER_TASK = "tunemill.render"
@@ -37,7 +38,7 @@ def render_queue(model: str, tier: Tier) -> str:
 def queue_of(spec: TrackSpec) -> str:
     """Where a take of `spec` waits."""
     # Rehearsals have no model to fit: any machine may take them.
-    tier = TIERS[0] if spec.model == TONE_MODEL or spec.is_noise else least_tier(spec)
+    tier = least_tier(spec) if find_model(spec.model).needs_weights else TIERS[0]
     return render_queue(spec.model, tier)
 
 

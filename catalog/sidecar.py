@@ -30,6 +30,7 @@ from catalog.bounded import (
 from catalog.errors import MessageError
 from catalog.forms import Frozen, neutral
 from catalog.limits import CODEBOOK_SIZE
+from catalog.models import Guarantees
 from catalog.spec import AudioFormat, DiffusionSpec, TrackSpec, settle
 from catalog.track import Take
 
@@ -159,6 +160,7 @@ class Sidecar(Frozen):
     worker_id: Name
     gpu: Label
     created_at_ms: Instant
+    guarantees: Guarantees | None = neutral(None)  # of an engine that came after the first ones, whose rows have theirs
     # Machine-readable disclosure, in IPTC's vocabulary.
     digital_source_type: Text = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 

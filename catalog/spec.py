@@ -23,15 +23,12 @@ from catalog import limits
 from catalog.bounded import INT32_MAX, Text
 from catalog.errors import OutOfRangeError
 from catalog.forms import Frozen, canonical_json
+from catalog.models import DEFAULT_PLANNER, TURBO
 
 # Raise it when the same spec would from now on sound different; every track is then rendered anew.
 RECIPE_VERSION: Final = 1
 
 INSTRUMENTAL: Final = "[Instrumental]"  # the lyric the model was trained to read as "no voice"
-TINY_MODEL: Final = "tiny-random"  # random weights of the real classes: its audio is noise
-TONE_MODEL: Final = "tone"  # simple synthesis, no neural network
-TURBO_MODEL: Final = "acestep-v15-turbo"
-DEFAULT_PLANNER: Final = "acestep-5Hz-lm-1.7B"
 
 
 def _known_key(value: str) -> str:
@@ -177,7 +174,7 @@ class TrackSpec(Frozen):
     timesignature: TimeSignature | None = "4"
     duration_s: DurationS  # while it is open, the longest it may become
     bounds: Bounds | None = None
-    model: str = Field(default=TURBO_MODEL, pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    model: str = Field(default=TURBO.name, pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
     diffusion: DiffusionSpec = DiffusionSpec()
     planner: PlannerSpec | None = PlannerSpec()  # None: the diffusion model works from text alone
     master: MasterSpec = MasterSpec()
@@ -238,11 +235,6 @@ class TrackSpec(Frozen):
     def n_samples(self) -> int:
         """Samples a channel at 48 kHz."""
         return self.duration_s * limits.SAMPLE_RATE_HZ
-
-    @property
-    def is_noise(self) -> bool:
-        """Whether the model named here has random weights, so that its audio is noise by design."""
-        return self.model == TINY_MODEL
 
 
 def settle(spec: TrackSpec, metadata: Mapping[str, str | int]) -> TrackSpec:

@@ -13,8 +13,9 @@ from typing import Final, NamedTuple
 
 from catalog.buckets import Bucket
 from catalog.errors import BudgetError
+from catalog.models import find_model
 from catalog.settings import Settings
-from catalog.spec import TINY_MODEL, TONE_MODEL, DiffusionSpec
+from catalog.spec import DiffusionSpec
 from orchestrator.costs.allocation import MS_PER_H
 from orchestrator.costs.prices import Price, dollars, names_gpu
 from orchestrator.plan import BucketLoad, Plan
@@ -155,7 +156,7 @@ class Estimate(NamedTuple):
 
 def default_gpu(model: str, option: str | None, settings: Settings) -> str:
     """The GPU to reckon with: the option, the setting, a CPU for rehearsals, else the A100 with 80 GB."""
-    return option or settings.gpu or (CPU if model in (TINY_MODEL, TONE_MODEL) else DEFAULT_GPU)
+    return option or settings.gpu or (DEFAULT_GPU if find_model(model).needs_weights else CPU)
 
 
 def estimate(plan: Plan, *, price: Price, history: History = NO_HISTORY) -> Estimate:
@@ -180,7 +181,8 @@ def estimate(plan: Plan, *, price: Price, history: History = NO_HISTORY) -> Esti
 
 def published_speed(bucket: Bucket, gpu: str) -> tuple[float, Basis, str]:
     """Milliseconds for a second of audio as published or assumed, with what that rests on."""
-    if bucket.model in (TINY_MODEL, TONE_MODEL):
+    model = find_model(bucket.model)
+    if not model.needs_weights:
         return _REAL_TIME, Basis.ASSUMED, f"at most real time; nothing is published for {bucket.model}"
     if names_gpu(CPU, gpu):
         return _CPU_TRAINED, Basis.ASSUMED, "four times real time; nothing is published for a CPU"
@@ -188,7 +190,7 @@ def published_speed(bucket: Bucket, gpu: str) -> tuple[float, Basis, str]:
     if not named:
         return _REAL_TIME, Basis.ASSUMED, f"at most real time; nothing is published for {gpu}"
     part = max(named, key=len)
-    song = _SONG_MS_PER_AUDIO_S * bucket.diffusion.steps / _SONG_STEPS
+    song = _SONG_MS_PER_AUDIO_S * bucket.diffusion.steps / _SONG_STEPS * model.dit_cost
     planner = _PLANNER_MS_PER_AUDIO_S * _PLANNER_SIZE.get(bucket.planner, 1.0) if bucket.planner else 0.0
     factor = _GPU_FACTORS[part]
     return (song + planner) * factor, Basis.PUBLISHED, f"A100 speeds times {factor:.2f} for {part}"

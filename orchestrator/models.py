@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from catalog.errors import ModelError, UnknownNameError
+from catalog.models import MODELS, TINY, TONE, TURBO, find_model
 from catalog.settings import Settings
-from catalog.spec import TINY_MODEL, TONE_MODEL, TURBO_MODEL
 from orchestrator.matrix.files import AUTO_MODEL
 from orchestrator.matrix.problems import closest
 
-NEED_NO_WEIGHTS: Final = frozenset({TINY_MODEL, TONE_MODEL})
-_KNOWN: Final = (TONE_MODEL, TINY_MODEL, TURBO_MODEL, "acestep-v15-xl-turbo", AUTO_MODEL)
+_KNOWN: Final = (*(model.name for model in MODELS), AUTO_MODEL)
 _SLIP: Final = 0.85  # alike to this degree, of 1: one or two letters amiss
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
 
@@ -46,25 +45,25 @@ def resolve_model(
     wanted = option or catalog_model
     if wanted != AUTO_MODEL:
         return ModelChoice(_spelt_right(wanted))
-    if settings.weights or not settings.embedded or not attended or set(known) - {TINY_MODEL}:
-        return ModelChoice(TURBO_MODEL)
+    if settings.weights or not settings.embedded or not attended or set(known) - {TINY.name}:
+        return ModelChoice(TURBO.name)
     return ModelChoice(
-        TINY_MODEL,
-        f"no trained weights are configured: {TINY_MODEL} has random weights and its audio is noise; "
-        f"set TUNEMILL_WEIGHTS for {TURBO_MODEL}",
+        TINY.name,
+        f"no trained weights are configured: {TINY.name} has random weights and its audio is noise; "
+        f"set TUNEMILL_WEIGHTS for {TURBO.name}",
     )
 
 
 def find_lack(model: str, settings: Settings) -> ModelError | None:
     """What this machine lacks to render with `model`; None when it lacks nothing, or when a fleet renders."""
-    if not settings.embedded or model in NEED_NO_WEIGHTS:
+    if not settings.embedded or not find_model(model).needs_weights:
         return None
     if settings.weights is None:
         return ModelError(
             f"{model} needs trained weights, and none are configured",
             why="TUNEMILL_WEIGHTS is not set, and without TUNEMILL_BROKER_URL this machine is to render",
-            fix=f"set TUNEMILL_WEIGHTS to a folder or to owner/name@<commit>; or rehearse with `--model {TONE_MODEL}` "
-            f"(simple tones) or `--model {TINY_MODEL}` (the real program, but its audio is noise)",
+            fix=f"set TUNEMILL_WEIGHTS to a folder or to owner/name@<commit>; or rehearse with `--model {TONE.name}` "
+            f"(simple tones) or `--model {TINY.name}` (the real program, but its audio is noise)",
         )
     if not Path(settings.weights).expanduser().is_dir() and not _HUB_ID.fullmatch(settings.weights):
         return ModelError(
@@ -77,8 +76,8 @@ def find_lack(model: str, settings: Settings) -> ModelError | None:
 
 def find_replaced_music(catalog: str, model: str, leaving: Counter[str]) -> ModelError | None:
     """Why a rehearsal with `model` must not be: it would take music off the list; `leaving` counts that by model."""
-    music = {name: count for name, count in sorted(leaving.items()) if name not in NEED_NO_WEIGHTS}
-    if model not in NEED_NO_WEIGHTS or not music:
+    music = {name: count for name, count in sorted(leaving.items()) if find_model(name).needs_weights}
+    if find_model(model).needs_weights or not music:
         return None
     listed = ", ".join(f"{count:,} of {name}" for name, count in music.items())
     return ModelError(

@@ -18,6 +18,7 @@ from catalog.buckets import Bucket
 from catalog.errors import OutOfVram, StoreError, TunemillError
 from catalog.keys import checked_key
 from catalog.messages import AttemptMade, MemoryUse, Record, now_ms
+from catalog.models import TONE
 from catalog.sidecar import Fingerprints, Plan, StageTimes
 from catalog.spec import settle
 from catalog.store.base import ObjectInfo
@@ -64,6 +65,7 @@ class FakeEngine:
             dtype="float32",
             vram_gib=24.0,
             fingerprints=Fingerprints(model=SHA, code="fake", noise=noise),
+            guarantees=TONE.guarantees,
             overlaps=overlaps,
         )
         self.calls: list[tuple[str, list[str]]] = []  # plan, begin or finish, and the takes

@@ -6,8 +6,9 @@ from typing import Any
 
 from catalog.limits import CHANNELS, SAMPLE_RATE_HZ
 from catalog.messages import RenderMessage
+from catalog.models import TONE
 from catalog.sidecar import AudioFile, BatchNote, Effective, Fingerprints, Measures, Sidecar, StageTimes
-from catalog.spec import TONE_MODEL, AudioFormat, TrackSpec
+from catalog.spec import AudioFormat, TrackSpec
 from catalog.track import Take, Track
 
 SHA = "ab" * 32
@@ -20,7 +21,7 @@ def a_spec(**fields: Any) -> TrackSpec:
         "bpm": 90,
         "keyscale": "C major",
         "duration_s": 10,
-        "model": TONE_MODEL,
+        "model": TONE.name,
         "planner": None,
     }
     return TrackSpec(**{**known, **fields})

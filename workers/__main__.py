@@ -14,9 +14,9 @@ from pathlib import Path
 
 from catalog.errors import INTERRUPTED_EXIT_CODE, TunemillError
 from catalog.messages import now_ms
+from catalog.models import TURBO
 from catalog.secrets import scrub
 from catalog.settings import read_settings
-from catalog.spec import TURBO_MODEL
 from workers.logs import start_log
 
 _PR_SET_PDEATHSIG = 1
@@ -111,13 +111,13 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--dies-with", type=int, metavar="PID", help="stop when this process, the parent, is gone")
     serve_all = commands.add_parser("serve-all", help="the same on every CUDA device, one worker each")
     for each in (serve, serve_all):
-        each.add_argument("--model", default=TURBO_MODEL, help="the model a worker pins (default: %(default)s)")
+        each.add_argument("--model", default=TURBO.name, help="the model a worker pins (default: %(default)s)")
         each.add_argument("--threads", type=int, help="takes in hand at once (default: by the engine's limits)")
         each.add_argument("--grace-s", type=float, default=120.0, help="time to finish in when told to stop")
         each.add_argument("--no-planner", action="store_true", help="load no planner; takes that need one are refused")
     commands.add_parser("replay", help="read a sidecar on standard input, render it again, print a verdict")
     calibrate = commands.add_parser("calibrate", help="measure batch limits on this GPU, keep them, print them as JSON")
-    calibrate.add_argument("--model", default=TURBO_MODEL, help="the model to load (default: %(default)s)")
+    calibrate.add_argument("--model", default=TURBO.name, help="the model to load (default: %(default)s)")
     calibrate.add_argument(
         "--duration-s", type=int, action="append", default=[], help="measure this one; may be repeated"
     )

@@ -20,9 +20,10 @@ from catalog.buckets import Bucket
 from catalog.errors import OutOfVram, WorkerError
 from catalog.limits import CODEBOOK_SIZE
 from catalog.messages import now_ms
+from catalog.models import TURBO, find_model
 from catalog.settings import Settings
 from catalog.sidecar import Plan
-from catalog.spec import TONE_MODEL, TURBO_MODEL, PlannerSpec, TrackSpec
+from catalog.spec import PlannerSpec, TrackSpec
 from catalog.tiers import BatchLimit, tier_of
 from catalog.track import Track
 from workers.calibration import (
@@ -186,11 +187,11 @@ class Sitting:
 
 def open_subject(settings: Settings, model: str, *, planner_wanted: bool) -> Subject:
     """Load the engine of `model` here and now, to be calibrated. Raises ModelError or WorkerError."""
-    if model == TONE_MODEL:
+    if not find_model(model).needs_device:
         raise WorkerError(
-            f"{TONE_MODEL!r} cannot be calibrated",
+            f"{model!r} cannot be calibrated",
             why="it has no model and uses no GPU",
-            fix=f"name a model with --model, such as {TURBO_MODEL}",
+            fix=f"name a model with --model, such as {TURBO.name}",
         )
     recipe = engine_recipe(settings, model, planner_wanted=planner_wanted, trial=True)
     return cast(Subject, recipe.build())

@@ -15,12 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from catalog.buckets import Bucket
+from catalog.limits import SAMPLE_RATE_HZ
 from catalog.messages import MemoryUse
+from catalog.models import Guarantees
 from catalog.sidecar import Effective, Fingerprints, Plan, StageTimes
 from catalog.tiers import BatchLimit
 from catalog.track import Take
 
-Audio = npt.NDArray[np.float32]  # (2 channels, samples) at 48 kHz, as the model made it: no gain, no clipping
+Audio = npt.NDArray[np.float32]  # (2 channels, samples), as the model made it: no gain, no clipping
 
 
 class Job(NamedTuple):
@@ -34,8 +36,8 @@ class Job(NamedTuple):
 class Rendition:
     """What one take became."""
 
-    audio: Audio
-    plan: Plan | None
+    audio: Audio  # at the card's rate
+    plan: Plan | None  # None: it has no planner, or the plan does not come back
     effective: Effective
 
 
@@ -76,6 +78,8 @@ class EngineCard:
     dtype: str
     vram_gib: float  # total memory that batches are limited by
     fingerprints: Fingerprints
+    guarantees: Guarantees  # what it promises of seeds, plans, batches, tasks and adapters
+    sample_rate_hz: int = SAMPLE_RATE_HZ  # of its audio
     attention: str = ""
     overlaps: bool = False  # whether a finish gains by running beside the next call, as on a GPU
     notes: list[str] = field(default_factory=list)  # lines for the first log entries

@@ -33,6 +33,7 @@ from workers.engine import EngineCard, Refusal, Rendition
 from workers.lane.passage import Rendered, TakeFailed, TakeReturned
 from workers.master import Mastered, master
 from workers.records import Holds, Recorder
+from workers.resample import at_our_rate
 from workers.tags import source_type
 
 log = logging.getLogger(__name__)
@@ -170,16 +171,16 @@ def _finish(message: RenderMessage, rendered: Rendered, studio: Studio) -> Attem
     except Exception as error:  # as above
         attempt = _broken(message, studio, error)
     times = rendered.times.model_copy(update={"post_ms": _since_ms(began_s)})
-    audio_ms = outcome.audio.shape[-1] * 1000 // SAMPLE_RATE_HZ
+    audio_ms = outcome.audio.shape[-1] * 1000 // studio.card.sample_rate_hz
     return attempt.model_copy(update={"times": times, "audio_ms": audio_ms})
 
 
 def _check_and_master(rendition: Rendition, take: Take, studio: Studio) -> Mastered:
     """Both hold the audio to what the planner has chosen. Raises Rejected."""
     settled = settle(take.spec, rendition.plan.metadata if rendition.plan else {})
-    measures = check_audio(rendition.audio, settled, noise=studio.noise)
-    model = studio.card.model
-    return master(rendition.audio, take, measures=measures, noise=studio.noise, model=model, settled=settled)
+    audio = at_our_rate(rendition.audio, studio.card.sample_rate_hz)
+    measures = check_audio(audio, settled, noise=studio.noise)
+    return master(audio, take, measures=measures, noise=studio.noise, model=studio.card.model, settled=settled)
 
 
 def _keep(

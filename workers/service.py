@@ -23,10 +23,10 @@ from typing import Final, NamedTuple
 
 from catalog.errors import BrokerError, TunemillError, WorkerError
 from catalog.messages import TakesReturned, WorkerStarted, WorkerStopped, new_id
+from catalog.models import find_model
 from catalog.queues import queues_served
 from catalog.rental import rented_here
 from catalog.settings import Settings
-from catalog.spec import TONE_MODEL
 from catalog.tiers import BatchLimit, tier_of
 from workers.app import RenderWorker, make_app, make_worker
 from workers.engine import EngineCard
@@ -222,7 +222,7 @@ class _Service:
 
     def _gpu(self, card: EngineCard | None) -> str:
         """The name that prices are looked up by: the operator's word goes before the driver's."""
-        if card is None and (self._options.model == TONE_MODEL or self._settings.device == CPU):
+        if card is None and (not find_model(self._options.model).needs_device or self._settings.device == CPU):
             return self._settings.gpu or CPU  # known before anything is loaded
         return self._settings.gpu or (card.gpu if card else "")
 

@@ -14,12 +14,14 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final, NamedTuple
 
-from catalog.spec import TONE_MODEL, AudioFormat, TrackSpec
+from catalog.models import find_model
+from catalog.spec import AudioFormat, TrackSpec
 from catalog.track import Take
 
 NOISE_LABEL: Final = "NOISE (random weights)"
 SOFTWARE: Final = "Tunemill"
 _SOURCE_TYPES: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+_MADE: Final = {"trainedAlgorithmicMedia": "made by AI", "algorithmicMedia": "synthesised"}
 
 
 class Labels(NamedTuple):
@@ -36,7 +38,7 @@ class Labels(NamedTuple):
 
 def source_type(model: str) -> str:
     """IPTC's word for how the audio came about: by a trained model, or by an algorithm alone."""
-    return _SOURCE_TYPES + ("algorithmicMedia" if model == TONE_MODEL else "trainedAlgorithmicMedia")
+    return _SOURCE_TYPES + find_model(model).source_type
 
 
 def labels_of(take: Take, *, model: str, noise: bool, spec: TrackSpec | None = None) -> Labels:
@@ -55,9 +57,7 @@ def labels_of(take: Take, *, model: str, noise: bool, spec: TrackSpec | None = N
     said = [
         NOISE_LABEL if noise else "",
         f"zone {track.zone}, {music.bpm} BPM, {music.keyscale}, seed {take.dit_seed}, model {model}, take {take.id}",
-        f"made by AI, digital source type {source_type(model)}"
-        if model != TONE_MODEL
-        else f"synthesised, digital source type {source_type(model)}",
+        f"{_MADE[find_model(model).source_type]}, digital source type {source_type(model)}",
     ]
     return Labels(
         title=f"{title} [{NOISE_LABEL}]" if noise else title,

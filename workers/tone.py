@@ -23,8 +23,9 @@ import numpy.typing as npt
 from catalog.buckets import Bucket
 from catalog.limits import CHANNELS, SAMPLE_RATE_HZ
 from catalog.messages import MemoryUse
+from catalog.models import TONE
 from catalog.sidecar import Effective, Fingerprints, StageTimes, diffusion_used
-from catalog.spec import TONE_MODEL, TrackSpec
+from catalog.spec import TrackSpec
 from catalog.tiers import BatchLimit
 from catalog.track import Take
 from workers.engine import Audio, BatchResult, EngineCard, Finish, Job, PlanResult, Refusal, Rendition
@@ -60,12 +61,13 @@ class ToneEngine:
     def __init__(self) -> None:
         source = sha256(Path(__file__).read_bytes()).hexdigest()
         self._card = EngineCard(
-            model=TONE_MODEL,
+            model=TONE.name,
             gpu="cpu",
             device="cpu",
             dtype="float32",
             vram_gib=0.0,
             fingerprints=Fingerprints(model=source, code=_code_version(), noise=False),
+            guarantees=TONE.guarantees,
             notes=["simple synthesis for rehearsals; no neural network"],
         )
 

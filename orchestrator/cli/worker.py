@@ -16,8 +16,8 @@ import typer
 
 from catalog import limits
 from catalog.errors import INTERRUPTED_EXIT_CODE, DifferentAudioError, UnknownNameError, WorkerError
+from catalog.models import TURBO, EngineName, find_model
 from catalog.settings import Settings, read_settings
-from catalog.spec import TONE_MODEL, TURBO_MODEL
 from orchestrator.cli.columns import number, print_table
 from orchestrator.cli.console import JsonFlag, print_json, say
 from orchestrator.cli.working import in_place, spinner
@@ -26,8 +26,11 @@ from orchestrator.ledger import RenditionRow, open_ledger
 # -P: a folder "workers" where the command is typed must not stand in for our package.
 _WORKERS = (sys.executable, "-P", "-m", "workers")
 # What each needs of the `worker` extra before it can say anything in words of its own.
-_TONE_NEEDS = ("numpy", "scipy", "soundfile", "pyloudnorm")
-_MODEL_NEEDS = (*_TONE_NEEDS, "torch", "diffusers", "transformers")
+_AUDIO = ("numpy", "scipy", "soundfile", "pyloudnorm")
+_NEEDS: dict[EngineName, tuple[str, ...]] = {
+    "tone": _AUDIO,
+    "ace_step": (*_AUDIO, "torch", "diffusers", "transformers"),
+}
 
 Model = Annotated[str, typer.Option(help="The model to load; a worker serves one.")]
 Device = Annotated[str | None, typer.Option(help="cuda, cuda:1, mps or cpu; by default the best there is.")]
@@ -59,7 +62,7 @@ def register(app: typer.Typer) -> None:
 
 def worker(
     context: typer.Context,
-    model: Model = TURBO_MODEL,
+    model: Model = TURBO.name,
     device: Device = None,
     threads: Threads = None,
     grace_s: Grace = 120.0,
@@ -86,7 +89,7 @@ def worker(
 
 
 def calibrate(
-    model: Model = TURBO_MODEL,
+    model: Model = TURBO.name,
     device: Device = None,
     durations: Durations = "",
     ceiling: Ceiling = 64,
@@ -186,8 +189,7 @@ def _print_calibration(found: dict[str, Any]) -> None:
 
 def require_worker_extra(model: str) -> None:
     """Raise WorkerError when the packages that render `model` are not installed."""
-    needs = _TONE_NEEDS if model == TONE_MODEL else _MODEL_NEEDS
-    missing = [name for name in needs if importlib.util.find_spec(name) is None]
+    missing = [name for name in _NEEDS[find_model(model).engine] if importlib.util.find_spec(name) is None]
     if missing:
         raise WorkerError(
             f"this installation cannot render {model!r}",

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from catalog.errors import UnknownNameError
+from catalog.models import TURBO
 from catalog.prompt import CAPTION_TOKENS_MAX, token_ceiling
 from catalog.seeds import stable_hash
-from catalog.spec import TURBO_MODEL, OpenField, TrackSpec
+from catalog.spec import OpenField, TrackSpec
 from catalog.track import Track
 from orchestrator.matrix.captions import Template, as_genre, tempo_parts, tempo_word
 from orchestrator.matrix.cells import Cell, cells
@@ -46,7 +47,7 @@ def expand(catalog: LoadedCatalog, model: str | None = None) -> Iterator[Planned
     names (the turbo model for 'auto'). Raises what `cells` raises, CaptionTooLongError, UnknownNameError for what
     can be no model's name, and PresetError when something is left to the planner of a model that has none.
     """
-    chosen = model or (TURBO_MODEL if catalog.model == AUTO_MODEL else catalog.model)
+    chosen = model or (TURBO.name if catalog.model == AUTO_MODEL else catalog.model)
     if not is_model_name(chosen):
         raise UnknownNameError(
             f"there is no model {quoted(chosen)}", why=MODEL_NAME_RULE, fix="write a model's name after --model"
@@ -58,7 +59,7 @@ def expand(catalog: LoadedCatalog, model: str | None = None) -> Iterator[Planned
         yield from expand_cell(catalog, cell, chosen)
 
 
-def expand_cell(catalog: LoadedCatalog, cell: Cell, model: str = TURBO_MODEL) -> Iterator[PlannedTrack]:
+def expand_cell(catalog: LoadedCatalog, cell: Cell, model: str = TURBO.name) -> Iterator[PlannedTrack]:
     """The tracks of one cell."""
     maker = _CellTracks(catalog, cell, model)
     return (maker.track(number) for number in range(cell.tracks))

@@ -8,18 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from itertools import pairwise
-from typing import Final
 
 from catalog.errors import PresetError
-from catalog.spec import TONE_MODEL, Bounds, OpenField, PlannerSpec
+from catalog.models import find_model
+from catalog.spec import Bounds, OpenField, PlannerSpec
 from orchestrator.matrix.settling import Settings
-
-MODELS_WITHOUT_PLANNER: Final = frozenset({TONE_MODEL})
 
 
 def refuse_without_planner(settings: Settings, model: str) -> None:
     """Raise PresetError when something is left to the planner of a model that has none."""
-    if settings.open and model in MODELS_WITHOUT_PLANNER:
+    if settings.open and not find_model(model).planner:
         raise PresetError(
             f"{settings.filled_at}: the planner is to choose {', '.join(settings.open)}, but {model} has no planner",
             why=f"{model} plays the tempo, key, metre and length that it is given",

@@ -13,7 +13,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import tempfile
 from pathlib import Path
 
-from catalog.spec import TINY_MODEL, PlannerSpec
+from catalog.models import TINY
+from catalog.spec import PlannerSpec
 from tests.bench.measuring import Figure, hand_back, median_s, side_by_side
 from tests.bench.tracks import different_takes
 from tests.makers import a_take
@@ -47,7 +48,7 @@ def engine_figures(engine: AceStepEngine) -> list[Figure]:
 
 def fresh_jobs(turn: int, planner: PlannerSpec | None) -> list[Job]:
     """One job and a batch, different in every turn: a planner remembers what it wrote."""
-    return [Job(take) for take in different_takes(turn * (1 + BATCH), 1 + BATCH, model=TINY_MODEL, planner=planner)]
+    return [Job(take) for take in different_takes(turn * (1 + BATCH), 1 + BATCH, model=TINY.name, planner=planner)]
 
 
 def post_figures() -> list[Figure]:
@@ -55,7 +56,7 @@ def post_figures() -> list[Figure]:
     take, audio = a_take(duration_s=180), chords(180)
     measures = check_audio(audio, take.spec, noise=False)
     check = median_s(lambda: check_audio(audio, take.spec, noise=False))
-    flac = median_s(lambda: master(audio, take, measures=measures, noise=False, model=TINY_MODEL))
+    flac = median_s(lambda: master(audio, take, measures=measures, noise=False, model=TINY.name))
     return [Figure("check 180 s", check, "s"), Figure("master 180 s to 24-bit FLAC", flac, "s")]
 
 
@@ -63,7 +64,7 @@ def main() -> None:
     """Measure and hand back."""
     with tempfile.TemporaryDirectory() as home:
         engine = load_engine(
-            TINY_MODEL, weights=None, planner_weights=None, device="cpu", vram_gib=None, home=Path(home)
+            TINY.name, weights=None, planner_weights=None, device="cpu", vram_gib=None, home=Path(home)
         )
         figures = engine_figures(engine)
     hand_back([*figures, *post_figures()])

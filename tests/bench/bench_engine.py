@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from catalog.spec import TINY_MODEL, PlannerSpec
+from catalog.models import TINY
+from catalog.spec import PlannerSpec
 from catalog.track import Take
 from tests.bench.checkpoints import PLANNER_STEM, REDUCED, write_checkpoint
 from tests.bench.forms import Checkpoint, FormProcess, Rendering, open_form
@@ -112,7 +113,7 @@ def main() -> None:
         home, folder = Path(scratch) / "home", Path(scratch) / "reduced"
         tiny = tiny_checkpoint(home)
         models = {
-            "tiny model": Checkpoint(TINY_MODEL, tiny, tiny / PLANNER_FOLDER, home),
+            "tiny model": Checkpoint(TINY.name, tiny, tiny / PLANNER_FOLDER, home),
             "reduced model": Checkpoint(
                 REDUCED.model, write_checkpoint(REDUCED, folder, home), folder / PLANNER_STEM, home
             ),

@@ -18,8 +18,9 @@ from typing import NamedTuple, Protocol
 
 from catalog.buckets import Bucket
 from catalog.messages import MemoryUse
+from catalog.models import TINY
 from catalog.settings import Settings
-from catalog.spec import TINY_MODEL, PlannerSpec
+from catalog.spec import PlannerSpec
 from catalog.track import Take
 from tests.bench.measuring import Figure, hand_back, slope, timed
 from tests.bench.tracks import different_takes
@@ -62,7 +63,7 @@ def batches(tracks: int) -> Iterator[list[Take]]:
         if not size:
             return
         planner = PlannerSpec() if planned else None
-        yield different_takes(first, size, model=TINY_MODEL, duration_s=duration_s, planner=planner)
+        yield different_takes(first, size, model=TINY.name, duration_s=duration_s, planner=planner)
         first += size
 
 
@@ -92,7 +93,7 @@ def growth(readings: Sequence[Reading], *, settling: int = SETTLING) -> tuple[fl
 def main() -> None:
     """Measure and hand back."""
     with tempfile.TemporaryDirectory() as home:
-        recipe = engine_recipe(Settings(home=Path(home), device="cpu"), TINY_MODEL)
+        recipe = engine_recipe(Settings(home=Path(home), device="cpu"), TINY.name)
         engine = EngineProcess(recipe)
         try:
             assert engine.batch_limit(Bucket.of(next(batches(1))[0].spec)).takes >= BATCH

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import torch
 
+from catalog.models import TINY
 from catalog.sidecar import Plan
-from catalog.spec import TINY_MODEL, PlannerSpec
+from catalog.spec import PlannerSpec
 from catalog.track import Take
 from tests.bench.checkpoints import PLANNER_STEM, REDUCED, write_checkpoint
 from tests.bench.measuring import Figure, hand_back, side_by_side
@@ -36,7 +37,7 @@ OWN, PLAIN, BATCHED, SINGLE = "own loop", "generate()", "one call", "one at a ti
 
 def choir(count: int, turn: int) -> list[Take]:
     """So many takes of 10 s (50 codes each), different in every turn: a planner remembers what it wrote."""
-    return different_takes(count * turn, count, model=TINY_MODEL, planner=PlannerSpec())
+    return different_takes(count * turn, count, model=TINY.name, planner=PlannerSpec())
 
 
 def codes_of(plans: list[Plan]) -> list[list[int]]:

@@ -15,9 +15,9 @@ from functools import cache
 from catalog.buckets import Bucket
 from catalog.limits import CODES_PER_S
 from catalog.messages import MemoryUse, now_ms
+from catalog.models import TONE
 from catalog.settings import read_settings
 from catalog.sidecar import Fingerprints, Plan, StageTimes
-from catalog.spec import TONE_MODEL
 from catalog.tiers import BatchLimit
 from catalog.track import Take
 from tests.makers import SHA, an_effective
@@ -38,12 +38,13 @@ class PacedEngine:
     def __init__(self, *, take_s: float) -> None:
         self._take_s = take_s
         self._card = EngineCard(
-            model=TONE_MODEL,
+            model=TONE.name,
             gpu="paced",
             device="cpu",
             dtype="float32",
             vram_gib=24.0,
             fingerprints=Fingerprints(model=SHA, code="paced", noise=False),
+            guarantees=TONE.guarantees,
             overlaps=True,
         )
 
@@ -99,7 +100,7 @@ def a_plan(take: Take) -> Plan:
 def main(take_s: float) -> int:
     """Serve the queue that the environment names."""
     recipe = EngineRecipe("tests.bench.paced:PacedEngine", {"take_s": take_s})
-    return serve(read_settings(), ServeOptions(TONE_MODEL), started_at_ms=now_ms(), recipe=recipe)
+    return serve(read_settings(), ServeOptions(TONE.name), started_at_ms=now_ms(), recipe=recipe)
 
 
 if __name__ == "__main__":

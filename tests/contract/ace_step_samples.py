@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from catalog.models import TINY
 from catalog.sidecar import Plan
-from catalog.spec import INSTRUMENTAL, TINY_MODEL, DiffusionSpec, PlannerSpec, TrackSpec
+from catalog.spec import INSTRUMENTAL, DiffusionSpec, PlannerSpec, TrackSpec
 from catalog.track import Take, Track
 from workers.engine import BatchResult, Refusal, Rendition
 
@@ -44,7 +45,7 @@ def a_take(n: int = 0, *, duration_s: int = 10, planner: PlannerSpec | None = No
         "keyscale": KEYS[n % 4],
         "timesignature": ("4", "3", "6", "2")[n % 4],
         "duration_s": duration_s,
-        "model": TINY_MODEL,
+        "model": TINY.name,
         "diffusion": DiffusionSpec(),
         "planner": planner,
     }

@@ -12,7 +12,8 @@ from diffusers import AceStepPipeline
 
 from catalog.buckets import Bucket
 from catalog.errors import OutOfVram
-from catalog.spec import TINY_MODEL, DiffusionSpec, PlannerSpec
+from catalog.models import TINY
+from catalog.spec import DiffusionSpec, PlannerSpec
 from tests.contract.ace_step_samples import a_plan, a_take, gap, renditions
 from tests.stock_pipeline import render_plainly
 from workers.ace_step.assembly import load_engine
@@ -33,7 +34,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def engine(home: Path) -> Iterator[AceStepEngine]:
     threads = torch.get_num_threads()
-    yield load_engine(TINY_MODEL, weights=None, planner_weights=None, device="cpu", vram_gib=None, home=home)
+    yield load_engine(TINY.name, weights=None, planner_weights=None, device="cpu", vram_gib=None, home=home)
     torch.set_num_threads(threads)
 
 
@@ -226,7 +227,7 @@ def test_a_take_for_another_model_is_refused(engine: AceStepEngine):
 
 def test_a_worker_without_a_planner_refuses_takes_that_want_one(home: Path):
     bare = load_engine(
-        TINY_MODEL, weights=None, planner_weights=None, device="cpu", vram_gib=None, home=home, planner_wanted=False
+        TINY.name, weights=None, planner_weights=None, device="cpu", vram_gib=None, home=home, planner_wanted=False
     )
     (outcome,) = bare.render([Job(a_take(planner=PlannerSpec()))]).outcomes
     assert isinstance(outcome, Refusal)

@@ -12,8 +12,9 @@ import torch
 
 from catalog.buckets import Bucket
 from catalog.errors import ModelError, OutOfVram
+from catalog.models import DEFAULT_PLANNER, TINY
 from catalog.sidecar import Plan
-from catalog.spec import DEFAULT_PLANNER, TINY_MODEL, Bounds, PlannerSpec
+from catalog.spec import Bounds, PlannerSpec
 from catalog.tiers import BatchLimit
 from catalog.track import Take
 from tests.contract.ace_step_samples import a_plan, a_take, gap, renditions
@@ -29,7 +30,7 @@ TOLERANCE = 1e-5
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AceStepEngine]:
     threads = torch.get_num_threads()
     home: Path = tmp_path_factory.mktemp("home")
-    yield load_engine(TINY_MODEL, weights=None, planner_weights=None, device="cpu", vram_gib=None, home=home)
+    yield load_engine(TINY.name, weights=None, planner_weights=None, device="cpu", vram_gib=None, home=home)
     torch.set_num_threads(threads)
 
 
@@ -80,7 +81,7 @@ def test_how_many_takes_one_planner_call_holds_is_said_with_a_reason(engine: Ace
 
 def test_without_a_planner_nothing_is_planned(tmp_path: Path):
     bare = load_engine(
-        TINY_MODEL,
+        TINY.name,
         weights=None,
         planner_weights=None,
         device="cpu",

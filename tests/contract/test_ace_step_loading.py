@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from catalog.buckets import Bucket
 from catalog.errors import ModelError, SettingsError
-from catalog.spec import TINY_MODEL, TURBO_MODEL, PlannerSpec
+from catalog.models import TINY, TURBO
+from catalog.spec import PlannerSpec
 from tests.contract.ace_step_samples import a_plan, a_take, renditions, write_original_layout
 from workers.ace_step import weights
 from workers.ace_step.assembly import load_engine
@@ -63,7 +64,7 @@ def _load(
     folder: Path | str, home: Path, *, planner: str | None = None, planned: bool = False, vram_gib: float | None = None
 ) -> AceStepEngine:
     return load_engine(
-        TURBO_MODEL,
+        TURBO.name,
         weights=str(folder),
         planner_weights=planner,
         device="cpu",
@@ -82,16 +83,16 @@ def _refused(folder: Path | str, home: Path, **how: bool) -> ModelError:
 
 def test_the_original_layout_sounds_bitwise_like_the_diffusers_layout(copy: Path, original: Path, home: Path):
     jobs = [
-        Job(a_take(0, model=TURBO_MODEL), a_plan()),
-        Job(a_take(1, model=TURBO_MODEL)),
-        Job(a_take(2, model=TURBO_MODEL)),
+        Job(a_take(0, model=TURBO.name), a_plan()),
+        Job(a_take(1, model=TURBO.name)),
+        Job(a_take(2, model=TURBO.name)),
     ]
     ours, theirs = (renditions(_load(folder, home).render(jobs)) for folder in (copy, original))
     assert all(np.array_equal(one.audio, other.audio) for one, other in zip(ours, theirs, strict=True))
 
 
 def test_the_planner_is_found_beside_the_weights_in_both_layouts(copy: Path, original: Path, home: Path):
-    job = Job(a_take(0, model=TURBO_MODEL, planner=PlannerSpec()))
+    job = Job(a_take(0, model=TURBO.name, planner=PlannerSpec()))
     ours, theirs = (renditions(_load(folder, home, planned=True).render([job]))[0] for folder in (copy, original))
     assert ours.plan is not None
     assert theirs.plan is not None
@@ -106,8 +107,8 @@ def test_the_planner_may_lie_elsewhere(copy: Path, home: Path):
 
 
 def test_silence_may_be_a_safetensors_file_in_the_original_layout(original: Path, home: Path):
-    variant = original / TURBO_MODEL
-    job = Job(a_take(0, model=TURBO_MODEL))
+    variant = original / TURBO.name
+    job = Job(a_take(0, model=TURBO.name))
     (before,) = renditions(_load(original, home).render([job]))
     silence = torch.load(variant / "silence_latent.pt", weights_only=True)
     save_file({"silence_latent": silence}, variant / "silence_latent.safetensors")
@@ -155,7 +156,7 @@ def test_a_spoilt_file_is_named(copy: Path, home: Path, name: str, spoil: Callab
 def test_a_spoilt_file_of_the_original_layout_is_named(
     original: Path, home: Path, name: str, spoil: Callable[[Path], None]
 ):
-    spoil(original / TURBO_MODEL / name)
+    spoil(original / TURBO.name / name)
     assert name in _refused(original, home).what
 
 
@@ -164,7 +165,7 @@ def test_a_pickle_that_would_run_code_runs_nothing(original: Path, home: Path, t
         def __reduce__(self) -> tuple[object, ...]:
             return (Path.touch, (tmp_path / "exploded",))
 
-    torch.save(Bomb(), original / TURBO_MODEL / "silence_latent.pt")
+    torch.save(Bomb(), original / TURBO.name / "silence_latent.pt")
     assert "silence_latent.pt" in _refused(original, home).what
     assert not (tmp_path / "exploded").exists()
 
@@ -199,7 +200,7 @@ def test_sharded_weights_load_and_a_missing_shard_is_named(copy: Path, home: Pat
     index = {"weight_map": {key: name for name, shard in shards.items() for key in shard}}
     (file.parent / f"{WEIGHTS_FILE}.index.json").write_text(json.dumps(index))
     file.unlink()
-    assert _load(copy, home).card.model == TURBO_MODEL
+    assert _load(copy, home).card.model == TURBO.name
     (file.parent / "part-2.safetensors").unlink()
     assert "part-2.safetensors" in _refused(copy, home).what
 
@@ -210,9 +211,9 @@ def test_codes_are_refused_when_the_checkpoint_cannot_read_them(copy: Path, home
     (copy / "model_index.json").write_text(json.dumps(index | absent))
     assert "audio_tokenizer" in _refused(copy, home, planned=True).why
     engine = _load(copy, home)
-    assert renditions(engine.render([Job(a_take(model=TURBO_MODEL))]))
+    assert renditions(engine.render([Job(a_take(model=TURBO.name))]))
     with pytest.raises(ModelError, match="planner codes"):
-        engine.render([Job(a_take(model=TURBO_MODEL), a_plan())])
+        engine.render([Job(a_take(model=TURBO.name), a_plan())])
 
 
 def test_a_variant_that_needs_guidance_is_refused(copy: Path, home: Path):
@@ -245,7 +246,7 @@ def test_a_folder_that_is_not_there_is_refused(home: Path):
 
 def test_no_weights_at_all_is_refused_with_the_setting_to_use(home: Path):
     with pytest.raises(ModelError) as caught:
-        load_engine(TURBO_MODEL, weights=None, planner_weights=None, device="cpu", vram_gib=None, home=home)
+        load_engine(TURBO.name, weights=None, planner_weights=None, device="cpu", vram_gib=None, home=home)
     assert "TUNEMILL_WEIGHTS" in caught.value.fix
 
 
@@ -299,7 +300,7 @@ def test_a_snapshots_blob_names_are_trusted_as_hashes(tmp_path: Path):
 def test_trained_weights_are_limited_by_the_published_table(copy: Path, home: Path):
     engine = _load(copy, home, vram_gib=16)
     assert not engine.card.fingerprints.noise
-    text, planned = (Bucket.of(a_take(model=TURBO_MODEL, planner=p).spec) for p in (None, PlannerSpec()))
+    text, planned = (Bucket.of(a_take(model=TURBO.name, planner=p).spec) for p in (None, PlannerSpec()))
     assert (engine.batch_limit(text).takes, engine.batch_limit(planned).takes) == (8, 4)
     assert "TUNEMILL_VRAM_GIB" in engine.batch_limit(text).reason
     assert engine.card.vram_gib == 16
@@ -307,7 +308,7 @@ def test_trained_weights_are_limited_by_the_published_table(copy: Path, home: Pa
 
 def test_a_trained_model_refuses_a_caption_whose_metadata_would_be_cut_off(copy: Path, home: Path):
     engine = _load(copy, home)
-    (outcome,) = engine.render([Job(a_take(model=TURBO_MODEL, caption="calm piano " * 120))]).outcomes
+    (outcome,) = engine.render([Job(a_take(model=TURBO.name, caption="calm piano " * 120))]).outcomes
     assert "the model reads 256" in getattr(outcome, "reason", "")
 
 
@@ -342,7 +343,7 @@ def test_a_damaged_tiny_checkpoint_is_written_anew_and_a_whole_one_is_left_alone
 
 def test_the_tiny_model_needs_no_weights_even_where_trained_ones_are_set(tmp_path: Path):
     engine = load_engine(
-        TINY_MODEL,
+        TINY.name,
         weights="/no/such/folder",
         planner_weights=None,
         device="cpu",

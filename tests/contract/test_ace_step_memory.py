@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 
 from catalog.buckets import Bucket
 from catalog.errors import OutOfVram, WorkerError
-from catalog.spec import TINY_MODEL, PlannerSpec
+from catalog.models import TINY
+from catalog.spec import PlannerSpec
 from orchestrator.cli import worker
 from tests.contract.ace_step_samples import a_plan, a_take, renditions
 from workers.ace_step import allotment, gauge
@@ -51,7 +52,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _load(home: Path, **options: object) -> AceStepEngine:
     known = {"weights": None, "planner_weights": None, "device": "cpu", "vram_gib": None, "home": home}
-    return load_engine(TINY_MODEL, **{**known, **options})  # type: ignore[arg-type]
+    return load_engine(TINY.name, **{**known, **options})  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +243,7 @@ def test_metal_has_no_gauge_and_says_what_holds_instead():
 def _calibrate(*options: str) -> tuple[int, str]:
     app = typer.Typer()
     worker.register(app)
-    arguments = ["worker", "calibrate", "--model", TINY_MODEL, "--device", "cpu", "--no-planner", *options]
+    arguments = ["worker", "calibrate", "--model", TINY.name, "--device", "cpu", "--no-planner", *options]
     result = CliRunner().invoke(app, arguments)
     return result.exit_code, result.stdout
 
@@ -304,7 +305,7 @@ def test_durations_outside_the_models_limits_are_a_usage_error(durations: str):
 
 def test_an_interrupt_ends_it_in_order_with_what_there_is(own_home: Path):
     program = "import typer; from orchestrator.cli import worker; app = typer.Typer(); worker.register(app); app()"
-    arguments = ["worker", "calibrate", "--model", TINY_MODEL, "--device", "cpu", "--no-planner", "--json"]
+    arguments = ["worker", "calibrate", "--model", TINY.name, "--device", "cpu", "--no-planner", "--json"]
     process = subprocess.Popen(
         [sys.executable, "-c", program, *arguments, "--durations", "10,600", "--ceiling", "1"],
         stdout=subprocess.PIPE,

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from catalog.errors import ModelError, SettingsError
+from catalog.models import TINY
 from catalog.settings import read_settings
-from catalog.spec import TINY_MODEL
 from tests.contract.test_ace_step_loading import copy, home, one_thread, tiny  # noqa: F401 - fixtures
 from workers.ace_step.engine import AceStepEngine
 from workers.wiring import engine_recipe
@@ -42,7 +42,7 @@ def test_other_weights_are_refused_with_both_fingerprints(monkeypatch, copy, hom
 
 
 def test_the_tiny_model_has_no_weights_to_pin(monkeypatch, copy, home):  # noqa: F811
-    assert load(monkeypatch, copy, home, model=TINY_MODEL, WEIGHTS_SHA256="0" * 64).card.fingerprints.noise
+    assert load(monkeypatch, copy, home, model=TINY.name, WEIGHTS_SHA256="0" * 64).card.fingerprints.noise
 
 
 def test_a_pin_that_is_no_fingerprint_is_a_wrong_setting(monkeypatch):

@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from catalog.errors import OutOfVram
-from catalog.spec import TINY_MODEL, PlannerSpec
+from catalog.models import TINY
+from catalog.spec import PlannerSpec
 from tests.contract.ace_step_samples import a_plan, a_take, gap, renditions
 from workers.ace_step.assembly import load_engine
 from workers.ace_step.device import Placement, choose_placement
@@ -40,7 +41,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def engine(cuda: None, home: Path) -> AceStepEngine:
     return load_engine(
-        TINY_MODEL, weights=None, planner_weights=None, device="cuda", vram_gib=None, home=home, compiled="off"
+        TINY.name, weights=None, planner_weights=None, device="cuda", vram_gib=None, home=home, compiled="off"
     )
 
 
@@ -81,7 +82,7 @@ def test_neighbours_do_not_matter_in_bfloat16(engine: AceStepEngine):
 
 def _stages(home: Path, placement: Placement | None = None, **how: Any) -> Stages:
     placement = placement or choose_placement("cuda")
-    parts, _ = load_components(tiny_checkpoint(home), TINY_MODEL, placement)
+    parts, _ = load_components(tiny_checkpoint(home), TINY.name, placement)
     return Stages(parts, placement, **how)
 
 

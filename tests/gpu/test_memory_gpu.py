@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from catalog.spec import TINY_MODEL, PlannerSpec
+from catalog.models import TINY
+from catalog.spec import PlannerSpec
 from tests.contract.ace_step_samples import a_take, renditions
 from workers.ace_step.assembly import load_engine
 from workers.ace_step.engine import AceStepEngine
@@ -37,7 +38,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _load(home: Path, **options: object) -> AceStepEngine:
     known = {"weights": None, "planner_weights": None, "device": "cuda", "vram_gib": None, "home": home}
-    return load_engine(TINY_MODEL, **{**known, "compiled": "off", **options})  # type: ignore[arg-type]
+    return load_engine(TINY.name, **{**known, "compiled": "off", **options})  # type: ignore[arg-type]
 
 
 def _render(engine: AceStepEngine) -> list[Rendition]:

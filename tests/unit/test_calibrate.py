@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from catalog.buckets import Bucket
 from catalog.errors import OutOfVram, WorkerError
+from catalog.models import TINY, TONE
 from catalog.settings import Settings
 from catalog.sidecar import Fingerprints, StageTimes
-from catalog.spec import TINY_MODEL, TONE_MODEL
 from catalog.tiers import BatchLimit
 from tests.makers import SHA, an_effective
 from workers.calibrate import Probe, Sitting, find_limit, open_subject
@@ -109,12 +109,13 @@ class FakeSubject:
 
     def __init__(self, *, take: int = 10 * MIB, decode: int = 0, room: int = 100 * MIB, overlaps: bool = False) -> None:
         self.card = EngineCard(
-            model=TINY_MODEL,
+            model=TINY.name,
             gpu="fake",
             device="cuda:0",
             dtype="float32",
             vram_gib=80.0,
             fingerprints=Fingerprints(model=SHA, code="fake", noise=True),
+            guarantees=TINY.guarantees,
             overlaps=overlaps,
         )
         self.allotment = self
@@ -245,4 +246,4 @@ def test_an_engine_that_refuses_to_be_measured_is_an_error(tmp_path: Path):
 
 def test_the_tone_engine_has_nothing_to_calibrate():
     with pytest.raises(WorkerError, match="tone"):
-        open_subject(Settings(), TONE_MODEL, planner_wanted=True)
+        open_subject(Settings(), TONE.name, planner_wanted=True)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from catalog.errors import SettingsError
+from catalog.models import TINY
 from catalog.settings import read_settings
-from catalog.spec import TINY_MODEL
 from catalog.tiers import TIERS, tier_of
 from workers.ace_step.device import Placement
 from workers.ace_step.fitting import AS_LOADED, Fit, choose_fit
@@ -54,7 +54,7 @@ def test_a_setting_goes_before_the_tier():
 def test_the_environment_decides_and_a_wrong_word_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TUNEMILL_QUANTIZE", "int8")
     monkeypatch.setenv("TUNEMILL_OFFLOAD", "off")
-    arguments = engine_recipe(read_settings(), TINY_MODEL).arguments
+    arguments = engine_recipe(read_settings(), TINY.name).arguments
     assert (arguments["quantize"], arguments["offload"], arguments["trial"]) == ("int8", "off", False)
     monkeypatch.setenv("TUNEMILL_QUANTIZE", "int4")
     with pytest.raises(SettingsError, match="TUNEMILL_QUANTIZE"):

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from catalog.errors import ModelError
+from catalog.models import TINY, find_model
 from catalog.sidecar import Fingerprints
-from catalog.spec import TINY_MODEL
 from workers.ace_step.allotment import Allotment, count_weights
 from workers.ace_step.device import Placement, choose_placement
 from workers.ace_step.engine import AceStepEngine, no_code_modules
@@ -62,7 +62,8 @@ def load_engine(  # noqa: PLR0913 - the settings, all by name
     placement = choose_placement(device, vram_gib)
     fit = choose_fit(placement, quantize, offload)
     check_quantization(fit.quantize, placement.device)
-    folder = tiny_checkpoint(home) if model == TINY_MODEL else _weights_folder(model, weights)
+    row = find_model(model)
+    folder = _weights_folder(model, weights) if row.needs_weights else tiny_checkpoint(home)
     check_layout(folder, model)
     planner_folder = _planner_folder(folder, planner_weights) if planner_wanted else None
     try:
@@ -83,7 +84,7 @@ def load_engine(  # noqa: PLR0913 - the settings, all by name
         code=code_version(*(["torchao"] if fit.quantize else [])),
         noise=noise,
     )
-    if model != TINY_MODEL:  # whose weights are nobody's
+    if row.needs_weights:  # else they are nobody's
         check_pinned(folder, fingerprints.model, weights_sha256, "TUNEMILL_WEIGHTS_SHA256")
     if planner_folder:
         check_pinned(planner_folder, fingerprints.planner, planner_weights_sha256, "TUNEMILL_PLANNER_WEIGHTS_SHA256")
@@ -180,6 +181,7 @@ def _card(
         dtype=dtype,
         vram_gib=placement.vram_gib,
         fingerprints=fingerprints,
+        guarantees=find_model(model).guarantees,
         attention=attention,
         # Weights that visit the device in turn would have to visit it at once.
         overlaps=placement.device.type == "cuda" and not fit.offloaded,
@@ -198,7 +200,7 @@ def _weights_folder(model: str, weights: str | None) -> Path:
         raise ModelError(
             f"no weights are given for {model!r}",
             fix="set TUNEMILL_WEIGHTS to a folder or to owner/name@<commit>, such as "
-            f"ACE-Step/Ace-Step1.5@<commit>; or use the model {TINY_MODEL!r}, which needs none and makes noise",
+            f"ACE-Step/Ace-Step1.5@<commit>; or use the model {TINY.name!r}, which needs none and makes noise",
         )
     return open_weights(weights)
 
