@@ -10,12 +10,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from orchestrator.costs.allocation import UNALLOCATED, Category
-from orchestrator.costs.charges import METHOD, CostRow, Kind
-from orchestrator.costs.pack.contents import (
+from orchestrator.finance.allocation.charges import METHOD, CostRow, Kind
+from orchestrator.finance.records import (
     Baseline,
     BudgetLine,
-    Contents,
     Coverage,
     Extracted,
     Forecast,
@@ -24,6 +22,8 @@ from orchestrator.costs.pack.contents import (
     PriceUsed,
     Statement,
 )
+from orchestrator.finance.report.contents import Contents
+from orchestrator.ledger.observations import UNALLOCATED, Category
 
 START_MS = int(datetime(2026, 3, 1, tzinfo=UTC).timestamp()) * 1000
 END_MS = int(datetime(2026, 4, 1, tzinfo=UTC).timestamp()) * 1000

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from orchestrator.costs.allocation import AttemptFact, Category, CostObject, SpanTime, WorkerLife
-from orchestrator.costs.charges import Meter, Rental
-from orchestrator.costs.posting import BilledLine, RentalFacts
+from orchestrator.finance.allocation.charges import Meter, Rental
+from orchestrator.finance.allocation.posting import BilledLine, RentalFacts
+from orchestrator.ledger.observations import AttemptFact, Category, CostObject, SpanTime, WorkerLife
 
 NOVEMBER = 1_793_491_200_000  # 2026-11-01T00:00Z
 DECEMBER = 1_796_083_200_000

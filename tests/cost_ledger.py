@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, insert
 
-from orchestrator.costs.charges import Meter
-from orchestrator.costs.invoices.lines import Invoice, InvoiceLine
-from orchestrator.costs.months import month_of
-from orchestrator.costs.prices import Machine
+from orchestrator.finance.allocation.charges import Meter
+from orchestrator.finance.invoices.lines import Invoice, InvoiceLine
+from orchestrator.finance.months import month_of
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.facts import WorkerPrice
+from orchestrator.ledger.observations import Machine
 from orchestrator.ledger.tables import ATTEMPT, RENTAL, RUN, SPAN, TAKE, WORKER
 from tests.cost_facts import DECEMBER, NOVEMBER
 

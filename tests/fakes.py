@@ -26,12 +26,12 @@ from catalog.store.integrity import check_sha256
 from catalog.tiers import BatchLimit
 from catalog.track import Take
 from tests.makers import SHA, a_batch, an_effective
-from workers.engine import Audio, BatchResult, Engine, EngineCard, Finish, Job, PlanResult, Refusal, Rendition
-from workers.engine_wire import EngineDied, EngineGone
-from workers.lane.passage import Rendered
-from workers.memory import resident_mib
-from workers.records import Holds
-from workers.render import Studio
+from workers.engine.memory import resident_mib
+from workers.engine.protocol import Audio, BatchResult, Engine, EngineCard, Finish, Job, PlanResult, Refusal, Rendition
+from workers.engine.wire import EngineDied, EngineGone
+from workers.records import InHand
+from workers.render import WorkerContext
+from workers.scheduler.request import Rendered
 from workers.tone import synthesise
 
 
@@ -314,8 +314,8 @@ class FakeLane:
         self.let_go_of.append(rendered)
 
 
-def a_studio(lane: FakeLane | None = None, **parts: Any) -> Studio:
-    """A Studio of fakes; name the parts that the test is about."""
+def a_studio(lane: FakeLane | None = None, **parts: Any) -> WorkerContext:
+    """A WorkerContext of fakes; name the parts that the test is about."""
     lane = lane or FakeLane()
     known = {
         "worker_id": "worker-1",
@@ -324,10 +324,10 @@ def a_studio(lane: FakeLane | None = None, **parts: Any) -> Studio:
         "lane": lane,
         "store": MemoryStore(),
         "recorder": FakeRecorder(),
-        "holds": Holds(),
+        "holds": InHand(),
         "store_waits_s": (0.0, 0.0),
     }
-    return Studio(**{**known, **parts})
+    return WorkerContext(**{**known, **parts})
 
 
 class MemoryStore:

@@ -12,9 +12,9 @@ from catalog.messages import AttemptMade, Heartbeat, Record, RenderMessage, Work
 from catalog.queues import RECORD_QUEUE, queue_of
 from catalog.sidecar import StageTimes
 from catalog.track import Take, Track
+from orchestrator.control.broker import Envelope, open_record
 from orchestrator.ledger.facts import WorkerPrice
 from orchestrator.ledger.work import Outgoing
-from orchestrator.queues import Envelope, open_record
 from tests.makers import a_sidecar, a_spec
 
 DOLLAR_AN_HOUR = WorkerPrice("gpu", "a test", 1_000_000)

@@ -7,10 +7,10 @@ from decimal import Decimal
 
 from hypothesis import strategies as st
 
-from orchestrator.costs.allocation import UNALLOCATED, Category, CostObject
-from orchestrator.costs.charges import Charge, Entry, Kind, Meter, Posting, Rental
-from orchestrator.costs.focus.measures import find_measure
-from orchestrator.costs.focus.rows import FocusCharge
+from orchestrator.finance.allocation.charges import Charge, Entry, Kind, Meter, Posting, Rental
+from orchestrator.finance.focus.measures import find_measure
+from orchestrator.finance.focus.rows import FocusCharge
+from orchestrator.ledger.observations import UNALLOCATED, Category, CostObject
 
 A = CostObject("spring", "lobby", "jazz", "run1")
 B = CostObject("spring", "spa", "ambient", "run1")

@@ -14,9 +14,9 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from catalog.limits import CODEBOOK_SIZE
 from catalog.track import Take
-from workers.ace_step.planner import Planner
-from workers.ace_step.planner_codes import Score
-from workers.ace_step.sampling import Settings, choose, guide, gumbel_noise
+from workers.ace_step.planner.codes import DecodeRequest
+from workers.ace_step.planner.planner import Planner
+from workers.ace_step.planner.sampling import Settings, choose, guide, gumbel_noise
 
 # From float32 logits (rows, codes), their settings and the number of the step to one code a row.
 Draw = Callable[[torch.Tensor, Settings, int], torch.Tensor]
@@ -48,7 +48,7 @@ def draw_plainly(logits: torch.Tensor, settings: Settings, step: int) -> torch.T
 
 @torch.inference_mode()
 def write_plainly(
-    model: Any, scores: Sequence[Score], first_code: int, pad: int, draw: Draw = choose
+    model: Any, scores: Sequence[DecodeRequest], first_code: int, pad: int, draw: Draw = choose
 ) -> list[list[int]]:
     """The codes of `scores`, which must be all guided or all not."""
     rows = [score.conditional for score in scores]

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from sqlalchemy import select
 
-from orchestrator.costs.allocation import SpanTime, WorkerLife
-from orchestrator.costs.time_use import TimeUse
 from orchestrator.ledger import Ledger
+from orchestrator.ledger.observations import SpanTime, WorkerLife
 from orchestrator.ledger.tables import SPAN, WORKER
+from orchestrator.ledger.time_use import TimeUse
 
 
 class TimeFacts(NamedTuple):

@@ -94,7 +94,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
 
 
 def _tiny(arguments: argparse.Namespace) -> int:
-    from workers.ace_step.tiny import tiny_checkpoint  # noqa: PLC0415
+    from workers.ace_step.tiny.checkpoint import tiny_checkpoint  # noqa: PLC0415
 
     home: Path = arguments.home or read_settings().home
     print(tiny_checkpoint(home))  # noqa: T201

@@ -19,10 +19,10 @@ from celery.worker import state as celery_state
 from kombu.entity import Exchange, Queue
 
 from catalog.queues import RENDER_TASK, TRANSPORT_OPTIONS
-from workers.door import DoorAMQP
-from workers.lane.passage import TakeReturned
+from workers.ingress import DoorAMQP
 from workers.logs import without_traceback
-from workers.render import Studio, render_take
+from workers.render import WorkerContext, render_take
+from workers.scheduler.request import TakeReturned
 
 CANCEL_TIMEOUT_S = 3.0  # the loop looks at its tasks once a second at least
 
@@ -55,7 +55,7 @@ class RenderWorker(CeleryWorker):
         celery_state.should_stop = 0
 
 
-def make_app(broker_url: str, studio: Studio) -> Celery:
+def make_app(broker_url: str, studio: WorkerContext) -> Celery:
     """The Celery application of a worker, with its one task."""
     app = Celery("tunemill", broker=broker_url, amqp=DoorAMQP)
     app.conf.update(

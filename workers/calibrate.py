@@ -26,7 +26,7 @@ from catalog.sidecar import Plan
 from catalog.spec import PlannerSpec, TrackSpec
 from catalog.tiers import BatchLimit, tier_of
 from catalog.track import Track
-from workers.calibration import (
+from workers.engine.calibration import (
     CalibrationKey,
     Measured,
     calibration_path,
@@ -34,7 +34,7 @@ from workers.calibration import (
     size,
     write_calibration,
 )
-from workers.engine import EngineCard, Finish, Job, Refusal
+from workers.engine.protocol import EngineCard, Finish, Job, Refusal
 from workers.wiring import engine_recipe
 
 log = logging.getLogger(__name__)

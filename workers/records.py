@@ -21,7 +21,7 @@ from catalog.errors import BrokerError
 from catalog.messages import AttemptMade, Heartbeat, MemoryUse, Record, Span, SpansClosed, WorkerStopped
 from catalog.queues import RECORD_QUEUE, TRANSPORT_OPTIONS
 from catalog.secrets import scrub, scrub_broker_error, without_secrets
-from workers.spans import LaneSpans
+from workers.spans import SpanLog
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +160,7 @@ def _no_rights(broker_url: str, error: Exception) -> BrokerError:
     )
 
 
-class Holds:
+class InHand:
     """The takes in this worker's hands, from receipt to record."""
 
     def __init__(self) -> None:
@@ -191,14 +191,14 @@ class Holds:
         return len(self._ids)
 
 
-class Pulse(threading.Thread):
+class Heartbeats(threading.Thread):
     """Sends heartbeats, and the closed spans on the way."""
 
     def __init__(
         self,
         recorder: Recorder,
-        holds: Holds,
-        spans: LaneSpans,
+        holds: InHand,
+        spans: SpanLog,
         *,
         worker_id: str,
         every_s: float,

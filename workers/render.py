@@ -28,13 +28,13 @@ from catalog.spec import settle
 from catalog.store.base import Store
 from catalog.store.integrity import find_fault
 from catalog.track import Take
-from workers.checks import Rejected, check_audio
-from workers.engine import EngineCard, Refusal, Rendition
-from workers.lane.passage import Rendered, TakeFailed, TakeReturned
-from workers.master import Mastered, master
-from workers.records import Holds, Recorder
-from workers.resample import at_our_rate
-from workers.tags import source_type
+from workers.audio.checks import Rejected, check_audio
+from workers.audio.master import Mastered, master
+from workers.audio.resample import at_our_rate
+from workers.audio.tags import source_type
+from workers.engine.protocol import EngineCard, Refusal, Rendition
+from workers.records import InHand, Recorder
+from workers.scheduler.request import Rendered, TakeFailed, TakeReturned
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Lane(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Studio:
+class WorkerContext:
     """All that the threads of one worker share."""
 
     worker_id: str
@@ -85,7 +85,7 @@ class Studio:
     lane: Lane
     store: Store
     recorder: Recorder
-    holds: Holds
+    holds: InHand
     on_trouble: Callable[[TunemillError], None] = lambda error: None  # called when this worker cannot go on
     store_waits_s: tuple[float, ...] = store_waits(STORE_PATIENCE_S)
     store_gone: threading.Event = field(default_factory=threading.Event)  # one thread's patience is over: so is all
@@ -98,7 +98,7 @@ class Studio:
         return self.card.fingerprints.noise
 
 
-def render_take(payload: dict[str, Any], studio: Studio, *, shown_id: str = "") -> None:
+def render_take(payload: dict[str, Any], studio: WorkerContext, *, shown_id: str = "") -> None:
     """Carry the take of one render message to its end; when this returns, the message may be acknowledged.
 
     Raises TakeReturned when the worker stops before the take was rendered, or cannot keep it because the store
@@ -124,7 +124,7 @@ def render_take(payload: dict[str, Any], studio: Studio, *, shown_id: str = "") 
         studio.holds.drop(take_id)
 
 
-def _attempt(message: RenderMessage, studio: Studio) -> AttemptMade:
+def _attempt(message: RenderMessage, studio: WorkerContext) -> AttemptMade:
     """Try the take once; whatever happens becomes a record."""
     try:
         if (done := _find_finished(message.take, studio)) is not None:
@@ -148,7 +148,7 @@ def _attempt(message: RenderMessage, studio: Studio) -> AttemptMade:
     return attempt.model_copy(update={"batch": rendered.batch})
 
 
-def _finish(message: RenderMessage, rendered: Rendered, studio: Studio) -> AttemptMade:
+def _finish(message: RenderMessage, rendered: Rendered, studio: WorkerContext) -> AttemptMade:
     """What follows the engine: check, master, store."""
     outcome, take = rendered.outcome, message.take
     if isinstance(outcome, Refusal):
@@ -175,7 +175,7 @@ def _finish(message: RenderMessage, rendered: Rendered, studio: Studio) -> Attem
     return attempt.model_copy(update={"times": times, "audio_ms": audio_ms})
 
 
-def _check_and_master(rendition: Rendition, take: Take, studio: Studio) -> Mastered:
+def _check_and_master(rendition: Rendition, take: Take, studio: WorkerContext) -> Mastered:
     """Both hold the audio to what the planner has chosen. Raises Rejected."""
     settled = settle(take.spec, rendition.plan.metadata if rendition.plan else {})
     audio = at_our_rate(rendition.audio, studio.card.sample_rate_hz)
@@ -184,7 +184,12 @@ def _check_and_master(rendition: Rendition, take: Take, studio: Studio) -> Maste
 
 
 def _keep(
-    message: RenderMessage, rendered: Rendered, rendition: Rendition, finished: Mastered, studio: Studio, began_s: float
+    message: RenderMessage,
+    rendered: Rendered,
+    rendition: Rendition,
+    finished: Mastered,
+    studio: WorkerContext,
+    began_s: float,
 ) -> AttemptMade:
     """Store the audio, then the sidecar unless another worker's is there; the loser adopts the winner's."""
     take = message.take
@@ -263,7 +268,7 @@ def _sidecar(
     audio: AudioFile,
     measures: Measures,
     times: StageTimes,
-    studio: Studio,
+    studio: WorkerContext,
 ) -> Sidecar:
     return Sidecar(
         take_id=message.take.id,
@@ -284,7 +289,7 @@ def _sidecar(
     )
 
 
-def _plan_of_first_take(take: Take, studio: Studio) -> Plan | None:
+def _plan_of_first_take(take: Take, studio: WorkerContext) -> Plan | None:
     """What the track's first take was planned by, where its further takes are to follow that.
 
     While there is no first take yet, the shared seed makes the planner write the same plan again.
@@ -300,7 +305,7 @@ def _plan_of_first_take(take: Take, studio: Studio) -> Plan | None:
     return first.plan if first else None
 
 
-def _find_finished(take: Take, studio: Studio) -> Sidecar | None:
+def _find_finished(take: Take, studio: WorkerContext) -> Sidecar | None:
     """The take's sidecar if its audio is there as well; a deterministic engine makes lost audio again to the bit."""
     done = _find_sidecar(take, studio)
     if done is None:
@@ -312,12 +317,12 @@ def _find_finished(take: Take, studio: Studio) -> Sidecar | None:
     return None
 
 
-def _find_sidecar(take: Take, studio: Studio) -> Sidecar | None:
+def _find_sidecar(take: Take, studio: WorkerContext) -> Sidecar | None:
     body = _with_retries(studio, lambda: studio.store.find(sidecar_key(take)), reads=True)
     return None if body is None else parse_sidecar(body, take.id)
 
 
-def _with_retries(studio: Studio, call: Callable[[], _T], *, reads: bool = False) -> _T:
+def _with_retries(studio: WorkerContext, call: Callable[[], _T], *, reads: bool = False) -> _T:
     """Call the store, again after each wait; the last StoreError is told to the worker and raised.
 
     Of a call that only `reads`, ObjectRefused is raised instead when the store takes and gives other objects: one
@@ -343,7 +348,7 @@ def _with_retries(studio: Studio, call: Callable[[], _T], *, reads: bool = False
         return _give_up_on(studio, error)
 
 
-def _try_beside_probes(studio: Studio, call: Callable[[], _T], error: StoreError) -> _T:
+def _try_beside_probes(studio: WorkerContext, call: Callable[[], _T], error: StoreError) -> _T:
     """Find out whether the store is away or refuses this one object."""
     for _ in range(PROBES):
         try:
@@ -357,17 +362,17 @@ def _try_beside_probes(studio: Studio, call: Callable[[], _T], error: StoreError
     raise ObjectRefused(error)
 
 
-def _give_up_on(studio: Studio, error: StoreError) -> NoReturn:
+def _give_up_on(studio: WorkerContext, error: StoreError) -> NoReturn:
     studio.store_gone.set()
     studio.on_trouble(error)
     raise error
 
 
-def _record(message: RenderMessage, studio: Studio, **facts: Any) -> AttemptMade:
+def _record(message: RenderMessage, studio: WorkerContext, **facts: Any) -> AttemptMade:
     return AttemptMade(worker_id=studio.worker_id, run_id=message.run_id, take_id=message.take.id, **facts)
 
 
-def _broken(message: RenderMessage, studio: Studio, error: Exception) -> AttemptMade:
+def _broken(message: RenderMessage, studio: WorkerContext, error: Exception) -> AttemptMade:
     if isinstance(error, MessageError):
         reason = f"{error.what} ({error.fix})" if error.fix else error.what
         return _record(message, studio, outcome="failed", reasons=[reason])
@@ -375,7 +380,7 @@ def _broken(message: RenderMessage, studio: Studio, error: Exception) -> Attempt
     return _record(message, studio, outcome="failed", reasons=[f"{type(error).__name__}: {error}"], retry=True)
 
 
-def _leave_to_newer(error: OutdatedError, studio: Studio, shown_id: str) -> None:
+def _leave_to_newer(error: OutdatedError, studio: WorkerContext, shown_id: str) -> None:
     """Give a take back that only a newer worker can read, and end: the next one would be no more readable.
 
     The control side sends it again, if it has sent it at all; on the queue it would end one worker after the other.
@@ -386,7 +391,7 @@ def _leave_to_newer(error: OutdatedError, studio: Studio, shown_id: str) -> None
     studio.on_trouble(error)
 
 
-def _record_unreadable(payload: Any, error: MessageError, studio: Studio, shown_id: str) -> None:
+def _record_unreadable(payload: Any, error: MessageError, studio: WorkerContext, shown_id: str) -> None:
     """A message we cannot read still ends its take with a reason, as far as it says which take that is."""
     take_id = shown_id if _TAKE_ID.fullmatch(shown_id) else ""
     log.error("a message%s cannot be read: %s", f" for take {take_id}" if take_id else "", error)

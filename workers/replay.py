@@ -22,10 +22,10 @@ from catalog.settings import Settings
 from catalog.sidecar import Sidecar
 from catalog.spec import AudioFormat
 from catalog.store import open_store
-from workers.checks import Rejected, check_audio
-from workers.engine import EngineCard, Job, Refusal, Rendition
-from workers.engine_process import EngineProcess
-from workers.master import Mastered, master
+from workers.audio.checks import Rejected, check_audio
+from workers.audio.master import Mastered, master
+from workers.engine.process import EngineProcess
+from workers.engine.protocol import EngineCard, Job, Refusal, Rendition
 from workers.wiring import engine_recipe
 
 TOLERANCE_DB = -60.0  # level of the difference below the track itself; a thousandth is not heard beside music

@@ -29,12 +29,12 @@ from catalog.rental import rented_here
 from catalog.settings import Settings
 from catalog.tiers import BatchLimit, tier_of
 from workers.app import RenderWorker, make_app, make_worker
-from workers.engine import EngineCard
-from workers.engine_process import EngineProcess, EngineRecipe
-from workers.lane.gather import Gather
-from workers.records import Holds, Pulse, QueueRecorder, check_broker, spans_closed
-from workers.render import Studio, cores, store_waits
-from workers.spans import LaneSpans
+from workers.engine.process import EngineProcess, EngineRecipe
+from workers.engine.protocol import EngineCard
+from workers.records import Heartbeats, InHand, QueueRecorder, check_broker, spans_closed
+from workers.render import WorkerContext, cores, store_waits
+from workers.scheduler.scheduler import Scheduler
+from workers.spans import SpanLog
 from workers.wiring import engine_recipe, open_checked_store, typical_bucket
 
 log = logging.getLogger(__name__)
@@ -100,10 +100,10 @@ class _Service:
         self._started_at_ms = started_at_ms
         self._worker_id = new_id()
         self._store = open_checked_store(settings)
-        self._holds = Holds()
-        self._spans = LaneSpans(started_at_ms)
+        self._holds = InHand()
+        self._spans = SpanLog(started_at_ms)
         self._recorder = QueueRecorder(broker_url)
-        self._pulse = Pulse(
+        self._pulse = Heartbeats(
             QueueRecorder(broker_url),
             self._holds,
             self._spans,
@@ -111,7 +111,7 @@ class _Service:
             every_s=settings.heartbeat_s,
             memory=lambda: self._gather.memory,
         )
-        self._gather = Gather(
+        self._gather = Scheduler(
             _engines(recipe),
             self._spans,
             typical=typical_bucket(options.model, planner_wanted=options.planner),
@@ -165,7 +165,7 @@ class _Service:
             log.info(note)
         queues = queues_served(self._options.model, tier_of(card.vram_gib))
         log.info("worker %s serves %s on %s with %d threads", self._worker_id, card.model, card.gpu, threads)
-        studio = Studio(
+        studio = WorkerContext(
             worker_id=self._worker_id,
             gpu=self._gpu(card),
             card=card,

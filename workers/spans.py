@@ -19,7 +19,7 @@ LOADING = "loading"  # an engine that had grown was started anew
 RECOVERING = "recovering"  # an engine that died was
 
 
-class LaneSpans:
+class SpanLog:
     """The spans of one worker from `started_at_ms` on; closed ones wait here until they are published."""
 
     def __init__(self, started_at_ms: int, clock: Callable[[], int] | None = None) -> None:

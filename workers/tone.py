@@ -28,8 +28,8 @@ from catalog.sidecar import Effective, Fingerprints, StageTimes, diffusion_used
 from catalog.spec import TrackSpec
 from catalog.tiers import BatchLimit
 from catalog.track import Take
-from workers.engine import Audio, BatchResult, EngineCard, Finish, Job, PlanResult, Refusal, Rendition
-from workers.memory import resident_mib
+from workers.engine.memory import resident_mib
+from workers.engine.protocol import Audio, BatchResult, EngineCard, Finish, Job, PlanResult, Refusal, Rendition
 
 BATCH = 8
 PEAK = 0.5

@@ -10,7 +10,7 @@ from catalog.models import EngineName, find_model
 from catalog.settings import Settings
 from catalog.spec import DiffusionSpec
 from catalog.store import Store, open_store
-from workers.engine_process import EngineRecipe
+from workers.engine.process import EngineRecipe
 
 TYPICAL_DURATION_S = 120  # what the batch limit in the first log line is about
 

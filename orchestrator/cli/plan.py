@@ -20,12 +20,13 @@ from orchestrator.cli.options import (
     PricesOption,
     is_attended,
 )
-from orchestrator.costs.prices import Price, find_prices_folder, parse_usd, read_price_book
-from orchestrator.estimate import Estimate, default_gpu
-from orchestrator.launching import estimate_on, plan_against, read_lefts, within_budgets
+from orchestrator.finance.money import parse_usd
+from orchestrator.finance.prices.book import Price, find_prices_folder, read_price_book
 from orchestrator.matrix import load_catalog
-from orchestrator.models import find_lack, find_replaced_music, resolve_model
-from orchestrator.plan import Counts, Plan
+from orchestrator.planning.estimate import Estimate, default_gpu
+from orchestrator.planning.models import find_lack, find_replaced_music, resolve_model
+from orchestrator.planning.plan import Counts, Plan
+from orchestrator.runs.prepare import estimate_on, plan_against, read_lefts, within_budgets
 
 _CELLS_SHOWN_MAX = 40  # a larger matrix is shown by zone and by genre
 _MS_PER_DAY = 86_400_000

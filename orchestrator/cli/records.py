@@ -14,12 +14,12 @@ from catalog.settings import Settings, read_settings
 from orchestrator.cli.columns import Column, number, print_table
 from orchestrator.cli.console import JsonFlag, print_json, say
 from orchestrator.cli.opening import find_ledger
-from orchestrator.costs.prices import find_prices_folder, read_price_book
+from orchestrator.control.broker import open_record
+from orchestrator.control.recording import RecordWriter
+from orchestrator.finance.prices.book import find_prices_folder, read_price_book
+from orchestrator.finance.prices.lookup import price_lookup
 from orchestrator.ledger import Ledger, set_aside
 from orchestrator.ledger.tables import SetAsideRow
-from orchestrator.pricing import price_lookup
-from orchestrator.queues import open_record
-from orchestrator.recording import RecordWriter
 
 _ID_DIGITS_SHOWN = 12
 _RAW_SHOWN = 2_000

@@ -17,15 +17,15 @@ from orchestrator.cli.options import CatalogArgument, GpuOption, ModelOption, Pr
 from orchestrator.cli.summary import Summary, as_json, print_summary, raise_if_incomplete, summarise
 from orchestrator.cli.watching import Display, display_for
 from orchestrator.cli.worker import require_worker_extra
-from orchestrator.costs.prices import find_prices_folder, read_price_book
-from orchestrator.detaching import start_detached
-from orchestrator.following import follow_run
-from orchestrator.launching import Prepared, Wish, begin, prepare
+from orchestrator.finance.prices.book import find_prices_folder, read_price_book
+from orchestrator.finance.prices.lookup import price_lookup
 from orchestrator.ledger import Ledger, open_ledger
 from orchestrator.ledger.lock import is_controller
-from orchestrator.pricing import price_lookup
-from orchestrator.running import AttachedRun, Ending
-from orchestrator.serving import serve_runs
+from orchestrator.runs.attached import AttachedRun, Ending
+from orchestrator.runs.detach import start_detached
+from orchestrator.runs.fleet import serve_runs
+from orchestrator.runs.follow import follow_run
+from orchestrator.runs.prepare import Prepared, RunOptions, begin, prepare
 
 MaxUsdOption = Annotated[str | None, typer.Option(help="Stop before the run costs more than this (exit code 21).")]
 
@@ -64,7 +64,7 @@ def run(
     """
     settings = read_settings()
     found = find_ledger(settings)
-    wish = Wish(catalog, presets, model, gpu, max_usd, attended=is_attended())
+    wish = RunOptions(catalog, presets, model, gpu, max_usd, attended=is_attended())
     prepared = prepare(wish, found, settings)
     _print_prepared(prepared)
     if _is_unchanged(prepared, found):
@@ -100,7 +100,7 @@ def refresh(
     settings = read_settings()
     found = find_ledger(settings)
     with display_for(dated=True) as display:
-        prepared = prepare(Wish(catalog, presets, model, gpu, max_usd, always_able=True), found, settings)
+        prepared = prepare(RunOptions(catalog, presets, model, gpu, max_usd, always_able=True), found, settings)
         changes = prepared.plan.changes.in_words()
         for note in [*prepared.notes, *(f"{prepared.plan.catalog}: {sentence}" for sentence in changes)]:
             display.say(note)
@@ -195,7 +195,7 @@ def _is_unchanged(prepared: Prepared, ledger: Ledger | None) -> bool:
     return ledger is None or ledger.unfinished_run(plan.catalog) is None
 
 
-def _detach(prepared: Prepared, ledger: Ledger, settings: Settings, wish: Wish, *, json: bool) -> None:
+def _detach(prepared: Prepared, ledger: Ledger, settings: Settings, wish: RunOptions, *, json: bool) -> None:
     if settings.embedded:
         # It has no terminal: the model that was chosen here, in somebody's sight, is the one it takes.
         options = {

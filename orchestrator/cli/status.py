@@ -28,11 +28,11 @@ from orchestrator.cli.columns import Column, number, print_table
 from orchestrator.cli.console import JsonFlag, clock, err, out, print_json, say, usd, warn
 from orchestrator.cli.dead import dead_as_json, print_dead
 from orchestrator.cli.opening import find_ledger
-from orchestrator.costs.time_use import MEND_WAITING_FOR_POST, WAITING_FOR_POST_MAX, TimeUse
-from orchestrator.embedded import EmbeddedBroker
+from orchestrator.control.broker import Queues
 from orchestrator.ledger import Ledger, WorkerRow, readings, set_aside, wishes, work
-from orchestrator.queues import Queues
-from orchestrator.stopping import StopRequest
+from orchestrator.ledger.time_use import MEND_WAITING_FOR_POST, WAITING_FOR_POST_MAX, TimeUse
+from orchestrator.runs.local.broker import EmbeddedBroker
+from orchestrator.runs.stop import StopRequest
 
 _WORKERS_SHOWN = 20
 _USE_OF_MS = 3_600_000  # busy and waiting are shares of a worker's last hour

@@ -13,7 +13,7 @@ from orchestrator.cli.console import clock, say, usd, warn
 from orchestrator.cli.tracks import NOISE_LABEL, print_tracks, tracks_as_json
 from orchestrator.ledger import Ledger, RunRow, readings
 from orchestrator.ledger.readings import ListedTrack, Spend, TakeCounts
-from orchestrator.running import Ending, Outcome
+from orchestrator.runs.attached import Ending, Outcome
 
 TRACKS_SHOWN = 12
 

@@ -21,7 +21,7 @@ from orchestrator.ledger import Ledger, open_ledger, upkeep
 from orchestrator.upkeep import survey
 from orchestrator.upkeep.rebuild import Rebuilt, rebuild
 from orchestrator.upkeep.repair import MEANING as REMEDY_MEANING
-from orchestrator.upkeep.repair import Remedy, Repaired, Step, repair
+from orchestrator.upkeep.repair import Remedy, Repaired, RepairStep, repair
 from orchestrator.upkeep.survey import MEANING, Case, Finding, Kind, Surveyor
 from orchestrator.upkeep.sweep import Left, Swept, sweep
 
@@ -178,8 +178,8 @@ def _count_accepted(ledger: Ledger, catalog: str | None) -> int:
 
 def _repair(
     store: Store, ledger: Ledger, catalog: str | None, *, quick: bool, dry_run: bool = False
-) -> tuple[list[Step], Repaired]:
-    steps: list[Step] = []
+) -> tuple[list[RepairStep], Repaired]:
+    steps: list[RepairStep] = []
     with counting("comparing", _count_accepted(ledger, catalog)) as on_take:
         cases: Iterator[Case] = Surveyor(store, ledger, quick=quick, on_take=on_take).examine(catalog)
         for each in repair(store, ledger, cases, quick=quick, dry_run=dry_run):
@@ -229,7 +229,7 @@ def _fix(counts: Counter[Kind]) -> str:
     return sweep_words if counts.total() == counts[Kind.ORPHAN_AUDIO] else f"{repair_words}; {sweep_words}"
 
 
-def _repaired_as_json(steps: Sequence[Step], done: Repaired, *, dry_run: bool) -> dict[str, Any]:
+def _repaired_as_json(steps: Sequence[RepairStep], done: Repaired, *, dry_run: bool) -> dict[str, Any]:
     return {
         "dry_run": dry_run,
         "repairs": {remedy: done.remedies[remedy] for remedy in Remedy},

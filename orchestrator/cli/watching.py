@@ -14,7 +14,7 @@ from rich.table import Table
 from orchestrator.cli.columns import cut
 from orchestrator.cli.console import clock, err, say, usd, warn
 from orchestrator.cli.working import SPARE_CELLS, in_place
-from orchestrator.progress import Progress, Watcher
+from orchestrator.runs.progress import Progress, Watcher
 
 LINE_EVERY_S: Final = 10.0
 _BAR_WIDTH: Final = 24  # at most; on a narrow terminal the words come first

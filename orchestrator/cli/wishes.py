@@ -13,8 +13,8 @@ from catalog.settings import Settings, read_settings
 from orchestrator.cli.console import JsonFlag, print_json, say, warn
 from orchestrator.cli.dead import dead_as_json, print_dead
 from orchestrator.cli.opening import find_ledger
+from orchestrator.control.broker import Queues
 from orchestrator.ledger import Ledger, RunRow, readings, wishes, work
-from orchestrator.queues import Queues
 
 RunArgument = Annotated[str, typer.Argument(help="A catalog with an active run, or the first digits of the run's id.")]
 _ALL_DEAD = "Retry the takes that have failed for good; without it nothing is done."

@@ -27,7 +27,7 @@ from catalog.messages import (
 )
 from catalog.rental import LOCAL, RentalNote
 from catalog.sidecar import Sidecar
-from orchestrator.costs.prices import Machine
+from orchestrator.ledger.observations import Machine
 from orchestrator.ledger.progress import TakeProgress, rendition_id
 from orchestrator.ledger.tables import (
     ATTEMPT,

@@ -12,9 +12,9 @@ from sqlalchemy import ColumnElement, Connection, Select, case, func, select
 
 from catalog.errors import UnknownNameError
 from catalog.track import Take
-from orchestrator.costs.allocation import MS_PER_H, time_usd_micros
-from orchestrator.costs.time_use import TimeUse
+from orchestrator.ledger.observations import MS_PER_H, time_usd_micros
 from orchestrator.ledger.tables import ATTEMPT, RENDITION, RUN, SPAN, TAKE, WORKER, RenditionRow, RunRow, WorkerRow
+from orchestrator.ledger.time_use import TimeUse
 from orchestrator.ledger.verdicts import is_kept
 
 _RATE_OF_MS = 120_000  # long enough for slow batches

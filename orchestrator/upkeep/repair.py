@@ -41,7 +41,7 @@ MEANING: Final = {
 }
 
 
-class Step(NamedTuple):
+class RepairStep(NamedTuple):
     """One take and what is done about it."""
 
     case: Case
@@ -62,7 +62,7 @@ class Repaired(NamedTuple):
 
 def repair(
     store: Store, ledger: Ledger, cases: Iterable[Case], *, quick: bool = False, dry_run: bool = False
-) -> Iterator[Step | Repaired]:
+) -> Iterator[RepairStep | Repaired]:
     """Put right what a survey finds; every step as it is taken, and at last the sum.
 
     `ledger` must be fenced by the writer's lock. With `dry_run` nothing is written.
@@ -91,28 +91,28 @@ def repair(
     yield Repaired(remedies, waiting, catalogs, dropped, left)
 
 
-def choose(store: Store, case: Case, *, quick: bool) -> Step:
+def choose(store: Store, case: Case, *, quick: bool) -> RepairStep:
     """What is to be done about a take."""
     if case.sidecar is not None and not case.kinds & _BROKEN:
         remedy = Remedy.BELIEVE if case.filed is not None and case.filed.accepted else Remedy.RECORD
-        return Step(case, remedy, case.sidecar)
+        return RepairStep(case, remedy, case.sidecar)
     copy = ledgers_copy(case.filed) if case.filed is not None and case.filed.accepted else None
     altered: list[str] = []
     if copy is not None and copy.take_id == case.take_id:
         fault = audio_fault(store, copy.audio, quick=quick)
         if fault is None:
-            return Step(case, Remedy.RESTORE, copy)
+            return RepairStep(case, Remedy.RESTORE, copy)
         altered += _altered(copy.audio, fault)
     if case.sidecar is not None and Kind.ALTERED_AUDIO in case.kinds:
         altered += _altered(case.sidecar.audio, "")
-    return Step(case, Remedy.MAKE_AGAIN, altered=tuple(dict.fromkeys(altered)))
+    return RepairStep(case, Remedy.MAKE_AGAIN, altered=tuple(dict.fromkeys(altered)))
 
 
 def _altered(audio: AudioFile, fault: str) -> list[str]:
     return [audio.key] if fault != IS_GONE and take_of_audio(audio.key) else []
 
 
-def _mend_store(store: Store, step: Step) -> None:
+def _mend_store(store: Store, step: RepairStep) -> None:
     key = step.case.key
     if step.remedy is Remedy.RESTORE and step.sidecar is not None:
         if Kind.MISSING_SIDECAR not in step.case.kinds:
@@ -124,7 +124,7 @@ def _mend_store(store: Store, step: Step) -> None:
             store.delete(audio)  # its name promises other bytes
 
 
-def _mend_ledger(ledger: Ledger, catalog: str, steps: list[Step]) -> upkeep.MadeAgain:
+def _mend_ledger(ledger: Ledger, catalog: str, steps: list[RepairStep]) -> upkeep.MadeAgain:
     recorded = [step.sidecar for step in steps if step.remedy is Remedy.RECORD and step.sidecar]
     believed = [step.sidecar for step in steps if step.remedy is Remedy.BELIEVE and step.sidecar]
     lost = [step.case.take_id for step in steps if step.remedy is Remedy.MAKE_AGAIN]
@@ -135,7 +135,7 @@ def _mend_ledger(ledger: Ledger, catalog: str, steps: list[Step]) -> upkeep.Made
         return upkeep.make_again(connection, catalog, lost, now_ms())
 
 
-def _count_only(steps: list[Step]) -> upkeep.MadeAgain:
+def _count_only(steps: list[RepairStep]) -> upkeep.MadeAgain:
     lost = [step.case.filed for step in steps if step.remedy is Remedy.MAKE_AGAIN and step.case.filed]
     waiting = sum(filed.current and filed.state in ("accepted", "failed") for filed in lost)
     return upkeep.MadeAgain(waiting, sum(filed.accepted and not filed.current for filed in lost))

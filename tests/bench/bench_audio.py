@@ -21,9 +21,9 @@ from tests.makers import a_take
 from tests.sounds import chords
 from workers.ace_step.assembly import load_engine
 from workers.ace_step.engine import AceStepEngine
-from workers.checks import check_audio
-from workers.engine import Job
-from workers.master import master
+from workers.audio.checks import check_audio
+from workers.audio.master import master
+from workers.engine.protocol import Job
 
 BATCH = 8
 ROUNDS = 5

@@ -24,12 +24,12 @@ from sqlalchemy import Connection, func, insert, select, text
 
 from catalog.messages import AttemptMade, Record, Span, SpansClosed, WorkerStarted, WorkerStopped
 from catalog.rental import RentalNote
-from orchestrator.costs.charges import Meter
-from orchestrator.costs.months import bounds_of
+from orchestrator.finance.allocation.charges import Meter
+from orchestrator.finance.books.books import update_books
+from orchestrator.finance.books.invoices import write_invoice
+from orchestrator.finance.months import bounds_of
 from orchestrator.ledger import Ledger, open_ledger
-from orchestrator.ledger.books import update_books
 from orchestrator.ledger.facts import record_facts
-from orchestrator.ledger.invoices import write_invoice
 from orchestrator.ledger.tables import ATTEMPT, COST_ENTRY, COST_MONTHLY, RENTAL, RUN, TAKE, WORKER
 from tests import servers
 from tests.bench.measuring import ROOT, Figure, hand_back, peak_rss_mib, timed

@@ -25,7 +25,7 @@ from tests.bench.checkpoints import PLANNER_STEM, REDUCED, write_checkpoint
 from tests.bench.forms import Checkpoint, FormProcess, Rendering, open_form
 from tests.bench.measuring import Figure, hand_back
 from tests.bench.tracks import different_takes
-from workers.ace_step.tiny import PLANNER_FOLDER, tiny_checkpoint
+from workers.ace_step.tiny.checkpoint import PLANNER_FOLDER, tiny_checkpoint
 
 ROUNDS = {False: 3, True: 1}  # that count, by planner: planning one take at a time is slow
 TAKES = 8

@@ -21,12 +21,13 @@ from typing import Any, Final, NamedTuple
 import torch
 
 from catalog.messages import now_ms
-from orchestrator.costs.prices import MICROS_PER_USD, find_prices_folder, price_for_gpu, read_price_book
+from orchestrator.finance.money import MICROS_PER_USD
+from orchestrator.finance.prices.book import find_prices_folder, price_for_gpu, read_price_book
 from tests.bench.checkpoints import MINIATURE, TURBO, XL_TURBO, Sizes
 from tests.bench.full_size import GPU_GOALS, Goals, Scope, Subject, cells_of, load_subject
 from tests.bench.measuring import ROOT, Figure, hand_back, provenance
 from tests.bench.roofline import Ceilings, measure_ceilings
-from workers.ace_step.device import choose_placement
+from workers.ace_step.device.placement import choose_placement
 
 MODELS: Final[dict[str, Sizes]] = {"turbo": TURBO, "xl": XL_TURBO}
 PLANNER: Final = "planner"

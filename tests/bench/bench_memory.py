@@ -24,9 +24,9 @@ from catalog.spec import PlannerSpec
 from catalog.track import Take
 from tests.bench.measuring import Figure, hand_back, slope, timed
 from tests.bench.tracks import different_takes
-from workers.engine import BatchResult, Job, Rendition
-from workers.engine_process import EngineProcess
-from workers.memory import resident_mib
+from workers.engine.memory import resident_mib
+from workers.engine.process import EngineProcess
+from workers.engine.protocol import BatchResult, Job, Rendition
 from workers.wiring import engine_recipe
 
 TRACKS = 500

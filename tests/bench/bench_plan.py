@@ -8,7 +8,7 @@ from pathlib import Path
 from catalog.settings import Settings
 from orchestrator.ledger import KnownTake
 from orchestrator.matrix import load_catalog
-from orchestrator.plan import make_plan
+from orchestrator.planning.plan import make_plan
 from tests.bench.measuring import Figure, hand_back, peak_rss_mib, timed
 from tests.preset_files import a_library, write
 

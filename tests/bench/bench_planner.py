@@ -24,8 +24,8 @@ from tests.bench.checkpoints import PLANNER_STEM, REDUCED, write_checkpoint
 from tests.bench.measuring import Figure, hand_back, side_by_side
 from tests.bench.tracks import different_takes
 from tests.plain_planner import plan_plainly
-from workers.ace_step.planner import Planner
-from workers.ace_step.tiny import PLANNER_FOLDER, tiny_checkpoint
+from workers.ace_step.planner.planner import Planner
+from workers.ace_step.tiny.checkpoint import PLANNER_FOLDER, tiny_checkpoint
 
 # takes in a batch -> rounds that count; a round of 32 takes lasts as long as many of one
 SIZES = {1: 3, 8: 1, 32: 1}

@@ -23,8 +23,8 @@ from tests.bench.serving import Course, Worker, a_worker
 from tests.bench.tracks import different_takes
 from tests.makers import a_take
 from tests.sounds import chords
-from workers.checks import check_audio
-from workers.master import master
+from workers.audio.checks import check_audio
+from workers.audio.master import master
 
 TRACKS = 16  # one planner call and two batches
 WARM = 8

@@ -26,7 +26,7 @@ from diffusers.pipelines.ace_step.modeling_ace_step import (
 from safetensors.torch import save_file
 from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3Model
 
-from workers.ace_step.tiny import MANIFEST, PLANNER_FOLDER, tiny_checkpoint
+from workers.ace_step.tiny.checkpoint import MANIFEST, PLANNER_FOLDER, tiny_checkpoint
 
 PLANNER_STEM: Final = "acestep-5Hz-lm-1.7B"
 Config = dict[str, Any]

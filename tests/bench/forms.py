@@ -61,7 +61,7 @@ class PlainLoop:
         from diffusers.utils import logging as diffusers_logging
         from transformers.utils import logging as transformers_logging
 
-        from workers.ace_step.planner import Planner
+        from workers.ace_step.planner.planner import Planner
 
         for library in (diffusers_logging, transformers_logging):
             library.disable_progress_bar()
@@ -101,7 +101,7 @@ class StagedEngine:
 
     def render(self, takes: Sequence[Take]) -> tuple[list[Wave], list[list[int]]]:
         """Planned together, rendered in batches."""
-        from workers.engine import Rendition
+        from workers.engine.protocol import Rendition
 
         renditions: list[Rendition] = []
         for jobs in self.batches(takes):
@@ -114,7 +114,7 @@ class StagedEngine:
     def batches(self, takes: Sequence[Take]) -> Iterator[list[Any]]:
         """The takes with their plans, in batches."""
         from catalog.buckets import Bucket
-        from workers.engine import Job
+        from workers.engine.protocol import Job
 
         bucket = Bucket.of(takes[0].spec)
         plans: list[Any] = [None] * len(takes)

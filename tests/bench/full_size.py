@@ -30,7 +30,7 @@ from tests.bench.tracks import different_takes
 from tests.makers import SHA
 from workers.ace_step.assembly import load_engine
 from workers.ace_step.engine import AceStepEngine
-from workers.engine import BatchResult, Job, Rendition
+from workers.engine.protocol import BatchResult, Job, Rendition
 
 CAPTION = (
     "warm felt piano over a slow analog pad, brushed drums, upright bass and soft vibraphone, "

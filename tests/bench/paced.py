@@ -22,9 +22,9 @@ from catalog.tiers import BatchLimit
 from catalog.track import Take
 from tests.makers import SHA, an_effective
 from tests.sounds import chords
-from workers.engine import Audio, BatchResult, EngineCard, Finish, Job, PlanResult, Refusal, Rendition
-from workers.engine_process import EngineRecipe
-from workers.memory import resident_mib
+from workers.engine.memory import resident_mib
+from workers.engine.process import EngineRecipe
+from workers.engine.protocol import Audio, BatchResult, EngineCard, Finish, Job, PlanResult, Refusal, Rendition
 from workers.service import ServeOptions, serve
 
 BATCH, PLANNED = 8, 16

@@ -17,11 +17,11 @@ from catalog.sidecar import StageTimes
 from catalog.track import Take
 from tests.makers import a_take
 from workers import render
-from workers.checks import check_audio
-from workers.engine import BatchResult, Job, Rendition
-from workers.engine_process import EngineRecipe
+from workers.audio.checks import check_audio
+from workers.audio.master import Mastered, master
+from workers.engine.process import EngineRecipe
+from workers.engine.protocol import BatchResult, Job, Rendition
 from workers.logs import start_log
-from workers.master import Mastered, master
 from workers.service import ServeOptions, serve
 from workers.tone import ToneEngine, synthesise
 

@@ -14,8 +14,8 @@ from typing import NamedTuple
 from catalog.messages import AttemptMade, Record, Span, SpansClosed, now_ms, parse_record
 from catalog.queues import queue_of
 from catalog.track import Take
+from orchestrator.control.broker import Queues
 from orchestrator.ledger.work import Outgoing
-from orchestrator.queues import Queues
 from tests import servers
 from tests.bench.measuring import ROOT
 from tests.makers import a_message

@@ -30,8 +30,8 @@ from sqlalchemy.pool import NullPool
 from typer.testing import CliRunner
 
 from catalog.store import Store, open_store
+from orchestrator.control.broker import Queues
 from orchestrator.ledger.work import Outgoing
-from orchestrator.queues import Queues
 from tests.chaos.services import Valkey, engine_of, processes_with
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 
-from orchestrator.embedded import EmbeddedBroker
+from orchestrator.runs.local.broker import EmbeddedBroker
 from tests.chaos.fleet import Fleet, Unit
 from tests.chaos.services import Postgres, engine_of
 

@@ -24,7 +24,7 @@ def main() -> int:
     started_at_ms = now_ms()
     from catalog.errors import TunemillError
     from catalog.settings import read_settings
-    from workers.engine_process import EngineRecipe
+    from workers.engine.process import EngineRecipe
     from workers.logs import start_log
     from workers.service import ServeOptions, serve
 

@@ -14,7 +14,7 @@ from catalog.models import TINY
 from catalog.sidecar import Plan
 from catalog.spec import INSTRUMENTAL, DiffusionSpec, PlannerSpec, TrackSpec
 from catalog.track import Take, Track
-from workers.engine import BatchResult, Refusal, Rendition
+from workers.engine.protocol import BatchResult, Refusal, Rendition
 
 CAPTIONS = (
     "calm piano",

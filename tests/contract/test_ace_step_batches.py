@@ -17,11 +17,11 @@ from catalog.spec import DiffusionSpec, PlannerSpec
 from tests.contract.ace_step_samples import a_plan, a_take, gap, renditions
 from tests.stock_pipeline import render_plainly
 from workers.ace_step.assembly import load_engine
+from workers.ace_step.diffusion.stages import Stages
+from workers.ace_step.diffusion.transformer import schedule
 from workers.ace_step.engine import AceStepEngine
-from workers.ace_step.stages import Stages
-from workers.ace_step.tiny import tiny_checkpoint
-from workers.ace_step.walk import schedule
-from workers.engine import Job, Refusal
+from workers.ace_step.tiny.checkpoint import tiny_checkpoint
+from workers.engine.protocol import Job, Refusal
 
 TOLERANCE = 1e-5  # of full scale; measured differences are about 1e-6
 

@@ -19,9 +19,9 @@ from catalog.tiers import BatchLimit
 from catalog.track import Take
 from tests.contract.ace_step_samples import a_plan, a_take, gap, renditions
 from workers.ace_step.assembly import load_engine
-from workers.ace_step.decode import Decoder
+from workers.ace_step.diffusion.vae import Decoder
 from workers.ace_step.engine import AceStepEngine
-from workers.engine import Job, Refusal, Rendition
+from workers.engine.protocol import Job, Refusal, Rendition
 
 TOLERANCE = 1e-5
 

@@ -18,12 +18,12 @@ from catalog.errors import ModelError, SettingsError
 from catalog.models import TINY, TURBO
 from catalog.spec import PlannerSpec
 from tests.contract.ace_step_samples import a_plan, a_take, renditions, write_original_layout
-from workers.ace_step import weights
 from workers.ace_step.assembly import load_engine
-from workers.ace_step.device import choose_placement
+from workers.ace_step.device.placement import choose_placement
 from workers.ace_step.engine import AceStepEngine
-from workers.ace_step.tiny import MANIFEST, TINY_VERSION, tiny_checkpoint, write_tiny_checkpoint
-from workers.engine import Job
+from workers.ace_step.tiny.checkpoint import MANIFEST, TINY_VERSION, tiny_checkpoint, write_tiny_checkpoint
+from workers.ace_step.weights import files as weights
+from workers.engine.protocol import Job
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"

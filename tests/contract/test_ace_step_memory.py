@@ -23,16 +23,17 @@ from catalog.models import TINY
 from catalog.spec import PlannerSpec
 from orchestrator.cli import worker
 from tests.contract.ace_step_samples import a_plan, a_take, renditions
-from workers.ace_step import allotment, gauge
 from workers.ace_step.assembly import load_engine
+from workers.ace_step.device import budget as allotment
+from workers.ace_step.device import gauge
+from workers.ace_step.device.fitting import GIB, MemoryBudget
+from workers.ace_step.device.gauge import ResidentGauge, free_bytes, open_gauge
 from workers.ace_step.engine import AceStepEngine
-from workers.ace_step.fitting import GIB, Room
-from workers.ace_step.gauge import ResidentGauge, free_bytes, open_gauge
-from workers.ace_step.planner import Planner
-from workers.ace_step.residence import Residence, Residences, module_bytes
-from workers.ace_step.tiny import PLANNER_FOLDER, tiny_checkpoint
-from workers.calibration import Measured
-from workers.engine import Job, Rendition
+from workers.ace_step.planner.planner import Planner
+from workers.ace_step.tiny.checkpoint import PLANNER_FOLDER, tiny_checkpoint
+from workers.ace_step.weights.offload import Offloaded, OffloadedParts, module_bytes
+from workers.engine.calibration import Measured
+from workers.engine.protocol import Job, Rendition
 
 MIB = 2**20
 
@@ -83,7 +84,7 @@ def test_offloaded_weights_make_the_same_audio_bit_for_bit(home: Path, exact: li
 
 def test_every_part_visits_for_its_own_stage_and_is_gone_after_it(home: Path, monkeypatch: pytest.MonkeyPatch):
     engine = _load(home, offload="on")
-    homes: Residences = engine._stages.homes
+    homes: OffloadedParts = engine._stages.homes
     visits: list[str] = []
     names = {id(residence): name for name, residence in homes._asdict().items()}
     arrive = type(homes.encoding)._arrive
@@ -109,7 +110,7 @@ def test_a_planner_that_keeps_its_buffers_plans_the_same_after_its_weights_were_
     folder, cpu = tiny_checkpoint(home) / PLANNER_FOLDER, torch.device("cpu")
     takes = [a_take(n, planner=PlannerSpec()) for n in range(4)]
     stayed, visiting = (Planner.load(folder, device=cpu, dtype=torch.bfloat16) for _ in range(2))
-    residence = Residence.in_host_memory([visiting.model], cpu)
+    residence = Offloaded.in_host_memory([visiting.model], cpu)
     visiting.limit_memory(1.0, weights_stay=False)
     stayed.limit_memory(1.0)
     for batch in (takes[:2], takes[2:]):
@@ -179,7 +180,7 @@ def test_a_measured_need_leaves_out_what_the_batch_before_has_taken_already(plai
 def test_other_programs_on_the_device_leave_batches_their_part_of_the_rest(
     plain: AceStepEngine, monkeypatch: pytest.MonkeyPatch
 ):
-    roomy = plain.allotment._replace(room=Room(80 * GIB, 10 * GIB, 0, planned=True))
+    roomy = plain.allotment._replace(room=MemoryBudget(80 * GIB, 10 * GIB, 0, planned=True))
     monkeypatch.setattr(allotment, "free_bytes", lambda device: 69 * GIB)
     alone = roomy.batches_bytes()
     assert 0.95 * roomy.room.for_batches < alone < roomy.room.for_batches

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-import workers.ace_step.walk
-from workers.ace_step.compiling import Compiler
-from workers.ace_step.device import choose_placement
-from workers.ace_step.graphs import Graphs, Recording
-from workers.ace_step.loading import load_components
-from workers.ace_step.stages import Script, Stages
-from workers.ace_step.tiny import tiny_checkpoint
-from workers.ace_step.walk import Conditions, Walk, schedule
+import workers.ace_step.diffusion.transformer
+from workers.ace_step.device.compiling import Compiler
+from workers.ace_step.device.graphs import Graphs, Recording
+from workers.ace_step.device.placement import choose_placement
+from workers.ace_step.diffusion.stages import Stages, TokenizedPrompt
+from workers.ace_step.diffusion.transformer import Conditions, Sampler, schedule
+from workers.ace_step.tiny.checkpoint import tiny_checkpoint
+from workers.ace_step.weights.loading import load_components
 
 MODEL = "tiny-random"
 TOLERANCE = 1e-5  # of latents around 1; measured differences are about 1e-6
@@ -39,12 +39,12 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> Stages:
     return Stages(parts, placement)
 
 
-def _scripts(n: int, first: int = 0) -> list[Script]:
+def _scripts(n: int, first: int = 0) -> list[TokenizedPrompt]:
     """Texts of different length and words."""
-    return [Script("", [7 + i] * (40 + 3 * i), [5 + i] * (4 + i)) for i in range(first, first + n)]
+    return [TokenizedPrompt("", [7 + i] * (40 + 3 * i), [5 + i] * (4 + i)) for i in range(first, first + n)]
 
 
-def _latents(stages: Stages, walk: Walk | Stages, n_latents: int = 250, first: int = 0, n: int = 2) -> torch.Tensor:
+def _latents(stages: Stages, walk: Sampler | Stages, n_latents: int = 250, first: int = 0, n: int = 2) -> torch.Tensor:
     conditions, context = stages.encode(_scripts(n, first)), stages.context([None] * n, n_latents)
     take = walk.diffuse if isinstance(walk, Stages) else walk
     return take(stages.noise(range(first, first + n), n_latents), conditions, context, steps=8, shift=3.0)
@@ -103,12 +103,12 @@ def _refusing() -> Iterator[None]:
 
 @contextmanager
 def _wrong() -> Iterator[None]:
-    attend = workers.ace_step.walk.attend
-    workers.ace_step.walk.attend = lambda *args: attend(*args) * 1.5
+    attend = workers.ace_step.diffusion.transformer.attend
+    workers.ace_step.diffusion.transformer.attend = lambda *args: attend(*args) * 1.5
     try:
         yield
     finally:
-        workers.ace_step.walk.attend = attend
+        workers.ace_step.diffusion.transformer.attend = attend
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_preferred_attention_kernels_must_first_give_what_the_plain_ones_give(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ):
-    monkeypatch.setattr(workers.ace_step.walk, "cudnn_first", kernels)
+    monkeypatch.setattr(workers.ace_step.diffusion.transformer, "cudnn_first", kernels)
     monkeypatch.setattr(stages._walk, "cudnn_first", True)
     with torch.inference_mode(False):
         assert stages.attention_kernels()
@@ -149,7 +149,7 @@ class Tape:
 
 def test_a_recorded_step_serves_every_batch_of_its_shape(stages: Stages):
     tape = Tape()
-    walk = Walk(stages.parts.transformer, graphs=Graphs(stages.device, 4, recorder=tape))
+    walk = Sampler(stages.parts.transformer, graphs=Graphs(stages.device, 4, recorder=tape))
     stages.token_step = 64
     try:
         made = [_latents(stages, walk, first=first) for first in (0, 1, 2)]
@@ -163,7 +163,7 @@ def test_a_recorded_step_serves_every_batch_of_its_shape(stages: Stages):
 
 def test_batches_of_other_shapes_are_recorded_by_themselves_and_only_the_last_few_kept(stages: Stages):
     tape = Tape()
-    walk = Walk(stages.parts.transformer, graphs=Graphs(stages.device, 4, recorder=tape))
+    walk = Sampler(stages.parts.transformer, graphs=Graphs(stages.device, 4, recorder=tape))
     lengths = [50, 100, 150, 200, 250, 50]
     made = [_latents(stages, walk, n_latents) for n_latents in lengths]
     assert all(
@@ -178,9 +178,9 @@ def test_batches_of_other_shapes_are_recorded_by_themselves_and_only_the_last_fe
 def test_long_batches_are_not_recorded_because_they_would_only_hold_memory(
     stages: Stages, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(workers.ace_step.walk, "_RECORDED_LATENTS_MAX", 500)
+    monkeypatch.setattr(workers.ace_step.diffusion.transformer, "_RECORDED_LATENTS_MAX", 500)
     tape = Tape()
-    walk = Walk(stages.parts.transformer, graphs=Graphs(stages.device, 4, recorder=tape))
+    walk = Sampler(stages.parts.transformer, graphs=Graphs(stages.device, 4, recorder=tape))
     _latents(stages, walk, n_latents=252)
     assert tape.recorded == 0
     _latents(stages, walk, n_latents=250)
@@ -201,7 +201,7 @@ def test_other_steps_and_shifts_have_their_own_moments(stages: Stages):
 @pytest.mark.slow
 def test_a_compiled_walk_makes_the_same_latents(stages: Stages):
     compiler = Compiler(wanted=True)
-    walk = Walk(stages.parts.transformer, compiler=compiler)
+    walk = Sampler(stages.parts.transformer, compiler=compiler)
     gap = (_latents(stages, walk, 1050) - _latents(stages, stages, 1050)).abs().max()
     assert compiler.works
     assert 0 < gap < TOLERANCE

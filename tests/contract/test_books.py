@@ -9,14 +9,16 @@ import pytest
 from sqlalchemy import func, select, text, update
 
 from catalog.errors import InvoiceError, LedgerError, PeriodError, SettingsError
-from orchestrator.costs.allocation import CALLS_OVER_MS, UNALLOCATED, Category
-from orchestrator.costs.charges import Kind, Meter, Sharing
-from orchestrator.costs.months import bounds_of
-from orchestrator.costs.prices import Machine
-from orchestrator.ledger import cost_readings, open_ledger, periods, time_readings
-from orchestrator.ledger.books import provisional_rows, update_books
+from orchestrator.finance.allocation.charges import Kind, Meter, Sharing
+from orchestrator.finance.books import periods
+from orchestrator.finance.books import readings as cost_readings
+from orchestrator.finance.books import time as time_readings
+from orchestrator.finance.books.books import provisional_rows, update_books
+from orchestrator.finance.books.invoices import write_invoice
+from orchestrator.finance.months import bounds_of
+from orchestrator.ledger import open_ledger
 from orchestrator.ledger.facts import unsettle_makers
-from orchestrator.ledger.invoices import write_invoice
+from orchestrator.ledger.observations import CALLS_OVER_MS, UNALLOCATED, Category, Machine
 from orchestrator.ledger.tables import COST_ENTRY, COST_MONTHLY, INVOICE_LINE, POSTING, STANDING, TAKE, VERDICT, WORKER
 from tests.cost_facts import DECEMBER, NOVEMBER
 from tests.cost_ledger import a_line, an_invoice, fill, price_of, random_lines

@@ -23,18 +23,19 @@ from sqlalchemy import insert, select, text, update
 from catalog.errors import InvoiceError, PeriodError
 from catalog.messages import Span, SpansClosed, WorkerStopped
 from catalog.settings import read_settings
-from orchestrator import accounts
-from orchestrator.cli import costs as costs_command
-from orchestrator.costs.charges import Meter
-from orchestrator.costs.invoices.reading import read_invoice
-from orchestrator.costs.pack.manifest import check_manifest
-from orchestrator.costs.pack.writing import write_pack
-from orchestrator.costs.prices import find_prices_folder, read_price_book
-from orchestrator.exporting import FocusExport
-from orchestrator.ledger import books, budgets, open_ledger, periods, work
-from orchestrator.ledger.cost_readings import Scope
+from orchestrator.cli.costs import report as costs_command
+from orchestrator.finance import accounts
+from orchestrator.finance.allocation.charges import Meter
+from orchestrator.finance.books import books, budgets, periods
+from orchestrator.finance.books.invoices import write_invoice
+from orchestrator.finance.books.readings import Scope
+from orchestrator.finance.focus_export import FocusExport
+from orchestrator.finance.invoices.reading import read_invoice
+from orchestrator.finance.prices.book import find_prices_folder, read_price_book
+from orchestrator.finance.report.manifest import check_manifest
+from orchestrator.finance.report.writing import write_pack
+from orchestrator.ledger import open_ledger, work
 from orchestrator.ledger.facts import record_facts, unsettle, unsettle_makers
-from orchestrator.ledger.invoices import write_invoice
 from orchestrator.ledger.tables import ATTEMPT, RENTAL, RUN, SPAN, TAKE, VERDICT, WORKER
 from tests.cost_facts import DECEMBER, NOVEMBER
 from tests.cost_ledger import CATALOGS, DAY_MS, GPUS, Filling, a_line, an_invoice, price_of
@@ -309,7 +310,7 @@ class Story:
 
     def _kill_soon(self, kill: str, patch) -> None:
         if kill == "inside":
-            write, left = books.Clerk.write, [self.pick.randrange(1, 3)]
+            write, left = books.Poster.write, [self.pick.randrange(1, 3)]
 
             def write_and_die(clerk) -> None:
                 write(clerk)
@@ -317,7 +318,7 @@ class Story:
                 if not left[0]:
                     raise Killed
 
-            patch.setattr(books.Clerk, "write", write_and_die)
+            patch.setattr(books.Poster, "write", write_and_die)
 
     def _progress_until_killed(self, kill: str):
         if kill != "between":

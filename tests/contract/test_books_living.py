@@ -8,10 +8,13 @@ import pytest
 from sqlalchemy import func, insert, select, update
 
 from catalog.messages import BatchNote, Span, SpansClosed, WorkerStopped
-from orchestrator.ledger import cost_readings, open_ledger, rental_facts, tallies, work
-from orchestrator.ledger.books import provisional_rows, update_books
+from orchestrator.finance.books import readings as cost_readings
+from orchestrator.finance.books import rentals as rental_facts
+from orchestrator.finance.books import tallies
+from orchestrator.finance.books.books import provisional_rows, update_books
+from orchestrator.finance.books.invoices import write_invoice
+from orchestrator.ledger import open_ledger, work
 from orchestrator.ledger.facts import record_facts, unsettle, unsettle_makers
-from orchestrator.ledger.invoices import write_invoice
 from orchestrator.ledger.tables import ATTEMPT, RENTAL, RUN, SPAN, STANDING, TAKE, TALLY, VERDICT, WORKER
 from tests.cost_facts import DECEMBER, NOVEMBER
 from tests.cost_ledger import DAY_MS, GPUS, Filling, a_line, an_invoice, price_of

@@ -18,7 +18,7 @@ from redis.exceptions import NoPermissionError
 from catalog.errors import BrokerError
 from catalog.messages import RECORD_BYTES_MAX, AttemptMade, Heartbeat, WorkerStarted
 from catalog.queues import queue_of
-from orchestrator.queues import Queues
+from orchestrator.control.broker import Queues
 from tests import servers
 from tests.certificates import Papers, write_papers
 from tests.contract.test_worker import ROOT, Farm, stop

@@ -14,10 +14,10 @@ import pytest
 
 from catalog.errors import BrokerError, BusyError
 from catalog.messages import RenderMessage
-from orchestrator import embedded
-from orchestrator.embedded import EmbeddedBroker
+from orchestrator.control.broker import Queues
 from orchestrator.ledger.work import Outgoing
-from orchestrator.queues import Queues
+from orchestrator.runs.local import broker as embedded
+from orchestrator.runs.local.broker import EmbeddedBroker
 from tests.farm import takes
 from tests.servers import missing
 
@@ -68,7 +68,7 @@ def test_messages_outlive_the_server(broker):
 
 def test_it_survives_its_parent_and_is_found_again(broker, short_tmp):
     program = (
-        "import os, sys, pathlib; from orchestrator.embedded import EmbeddedBroker\n"
+        "import os, sys, pathlib; from orchestrator.runs.local.broker import EmbeddedBroker\n"
         "broker = EmbeddedBroker(pathlib.Path(sys.argv[1])); broker.start(); print(broker._find_pid(), flush=True)\n"
         "os.kill(os.getpid(), 9)"
     )

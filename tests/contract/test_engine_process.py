@@ -22,8 +22,8 @@ from catalog.buckets import Bucket
 from catalog.errors import ModelError, OutOfVram, TunemillError
 from tests.fakes import EngineHere, FakeEngine, a_plan
 from tests.makers import a_spec, a_take, takes
-from workers.engine import Finish, Job, Refusal, Rendition
-from workers.engine_process import EngineDied, EngineGone, EngineProcess, EngineRecipe
+from workers.engine.process import EngineDied, EngineGone, EngineProcess, EngineRecipe
+from workers.engine.protocol import Finish, Job, Refusal, Rendition
 from workers.tone import synthesise
 
 ROOT = Path(__file__).parents[2]
@@ -286,8 +286,8 @@ def test_the_engine_dies_with_its_parent_even_in_the_middle_of_a_batch(tmp_path)
         import os, threading
         from pathlib import Path
         from tests.makers import a_take
-        from workers.engine import Job
-        from workers.engine_process import EngineProcess, EngineRecipe
+        from workers.engine.protocol import Job
+        from workers.engine.process import EngineProcess, EngineRecipe
         folder = Path({str(tmp_path)!r})
         engine = EngineProcess(EngineRecipe("tests.fakes:SlowEngine", {{"batch_s": 60, "folder": folder}}))
         engine.wait_until_loaded()
@@ -325,7 +325,7 @@ def _is_gone(pid: int) -> bool:
 
 
 def test_an_engine_has_its_loading_time_however_long_the_machine_has_been_up(monkeypatch):
-    from workers import engine_process
+    from workers.engine import process as engine_process
 
     up_for_a_day = type("Clock", (), {"monotonic": staticmethod(lambda: time.monotonic() + 86_400.0)})
     monkeypatch.setattr(engine_process, "time", up_for_a_day)

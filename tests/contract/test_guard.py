@@ -27,7 +27,7 @@ import os, subprocess, sys, time
 from pathlib import Path
 
 TOLD = Path(__file__).parent
-BROKER = "import sys; from pathlib import Path; from orchestrator.embedded import EmbeddedBroker;"
+BROKER = "import sys; from pathlib import Path; from orchestrator.runs.local.broker import EmbeddedBroker;"
 BROKER += "broker = EmbeddedBroker(Path(sys.argv[1])); broker.start(); print(broker._find_pid())"
 
 def hang(name, *pids):

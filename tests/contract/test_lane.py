@@ -16,24 +16,24 @@ from catalog.messages import Span, now_ms
 from catalog.spec import PlannerSpec
 from catalog.track import Take
 from tests.makers import a_take, takes
-from workers.engine import Rendition
-from workers.engine_process import EngineProcess, EngineRecipe
-from workers.lane.gather import Gather, LaneBounds
-from workers.lane.growth import SETTLING_BATCHES, GrowthBound
-from workers.lane.passage import Rendered
-from workers.spans import LaneSpans
+from workers.engine.process import EngineProcess, EngineRecipe
+from workers.engine.protocol import Rendition
+from workers.scheduler.leak import SETTLING_BATCHES, LeakBound
+from workers.scheduler.request import Rendered
+from workers.scheduler.scheduler import LaneBounds, Scheduler
+from workers.spans import SpanLog
 from workers.wiring import typical_bucket
 
 LEAK_MIB = 24
 
 
 class Lane:
-    """A Gather over engine processes, and threads to carry takes."""
+    """A Scheduler over engine processes, and threads to carry takes."""
 
     def __init__(self, recipe: EngineRecipe, bounds: LaneBounds) -> None:
         self.recipe, self.engines = recipe, list[EngineProcess]()
-        self.spans = LaneSpans(now_ms())
-        self.gather = Gather(self.open_engine, self.spans, typical=typical_bucket("tone"), bounds=bounds)
+        self.spans = SpanLog(now_ms())
+        self.gather = Scheduler(self.open_engine, self.spans, typical=typical_bucket("tone"), bounds=bounds)
         self.gather.threads = 16
         self.pool = ThreadPoolExecutor(16)
         self.thread = threading.Thread(target=self.gather.run)
@@ -69,7 +69,7 @@ def a_lane(factory: str, *, bounds: LaneBounds | None = None, **options: Any) ->
 
 
 def test_an_engine_that_leaks_is_seen_to_and_replaced_between_batches_and_no_take_notices(caplog):
-    growth = GrowthBound(mib=6 * LEAK_MIB, share=0.25)
+    growth = LeakBound(mib=6 * LEAK_MIB, share=0.25)
     batches = SETTLING_BATCHES + 12
     with a_lane("LeakyEngine", bounds=LaneBounds(growth=growth), leak_mib=LEAK_MIB) as lane:
         slopes = []
@@ -88,7 +88,7 @@ def test_an_engine_that_leaks_is_seen_to_and_replaced_between_batches_and_no_tak
 
 
 def test_an_engine_that_does_not_leak_is_kept_and_shows_no_slope():
-    with a_lane("fake_engine", bounds=LaneBounds(growth=GrowthBound(mib=50, share=0.25))) as lane:
+    with a_lane("fake_engine", bounds=LaneBounds(growth=LeakBound(mib=50, share=0.25))) as lane:
         for n in range(3 * SETTLING_BATCHES):
             lane.start([a_take(f"{n:04d}")])[0].result(30)
         assert len(lane.engines) == 1

@@ -13,12 +13,14 @@ from sqlalchemy.exc import DBAPIError
 from catalog.errors import LedgerError, StoreFullError, UnknownNameError
 from catalog.messages import Span, SpansClosed
 from catalog.queues import queue_of
-from orchestrator.costs.posting import draft_rental
-from orchestrator.ledger import Ledger, history, open_ledger, readings, rental_facts, work
+from orchestrator.finance.allocation.posting import draft_rental
+from orchestrator.finance.books import rentals as rental_facts
+from orchestrator.ledger import Ledger, open_ledger, readings, work
 from orchestrator.ledger.facts import record_facts
 from orchestrator.ledger.migrations import HEAD, script_heads
 from orchestrator.ledger.tables import Row
 from orchestrator.ledger.triggers import APPEND_ONLY, trigger_names
+from orchestrator.planning import history
 from tests.farm import DOLLAR_AN_HOUR, attempt, heartbeat, started, takes
 from tests.makers import a_batch
 from tests.time_facts import read_time_facts

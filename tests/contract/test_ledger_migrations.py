@@ -13,8 +13,9 @@ from sqlalchemy.exc import DBAPIError
 
 from catalog.errors import LedgerError
 from catalog.messages import Heartbeat, MemoryUse, Span, SpansClosed
-from orchestrator.ledger import Ledger, cost_readings, open_ledger, readings
-from orchestrator.ledger.books import update_books
+from orchestrator.finance.books import readings as cost_readings
+from orchestrator.finance.books.books import update_books
+from orchestrator.ledger import Ledger, open_ledger, readings
 from orchestrator.ledger.facts import record_facts
 from orchestrator.ledger.migrations import HEAD, alembic_config, script_heads
 from orchestrator.ledger.tables import ATTEMPT, SPAN, WORKER, Row

@@ -10,8 +10,8 @@ from catalog import queues as shared
 from catalog.errors import BrokerError
 from catalog.messages import RECORD_BYTES_MAX, Heartbeat, RenderMessage, parse_render
 from catalog.queues import RECORD_QUEUE, RENDER_TASK, queue_of
+from orchestrator.control.broker import Queues
 from orchestrator.ledger.work import Outgoing
-from orchestrator.queues import Queues
 from tests.farm import takes
 
 

@@ -18,13 +18,13 @@ from catalog.errors import LedgerError, UnknownNameError
 from catalog.messages import MemoryUse, Span, SpansClosed, TakesReturned, WorkerStarted, WorkerStopped
 from catalog.rental import RentalNote
 from catalog.sidecar import BatchNote
-from orchestrator.controller import Controller
+from orchestrator.control.broker import open_record
+from orchestrator.control.controller import Controller
+from orchestrator.control.recording import RecordWriter
 from orchestrator.ledger import open_ledger, set_aside, work
 from orchestrator.ledger.database import RefusedValueError
 from orchestrator.ledger.facts import record_facts
 from orchestrator.ledger.tables import ATTEMPT, SET_ASIDE, TAKE, WORKER
-from orchestrator.queues import open_record
-from orchestrator.recording import RecordWriter
 from tests.farm import DOLLAR_AN_HOUR, FakeBroker, attempt, enveloped, heartbeat, started, takes
 
 PLAN = takes(2_000)
@@ -184,7 +184,7 @@ def test_of_many_records_only_the_one_that_the_database_refuses_is_set_aside(sid
                 connection.execute(ATTEMPT.insert().values(record_id="only this"))  # a row without the rest
         return record_facts(connection, records, price_of, at_ms)
 
-    monkeypatch.setattr("orchestrator.recording.record_facts", refusing)
+    monkeypatch.setattr("orchestrator.control.recording.record_facts", refusing)
     good = [attempt(take, run_id=side.run_id) for take in (*PLAN[:3], *PLAN[4:8])]
     step = side.step(*map(plain, [*good[:3], poison, *good[3:]]))
     assert step.outcomes == {"accepted": 7}
@@ -200,7 +200,7 @@ def test_records_are_written_in_their_order_around_the_one_that_is_set_aside(sid
             raise OverflowError("too large")
         return record_facts(connection, records, price_of, at_ms)
 
-    monkeypatch.setattr("orchestrator.recording.record_facts", refusing)
+    monkeypatch.setattr("orchestrator.control.recording.record_facts", refusing)
     side.step()
     first, second = PLAN[0].id, PLAN[1].id
     side.step(*map(plain, [started(), heartbeat([first]), started("w2", host="poison"), heartbeat([second])]))
@@ -214,7 +214,7 @@ def test_an_outage_of_the_database_sets_nothing_aside(side, monkeypatch):
     def away(connection, records, price_of, at_ms):
         raise LedgerError("the server does not answer")
 
-    monkeypatch.setattr("orchestrator.recording.record_facts", away)
+    monkeypatch.setattr("orchestrator.control.recording.record_facts", away)
     with pytest.raises(LedgerError):
         side.step(plain(attempt(PLAN[0])))
     assert len(side.broker.records) == 1
@@ -300,7 +300,7 @@ def test_a_record_that_is_retried_and_fails_again_stays_and_is_not_due(side):
 
 def test_a_record_that_is_retried_and_succeeds_is_on_the_books(side, monkeypatch):
     record = attempt(PLAN[0], run_id=side.run_id)
-    monkeypatch.setattr("orchestrator.recording.record_facts", lambda *_: 1 / 0)
+    monkeypatch.setattr("orchestrator.control.recording.record_facts", lambda *_: 1 / 0)
     side.step(plain(record))
     monkeypatch.undo()
     with side.ledger.write() as connection:

@@ -32,8 +32,8 @@ from catalog.spec import PlannerSpec
 from catalog.store import open_store
 from catalog.tiers import TIERS
 from catalog.track import Take
+from orchestrator.control.broker import Queues
 from orchestrator.ledger.work import Outgoing
-from orchestrator.queues import Queues
 from tests import servers
 from tests.makers import a_message, a_take, takes
 
@@ -43,7 +43,7 @@ import sys
 from pathlib import Path
 from catalog.messages import now_ms
 from catalog.settings import read_settings
-from workers.engine_process import EngineRecipe
+from workers.engine.process import EngineRecipe
 from workers.service import ServeOptions, serve
 folder, batch_s, grace_s, plan_limit = Path(sys.argv[1]), *map(float, sys.argv[2:4]), int(sys.argv[4])
 recipe = EngineRecipe("tests.fakes:SlowEngine", {"batch_s": batch_s, "folder": folder, "plan_limit": plan_limit})

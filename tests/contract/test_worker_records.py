@@ -10,11 +10,11 @@ import pytest
 
 from catalog.errors import BrokerError
 from catalog.messages import AttemptMade, Heartbeat, Span, SpansClosed, WorkerStopped, now_ms, parse_record
-from orchestrator.queues import Queues
+from orchestrator.control.broker import Queues
 from tests import servers
 from tests.fakes import FakeRecorder
-from workers.records import Holds, Pulse, QueueRecorder, check_broker
-from workers.spans import LaneSpans
+from workers.records import Heartbeats, InHand, QueueRecorder, check_broker
+from workers.spans import SpanLog
 
 
 def stopped(reason: str) -> WorkerStopped:
@@ -80,8 +80,8 @@ def test_a_broker_that_answers_passes(broker_url):
 
 
 def test_a_take_is_named_at_once_in_the_next_heartbeat_and_dropped_when_it_is_done():
-    recorder, holds = FakeRecorder(), Holds()
-    pulse = Pulse(recorder, holds, LaneSpans(now_ms()), worker_id="worker-1", every_s=60)
+    recorder, holds = FakeRecorder(), InHand()
+    pulse = Heartbeats(recorder, holds, SpanLog(now_ms()), worker_id="worker-1", every_s=60)
     pulse.start()
     for take_id in ("b", "a"):
         assert holds.take(take_id)
@@ -95,8 +95,8 @@ def test_a_take_is_named_at_once_in_the_next_heartbeat_and_dropped_when_it_is_do
 
 
 def test_closed_spans_are_published_once_and_in_order():
-    recorder, spans = FakeRecorder(), LaneSpans(0, clock=iter([10, 10, 30, 25, 40]).__next__)
-    pulse = Pulse(recorder, Holds(), spans, worker_id="worker-1", every_s=60)
+    recorder, spans = FakeRecorder(), SpanLog(0, clock=iter([10, 10, 30, 25, 40]).__next__)
+    pulse = Heartbeats(recorder, InHand(), spans, worker_id="worker-1", every_s=60)
     spans.close("startup")
     spans.close("idle", cause="no work")  # no time has passed: no span
     spans.close("render", batch_id="b")

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import embedded
-from orchestrator.embedded import EmbeddedBroker
+from orchestrator.runs.local import broker as embedded
+from orchestrator.runs.local.broker import EmbeddedBroker
 from tests.servers import missing
 
 PRESETS = Path(__file__).parents[2] / "presets"

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from catalog.messages import Heartbeat, MemoryUse, Span, SpansClosed, now_ms
-from orchestrator import embedded
-from orchestrator.embedded import EmbeddedBroker
 from orchestrator.ledger import open_ledger
 from orchestrator.ledger.facts import record_facts
+from orchestrator.runs.local import broker as embedded
+from orchestrator.runs.local.broker import EmbeddedBroker
 from tests.farm import DOLLAR_AN_HOUR, attempt, started, takes
 from tests.servers import missing
 from tests.terminal import Screen, in_terminal
@@ -36,7 +36,7 @@ main()
 SAYING = """
 import itertools, logging, time
 from orchestrator.cli.console import say, warn
-from orchestrator.stopping import StopRequest
+from orchestrator.runs.stop import StopRequest
 def go_on(step):
     with StopRequest().listening() as stop:
         for turn in itertools.count():
@@ -64,7 +64,7 @@ SAID = [
 BAR = f"""{SAYING}
 from orchestrator.cli.watching import display_for
 from orchestrator.ledger.readings import Spend, TakeCounts
-from orchestrator.progress import Progress
+from orchestrator.runs.progress import Progress
 counts = TakeCounts(waiting=60_000, sent=256, accepted=38_000, rejected=1_234, failed=510)
 def go():
     with display_for() as display:

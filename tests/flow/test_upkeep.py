@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Table, select
 
-from orchestrator import embedded
 from orchestrator.ledger import open_ledger
 from orchestrator.ledger.tables import ATTEMPT, RENDITION, RUN, TAKE
+from orchestrator.runs.local import broker as embedded
 from tests.flow.test_run import CATALOG, Machine
 from tests.servers import missing
 

@@ -20,12 +20,12 @@ from catalog.models import TINY
 from catalog.spec import PlannerSpec
 from tests.contract.ace_step_samples import a_plan, a_take, gap, renditions
 from workers.ace_step.assembly import load_engine
-from workers.ace_step.device import Placement, choose_placement
+from workers.ace_step.device.placement import Placement, choose_placement
+from workers.ace_step.diffusion.stages import Stages, TokenizedPrompt
 from workers.ace_step.engine import AceStepEngine
-from workers.ace_step.loading import load_components
-from workers.ace_step.stages import Script, Stages
-from workers.ace_step.tiny import tiny_checkpoint
-from workers.engine import Job, Rendition
+from workers.ace_step.tiny.checkpoint import tiny_checkpoint
+from workers.ace_step.weights.loading import load_components
+from workers.engine.protocol import Job, Rendition
 
 pytestmark = pytest.mark.gpu
 
@@ -98,7 +98,7 @@ def test_in_float32_the_gpu_makes_what_the_cpu_makes(engine: AceStepEngine, home
 
 @torch.inference_mode()
 def _walked(stages: Stages, first: int = 0, n_latents: int = 1500) -> torch.Tensor:
-    scripts = [Script("", [7 + n] * (40 + n), [5] * 4) for n in range(first, first + 2)]
+    scripts = [TokenizedPrompt("", [7 + n] * (40 + n), [5] * 4) for n in range(first, first + 2)]
     conditions, context = stages.encode(scripts), stages.context([None] * 2, n_latents)
     noise = stages.noise(range(first, first + 2), n_latents)
     return stages.diffuse(noise, conditions, context, steps=8, shift=3.0)
@@ -120,7 +120,7 @@ def test_a_recorded_step_makes_bitwise_what_a_plain_one_makes(home: Path, n_late
 
 def test_the_host_waits_for_nothing_while_it_queues_the_steps(home: Path):
     for stages in (_stages(home), _stages(home, graphs_kept=0)):
-        scripts = [Script("", [7] * 40, [5] * 4)] * 2
+        scripts = [TokenizedPrompt("", [7] * 40, [5] * 4)] * 2
         with torch.inference_mode():
             conditions, context = stages.encode(scripts), stages.context([None] * 2, 1500)
             noise = stages.noise([0, 1], 1500)

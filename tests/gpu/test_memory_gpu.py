@@ -15,11 +15,11 @@ from catalog.models import TINY
 from catalog.spec import PlannerSpec
 from tests.contract.ace_step_samples import a_take, renditions
 from workers.ace_step.assembly import load_engine
+from workers.ace_step.device.gauge import free_bytes, open_gauge
 from workers.ace_step.engine import AceStepEngine
-from workers.ace_step.gauge import free_bytes, open_gauge
-from workers.ace_step.residence import Residence, module_bytes
+from workers.ace_step.weights.offload import Offloaded, module_bytes
 from workers.calibrate import Sitting
-from workers.engine import Job, Rendition
+from workers.engine.protocol import Job, Rendition
 
 pytestmark = pytest.mark.gpu
 
@@ -49,7 +49,7 @@ def test_a_visit_brings_the_weights_and_leaves_the_device_empty(device: torch.de
     model = torch.nn.Linear(4096, 4096, bias=False).requires_grad_(False)
     x = torch.randn(2, 4096, device=device)
     expected = model.weight.to(device)
-    residence = Residence.in_host_memory([model], device)
+    residence = Offloaded.in_host_memory([model], device)
     torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated(device)
     for _ in range(3):

@@ -13,9 +13,9 @@ import torch
 from catalog import limits
 from catalog.spec import Bounds, PlannerSpec, TrackSpec
 from catalog.track import Take, Track
-from workers.ace_step.planner import Planner
-from workers.ace_step.planner_fill import Filler
-from workers.ace_step.tiny_planner import write_tiny_planner
+from workers.ace_step.planner.metadata import Filler
+from workers.ace_step.planner.planner import Planner
+from workers.ace_step.tiny.planner import write_tiny_planner
 
 pytestmark = pytest.mark.gpu
 

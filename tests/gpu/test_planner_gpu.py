@@ -14,12 +14,12 @@ import torch
 
 from catalog.spec import PlannerSpec
 from tests.planner_takes import CPU, a_take, mixed_takes
-from workers.ace_step.planner import Planner
-from workers.ace_step.planner_codes import CodeWriter
-from workers.ace_step.planner_decode import Decoding, Shape
-from workers.ace_step.planner_loading import load_model
-from workers.ace_step.sampling import Settings, choose, choose_unseen
-from workers.ace_step.tiny_planner import write_tiny_planner
+from workers.ace_step.planner.codes import CodeWriter
+from workers.ace_step.planner.decoding import Decoding, Shape
+from workers.ace_step.planner.loading import load_model
+from workers.ace_step.planner.planner import Planner
+from workers.ace_step.planner.sampling import Settings, choose, choose_unseen
+from workers.ace_step.tiny.planner import write_tiny_planner
 
 pytestmark = pytest.mark.gpu
 

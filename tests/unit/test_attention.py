@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.ace_step.attention import DENSE_FRAMES_MAX, attend, attend_in_blocks, hiding, window_of
+from workers.ace_step.diffusion.attention import DENSE_FRAMES_MAX, attend, attend_in_blocks, hiding, window_of
 
 REACH = 8
 

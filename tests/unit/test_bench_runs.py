@@ -18,7 +18,7 @@ from tests.bench.full_size import Goals
 from tests.bench.measuring import Figure
 from tests.bench.serving import Course
 from tests.fakes import FakeEngine
-from workers.engine import BatchResult, Job, Refusal
+from workers.engine.protocol import BatchResult, Job, Refusal
 
 
 @pytest.fixture(autouse=True)

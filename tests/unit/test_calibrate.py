@@ -19,8 +19,8 @@ from catalog.sidecar import Fingerprints, StageTimes
 from catalog.tiers import BatchLimit
 from tests.makers import SHA, an_effective
 from workers.calibrate import Probe, Sitting, find_limit, open_subject
-from workers.calibration import CalibrationKey, read_calibration
-from workers.engine import BatchResult, EngineCard, Finish, Job, Refusal, Rendition
+from workers.engine.calibration import CalibrationKey, read_calibration
+from workers.engine.protocol import BatchResult, EngineCard, Finish, Job, Refusal, Rendition
 
 MIB = 2**20
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.calibration import (
+from workers.engine.calibration import (
     Calibration,
     CalibrationKey,
     Measured,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from catalog.buckets import Bucket
 from catalog.tiers import BatchLimit
 from tests.makers import a_spec
-from workers.lane.capacity import RECOVERY_CALLS, Capacity
+from workers.scheduler.limits import RECOVERY_CALLS, Capacity
 
 SHORT, LONG = Bucket.of(a_spec(duration_s=10)), Bucket.of(a_spec(duration_s=60))
 

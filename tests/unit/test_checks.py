@@ -8,7 +8,7 @@ import pytest
 
 from tests.makers import a_spec
 from tests.sounds import chords, pink_noise, sine, white_noise
-from workers.checks import Rejected, check_audio
+from workers.audio.checks import Rejected, check_audio
 
 
 def reasons(audio, spec=None, *, noise=False):

@@ -8,7 +8,7 @@ from rich.console import Console
 from orchestrator.cli import watching
 from orchestrator.cli.watching import BarDisplay, LineDisplay, describe
 from orchestrator.ledger.readings import Spend, TakeCounts
-from orchestrator.progress import Progress
+from orchestrator.runs.progress import Progress
 
 SMALL = Progress(TakeCounts(waiting=270, sent=7, accepted=23), Spend(109, ()), 257.04, 64_600)
 LARGE = Progress(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from workers.ace_step import compiling
-from workers.ace_step.compiling import Compiler
+from workers.ace_step.device import compiling
+from workers.ace_step.device.compiling import Compiler
 
 
 def _cannot_be_compiled(x: torch.Tensor) -> torch.Tensor:

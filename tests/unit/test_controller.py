@@ -12,11 +12,12 @@ from catalog.messages import Span, SpansClosed, TakesReturned, WorkerStopped
 from catalog.queues import queue_of
 from catalog.sidecar import BatchNote, StageTimes
 from catalog.spec import PlannerSpec
-from orchestrator.controller import Controller
-from orchestrator.dispatch import WINDOW_MAX, window_of
-from orchestrator.ledger import Ledger, cost_readings, open_ledger, readings, work
-from orchestrator.ledger.books import update_books
-from orchestrator.ledger.budgets import Spending
+from orchestrator.control.controller import Controller
+from orchestrator.control.feed import WINDOW_MAX, window_of
+from orchestrator.finance.books import readings as cost_readings
+from orchestrator.finance.books.books import update_books
+from orchestrator.finance.books.budgets import Spending
+from orchestrator.ledger import Ledger, open_ledger, readings, work
 from orchestrator.ledger.wishes import CANCEL, GO_ON, PAUSE, write_wish
 from tests.farm import DOLLAR_AN_HOUR, FakeBroker, attempt, heartbeat, started, takes
 

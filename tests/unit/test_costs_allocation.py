@@ -8,16 +8,9 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.costs.allocation import (
-    UNALLOCATED,
-    AttemptFact,
-    Category,
-    CostObject,
-    SpanTime,
-    WorkerLife,
-)
-from orchestrator.costs.charges import Kind
-from orchestrator.costs.posting import RentalFacts, draft_rental
+from orchestrator.finance.allocation.charges import Kind
+from orchestrator.finance.allocation.posting import RentalFacts, draft_rental
+from orchestrator.ledger.observations import UNALLOCATED, AttemptFact, Category, CostObject, SpanTime, WorkerLife
 from tests.cost_facts import line, rental
 
 A = CostObject("hotels", "lobby", "jazz", "run1")

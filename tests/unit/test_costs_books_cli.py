@@ -23,8 +23,8 @@ from catalog.errors import (
 )
 from orchestrator.cli import app as program
 from orchestrator.cli import catalog as catalog_command
-from orchestrator.cli import costs as costs_command
-from orchestrator.costs.pack.manifest import check_manifest
+from orchestrator.cli.costs import report as costs_command
+from orchestrator.finance.report.manifest import check_manifest
 from orchestrator.ledger import open_ledger
 from orchestrator.ledger.tables import ATTEMPT, RENDITION, TAKE, WORKER
 from tests.cost_ledger import Filling, fill
@@ -40,7 +40,7 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("TUNEMILL_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "100")
     (tmp_path / "home").mkdir()
-    for module in ("orchestrator.accounts", "orchestrator.cli.periods", "orchestrator.cli.budgets"):
+    for module in ("orchestrator.finance.accounts", "orchestrator.cli.costs.periods", "orchestrator.cli.costs.budgets"):
         monkeypatch.setattr(f"{module}.now_ms", lambda: AFTERWARDS_MS)
     return tmp_path
 
@@ -335,7 +335,7 @@ def test_a_ctrl_c_that_no_command_answers_is_told_in_words(home, pods, monkeypat
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("orchestrator.cli.costs.bring_up_to_date", interrupt)
+    monkeypatch.setattr("orchestrator.cli.costs.report.bring_up_to_date", interrupt)
     monkeypatch.setattr(sys, "argv", ["tunemill", "costs", "report"])
     with pytest.raises(SystemExit) as end:
         program.run()

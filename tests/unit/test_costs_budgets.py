@@ -7,10 +7,10 @@ from sqlalchemy import update
 
 from catalog.errors import BudgetError, PriceError
 from catalog.messages import Span, SpansClosed
-from orchestrator.costs.budgets import Budget, BudgetScope, in_force
-from orchestrator.costs.months import month_of, next_month
-from orchestrator.ledger import budgets
-from orchestrator.ledger.books import update_books
+from orchestrator.finance.books import budgets
+from orchestrator.finance.books.books import update_books
+from orchestrator.finance.budgets import Budget, BudgetScope, in_force
+from orchestrator.finance.months import month_of, next_month
 from orchestrator.ledger.tables import WORKER
 from tests.farm import DOLLAR_AN_HOUR, attempt, started, takes
 from tests.unit.test_controller import START_MS, Farm

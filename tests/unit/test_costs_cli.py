@@ -11,7 +11,7 @@ from sqlmodel import Session
 from typer.testing import CliRunner
 
 from catalog.errors import LedgerError, SettingsError, UnknownNameError
-from orchestrator.cli import costs as costs_command
+from orchestrator.cli.costs import report as costs_command
 from orchestrator.ledger import open_ledger
 from tests.unit.test_costs_queries import a_run, a_span, a_take, a_worker, an_attempt
 

@@ -16,13 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.errors import SettingsError, TunemillError
-from orchestrator.costs.allocation import UNALLOCATED, Category
-from orchestrator.costs.charges import Entry, Kind, Meter
-from orchestrator.costs.focus.columns import COLUMN_OF_NAME, COLUMNS, NAMES, DataType
-from orchestrator.costs.focus.conformance import check_allocation_file, check_rental_file
-from orchestrator.costs.focus.measures import decimal_text, find_measure, measure_of_ms, nano_of
-from orchestrator.costs.focus.rows import find_left_out, rows_of
-from orchestrator.costs.focus.writing import ALLOCATION_CSV, METADATA_JSON, RENTAL_CSV, guarded, write_focus
+from orchestrator.finance.allocation.charges import Entry, Kind, Meter
+from orchestrator.finance.focus.columns import COLUMN_OF_NAME, COLUMNS, NAMES, DataType
+from orchestrator.finance.focus.conformance import check_allocation_file, check_rental_file
+from orchestrator.finance.focus.measures import decimal_text, find_measure, measure_of_ms, nano_of
+from orchestrator.finance.focus.rows import find_left_out, rows_of
+from orchestrator.finance.focus.writing import ALLOCATION_CSV, METADATA_JSON, RENTAL_CSV, guarded, write_focus
+from orchestrator.ledger.observations import UNALLOCATED, Category
 from tests.focus_charges import (
     DECEMBER,
     JANUARY,

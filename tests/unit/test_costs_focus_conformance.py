@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import pytest
 
-from orchestrator.costs.charges import Meter
-from orchestrator.costs.focus.columns import NAMES
-from orchestrator.costs.focus.conformance import check_allocation_file, check_rental_file
-from orchestrator.costs.focus.rules import Breach, Rule
-from orchestrator.costs.focus.writing import ALLOCATION_CSV, RENTAL_CSV, write_focus
+from orchestrator.finance.allocation.charges import Meter
+from orchestrator.finance.focus.columns import NAMES
+from orchestrator.finance.focus.conformance import check_allocation_file, check_rental_file
+from orchestrator.finance.focus.rules import Breach, Rule
+from orchestrator.finance.focus.writing import ALLOCATION_CSV, RENTAL_CSV, write_focus
 from tests.focus_charges import a_charge, a_focus_charge, worked_example
 
 Table = list[list[str]]  # the header, then rows

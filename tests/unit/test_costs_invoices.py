@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catalog.errors import InvoiceError, SettingsError, TunemillError, UnreadableFileError
-from orchestrator.costs.charges import Meter
-from orchestrator.costs.invoices.drafts import Draft, Reading, check_drafts, settle
-from orchestrator.costs.invoices.reading import read_invoice
-from orchestrator.costs.invoices.values import amount_of
-from orchestrator.costs.invoices.windows import narrowed
+from orchestrator.finance.allocation.charges import Meter
+from orchestrator.finance.allocation.windows import narrowed
+from orchestrator.finance.invoices.drafts import Draft, Reading, check_drafts, settle
+from orchestrator.finance.invoices.reading import read_invoice
+from orchestrator.finance.invoices.values import amount_of
 
 NOVEMBER = 1_793_491_200_000  # 2026-11-01T00:00Z
 DAY = 86_400_000
@@ -352,10 +352,10 @@ def as_csv(columns, rows):
 
 
 def lines_of(text: str):
-    from orchestrator.costs.invoices.entries import Reader
-    from orchestrator.costs.invoices.files import SourceFile
-    from orchestrator.costs.invoices.runpod import read_runpod
-    from orchestrator.costs.invoices.values import zone_of
+    from orchestrator.finance.invoices.entries import Reader
+    from orchestrator.finance.invoices.files import SourceFile
+    from orchestrator.finance.invoices.runpod import read_runpod
+    from orchestrator.finance.invoices.values import zone_of
 
     reading = read_runpod(SourceFile(Path("x"), "", text), Reader(Path("x"), zone_of("UTC")))
     check_drafts(reading, Path("x"))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catalog.errors import SettingsError
-from orchestrator.costs.months import bounds_of, cut_by_month, month_of, next_month, parse_period
+from orchestrator.finance.months import bounds_of, cut_by_month, month_of, next_month, parse_period
 
 ZONES = st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Pacific/Apia"])
 INSTANTS = st.integers(1_000_000_000_000, 2_000_000_000_000)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.costs.baseline import SongPrice, baseline_of
-from orchestrator.costs.forecast import RunCost, forecast
-from orchestrator.costs.pack.contents import PriceUsed
+from orchestrator.finance.baseline import SongPrice, baseline_of
+from orchestrator.finance.forecast import RunCost, forecast
+from orchestrator.finance.records import PriceUsed
 
 
 def a_run(number: int, tracks: int = 100, *, each: int = 1_000, fixed: int = 5_000, unpriced_ms: int = 0) -> RunCost:

@@ -7,8 +7,8 @@ import csv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.costs.pack.control import totals_of
-from orchestrator.costs.pack.extract import (
+from orchestrator.finance.report.control import totals_of
+from orchestrator.finance.report.extract import (
     COSTS_COLUMNS,
     LEDGER_COLUMNS,
     guarded,

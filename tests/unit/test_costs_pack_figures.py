@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catalog.errors import UnknownNameError
-from orchestrator.costs.allocation import UNALLOCATED, Category
-from orchestrator.costs.charges import Group
-from orchestrator.costs.pack.figures import (
+from catalog.split import split
+from orchestrator.finance.allocation.charges import Group
+from orchestrator.finance.report.figures import (
     CENT,
     DIRECT,
     FIELD_OF_CUT,
@@ -24,7 +24,7 @@ from orchestrator.costs.pack.figures import (
     rounded_together,
     shares_of,
 )
-from orchestrator.costs.split import split
+from orchestrator.ledger.observations import UNALLOCATED, Category
 from tests.cost_contents import a_big_month, a_row, example_rows, months
 
 

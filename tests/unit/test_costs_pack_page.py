@@ -9,11 +9,11 @@ from html.parser import HTMLParser
 import pytest
 from hypothesis import given, settings
 
-from orchestrator.costs.allocation import Category
-from orchestrator.costs.charges import Group
-from orchestrator.costs.pack import charts
-from orchestrator.costs.pack.charts import Bar, Part, tick_amounts
-from orchestrator.costs.pack.page import render_page
+from orchestrator.finance.allocation.charges import Group
+from orchestrator.finance.report import charts
+from orchestrator.finance.report.charts import Bar, Part, tick_amounts
+from orchestrator.finance.report.page import render_page
+from orchestrator.ledger.observations import Category
 from tests.cost_contents import a_big_month, a_full_month, a_row, contents_of, example_rows, months
 
 VOID = {"meta", "link", "br", "rect", "circle", "line"}

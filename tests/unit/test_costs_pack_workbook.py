@@ -8,11 +8,12 @@ import openpyxl
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from orchestrator.costs.allocation import Category
-from orchestrator.costs.charges import Kind
-from orchestrator.costs.pack import roll_up, workbook
-from orchestrator.costs.pack.contents import Contents, Coverage
-from orchestrator.costs.pack.workbook import write_workbook
+from orchestrator.finance.allocation.charges import Kind
+from orchestrator.finance.records import Coverage
+from orchestrator.finance.report import roll_up, workbook
+from orchestrator.finance.report.contents import Contents
+from orchestrator.finance.report.workbook import write_workbook
+from orchestrator.ledger.observations import Category
 from tests.cost_contents import a_big_month, a_full_month, a_row, contents_of, example_rows, months
 from tests.formulas import Spreadsheet
 

@@ -8,9 +8,9 @@ import json
 import pytest
 
 from catalog.errors import DisagreementError, SettingsError, StoreError, StoreFullError, TunemillError
-from orchestrator.costs.pack import writing
-from orchestrator.costs.pack.manifest import check_manifest
-from orchestrator.costs.pack.writing import OWN_FILES, write_pack
+from orchestrator.finance.report import writing
+from orchestrator.finance.report.manifest import check_manifest
+from orchestrator.finance.report.writing import OWN_FILES, write_pack
 from tests.cost_contents import a_big_month, a_full_month, a_row, contents_of, example_rows, extracted_of
 
 

@@ -7,10 +7,10 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.costs.allocation import UNALLOCATED, Category
-from orchestrator.costs.charges import Kind, Meter, Sharing
-from orchestrator.costs.months import bounds_of
-from orchestrator.costs.posting import RentalFacts, draft_line, draft_rental
+from orchestrator.finance.allocation.charges import Kind, Meter, Sharing
+from orchestrator.finance.allocation.posting import RentalFacts, draft_line, draft_rental
+from orchestrator.finance.months import bounds_of
+from orchestrator.ledger.observations import UNALLOCATED, Category
 from tests.cost_facts import (
     NOVEMBER,
     USD,

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from catalog.errors import PriceError, SettingsError, UnreadableFileError
-from orchestrator.cli.prices import register_prices
-from orchestrator.costs.price_files import a_row, add_price, import_prices
-from orchestrator.costs.prices import get_price, read_price_book
+from orchestrator.cli.costs.prices import register_prices
+from orchestrator.finance.prices.book import get_price, read_price_book
+from orchestrator.finance.prices.files import a_row, add_price, import_prices
 from tests.unit.test_costs_prices import SPRING, a_book, ms
 
 FIRST = date(2027, 7, 1)

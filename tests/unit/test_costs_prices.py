@@ -9,17 +9,16 @@ from textwrap import dedent
 import pytest
 
 from catalog.errors import PriceError, SettingsError, UnreadableFileError
-from orchestrator.costs.prices import (
-    Machine,
+from orchestrator.finance.money import micros_of, parse_usd
+from orchestrator.finance.prices.book import (
     find_prices_folder,
     get_price,
-    micros_of,
     names_gpu,
-    parse_usd,
     price_for,
     price_for_gpu,
     read_price_book,
 )
+from orchestrator.ledger.observations import Machine
 
 SHIPPED = Path(__file__).resolve().parents[2] / "infra" / "prices"
 

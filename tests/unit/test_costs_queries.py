@@ -8,12 +8,15 @@ from sqlmodel import Session
 from catalog.errors import UnknownNameError
 from catalog.spec import DiffusionSpec, PlannerSpec, TrackSpec
 from catalog.track import Track
-from orchestrator.costs.allocation import UNALLOCATED, CostObject
-from orchestrator.estimate import NO_HISTORY, Speed, SpeedKey
-from orchestrator.ledger import cost_readings, open_ledger, rental_facts, time_readings
-from orchestrator.ledger.books import update_books
-from orchestrator.ledger.history import read_history
+from orchestrator.finance.books import readings as cost_readings
+from orchestrator.finance.books import rentals as rental_facts
+from orchestrator.finance.books import time as time_readings
+from orchestrator.finance.books.books import update_books
+from orchestrator.ledger import open_ledger
+from orchestrator.ledger.observations import UNALLOCATED, CostObject
 from orchestrator.ledger.tables import AttemptRow, RunRow, SpanRow, TakeRow, WorkerRow
+from orchestrator.planning.estimate import NO_HISTORY, Speed, SpeedKey
+from orchestrator.planning.history import read_history
 from tests.time_facts import read_time_facts, use_of
 
 PLANNER = "acestep-5Hz-lm-1.7B"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.costs.charges import Meter
-from orchestrator.costs.reconcile import FINDINGS, Billed, Expected, Tolerance, reconcile
+from orchestrator.finance.allocation.charges import Meter
+from orchestrator.finance.reconcile import FINDINGS, Billed, Expected, Tolerance, reconcile
 
 HOUR = 3_600_000
 DAY = 24 * HOUR

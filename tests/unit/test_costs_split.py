@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catalog.errors import TunemillError
-from orchestrator.costs.split import split
+from catalog.split import split
 
 weights = st.dictionaries(st.text(max_size=4), st.integers(0, 10**15), min_size=1, max_size=30)
 totals = st.integers(-(10**18), 10**18)

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.costs.allocation import CALLS_OVER_MS, Calls, Category
-from orchestrator.costs.charges import Sharing
-from orchestrator.costs.living import draft_living
-from orchestrator.costs.months import bounds_of
-from orchestrator.costs.posting import RentalFacts, draft_rental
-from orchestrator.costs.tally import Counts, Cut, Place, WorkerTime, find_cut
+from orchestrator.finance.allocation.allocation import Calls
+from orchestrator.finance.allocation.charges import Sharing
+from orchestrator.finance.allocation.living import draft_living
+from orchestrator.finance.allocation.posting import RentalFacts, draft_rental
+from orchestrator.finance.allocation.tally import Counts, CutPoint, SegmentKey, WorkerTime, find_cut
+from orchestrator.finance.months import bounds_of
+from orchestrator.ledger.observations import CALLS_OVER_MS, Category
 from tests.cost_facts import DECEMBER, NOVEMBER, ZONE_A, ZONE_B, attempt, life, line, rental, span
 
 OPEN = {"is_over": False}
@@ -159,7 +160,7 @@ def test_nothing_that_lies_before_a_place_is_named_behind_it(facts, before_s):
 def test_a_batch_whose_attempts_may_still_come_is_not_added_up():
     spans = [span("render", 0, 10, "b1"), span("render", 10, 20, "b2")]
     made = [attempt("b1", at_ms=NOVEMBER + 12_000), attempt("b2", at_ms=NOVEMBER + 22_000)]
-    assert find_cut(spans, made, NOVEMBER + 15_000) == Place(1, NOVEMBER + 12_000)
+    assert find_cut(spans, made, NOVEMBER + 15_000) == CutPoint(1, NOVEMBER + 12_000)
     assert find_cut(spans, made, NOVEMBER + 12_000) is None
 
 
@@ -169,7 +170,7 @@ def test_a_planner_call_may_be_added_up_without_the_batches_that_were_rendered_f
     plans = {1: "p1", 2: "p1", 3: "p2"}
     made = [attempt(f"b{n}", plan_id=plans[n], at_ms=NOVEMBER + 11_000 + 10_000 * n) for n in plans]
     assert find_cut(spans, made, NOVEMBER + 31_000) is None  # b2 is a batch of p1
-    assert find_cut(spans, made, NOVEMBER + 35_000) == Place(2, NOVEMBER + 31_000)
+    assert find_cut(spans, made, NOVEMBER + 35_000) == CutPoint(2, NOVEMBER + 31_000)
     assert find_cut(spans, made, NOVEMBER + 60_000).spans == 5
 
 
@@ -187,7 +188,7 @@ def test_what_was_counted_is_not_counted_again_after_an_idle_hour():
     time.spans = [span("idle", 10 + 60 * n, 70 + 60 * n) for n in range(60)]
     tally, mark = time.kept(Calls(time.attempts), "UTC", NOVEMBER + 3_000_000)
     assert mark.attempts_ms > NOVEMBER + 11_000
-    assert tally[Cut("2026-11", "accepted", ZONE_A)] == Counts(10_000, 1, 1, 180_000)
+    assert tally[SegmentKey("2026-11", "accepted", ZONE_A)] == Counts(10_000, 1, 1, 180_000)
 
 
 def test_a_tally_counts_silence_apart_since_only_the_end_says_what_it_was():
@@ -197,7 +198,7 @@ def test_a_tally_counts_silence_apart_since_only_the_end_says_what_it_was():
     assert {(cut.category, cut.payer == ZONE_A): counts.ms for cut, counts in tally.items()} == {
         **{("", False): 70_000, ("startup", False): 20_000, ("accepted", True): 10_000}
     }
-    assert tally[Cut("2026-11", "accepted", ZONE_A)] == Counts(10_000, 1, 1, 180_000)
+    assert tally[SegmentKey("2026-11", "accepted", ZONE_A)] == Counts(10_000, 1, 1, 180_000)
 
 
 def test_a_batch_of_which_a_living_worker_may_yet_tell_is_not_lost():

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.costs.allocation import SpanTime, WorkerLife
-from orchestrator.costs.time_use import WAITING_FOR_POST, TimeUse, Use
+from orchestrator.ledger.observations import SpanTime, WorkerLife
+from orchestrator.ledger.time_use import WAITING_FOR_POST, Activity, TimeUse
 from tests.time_facts import use_of
 from workers import spans as lane
 
@@ -37,13 +37,13 @@ A_SHIFT = spans_of(
 
 def test_work_comes_first_then_idle_time_by_cause_then_the_rest():
     assert list(use_of([a_life(10_000)], A_SHIFT).uses()) == [
-        Use("planning", 2_000, 200),
-        Use("rendering", 5_500, 550),
-        Use("idle: waiting for post", 800, 80),
-        Use("idle: no work", 600, 60),
-        Use("starting", 1_000, 100),
-        Use("ending", 50, 5),
-        Use("not reported yet", 50, 5),
+        Activity("planning", 2_000, 200),
+        Activity("rendering", 5_500, 550),
+        Activity("idle: waiting for post", 800, 80),
+        Activity("idle: no work", 600, 60),
+        Activity("starting", 1_000, 100),
+        Activity("ending", 50, 5),
+        Activity("not reported yet", 50, 5),
     ]
 
 

@@ -13,11 +13,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.ace_step import decode
-from workers.ace_step.compiling import Compiler
-from workers.ace_step.decode import Decoder, fold, windows_over
-from workers.ace_step.device import choose_placement
-from workers.ace_step.tiny import _filled, _vae
+from workers.ace_step.device.compiling import Compiler
+from workers.ace_step.device.placement import choose_placement
+from workers.ace_step.diffusion import vae as decode
+from workers.ace_step.diffusion.vae import Decoder, windows_over
+from workers.ace_step.tiny.checkpoint import _filled, _vae
+from workers.ace_step.weights.folding import fold
 
 REACH = 9  # latents to each side, rounded up from 8.33
 

@@ -10,8 +10,8 @@ from catalog.buckets import Bucket
 from catalog.errors import BudgetError
 from catalog.settings import Settings
 from catalog.spec import DiffusionSpec
-from orchestrator.costs.prices import Price
-from orchestrator.estimate import (
+from orchestrator.finance.prices.book import Price
+from orchestrator.planning.estimate import (
     NO_HISTORY,
     Basis,
     History,
@@ -21,7 +21,7 @@ from orchestrator.estimate import (
     estimate,
     published_speed,
 )
-from orchestrator.plan import BucketLoad, Cell, Counts, Plan
+from orchestrator.planning.plan import BucketLoad, Cell, Counts, Plan
 
 PLANNER = "acestep-5Hz-lm-1.7B"
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catalog.errors import OutOfVram
-from workers.ace_step.fitting import GIB, Need, Room, published_need, require_room
+from workers.ace_step.device.fitting import GIB, MemoryBudget, Requirement, published_need, require_room
 
 TURBO, XL = 1_575_000_000, 4_000_000_000
 GIBS = st.integers(0, 200)
@@ -17,14 +17,14 @@ GIBS = st.integers(0, 200)
 def test_weights_reserve_planner_and_batches_never_take_more_than_there_is(
     total: int, resident: int, visiting: int, planned: bool
 ):
-    room = Room(total * GIB, resident * GIB, visiting * GIB, planned)
+    room = MemoryBudget(total * GIB, resident * GIB, visiting * GIB, planned)
     assert room.for_planner + room.for_batches == room.spare + room.visiting
     assert room.spare == 0 or room.resident + room.visiting + room.spare < room.total
     assert room.for_planner <= room.spare
 
 
 def test_the_planner_gets_two_thirds_of_what_80_gib_leave_and_the_rest_is_for_batches():
-    room = Room(80 * GIB, resident=10 * GIB, visiting=0, planned=True)
+    room = MemoryBudget(80 * GIB, resident=10 * GIB, visiting=0, planned=True)
     assert room.spare / GIB == pytest.approx(80 * 0.95 - 0.5 - 10)
     assert room.for_planner / GIB == pytest.approx(65.5 * 2 / 3)
     assert room._replace(planned=False).for_planner == 0
@@ -32,7 +32,7 @@ def test_the_planner_gets_two_thirds_of_what_80_gib_leave_and_the_rest_is_for_ba
 
 
 def test_weights_that_visit_for_a_batch_are_part_of_what_it_may_need():
-    lives, visits = Room(16 * GIB, 4 * GIB, 0, planned=True), Room(16 * GIB, 0, 4 * GIB, planned=True)
+    lives, visits = MemoryBudget(16 * GIB, 4 * GIB, 0, planned=True), MemoryBudget(16 * GIB, 0, 4 * GIB, planned=True)
     assert visits.for_planner == lives.for_planner
     assert visits.for_batches == lives.for_batches + 4 * GIB
 
@@ -59,14 +59,14 @@ def test_a_model_for_tests_needs_nothing_and_so_is_never_held_back():
 
 
 def test_a_batch_that_will_not_fit_is_refused_with_both_numbers():
-    need = Need(take=2 * GIB, batch=GIB, source="measured")
+    need = Requirement(take=2 * GIB, batch=GIB, source="measured")
     require_room(4, 180, need, free=9 * GIB)
     with pytest.raises(OutOfVram, match=r"5 takes of 180 s need 11.0 GiB \(measured\), and 9.0 GiB are free"):
         require_room(5, 180, need, free=9 * GIB)
 
 
 def test_a_single_take_is_always_tried():
-    need = Need(take=2 * GIB)
+    need = Requirement(take=2 * GIB)
     require_room(1, 180, need, free=0)
     with pytest.raises(OutOfVram):
         require_room(2, 180, need, free=0)

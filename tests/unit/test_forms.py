@@ -14,8 +14,8 @@ from catalog.messages import RenderMessage, parse_record, parse_render
 from catalog.sidecar import Effective, Sidecar, diffusion_used
 from catalog.spec import DiffusionSpec, MasterSpec, PlannerSpec, TrackSpec
 from catalog.track import Take, Track
-from orchestrator.estimate import SpeedKey
 from orchestrator.ledger.plans import take_row
+from orchestrator.planning.estimate import SpeedKey
 from tests.farm import attempt, takes
 from tests.makers import a_sidecar, a_spec
 

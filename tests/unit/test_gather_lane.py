@@ -20,24 +20,24 @@ from catalog.spec import Bounds, PlannerSpec
 from catalog.track import Take
 from tests.fakes import EngineHere, FakeEngine, a_plan
 from tests.makers import a_take, takes
-from workers.engine import Refusal, Rendition
-from workers.engine_wire import EngineDied
-from workers.lane.capacity import RECOVERY_CALLS
-from workers.lane.gather import Gather, LaneBounds
-from workers.lane.passage import Rendered, TakeFailed, TakeReturned
-from workers.spans import LaneSpans
+from workers.engine.protocol import Refusal, Rendition
+from workers.engine.wire import EngineDied
+from workers.scheduler.limits import RECOVERY_CALLS
+from workers.scheduler.request import Rendered, TakeFailed, TakeReturned
+from workers.scheduler.scheduler import LaneBounds, Scheduler
+from workers.spans import SpanLog
 from workers.wiring import typical_bucket
 
 
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads of a busy machine may take long to start; here they are waited for, while more can come."""
-    monkeypatch.setattr("workers.lane.gather.QUIET_S", 0.3)
-    monkeypatch.setattr("workers.lane.gather.LINGER_S", 1.0)
+    monkeypatch.setattr("workers.scheduler.scheduler.QUIET_S", 0.3)
+    monkeypatch.setattr("workers.scheduler.scheduler.LINGER_S", 1.0)
 
 
 class Lane:
-    """A Gather with fake engines, and threads to carry takes."""
+    """A Scheduler with fake engines, and threads to carry takes."""
 
     def __init__(
         self,
@@ -51,9 +51,9 @@ class Lane:
         self.engines: list[EngineHere] = []
         self.options = options
         self.before: dict[str, Callable[[], None]] = {}  # what every engine does first, by call
-        self.spans = LaneSpans(now_ms())
+        self.spans = SpanLog(now_ms())
         self.keeps = False  # what is rendered is let go at once, unless a test keeps it
-        self.gather = Gather(
+        self.gather = Scheduler(
             self.open_engine,
             self.spans,
             typical=typical_bucket("tone"),
@@ -168,7 +168,7 @@ def test_a_lone_take_does_not_wait_for_company_that_never_comes():
 
 
 def test_company_is_waited_for_after_a_long_idle_time_too(monkeypatch):
-    monkeypatch.setattr("workers.lane.gather.LINGER_S", 0.1)
+    monkeypatch.setattr("workers.scheduler.scheduler.LINGER_S", 0.1)
     with a_lane(threads=2) as lane:
         assert lane.gather.ready.wait(5)
         time.sleep(0.2)
@@ -279,7 +279,7 @@ def test_an_engine_that_cannot_load_is_reported_and_nothing_waits_for_it():
     def refuse() -> EngineHere:
         raise ModelError("no weights")
 
-    gather = Gather(refuse, LaneSpans(now_ms()), typical=typical_bucket("tone"))
+    gather = Scheduler(refuse, SpanLog(now_ms()), typical=typical_bucket("tone"))
     gather.run()
     assert gather.ready.is_set()
     assert isinstance(gather.failure, ModelError)
@@ -346,7 +346,7 @@ def test_a_second_engine_death_at_the_start_is_survived():
                 raise death
             return super().card
 
-    gather = Gather(Fragile, LaneSpans(now_ms()), typical=typical_bucket("tone"))
+    gather = Scheduler(Fragile, SpanLog(now_ms()), typical=typical_bucket("tone"))
     thread = threading.Thread(target=gather.run)
     thread.start()
     assert gather.ready.wait(5)

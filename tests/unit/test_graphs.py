@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from workers.ace_step.graphs import Graphs, Recording
+from workers.ace_step.device.graphs import Graphs, Recording
 
 CPU = torch.device("cpu")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from catalog.errors import ModelError, WorkerError
-from orchestrator.last_words import error_of
+from orchestrator.runs.local.exit_report import error_of
 
 
 def test_an_error_of_ours_comes_back_as_its_own_kind(tmp_path: Path):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select, text
 
 from catalog.messages import TakesReturned, WorkerStopped
-from orchestrator.controller import Controller
+from orchestrator.control.controller import Controller
 from orchestrator.ledger import plans, readings
 from orchestrator.ledger.tables import RUN, TAKE
 from orchestrator.ledger.wishes import CANCEL, GO_ON, PAUSE

@@ -7,7 +7,7 @@ import pytest
 from scipy.signal import resample
 
 from tests.sounds import RATE, chords, sine, stereo
-from workers.loudness import Level, gain_db, integrated_lufs, measure_level, true_peak_dbtp
+from workers.audio.loudness import Level, gain_db, integrated_lufs, measure_level, true_peak_dbtp
 
 
 @pytest.mark.parametrize(

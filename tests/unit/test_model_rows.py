@@ -11,9 +11,9 @@ import pytest
 from catalog.models import MODELS, TINY, TONE, TURBO, find_model
 from tests.makers import a_message
 from tests.unit.test_render import a_studio
-from workers.engine import Rendition
+from workers.audio.resample import at_our_rate
+from workers.engine.protocol import Rendition
 from workers.render import render_take
-from workers.resample import at_our_rate
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,7 +6,7 @@ import pytest
 
 from catalog.errors import ModelError, UnknownNameError
 from catalog.settings import Settings
-from orchestrator.models import find_lack, resolve_model
+from orchestrator.planning.models import find_lack, resolve_model
 
 
 def test_auto_means_the_turbo_model_where_something_can_run_it():

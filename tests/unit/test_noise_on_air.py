@@ -21,8 +21,8 @@ from orchestrator.cli import run as run_command
 from orchestrator.ledger import Ledger, open_ledger, readings
 from orchestrator.ledger.facts import record_facts
 from orchestrator.matrix import load_catalog
-from orchestrator.plan import make_plan
-from orchestrator.running import Ending, Outcome
+from orchestrator.planning.plan import make_plan
+from orchestrator.runs.attached import Ending, Outcome
 from tests.farm import DOLLAR_AN_HOUR, attempt, started
 from tests.preset_files import a_library, write
 

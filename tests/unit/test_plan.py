@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from catalog.spec import TrackSpec
 from catalog.track import Track
 from orchestrator.matrix import PlannedTrack
-from orchestrator.plan import Cell, Counts, plan_tracks
+from orchestrator.planning.plan import Cell, Counts, plan_tracks
 
 
 class Known(NamedTuple):

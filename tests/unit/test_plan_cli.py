@@ -13,7 +13,7 @@ from catalog.errors import BudgetError, PriceError, SettingsError, UnknownNameEr
 from orchestrator.cli import plan as plan_command
 from orchestrator.ledger import open_ledger
 from orchestrator.ledger.facts import record_facts
-from orchestrator.plan import make_plan
+from orchestrator.planning.plan import make_plan
 from tests.bench.bench_plan import write_presets
 from tests.farm import attempt
 from tests.preset_files import a_library, write

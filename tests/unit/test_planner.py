@@ -16,10 +16,10 @@ from catalog.sidecar import Plan
 from catalog.track import Take
 from tests.plain_planner import draw_plainly, plan_plainly
 from tests.planner_takes import CPU, a_take, mixed_takes
-from workers.ace_step import planner as planner_module
-from workers.ace_step.planner import Planner
-from workers.ace_step.planner_loading import load_model
-from workers.ace_step.tiny_planner import write_tiny_planner
+from workers.ace_step.planner import planner as planner_module
+from workers.ace_step.planner.loading import load_model
+from workers.ace_step.planner.planner import Planner
+from workers.ace_step.tiny.planner import write_tiny_planner
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ import torch
 from catalog.limits import CODEBOOK_SIZE
 from tests import tape
 from tests.planner_takes import CPU, a_take, mixed_takes
-from workers.ace_step.graphs import Graphs
-from workers.ace_step.planner import Planner
-from workers.ace_step.planner_codes import CodeWriter, Score
-from workers.ace_step.planner_decode import Decoding, Shape
-from workers.ace_step.tiny_planner import write_tiny_planner
+from workers.ace_step.device.graphs import Graphs
+from workers.ace_step.planner.codes import CodeWriter, DecodeRequest
+from workers.ace_step.planner.decoding import Decoding, Shape
+from workers.ace_step.planner.planner import Planner
+from workers.ace_step.tiny.planner import write_tiny_planner
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,9 @@ def planner(tmp_path_factory) -> Planner:
     return Planner.load(folder, device=CPU, dtype=torch.float32)
 
 
-def a_writer(planner: Planner, scores: list[Score], *, slots: int = 0, unseen: bool | None = None) -> CodeWriter:
+def a_writer(
+    planner: Planner, scores: list[DecodeRequest], *, slots: int = 0, unseen: bool | None = None
+) -> CodeWriter:
     guided = scores[0].unconditional is not None
     rows = (slots or len(scores)) * (1 + guided)
     longest = max(len(prompt) for score in scores for prompt in (score.conditional, score.unconditional or []))

@@ -9,9 +9,9 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from tests import tape
-from workers.ace_step import planner_decode
-from workers.ace_step.graphs import Graphs
-from workers.ace_step.planner_decode import COLUMNS, Decoding, Shape
+from workers.ace_step.device.graphs import Graphs
+from workers.ace_step.planner import decoding as planner_decode
+from workers.ace_step.planner.decoding import COLUMNS, Decoding, Shape
 
 CPU = torch.device("cpu")
 VOCABULARY = 400

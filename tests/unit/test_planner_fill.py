@@ -19,13 +19,13 @@ from catalog import limits
 from catalog.errors import ModelError
 from catalog.spec import OPEN_FIELDS, Bounds, PlannerSpec, TrackSpec, settle
 from catalog.track import Take, Track
-from workers.ace_step import planner_fill
-from workers.ace_step.planner import Planner
-from workers.ace_step.planner_fill import Form, Words
-from workers.ace_step.planner_loading import read_vocabulary
-from workers.ace_step.planner_prompt import render_opening, render_prompts, think_block, think_metadata
-from workers.ace_step.sampling import gumbel_noise
-from workers.ace_step.tiny_planner import write_tiny_planner
+from workers.ace_step.planner import metadata as planner_fill
+from workers.ace_step.planner.loading import read_vocabulary
+from workers.ace_step.planner.metadata import MetadataTemplate, TextVocabulary
+from workers.ace_step.planner.planner import Planner
+from workers.ace_step.planner.prompt import render_opening, render_prompts, think_block, think_metadata
+from workers.ace_step.planner.sampling import gumbel_noise
+from workers.ace_step.tiny.planner import write_tiny_planner
 
 CPU = torch.device("cpu")
 ALL_KEYS = tuple(limits.KEYSCALES)
@@ -46,8 +46,8 @@ def planner(folder) -> Planner:
 
 
 @pytest.fixture(scope="module")
-def words(planner) -> Words:
-    return Words.of(planner.tokenizer, planner.vocabulary)
+def words(planner) -> TextVocabulary:
+    return TextVocabulary.of(planner.tokenizer, planner.vocabulary)
 
 
 def an_open_spec(bounds: Bounds = WIDEST, **fields) -> TrackSpec:
@@ -123,7 +123,7 @@ def test_seeds_change_the_choice(planner):
 @torch.inference_mode()
 def plainly_filled(planner: Planner, take: Take) -> TrackSpec:
     """What should be chosen: no batch, no cache, no grammar engine; every possible block tried letter by letter."""
-    form = Form.of(take.spec)
+    form = MetadataTemplate.of(take.spec)
     texts = ["".join(parts).encode() for parts in itertools.product(*form.parts)]
     prompt = planner._encode(render_opening(planner.tokenizer, take.spec, form.lead))
     # The tiny tokenizer's words are single bytes, so the id of a byte is that of the character it stands for.
@@ -213,7 +213,7 @@ def some_bounds() -> st.SearchStrategy[Bounds]:
 )
 def test_any_form_filled_in_is_the_block_that_the_codes_are_written_after(bounds, fields, caption, language, chance):
     spec = an_open_spec(bounds, think_fields=fields, caption=caption, language=language)
-    form = Form.of(spec)
+    form = MetadataTemplate.of(spec)
     chosen = {field: chance.choice(bounds.choices(field)) for field in bounds.open}
     done = settle(spec, chosen)
     assert done.planner is not None
@@ -230,16 +230,16 @@ def test_any_form_filled_in_is_the_block_that_the_codes_are_written_after(bounds
     ]
 
 
-def reads(words: Words, grammar: str, text: str) -> bool:
+def reads(words: TextVocabulary, grammar: str, text: str) -> bool:
     matcher = LLMatcher(words.grammar_tokens, grammar)
     assert not matcher.is_error()
     return matcher.consume_tokens(words.grammar_tokens.tokenize_str(text)) and matcher.is_accepting()
 
 
 def test_the_grammar_lets_every_published_value_pass_and_no_other(words):
-    grammar = Form.of(an_open_spec(think_fields=EVERY_FIELD)).grammar
+    grammar = MetadataTemplate.of(an_open_spec(think_fields=EVERY_FIELD)).grammar
     block = " {}\ncaption: Slow piano\nduration: {}\nkeyscale: {}\nlanguage: unknown\ntimesignature: {}\n"
-    assert Form.of(an_open_spec(think_fields=EVERY_FIELD)).lead == "bpm:"
+    assert MetadataTemplate.of(an_open_spec(think_fields=EVERY_FIELD)).lead == "bpm:"
     for key in ALL_KEYS:
         assert reads(words, grammar, block.format(30, 600, key, 4))
     for metre in (2, 3, 4, 6):
@@ -285,9 +285,9 @@ def test_codes_that_do_not_come_last_are_left_in_the_vocabulary(folder):
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     tokenizer.add_tokens(["keyscale"])
     vocabulary = read_vocabulary(tokenizer, len(tokenizer) + 10)
-    words = Words.of(tokenizer, vocabulary)
+    words = TextVocabulary.of(tokenizer, vocabulary)
     assert words.end == len(tokenizer) > vocabulary.first_code
-    assert reads(words, Form.of(an_open_spec(Bounds(bpm=(60, 62)))).grammar, " 61\n")
+    assert reads(words, MetadataTemplate.of(an_open_spec(Bounds(bpm=(60, 62)))).grammar, " 61\n")
 
 
 def test_a_model_without_numbers_is_damaged(folder):

@@ -8,10 +8,10 @@ import pytest
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from workers.ace_step import planner_kept
-from workers.ace_step.planner_decode import Decoding, Shape
-from workers.ace_step.planner_kept import Desks
-from workers.ace_step.planner_slots import Company, Room
+from workers.ace_step.planner import buffers as planner_kept
+from workers.ace_step.planner.batching import BatchShape, KvBudget
+from workers.ace_step.planner.buffers import DecodeBuffers
+from workers.ace_step.planner.decoding import Decoding, Shape
 
 CPU = torch.device("cpu")
 PROMPTS = [[1, 2, 3]] * 4
@@ -37,14 +37,16 @@ def config() -> Qwen3Config:
     )
 
 
-def some_desks(config: Qwen3Config, dtype: torch.dtype = torch.bfloat16, memory_gib: float | None = None) -> Desks:
+def some_desks(
+    config: Qwen3Config, dtype: torch.dtype = torch.bfloat16, memory_gib: float | None = None
+) -> DecodeBuffers:
     model = Qwen3ForCausalLM(config).to(dtype).eval()
-    room = Room.of(config, dtype, CPU, 1024)
-    return Desks(model, room._replace(memory_gib=memory_gib))
+    room = KvBudget.of(config, dtype, CPU, 1024)
+    return DecodeBuffers(model, room._replace(memory_gib=memory_gib))
 
 
-def a_company(slots: int = 2, *, guided: bool = True, prompt_class: int = 128) -> Company:
-    return Company(guided, prompt_class, slots)
+def a_company(slots: int = 2, *, guided: bool = True, prompt_class: int = 128) -> BatchShape:
+    return BatchShape(guided, prompt_class, slots)
 
 
 def test_a_fixed_shape_has_all_slots_and_the_width_of_its_class(config):

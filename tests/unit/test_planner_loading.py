@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from catalog.errors import ModelError
-from workers.ace_step.planner import Planner
-from workers.ace_step.tiny_planner import write_tiny_planner
+from workers.ace_step.planner.planner import Planner
+from workers.ace_step.tiny.planner import write_tiny_planner
 
 CPU = torch.device("cpu")
 GOLDEN_EMBEDDING = "eab0fddaa8aa88bc3323abda817ae422f752ec25514cb3dc440fed0c45312d93"

@@ -8,8 +8,8 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from catalog.spec import PlannerSpec, TrackSpec
-from workers.ace_step.planner_prompt import Prompts, render_prompts, think_block, think_metadata
-from workers.ace_step.tiny_planner import write_tiny_planner
+from workers.ace_step.planner.prompt import Prompts, render_prompts, think_block, think_metadata
+from workers.ace_step.tiny.planner import write_tiny_planner
 
 SYSTEM_TURN = """\
 <|im_start|>system

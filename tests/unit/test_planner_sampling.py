@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from catalog.spec import PlannerSpec
 from tests.plain_planner import draw_plainly
-from workers.ace_step import sampling
-from workers.ace_step.sampling import Settings, choose, choose_unseen, guide, gumbel_noise, hash_uniform
+from workers.ace_step.planner import sampling
+from workers.ace_step.planner.sampling import Settings, choose, choose_unseen, guide, gumbel_noise, hash_uniform
 
 CPU = torch.device("cpu")
 SEED = 0x1234_5678_9ABC_DEF0

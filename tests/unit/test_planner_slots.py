@@ -8,21 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import Qwen3Config
 
-from workers.ace_step.planner_slots import Company, Room, batches
+from workers.ace_step.planner.batching import BatchShape, KvBudget, batches
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 MEDIUM = Qwen3Config(hidden_size=2048, num_hidden_layers=28, num_key_value_heads=8, head_dim=128)  # the 1.7B planner
 LARGE = Qwen3Config(hidden_size=2560, num_hidden_layers=36, num_key_value_heads=8, head_dim=128)
 
 
-def a_room(memory_gib: float | None = None, device: torch.device = CUDA, config: Qwen3Config = MEDIUM) -> Room:
-    return Room.of(config, torch.bfloat16, device, 4096)._replace(memory_gib=memory_gib)
+def a_room(memory_gib: float | None = None, device: torch.device = CUDA, config: Qwen3Config = MEDIUM) -> KvBudget:
+    return KvBudget.of(config, torch.bfloat16, device, 4096)._replace(memory_gib=memory_gib)
 
 
 @pytest.mark.parametrize(("config", "token_bytes"), [(MEDIUM, 114_688), (LARGE, 147_456)])
 def test_a_token_takes_the_published_bytes(config, token_bytes):
     assert a_room(config=config).token_bytes == token_bytes
-    assert Room.of(config, torch.float32, CPU, 4096).token_bytes == 2 * token_bytes
+    assert KvBudget.of(config, torch.float32, CPU, 4096).token_bytes == 2 * token_bytes
 
 
 @pytest.mark.parametrize(
@@ -76,11 +76,11 @@ def test_a_prompt_may_have_what_codes_leave_of_the_context_and_half_of_it_at_mos
 
 def test_a_takes_company_follows_from_itself():
     room = a_room(30)
-    assert Company.of(room, [[1] * 300], 900) == Company(guided=False, prompt_class=512, slots=64)
-    assert Company.of(room, [[1] * 300, [1] * 513], 3000) == Company(guided=True, prompt_class=1024, slots=32)
+    assert BatchShape.of(room, [[1] * 300], 900) == BatchShape(guided=False, prompt_class=512, slots=64)
+    assert BatchShape.of(room, [[1] * 300, [1] * 513], 3000) == BatchShape(guided=True, prompt_class=1024, slots=32)
 
 
-companies = st.builds(Company, st.booleans(), st.sampled_from([512, 1024]), st.sampled_from([1, 2, 4]))
+companies = st.builds(BatchShape, st.booleans(), st.sampled_from([512, 1024]), st.sampled_from([1, 2, 4]))
 
 
 @given(st.lists(st.tuples(companies, st.integers(50, 3000)), max_size=30))
@@ -94,6 +94,6 @@ def test_splitting_loses_nothing_and_mixes_no_companies(takes):
 
 @given(st.lists(st.integers(50, 3000), min_size=1, max_size=30))
 def test_neighbours_in_length_are_written_together(lengths):
-    split = list(batches([Company(True, 512, 4)] * len(lengths), lengths))
+    split = list(batches([BatchShape(True, 512, 4)] * len(lengths), lengths))
     assert [lengths[place] for _, places in split for place in places] == sorted(lengths)
     assert len(split) == -(-len(lengths) // 4)

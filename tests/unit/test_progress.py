@@ -9,11 +9,11 @@ import time
 
 import pytest
 
-from orchestrator import stopping
 from orchestrator.ledger import open_ledger
 from orchestrator.ledger.facts import record_facts
-from orchestrator.progress import Meter
-from orchestrator.stopping import StopRequest
+from orchestrator.runs import stop as stopping
+from orchestrator.runs.progress import Meter
+from orchestrator.runs.stop import StopRequest
 from tests.farm import DOLLAR_AN_HOUR, attempt, takes
 
 

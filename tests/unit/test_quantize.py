@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from catalog.errors import WorkerError
-from workers.ace_step.quantize import check_quantization, quantize_blocks
-from workers.ace_step.residence import Residence, module_bytes
+from workers.ace_step.weights.offload import Offloaded, module_bytes
+from workers.ace_step.weights.quantize import check_quantization, quantize_blocks
 
 CPU = torch.device("cpu")
 X = torch.randn(16, 256, generator=torch.Generator().manual_seed(1))
@@ -54,7 +54,7 @@ def test_quantised_weights_visit_like_any_other(number_format: str):
     model = a_transformer()
     quantize_blocks(model, number_format)
     expected, held = model.layers[1](X), module_bytes(model)
-    residence = Residence.in_host_memory([model], CPU)
+    residence = Offloaded.in_host_memory([model], CPU)
     assert residence.visiting_bytes == held
     assert module_bytes(model) == 0
     with residence, torch.inference_mode():

@@ -18,11 +18,11 @@ from catalog.spec import Bounds, PlannerSpec
 from catalog.track import Take
 from tests.fakes import FakeEngine, FakeLane, MemoryStore, a_plan, a_studio
 from tests.makers import a_batch, a_message, a_sidecar, a_take
-from workers.lane.passage import TakeFailed, TakeReturned
-from workers.render import STORE_PATIENCE_S, Studio, render_take, store_waits
+from workers.render import STORE_PATIENCE_S, WorkerContext, render_take, store_waits
+from workers.scheduler.request import TakeFailed, TakeReturned
 
 
-def send(studio: Studio, message: RenderMessage) -> None:
+def send(studio: WorkerContext, message: RenderMessage) -> None:
     render_take(message.model_dump(mode="json"), studio, shown_id=message.take.id)
 
 

@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from workers.ace_step.residence import Residence, Residences, module_bytes
+from workers.ace_step.weights.offload import Offloaded, OffloadedParts, module_bytes
 
 CPU = torch.device("cpu")
 
@@ -29,7 +29,7 @@ X = torch.linspace(-1, 1, 8)[None]
 def test_a_module_at_home_on_its_device_is_left_alone():
     model = a_model()
     before = weights(model)
-    residence = Residence(CPU)
+    residence = Offloaded(CPU)
     with residence:
         assert all(one is other for one, other in zip(weights(model), before, strict=True))
     assert residence.visiting_bytes == 0
@@ -38,7 +38,7 @@ def test_a_module_at_home_on_its_device_is_left_alone():
 def test_a_visit_changes_no_bit_of_the_result():
     model = a_model()
     expected = model(X)
-    residence = Residence.in_host_memory([model], CPU)
+    residence = Offloaded.in_host_memory([model], CPU)
     for _ in range(2):
         with residence:
             assert torch.equal(model(X), expected)
@@ -47,7 +47,7 @@ def test_a_visit_changes_no_bit_of_the_result():
 def test_between_visits_the_device_holds_nothing_and_a_forgotten_visit_is_an_error():
     model = a_model()
     held = module_bytes(model)
-    residence = Residence.in_host_memory([model], CPU)
+    residence = Offloaded.in_host_memory([model], CPU)
     assert all(weight.is_meta for weight in weights(model))
     assert module_bytes(model) == 0
     assert residence.visiting_bytes == held == (8 * 8 + 8 + 8 * 4 + 4 + 1) * 4
@@ -57,7 +57,7 @@ def test_between_visits_the_device_holds_nothing_and_a_forgotten_visit_is_an_err
 
 def test_the_last_one_out_ends_a_nested_visit():
     model = a_model()
-    residence = Residence.in_host_memory([model], CPU)
+    residence = Offloaded.in_host_memory([model], CPU)
     with residence:
         inside = weights(model)
         with residence:
@@ -68,7 +68,7 @@ def test_the_last_one_out_ends_a_nested_visit():
 
 def test_an_error_in_a_stage_ends_the_visit_too():
     model = a_model()
-    residence = Residence.in_host_memory([model], CPU)
+    residence = Offloaded.in_host_memory([model], CPU)
     with pytest.raises(ZeroDivisionError), residence:
         raise ZeroDivisionError
     assert weights(model)[0].is_meta
@@ -78,7 +78,7 @@ def test_an_error_in_a_stage_ends_the_visit_too():
 
 def test_a_visit_for_which_there_is_no_room_leaves_nothing_behind():
     model = a_model()
-    residence = Residence.in_host_memory([model], CPU)
+    residence = Offloaded.in_host_memory([model], CPU)
     residence.device = torch.device("cuda", 99)  # wherever tests run, this one is not there
     with pytest.raises((RuntimeError, AssertionError)), residence:
         pass
@@ -91,7 +91,7 @@ def test_a_visit_for_which_there_is_no_room_leaves_nothing_behind():
 def test_visits_from_two_threads_overlap_safely():
     model = a_model()
     expected = model(X)
-    residence = Residence.in_host_memory([model], CPU)
+    residence = Offloaded.in_host_memory([model], CPU)
     arrived, leave = threading.Event(), threading.Event()
 
     def stay() -> None:
@@ -115,7 +115,7 @@ def test_tied_weights_stay_tied_and_are_counted_once():
     model.table, model.head = torch.nn.Embedding(10, 4), torch.nn.Linear(4, 10, bias=False)
     model.head.weight = model.table.weight
     model.requires_grad_(False)
-    residence = Residence.in_host_memory([model], CPU)
+    residence = Offloaded.in_host_memory([model], CPU)
     assert residence.visiting_bytes == 10 * 4 * 4
     with residence:
         assert model.head.weight is model.table.weight
@@ -124,7 +124,7 @@ def test_tied_weights_stay_tied_and_are_counted_once():
 
 def test_a_tensor_may_stay_while_its_module_visits():
     model = a_model()
-    residence = Residence.in_host_memory([model], CPU, stays=["scale"])
+    residence = Offloaded.in_host_memory([model], CPU, stays=["scale"])
     assert float(model.get_buffer("scale")) == 3.0
     assert residence.visiting_bytes == (8 * 8 + 8 + 8 * 4 + 4) * 4
     with residence:
@@ -134,7 +134,7 @@ def test_a_tensor_may_stay_while_its_module_visits():
 def test_weights_are_never_copied_back():
     model = a_model()
     expected = model(X)
-    residence = Residence.in_host_memory([model], CPU, stays=())
+    residence = Offloaded.in_host_memory([model], CPU, stays=())
     with residence, torch.inference_mode():
         model[0].weight = torch.nn.Parameter(torch.zeros(8, 8), requires_grad=False)
     with residence:
@@ -143,9 +143,9 @@ def test_weights_are_never_copied_back():
 
 def test_of_several_residences_the_largest_visit_counts():
     small, large = torch.nn.Linear(2, 2), torch.nn.Linear(20, 20)
-    residences = Residences.on(CPU)
+    residences = OffloadedParts.on(CPU)
     assert residences.visiting_bytes == 0
     residences = residences._replace(
-        encoding=Residence.in_host_memory([small], CPU), planning=Residence.in_host_memory([large], CPU)
+        encoding=Offloaded.in_host_memory([small], CPU), planning=Offloaded.in_host_memory([large], CPU)
     )
     assert residences.visiting_bytes == residences.planning.visiting_bytes == (20 * 20 + 20) * 4

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from workers.lane.shelf import Shelf
+from workers.scheduler.backpressure import Backpressure
 
 
-def a_shelf(*sizes: int, bytes_max: int = 100) -> Shelf:
-    shelf = Shelf(bytes_max)
+def a_shelf(*sizes: int, bytes_max: int = 100) -> Backpressure:
+    shelf = Backpressure(bytes_max)
     for number, size in enumerate(sizes):
         shelf.put(f"batch-{number}", size_bytes=size, takes=2)
     return shelf

@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 from catalog.errors import BudgetError
 from catalog.sidecar import StageTimes
-from orchestrator.costs.budgets import BudgetScope
-from orchestrator.costs.months import month_of
-from orchestrator.dispatch import feed
-from orchestrator.ledger import budgets, open_ledger, readings, work
-from orchestrator.ledger.budgets import Spending
+from orchestrator.control.feed import feed
+from orchestrator.finance.books import budgets
+from orchestrator.finance.books.budgets import Spending
+from orchestrator.finance.budgets import BudgetScope
+from orchestrator.finance.months import month_of
+from orchestrator.ledger import open_ledger, readings, work
 from orchestrator.ledger.facts import record_facts
 from tests.farm import DOLLAR_AN_HOUR, FakeBroker, attempt, heartbeat, started, takes
 

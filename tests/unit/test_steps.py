@@ -11,16 +11,16 @@ from catalog.sidecar import StageTimes
 from catalog.spec import Bounds, PlannerSpec
 from tests.fakes import a_plan
 from tests.makers import a_take
-from workers.lane.passage import Step, Waiting
-from workers.lane.steps import PATIENCE_ROUNDS, Limits, next_step, plan_step, share_ms, share_times, take_out
+from workers.scheduler.policy import PATIENCE_ROUNDS, Limits, next_step, plan_step, share_ms, share_times, take_out
+from workers.scheduler.request import EngineCall, Request
 
 PLANNER = PlannerSpec()
 
 
-def waiting(slot: int, *, duration_s: int = 10, planned: bool | None = None, alone: bool = False) -> Waiting:
+def waiting(slot: int, *, duration_s: int = 10, planned: bool | None = None, alone: bool = False) -> Request:
     """A take in line; `planned` None: it wants no plan, False: not yet planned, True: planned."""
     take = a_take(f"{slot:04d}", duration_s=duration_s, planner=None if planned is None else PLANNER)
-    return Waiting(take, alone, a_plan(take) if planned else None, turn=slot)
+    return Request(take, alone, a_plan(take) if planned else None, turn=slot)
 
 
 def limits(batch: int = 2, plan: int = 4) -> Limits:
@@ -40,7 +40,7 @@ lines = st.lists(
 some_limits = st.builds(limits, st.integers(0, 8), st.integers(0, 12))
 
 
-def carry_out(step: Step) -> list[Waiting]:
+def carry_out(step: EngineCall) -> list[Request]:
     """What comes back into the line when the engine has taken `step`."""
     if step.call == "render":
         return []
@@ -51,7 +51,7 @@ def carry_out(step: Step) -> list[Waiting]:
 
 @given(line=lines, held=some_limits)
 def test_step_after_step_every_take_is_planned_if_it_wants_and_rendered_once(line, held):
-    rendered: list[Waiting] = []
+    rendered: list[Request] = []
     left = list(line)
     while step := next_step(left, held):
         limit = held.batch if step.call == "render" else held.plan
@@ -133,9 +133,9 @@ def test_a_take_that_many_younger_ones_have_overtaken_goes_at_once():
 
 def test_only_younger_takes_overtake():
     first, second, third = waiting(1, duration_s=20), waiting(2), waiting(3, duration_s=20)
-    take_out(Step("render", [second], is_full=False), [first, second, third])
+    take_out(EngineCall("render", [second], is_full=False), [first, second, third])
     assert (first.overtaken, third.overtaken) == (1, 0)
-    take_out(Step("plan", [second], is_full=False), [first, second, third])
+    take_out(EngineCall("plan", [second], is_full=False), [first, second, third])
     assert first.overtaken == 1  # to be planned is not to be rendered
 
 
@@ -160,7 +160,7 @@ def test_a_planned_take_goes_with_those_of_the_length_it_was_given():
     bounds = Bounds(duration_s=(20, 60))
     planner = PlannerSpec(metadata="fill", open=("duration",))
     take = a_take("0001", duration_s=60, bounds=bounds, planner=planner)
-    each = Waiting(take)
+    each = Request(take)
     assert (each.bucket.duration_s, each.audio_bytes) == (60, 60 * 48_000 * 2 * 4)
     each.follow(a_plan(take))
     assert (each.bucket.duration_s, each.audio_bytes) == (20, 20 * 48_000 * 2 * 4)

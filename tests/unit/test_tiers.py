@@ -9,8 +9,8 @@ from catalog.errors import SettingsError
 from catalog.models import TINY
 from catalog.settings import read_settings
 from catalog.tiers import TIERS, tier_of
-from workers.ace_step.device import Placement
-from workers.ace_step.fitting import AS_LOADED, Fit, choose_fit
+from workers.ace_step.device.fitting import AS_LOADED, Fit, choose_fit
+from workers.ace_step.device.placement import Placement
 from workers.wiring import engine_recipe
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from catalog.limits import KEYSCALES
 from tests.makers import a_take, takes
-from workers.checks import check_audio
-from workers.engine import Job
+from workers.audio.checks import check_audio
+from workers.engine.protocol import Job
 from workers.tone import load_engine, synthesise
 
 

@@ -14,22 +14,22 @@ import torch
 from catalog.errors import ModelError
 from catalog.models import TINY, find_model
 from catalog.sidecar import Fingerprints
-from workers.ace_step.allotment import Allotment, count_weights
-from workers.ace_step.device import Placement, choose_placement
+from workers.ace_step.device.budget import Allotment, count_weights
+from workers.ace_step.device.fitting import GIB, MIB, Fit, MemoryBudget, Offload, Quantize, choose_fit
+from workers.ace_step.device.placement import Placement, choose_placement
+from workers.ace_step.diffusion.stages import Stages
+from workers.ace_step.diffusion.transformer import GROUNDS_KEPT
 from workers.ace_step.engine import AceStepEngine, no_code_modules
-from workers.ace_step.fitting import GIB, MIB, Fit, Offload, Quantize, Room, choose_fit
-from workers.ace_step.loading import Components, check_layout, load_components
-from workers.ace_step.quantize import check_quantization
-from workers.ace_step.residence import Residence, Residences, module_bytes
-from workers.ace_step.stages import Stages
-from workers.ace_step.tiny import holds_random_weights, tiny_checkpoint
-from workers.ace_step.walk import GROUNDS_KEPT
-from workers.ace_step.weights import check_pinned, fingerprint, open_weights
-from workers.calibration import Calibration, CalibrationKey, Found, read_calibration
-from workers.engine import EngineCard
+from workers.ace_step.tiny.checkpoint import holds_random_weights, tiny_checkpoint
+from workers.ace_step.weights.files import check_pinned, fingerprint, open_weights
+from workers.ace_step.weights.loading import Components, check_layout, load_components
+from workers.ace_step.weights.offload import Offloaded, OffloadedParts, module_bytes
+from workers.ace_step.weights.quantize import check_quantization
+from workers.engine.calibration import Calibration, CalibrationKey, Found, read_calibration
+from workers.engine.protocol import EngineCard
 
 if TYPE_CHECKING:
-    from workers.ace_step.planner import Planner
+    from workers.ace_step.planner.planner import Planner
 
 _WARM_UP_TAKES, _WARM_UP_LATENTS = 2, 3000  # two of 120 s: one alone would be compiled as a case of its own
 _PLANNER_PREFIX = "acestep-5Hz-lm-"
@@ -112,17 +112,17 @@ def load_engine(  # noqa: PLR0913 - the settings, all by name
     )
 
 
-def _move_in(parts: Components, planner: Planner | None, fit: Fit, placement: Placement) -> Residences:
+def _move_in(parts: Components, planner: Planner | None, fit: Fit, placement: Placement) -> OffloadedParts:
     """Put every part where `fit` wants it to live."""
 
-    def home(*modules: torch.nn.Module | None, visits: bool = fit.offload) -> Residence:
+    def home(*modules: torch.nn.Module | None, visits: bool = fit.offload) -> Offloaded:
         present = [module for module in modules if module is not None]
         if not visits:
-            return Residence(placement.device)
+            return Offloaded(placement.device)
         # Silence is no weight but what every batch begins from: it stays.
-        return Residence.in_host_memory(present, placement.device, stays=["silence_latent"])
+        return Offloaded.in_host_memory(present, placement.device, stays=["silence_latent"])
 
-    return Residences(
+    return OffloadedParts(
         encoding=home(parts.text_encoder, parts.condition_encoder),
         hinting=home(parts.audio_tokenizer, parts.audio_token_detokenizer),
         diffusion=home(parts.transformer, visits=fit.offload_dit),
@@ -131,10 +131,12 @@ def _move_in(parts: Components, planner: Planner | None, fit: Fit, placement: Pl
     )
 
 
-def _room(parts: Components, planner: Planner | None, residences: Residences, placement: Placement) -> Room:
+def _room(parts: Components, planner: Planner | None, residences: OffloadedParts, placement: Placement) -> MemoryBudget:
     """The device's memory, less what was really loaded."""
     resident = module_bytes(*parts.modules, *([planner.model] if planner else []))
-    return Room(round(placement.vram_gib * GIB), resident, residences.visiting_bytes, planned=planner is not None)
+    return MemoryBudget(
+        round(placement.vram_gib * GIB), resident, residences.visiting_bytes, planned=planner is not None
+    )
 
 
 def _key(model: str, placement: Placement, fingerprints: Fingerprints, fit: Fit, *, compiles: bool) -> CalibrationKey:
@@ -220,7 +222,7 @@ def _planner_folder(folder: Path, planner_weights: str | None) -> Path:
 
 def _load_planner(folder: Path, placement: Placement, home: Path) -> Planner:
     # Imported here, so that a worker without a planner does not pay for it.
-    from workers.ace_step.planner import Planner  # noqa: PLC0415
+    from workers.ace_step.planner.planner import Planner  # noqa: PLC0415
 
     return Planner.load(folder, device=placement.device, dtype=placement.planner_dtype, home=home)
 

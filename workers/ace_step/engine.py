@@ -18,10 +18,12 @@ from catalog.messages import MemoryUse
 from catalog.sidecar import Plan, StageTimes
 from catalog.tiers import BatchLimit
 from catalog.track import Take
-from workers.ace_step.allotment import Allotment
-from workers.ace_step.device import free_cache, is_out_of_memory, memory_use, wait_for
-from workers.ace_step.orders import (
-    Order,
+from workers.ace_step.device.budget import Allotment
+from workers.ace_step.device.placement import free_cache, is_out_of_memory, memory_use, wait_for
+from workers.ace_step.device.stopwatch import Stopwatch
+from workers.ace_step.diffusion.stages import Stages
+from workers.ace_step.requests import (
+    PreparedJob,
     TokenLimits,
     bucket_of,
     coded,
@@ -29,15 +31,13 @@ from workers.ace_step.orders import (
     given_plan_refusal,
     settled,
 )
-from workers.ace_step.stages import Stages
-from workers.ace_step.stopwatch import Stopwatch
-from workers.engine import BatchResult, EngineCard, Finish, Job, PlanResult, Refusal, Rendition
+from workers.engine.protocol import BatchResult, EngineCard, Finish, Job, PlanResult, Refusal, Rendition
 
 T = TypeVar("T")
 
 
 class PlanWriter(Protocol):
-    """What the engine needs of a planner; `workers.ace_step.planner.Planner` is the real one."""
+    """What the engine needs of a planner; `workers.ace_step.planner.planner.Planner` is the real one."""
 
     @property
     def fingerprint(self) -> str:
@@ -57,7 +57,7 @@ class _Front(NamedTuple):
     """A batch as far as its latents."""
 
     outcomes: list[Rendition | Refusal]  # those that are not refused are still to come
-    orders: list[Order]
+    orders: list[PreparedJob]
     latents: list[torch.Tensor]  # (latents, width) of each order
     watch: Stopwatch
 
@@ -163,7 +163,7 @@ class AceStepEngine:
     def _front(self, jobs: Sequence[Job]) -> _Front:
         watch = Stopwatch(self._placement.device)
         outcomes: list[Rendition | Refusal] = [Refusal("not rendered")] * len(jobs)
-        orders: list[Order] = []
+        orders: list[PreparedJob] = []
         for place, (job, plan) in enumerate(zip(jobs, self._planned(jobs, watch), strict=True)):
             order = plan if isinstance(plan, Refusal) else self._order(place, job, plan)
             if isinstance(order, Refusal):
@@ -183,7 +183,7 @@ class AceStepEngine:
         fresh = iter(self._plans(wanting, watch) if wanting else [])
         return [job.plan if job.plan or job.take.spec.planner is None else next(fresh) for job in jobs]
 
-    def _order(self, place: int, job: Job, plan: Plan | None) -> Order | Refusal:
+    def _order(self, place: int, job: Job, plan: Plan | None) -> PreparedJob | Refusal:
         if unable := self._setup_refusal(job):
             return Refusal(unable, elsewhere=True)
         if reason := given_plan_refusal(job):
@@ -192,9 +192,9 @@ class AceStepEngine:
         script = self._stages.write_script(spec, coded=coded(job))
         if reason := self._limits.refusal(script):
             return Refusal(reason)
-        return Order(place, job, plan, spec, script)
+        return PreparedJob(place, job, plan, spec, script)
 
-    def _latents(self, orders: Sequence[Order], watch: Stopwatch) -> torch.Tensor:
+    def _latents(self, orders: Sequence[PreparedJob], watch: Stopwatch) -> torch.Tensor:
         """Latents (orders, latents, width) of orders that are equally long."""
         spec = orders[0].spec
         self._require_room(len(orders), spec.duration_s)
@@ -255,9 +255,9 @@ def no_code_modules(model: str) -> ModelError:
     )
 
 
-def _by_bucket(orders: Iterable[Order]) -> list[list[Order]]:
+def _by_bucket(orders: Iterable[PreparedJob]) -> list[list[PreparedJob]]:
     """Orders that may share a call; planned on the way, takes of one bucket may have come out of different length."""
-    groups: dict[Bucket, list[Order]] = {}
+    groups: dict[Bucket, list[PreparedJob]] = {}
     for order in orders:
         groups.setdefault(Bucket.of(order.spec), []).append(order)
     return list(groups.values())

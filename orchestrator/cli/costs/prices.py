@@ -1,0 +1,211 @@
+"""`tunemill costs prices`: the price book in force, and new prices by hand or from a catalog."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from catalog.errors import SettingsError
+from catalog.messages import now_ms
+from catalog.settings import read_settings
+from orchestrator.cli.columns import Column, number, print_table
+from orchestrator.cli.console import JsonFlag, out, print_json, say, warn
+from orchestrator.cli.options import PricesOption
+from orchestrator.finance.money import dollars
+from orchestrator.finance.prices.book import (
+    UNITS,
+    Price,
+    PriceBook,
+    PriceRow,
+    UnitPrice,
+    find_prices_folder,
+    read_price_book,
+)
+from orchestrator.finance.prices.files import KINDS, a_row, add_price, import_prices
+
+_PRICE_COLUMNS = (
+    Column("sku"),
+    Column("market"),
+    Column("provider"),
+    number("USD/h"),
+    number("GiB"),
+    Column("valid from"),
+    Column("source", least=16),
+)
+_UNIT_COLUMNS = (
+    Column("sku"),
+    Column("provider"),
+    number("USD"),
+    Column("unit"),
+    Column("valid from"),
+    Column("source", least=16),
+)
+_UNIT_WORDS = {"gb_month": "GB-month", "gb": "GB", "song": "song"}
+
+ValidFromOption = Annotated[
+    str | None, typer.Option("--valid-from", help="Let it hold from this day on (YYYY-MM-DD); today when left out.")
+]
+CorrectionFlag = Annotated[
+    bool, typer.Option("--correction", help="Replace a price of the same first day that was wrong; both stay on file.")
+]
+
+
+def register_prices(costs: typer.Typer) -> None:
+    """Add the commands to `costs`."""
+    prices = typer.Typer(
+        invoke_without_command=True, help="Show the price book, or add to it; without a command, show what is in force."
+    )
+    prices.callback()(show_or_go_on)
+    prices.command("list")(list_prices)
+    prices.command("add")(add)
+    prices.command("import")(import_catalog)
+    costs.add_typer(prices, name="prices")
+
+
+def show_or_go_on(context: typer.Context, prices: PricesOption = None, json: JsonFlag = False) -> None:
+    """Show the price book, or add to it; without a command, show what is in force."""
+    if context.invoked_subcommand is None:
+        list_prices(prices, json)
+    elif prices is not None or json:
+        raise SettingsError(
+            "--prices and --json stand before the command", fix=f"write them after {context.invoked_subcommand}"
+        )
+
+
+def list_prices(prices: PricesOption = None, json: JsonFlag = False) -> None:
+    """Show what an hour of each GPU, a song and a disk cost today, since when, and who says so."""
+    book = read_price_book(find_prices_folder(prices, read_settings().prices))
+    if json:
+        print_json(book_as_json(book, now_ms()))
+        return
+    print_table(_PRICE_COLUMNS, [_price_row(price) for price in book.in_force(now_ms())])
+    if units := book.units_in_force(now_ms()):
+        out.print()
+        print_table(_UNIT_COLUMNS, [_unit_row(price) for price in units])
+    say(f"price book: {book.folder}", hang=2)
+
+
+def add(
+    sku: Annotated[str, typer.Argument(help="What is priced, in small letters: a100-80gb, mureka-v9, volume-disk.")],
+    usd: Annotated[str, typer.Argument(help="Dollars for one unit, as a decimal number: 1.64.")],
+    source: Annotated[str, typer.Option(help="Who says so, and when it was read; reports repeat it.")],
+    unit: Annotated[str, typer.Option(help=f"What one unit is: {', '.join(UNITS)}.")] = "hour",
+    market: Annotated[str, typer.Option(help="How a GPU is rented: on_demand or spot.")] = "on_demand",
+    match: Annotated[
+        list[str] | None,
+        typer.Option(help="A part of the GPU's name as its driver reports it; may be repeated."),
+    ] = None,
+    vram_gib: Annotated[float | None, typer.Option(help="The GPU's memory in GiB.")] = None,
+    songs_per_request: Annotated[
+        int | None, typer.Option(help="Songs that are paid for in a request of which one is kept (unit song).")
+    ] = None,
+    provider: Annotated[str, typer.Option(help="Whose price it is.")] = "",
+    region: Annotated[str, typer.Option(help="Where it holds.")] = "",
+    valid_from: ValidFromOption = None,
+    correction: CorrectionFlag = False,
+    prices: PricesOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Write the price of SKU into a new dated file of the price book."""
+    folder, usd = find_prices_folder(prices, read_settings().prices), usd.strip().removeprefix("$")
+    row = a_row(
+        sku=sku,
+        match=tuple(match or ()),
+        market=market,
+        unit=unit,
+        usd_per_hour=usd if unit == "hour" else None,
+        usd=None if unit == "hour" else usd,
+        songs_per_request=songs_per_request,
+        vram_gib=vram_gib,
+        provider=provider,
+        region=region,
+        source=source,
+    )
+    path = add_price(folder, row, _day(valid_from), is_correction=correction)
+    _print_written(path, (row,), (), json=json)
+
+
+def import_catalog(
+    file: Annotated[Path, typer.Argument(help="The CSV of one provider from the SkyPilot or a gpuhunt catalog.")],
+    provider: Annotated[str, typer.Option(help="Whose prices they are: runpod, vast, lambda.")],
+    kind: Annotated[str, typer.Option(help=f"The catalog's layout: {', '.join(KINDS)}.")] = "auto",
+    region: Annotated[str | None, typer.Option(help="Take only this region's prices; else the highest of all.")] = None,
+    sku: Annotated[
+        list[str] | None, typer.Option(help="Take only this GPU, as the price book names it; may be repeated.")
+    ] = None,
+    valid_from: ValidFromOption = None,
+    correction: CorrectionFlag = False,
+    prices: PricesOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Write the prices of a catalog's FILE into one new dated file of the price book."""
+    if kind not in KINDS:
+        raise SettingsError(f"--kind is wrong: {kind!r}", fix=f"choose one of {', '.join(KINDS)}")
+    imported = import_prices(
+        file,
+        find_prices_folder(prices, read_settings().prices),
+        valid_from=_day(valid_from),
+        read_on=_today(),
+        provider=provider,
+        kind=kind,
+        region=region,
+        skus=tuple(sku or ()),
+        is_correction=correction,
+    )
+    _print_written(imported.path, imported.rows, imported.notes, json=json)
+
+
+def book_as_json(book: PriceBook, at_ms: int) -> dict[str, Any]:
+    """The price book for scripts: GPUs by the hour, and other units, with what is in force."""
+    hours, units = book.in_force(at_ms), book.units_in_force(at_ms)
+    return {
+        "folder": str(book.folder),
+        "currency": "USD",
+        "prices": [_as_json(price, in_force=price in hours) for price in book.prices],
+        "unit_prices": [_as_json(price, in_force=price in units) for price in book.unit_prices],
+    }
+
+
+def _as_json(price: Price | UnitPrice, *, in_force: bool) -> dict[str, Any]:
+    return {**price._asdict(), "valid_from": price.valid_from.isoformat(), "in_force": in_force}
+
+
+def _print_written(path: Path, rows: tuple[PriceRow, ...], notes: tuple[str, ...], *, json: bool) -> None:
+    if json:
+        plain_rows = [{**row.model_dump(mode="json"), "usd_micros": row.usd_micros} for row in rows]
+        print_json({"file": str(path), "prices": plain_rows, "notes": notes})
+        return
+    for note in notes:
+        warn(note)
+    count = "1 price" if len(rows) == 1 else f"{len(rows)} prices"
+    say(f"{count} written to {path}", hang=2)
+
+
+def _price_row(price: Price) -> tuple[str, ...]:
+    market, vram = price.market.replace("_", " "), f"{price.vram_gib:g}" if price.vram_gib else "-"
+    place = " ".join(part for part in (price.provider, price.region) if part) or "any"
+    return (price.sku, market, place, dollars(price.usd_micros_per_h), vram, price.valid_from.isoformat(), price.source)
+
+
+def _unit_row(price: UnitPrice) -> tuple[str, ...]:
+    unit = _UNIT_WORDS[price.unit]
+    if price.songs_per_request > 1:
+        unit += f", {price.songs_per_request} a request"
+    amount = dollars(price.usd_micros)
+    return (price.sku, price.provider or "-", amount, unit, price.valid_from.isoformat(), price.source)
+
+
+def _today() -> date:
+    return datetime.fromtimestamp(now_ms() / 1000, tz=UTC).date()
+
+
+def _day(text: str | None) -> date:
+    if text is None:
+        return _today()
+    try:
+        return date.fromisoformat(text.strip())
+    except ValueError:
+        raise SettingsError(f"--valid-from is wrong: {text!r}", fix="write --valid-from 2026-12-01") from None

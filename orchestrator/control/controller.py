@@ -1,0 +1,228 @@
+"""The controller: facts come in and are written down, takes go out, and what was lost is sent again.
+
+One `step` does a little of each and returns; whoever runs it decides how often. A step may be cut off at any
+point and repeated: what it had written stays, what it had not is still on the queue.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from catalog.errors import BrokerError, TunemillError
+from catalog.messages import now_ms
+from catalog.queues import queues_served
+from catalog.tiers import tier_of
+from orchestrator.control.broker import Broker
+from orchestrator.control.feed import Fed, feed, window_of
+from orchestrator.control.recording import RecordWriter
+from orchestrator.finance.books.budgets import Spending
+from orchestrator.ledger import Ledger, RunRow, work
+from orchestrator.ledger.facts import PriceOf, Recorded
+from orchestrator.ledger.wishes import CANCEL
+from orchestrator.ledger.work import serving
+
+log = logging.getLogger(__name__)
+
+RECORDS_AT_ONCE = 500
+STRAY_GRACE_MS = 5_000  # so long must its queue stay empty before a take in nobody's hands counts as lost
+_CHECK_MS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step has done."""
+
+    records: int
+    outcomes: Counter[str]
+    sent: int = 0
+    sent_again: int = 0  # takes that their worker has lost, or that nobody has: sent once more, but for hopeless ones
+    finished: tuple[str, ...] = ()
+    refused: dict[str, TunemillError] = field(default_factory=dict)  # run -> why it is not fed; nothing is on its way
+
+    @property
+    def more(self) -> bool:
+        """Whether more records are probably waiting, so that the next step should follow at once."""
+        return self.records >= RECORDS_AT_ONCE
+
+
+class Controller:
+    """Feeds and records the runs of one ledger; the caller holds the writer lock."""
+
+    def __init__(  # noqa: PLR0913 - each is a decision of whoever runs it
+        self,
+        ledger: Ledger,
+        broker: Broker,
+        *,
+        price_of: PriceOf,
+        window: int,  # takes of a run on their way at the least, however few the workers hold
+        silent_after_s: float,
+        run_ids: Collection[str] | None = None,  # None: every active run
+        time_zone: str = "UTC",  # of finance's months, which budgets are for
+        clock: Callable[[], int] = now_ms,
+    ) -> None:
+        self.feeding = True
+        self._ledger, self._broker, self._price_of, self._clock = ledger, broker, price_of, clock
+        self._window, self._silent_after_ms = window, round(silent_after_s * 1000)
+        self._run_ids, self._spending = run_ids, Spending(time_zone, price_of)
+        # By our own clock: a worker's may be wrong, and its last record may have waited while we were away.
+        self._heard_ms: dict[str, int] = {}
+        self._empty_since_ms: dict[str, int] = {}  # by queue
+        self._withdrawn_since_ms: dict[str, int] = {}  # by run that somebody has paused or cancelled
+        self._checked_ms = 0  # when the queues and what is due again were last looked at
+        self._writer = RecordWriter(ledger, price_of=price_of, clock=clock)
+        self._is_first_step = True
+
+    def step(self) -> Step:
+        """Record, look for losses, feed. Raises BrokerError, LedgerError, or BusyError when another writer has taken
+        our place.
+        """
+        try:
+            return self._step()
+        except BrokerError:
+            # Workers could not speak either: their silence begins anew.
+            self._heard_ms.clear()
+            self._empty_since_ms.clear()
+            self._withdrawn_since_ms.clear()
+            raise
+
+    def record_waiting(self) -> int:
+        """Only write down what waits on the record queue; how many records that were."""
+        total = 0
+        while count := self._record()[0]:
+            total += count
+        return total
+
+    def _take_up_set_aside(self) -> None:
+        """Try again what earlier programs could not read, where they kept it and where this one does."""
+        self._writer.retry_newer()
+        if left := self._broker.peek_unreadable():
+            self._writer.write(left)
+            self._broker.drop_unreadable()
+
+    def _step(self) -> Step:
+        if self._is_first_step:
+            self._take_up_set_aside()
+            self._is_first_step = False
+        count, recorded = self._record()
+        is_check_due = self._is_check_due()
+        if is_check_due and (again_tried := self._writer.retry_due()):
+            recorded = recorded.plus(again_tried)
+        runs = self._runs()
+        run_ids = [run.run_id for run in runs]
+        again = 0
+        if count < RECORDS_AT_ONCE:  # otherwise their heartbeats may be further back in the queue
+            again = self._lose_silent()
+            if runs and is_check_due:
+                self._withdraw([run for run in runs if run.wish])
+                again += self._recall_strays(runs)
+        if not runs:
+            return Step(count, recorded.outcomes)
+        fed = self._feed([run for run in runs if not run.wish]) if self.feeding else {}
+        with self._ledger.write() as connection:
+            for run in runs:
+                if run.wish == CANCEL:
+                    work.cancel_waiting(connection, run.run_id)
+            finished = work.finish_runs(connection, run_ids, self._clock())
+            on_the_way = work.count_sent(connection, run_ids)
+        refused = {
+            run_id: each.refused
+            for run_id, each in fed.items()
+            if each.refused is not None and not on_the_way[run_id] and run_id not in finished
+        }
+        return Step(
+            records=count,
+            outcomes=recorded.outcomes,
+            sent=sum(each.sent for each in fed.values()),
+            sent_again=again,
+            finished=tuple(finished),
+            refused=refused,
+        )
+
+    def _feed(self, runs: list[RunRow]) -> dict[str, Fed]:
+        now = self._clock()
+        heard = [worker_id for worker_id, at_ms in self._heard_ms.items() if now - at_ms <= self._silent_after_ms]
+        with self._ledger.read() as connection:
+            workers = [(each, queues_served(each.model, tier_of(each.vram_gib))) for each in serving(connection, heard)]
+
+        def window_for(run: RunRow, queue: str) -> int:
+            return window_of(self._window, [each.holds_max for each, queues in workers if queue in queues])
+
+        return feed(self._ledger, self._broker, runs, window_for=window_for, at_ms=now, spending=self._spending)
+
+    def _runs(self) -> list[RunRow]:
+        with self._ledger.read() as connection:
+            runs = work.active_runs(connection)
+        return [run for run in runs if self._run_ids is None or run.run_id in self._run_ids]
+
+    def _record(self) -> tuple[int, Recorded]:
+        envelopes = self._broker.peek_records(RECORDS_AT_ONCE)
+        recorded = self._writer.write(envelopes)
+        if envelopes:
+            self._broker.drop_records(envelopes)
+        # Whoever has taken leave is not waited for.
+        self._heard_ms.update(dict.fromkeys(recorded.seen - recorded.stopped, self._clock()))
+        return len(envelopes), recorded
+
+    def _lose_silent(self) -> int:
+        now, lost = self._clock(), 0
+        with self._ledger.read() as connection:
+            # One that has ended may hold takes all the same, if an old heartbeat came after its last words.
+            watched = {*work.living(connection), *work.holders(connection)}
+        self._heard_ms = {worker_id: self._heard_ms.get(worker_id, now) for worker_id in sorted(watched)}
+        for worker_id, heard_ms in self._heard_ms.items():
+            silent_ms = now - heard_ms
+            if silent_ms > self._silent_after_ms:
+                reason = f"silent for {silent_ms // 1000} s"
+                with self._ledger.write() as connection:
+                    takes = work.lose_held(connection, worker_id, now)
+                    work.end_silent(connection, worker_id, reason)
+                log.warning("worker %s is %s: it has lost %d takes", worker_id, reason, takes)
+                lost += takes
+        return lost
+
+    def _is_check_due(self) -> bool:
+        now = self._clock()
+        if now - self._checked_ms < _CHECK_MS:
+            return False
+        self._checked_ms = now
+        return True
+
+    def _withdraw(self, runs: list[RunRow]) -> None:
+        """Take what waits on the queues for a paused or cancelled run off them again."""
+        for run in runs:
+            with self._ledger.read() as connection:
+                queues = work.count_sent_by_queue(connection, run.run_id, held=False)
+            # A crash after this leaves takes that are in no queue: they are found as strays.
+            if queues and (take_ids := self._broker.withdraw(sorted(queues), run.run_id)):
+                with self._ledger.write() as connection:
+                    work.withdraw(connection, take_ids)
+
+    def _recall_strays(self, runs: list[RunRow]) -> int:
+        now, run_ids = self._clock(), [run.run_id for run in runs]
+        with self._ledger.read() as connection:
+            queues = work.sent_queues(connection, run_ids)
+        # Each queue for itself: one that no worker serves stays full, and is no concern of the others' takes.
+        empty = [queue for queue, waiting in self._broker.lengths(queues).items() if not waiting]
+        self._empty_since_ms = {queue: self._empty_since_ms.get(queue, now) for queue in empty}
+        # What others have on a queue does not matter to a run whose own messages were taken off it.
+        withdrawn = [run.run_id for run in runs if run.wish]
+        self._withdrawn_since_ms = {run_id: self._withdrawn_since_ms.get(run_id, now) for run_id in withdrawn}
+        long_empty = _since_long(self._empty_since_ms, now)
+        long_withdrawn = _since_long(self._withdrawn_since_ms, now)
+        if not long_empty and not long_withdrawn:
+            return 0
+        sent_before_ms = now - self._silent_after_ms
+        with self._ledger.write() as connection:
+            found = work.recall_strays(connection, run_ids, sent_before_ms, queues=long_empty)
+            found += work.recall_strays(connection, long_withdrawn, sent_before_ms)
+        if found:
+            log.warning("%d takes were sent, but no worker and no queue has them: they are sent again", found)
+        return found
+
+
+def _since_long(since_ms: dict[str, int], now: int) -> list[str]:
+    """The names of what has been so for long enough that no message is between a queue and a heartbeat."""
+    return [name for name, began_ms in since_ms.items() if now - began_ms >= STRAY_GRACE_MS]

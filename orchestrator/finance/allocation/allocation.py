@@ -1,0 +1,177 @@
+"""Allocation: what a rental cost, handed down to the takes that were worked on.
+
+Stage 1 splits an amount over what the rental's lanes did in its window, by length. A lane is one GPU; a stretch of it
+that no span covers is `lost` within the life of a worker that ended without reporting it, and `unobserved` elsewhere:
+minimums, rounded minutes, a machine without a worker. A render span goes on to the attempts of its batch, a plan span
+to those that were rendered from its planner call, by the audio each asked for; the last stretch of a worker that was
+lost to the takes it held. Stage 2 hands what they share (startup, idle, disks, ...) to the cost objects by the time
+that engines worked for each in that month, wasted takes included: who throws takes away pays for the warm-up they used.
+The parts add up to the amount exactly, whatever it counts: micro-dollars or milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
+from typing import Any, Final, NamedTuple, TypeVar
+
+from catalog.split import split
+from orchestrator.ledger.observations import (
+    BUSY_STATES,
+    CALLS_OVER_MS,
+    UNALLOCATED,
+    AttemptFact,
+    Category,
+    CostObject,
+    SpanTime,
+    WorkerLife,
+)
+
+WASTED: Final = frozenset({Category.REJECTED, Category.FAILED, Category.LOST})
+
+
+class Segment(NamedTuple):
+    """What a lane did in a stretch of time; the pieces of a lane cover its window."""
+
+    start_ms: int
+    end_ms: int
+    state: str  # of a span, or lost or unobserved
+    call_id: str  # of a busy one its batch or planner call, of the last of a lost worker its id
+
+    def ms_in(self, start_ms: int, end_ms: int) -> int:
+        """Length of its part in that window."""
+        return max(0, min(self.end_ms, end_ms) - max(self.start_ms, start_ms))
+
+
+Use = tuple[str, str]  # (state, call): what a stretch of time was for
+Payers = Mapping[tuple[CostObject, Category], int]  # weights
+Weights = Mapping[CostObject, int]
+
+
+def pieces_of(
+    lives: Iterable[WorkerLife], spans: Mapping[str, Sequence[SpanTime]], start_ms: int, end_ms: int
+) -> list[Segment]:
+    """What one lane did from `start_ms` to `end_ms`, by the lives of its workers and their spans.
+
+    Where two workers say that they had the lane at the same time, it is the earlier one's.
+    """
+    pieces: list[Segment] = []
+    reached_ms = start_ms
+    for life in sorted(lives, key=attrgetter("start_ms", "worker_id")):
+        if life.start_ms > reached_ms:
+            pieces.append(Segment(reached_ms, min(life.start_ms, end_ms), Category.UNOBSERVED, ""))
+        pieces += _of_life(life, spans.get(life.worker_id, ()), max(life.start_ms, reached_ms))
+        reached_ms = max(reached_ms, life.end_ms)
+    if reached_ms < end_ms:
+        pieces.append(Segment(reached_ms, end_ms, Category.UNOBSERVED, ""))
+    return [piece for piece in pieces if piece.end_ms > piece.start_ms]
+
+
+def _of_life(life: WorkerLife, spans: Sequence[SpanTime], reached_ms: int) -> Iterator[Segment]:
+    """The pieces of a life from an instant on: time that two spans claim belongs to the earlier one."""
+    for span in sorted(spans, key=attrgetter("start_ms", "end_ms")):
+        start_ms, end_ms = max(span.start_ms, reached_ms), min(span.end_ms, life.end_ms)
+        if end_ms <= start_ms:
+            continue
+        if start_ms > reached_ms:
+            yield Segment(reached_ms, start_ms, life.silence, "")
+        yield Segment(start_ms, end_ms, span.state, span.batch_id if span.state in BUSY_STATES else "")
+        reached_ms = end_ms
+    if reached_ms < life.end_ms:
+        yield Segment(reached_ms, life.end_ms, life.silence, life.worker_id if life.is_over else "")
+
+
+def uses_in(pieces: Iterable[Segment], start_ms: int, end_ms: int) -> dict[Use, int]:
+    """Milliseconds by use within a window."""
+    uses: Counter[Use] = Counter()
+    for piece in pieces:
+        if ms := piece.ms_in(start_ms, end_ms):
+            uses[str(piece.state), piece.call_id] += ms
+    return dict(uses)
+
+
+class Calls:
+    """Who was in each planner call and batch, and how they share it: by the audio that each take asked for.
+
+    `losses` are the takes that workers held when they were lost; they share those workers' last silence.
+    """
+
+    def __init__(self, attempts: Iterable[AttemptFact], losses: Iterable[AttemptFact] = ()) -> None:
+        self._shares: dict[Use, dict[tuple[CostObject, Category], int]] = {}
+        for attempt in attempts:
+            # A plan may outlive a failed try: then its call is shared by all tries it was used for, each counted once.
+            for use in (("plan", attempt.plan_id), ("render", attempt.batch_id)):
+                if use[1]:  # an adopted one was in none
+                    self._add(use, attempt)
+        for loss in losses:
+            self._add((str(Category.LOST), loss.worker_id), loss)
+
+    def _add(self, use: Use, attempt: AttemptFact) -> None:
+        shares, who = self._shares.setdefault(use, {}), (attempt.payer, attempt.outcome)
+        shares[who] = shares.get(who, 0) + max(1, attempt.audio_ms)
+
+    def of(self, use: Use) -> Payers | None:
+        """The shares of a call; None when nothing is known of its takes."""
+        return self._shares.get(use)
+
+
+def calls_over_ms(life: WorkerLife, latest_ms: int) -> int:
+    """Before when a worker's calls are over, by its own clock; of one that ended long before `latest_ms` all are."""
+    return (max(life.end_ms, latest_ms - 2 * CALLS_OVER_MS) if life.is_over else life.end_ms) - CALLS_OVER_MS
+
+
+def as_known(span: SpanTime, life: WorkerLife | None, calls: Calls) -> SpanTime:
+    """The same span; one of a call of which a living worker may yet tell says no more than that time has passed."""
+    may_be_told = life is not None and not life.is_over and span.end_ms >= life.end_ms - CALLS_OVER_MS
+    if may_be_told and span.state in BUSY_STATES and not calls.of((span.state, span.batch_id)):
+        return span._replace(state=str(Category.UNOBSERVED), batch_id="")
+    return span
+
+
+class Charges:
+    """Amounts by payer and category; what all share waits in `shared` for stage 2."""
+
+    def __init__(self) -> None:
+        self.direct: Counter[tuple[CostObject, Category]] = Counter()
+        self.shared: Counter[Category] = Counter()
+
+    def add(self, amount: int, uses: Mapping[Use, int], calls: Calls) -> None:
+        """Stage 1: hand `amount` down over the uses of a lane. Raises TunemillError when there are none."""
+        for use, part in split(amount, uses).items():
+            state = use[0]
+            if shares := calls.of(use):
+                for who, share in split_over(part, shares).items():
+                    self.direct[who] += share
+            else:
+                self.shared[Category.LOST if state in BUSY_STATES else Category(state)] += part
+
+    def settled(self, weights: Weights) -> Counter[tuple[CostObject, Category]]:
+        """Stage 2: what is shared goes to the cost objects; all of it, by payer and category."""
+        whole = Counter(self.direct)
+        for category, part in self.shared.items():
+            for payer, share in split_over(part, weights or {UNALLOCATED: 1}).items():
+                whole[payer, category] += share
+        return whole
+
+
+def busy_weights(pieces: Iterable[Segment], calls: Calls, start_ms: int, end_ms: int) -> Counter[CostObject]:
+    """Milliseconds that engines worked for each cost object in a window, wasted and lost takes included."""
+    charges = Charges()
+    busy = (piece for piece in pieces if piece.state in BUSY_STATES or calls.of((str(piece.state), piece.call_id)))
+    if uses := uses_in(busy, start_ms, end_ms):
+        charges.add(sum(uses.values()), uses, calls)
+    weights: Counter[CostObject] = Counter()
+    for (payer, _), ms in charges.direct.items():
+        weights[payer] += ms
+    return weights
+
+
+Key = TypeVar("Key", bound=tuple[Any, ...])
+
+
+def split_over(amount: int, weights: Mapping[Key, int]) -> Mapping[Key, int]:
+    """As `split`, and quicker: most calls have one payer."""
+    if len(weights) == 1:
+        return dict.fromkeys(weights, amount)
+    return split(amount, weights)

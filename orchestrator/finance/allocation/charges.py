@@ -1,0 +1,170 @@
+"""Charges and entries: an amount that somebody bills, and the rows in which the books hand it down.
+
+A charge is what a provider asks for a stretch of time, or will ask for: a line of an invoice, or an unbilled stretch
+at the price book's rate. Its entries say who pays which part of it and for what; they add up to it exactly, in
+micro-dollars as in milliseconds. A charge without a known price has time and no dollars.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from orchestrator.finance.allocation.allocation import WASTED
+from orchestrator.ledger.observations import Category, CostObject
+
+
+class Sharing(StrEnum):
+    """Whom what all share is handed down to, and how; named in every posting."""
+
+    BUSY = "busy"  # by the time that engines worked for each
+    EVEN = "even"  # the same for each that engines worked for
+    NONE = "none"  # to nobody: it stays unallocated
+
+    @property
+    def method(self) -> str:
+        """Its name in books and files, which another way of reckoning would change."""
+        return "busy-ms.v1" if self is Sharing.BUSY else f"{self}.v1"
+
+
+METHOD: Final = Sharing.BUSY.method  # unless somebody asks for another
+
+
+class Kind(StrEnum):
+    """What an amount rests on."""
+
+    BILLED = "billed"  # a line of an invoice
+    ESTIMATE = "estimate"  # the price book, until the bill comes
+    WORK = "work"  # no money: what came of the time, attempts and kept tracks
+    PROVISIONAL = "provisional"  # the same for a rental that still runs: not posted yet
+
+
+class Meter(StrEnum):
+    """What a line of an invoice counts."""
+
+    GPU = "gpu"
+    DISK = "disk"
+    EGRESS = "egress"
+    CREDIT = "credit"
+    TAX = "tax"
+    TOPUP = "topup"  # money paid in advance: cash, never an expense
+
+
+# Lines that no time is behind, and what reports call them.
+CATEGORY_OF_METER: Final = {
+    Meter.DISK: Category.STORAGE,
+    Meter.EGRESS: Category.EGRESS,
+    Meter.CREDIT: Category.CREDIT,
+    Meter.TAX: Category.TAX,
+}
+
+
+class Group(StrEnum):
+    """The columns of a report: every category is in one."""
+
+    DIRECT = "direct"
+    WASTED = "wasted"
+    IDLE = "idle"
+    OVERHEAD = "overhead"
+    ADJUSTMENT = "adjustment"
+
+
+def group_of(category: Category) -> Group:
+    """The column in which a category is shown."""
+    if category is Category.ACCEPTED:
+        return Group.DIRECT
+    if category in WASTED:
+        return Group.WASTED
+    if category is Category.IDLE:
+        return Group.IDLE
+    if category in (Category.CREDIT, Category.TAX):
+        return Group.ADJUSTMENT
+    return Group.OVERHEAD
+
+
+class Rental(NamedTuple):
+    """A paid machine. One that nobody has named is known by its worker's id, at the provider "local"."""
+
+    rental_id: str  # provider/external_id
+    provider: str
+    external_id: str  # the provider's own id
+    gpu: str  # the driver's name, or as the provider calls it; "" before anybody has said
+    gpu_count: int
+    market: str  # on_demand or spot
+    region: str
+    account: str
+    run_id: str | None  # who asked for it
+    rate_usd_micros_per_h: int | None  # of one GPU, as agreed; None: the price book's
+    billed_start_ms: int | None
+    billed_end_ms: int | None
+
+
+class Charge(NamedTuple):
+    """An amount to hand down, for one month of finance."""
+
+    key: str  # its identity: the same charge computed again has the same key
+    kind: Kind
+    meter: Meter
+    rental_id: str | None  # None: a line of no rental that we know
+    provider: str
+    gpu: str
+    market: str
+    region: str
+    sku: str
+    applies_to: str  # YYYY-MM, in finance's time zone
+    start_ms: int
+    end_ms: int
+    usd_micros: int | None  # None: the price is unknown
+    rate_usd_micros_per_h: int | None  # of one GPU
+    source: str  # the price row, or the invoice
+    invoice_line_id: str | None
+
+    @property
+    def ms(self) -> int:
+        """Length of its window."""
+        return max(0, self.end_ms - self.start_ms)
+
+
+class Entry(NamedTuple):
+    """A part of a charge: who pays it and for what. `usd_micros` is None where the price is unknown."""
+
+    category: Category
+    payer: CostObject
+    usd_micros: int | None
+    ms: int  # of the charge's time; 0 for disks, traffic and lines without usage
+    tracks: int = 0  # accepted takes, each counted in one entry
+    attempts: int = 0
+    audio_ms: int = 0  # accepted
+
+
+class Posting(NamedTuple):
+    """A charge as it stands in the books, with its entries. A reversal is the same with every number negated."""
+
+    posting_id: int  # 0: provisional
+    period: str  # YYYY-MM it is booked in; later than `applies_to` when that month had been closed
+    charge: Charge
+    entries: tuple[Entry, ...]
+    posted_ms: int
+    reverses_id: int | None = None
+
+
+class CostRow(NamedTuple):
+    """The roll-up that reports are made of: sums of entries that agree in everything that a report can cut by."""
+
+    period: str
+    applies_to: str
+    kind: Kind
+    category: Category
+    catalog: str
+    zone: str
+    genre: str
+    run_id: str
+    provider: str
+    gpu: str
+    market: str
+    usd_micros: int
+    unpriced_ms: int
+    ms: int
+    tracks: int
+    attempts: int
+    audio_ms: int

@@ -1,0 +1,1 @@
+"""Prices: dated rates of GPUs, disks and songs, and the one in force."""

@@ -1,0 +1,17 @@
+"""Pricing: the price in force for a rented machine, from the price book, as facts and books ask for it."""
+
+from __future__ import annotations
+
+from orchestrator.finance.prices.book import PriceBook, price_for
+from orchestrator.ledger.facts import PriceOf, WorkerPrice
+from orchestrator.ledger.observations import Machine
+
+
+def price_lookup(book: PriceBook) -> PriceOf:
+    """The price in force for a machine, from the price book."""
+
+    def price_of(machine: Machine, at_ms: int) -> WorkerPrice | None:
+        price = price_for(machine, at_ms, book) if machine.gpu else None
+        return WorkerPrice(price.sku, price.provenance, price.usd_micros_per_h) if price else None
+
+    return price_of

@@ -1,0 +1,184 @@
+"""Tables of the page: heads, lines and a bottom line, every cell as it is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from orchestrator.finance.allocation.charges import Group
+from orchestrator.finance.report.figures import (
+    Line,
+    Pivot,
+    RoundedTable,
+    Sums,
+    money,
+    rounded_together,
+    shares_of,
+    shown,
+)
+from orchestrator.finance.report.words import month_name
+
+UNKNOWN: Final = "unknown"
+NONE: Final = "none"
+LINES_MAX: Final = 1_000  # of a table on the page; what is beyond stands in one line, and each in the workbook
+
+
+class Head(NamedTuple):
+    """The head of a column."""
+
+    text: str
+    is_number: bool = True
+
+
+class Cell(NamedTuple):
+    """A cell: what it says, its tone (quiet, unknown or over), and a tint from 0 to 100."""
+
+    text: str
+    tone: str = ""
+    tint: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table; the first cell of a line names it."""
+
+    caption: str
+    heads: Sequence[Head]
+    lines: Sequence[Sequence[Cell]]
+    total: Sequence[Cell] = ()
+    note: str = ""
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it stays whole on paper."""
+        return len(self.lines) <= 12  # a third of a page
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it gets a box of its own to scroll in."""
+        return len(self.lines) > 24  # as many as a screen shows
+
+
+class TimeUnit(NamedTuple):
+    """How a table prints time: hours, or seconds where there is less than one."""
+
+    name: str
+    ms: int
+
+    def text(self, units: int) -> str:
+        """So many of its smallest parts."""
+        places = 2 if self.name == "h" else 1
+        base: int = 10**places
+        return f"{'−' if units < 0 else ''}{abs(units) // base:,}.{abs(units) % base:0{places}d}"
+
+
+def time_unit(total_ms: int) -> TimeUnit:
+    """The unit for a table that adds up to this."""
+    return TimeUnit("h", 36_000) if abs(total_ms) >= 3_600_000 else TimeUnit("s", 100)
+
+
+def count(number: int) -> str:
+    """A whole number with commas."""
+    return f"{number:,}".replace("-", "−")
+
+
+def unit_cost(micros: int | None, *, is_unknown: bool) -> Cell:
+    """Dollars of one track or minute, always to the micro."""
+    if is_unknown:
+        return Cell(UNKNOWN, "unknown")
+    return Cell(NONE, "quiet") if micros is None else Cell(money(micros))
+
+
+def share_cells(weights: Mapping[str, int]) -> dict[str, Cell]:
+    """Shares in percent that add up to 100.0."""
+    shares = shares_of(weights)
+    if shares is None:
+        return {key: Cell(NONE, "quiet") for key in weights}
+    return {key: percent(share) for key, share in shares.items()}
+
+
+def percent(per_mille: int) -> Cell:
+    """Tenths of a percent."""
+    return Cell(f"{'−' if per_mille < 0 else ''}{abs(per_mille) // 10}.{abs(per_mille) % 10} %")
+
+
+def folded(table: Pivot, lines_max: int = LINES_MAX) -> Pivot:
+    """The pivot with its cheapest lines added up into one, when a page cannot hold them all."""
+    if len(table.lines) <= lines_max:
+        return table
+    kept, rest = table.lines[: lines_max - 1], table.lines[lines_max - 1 :]
+    others = Sums()
+    for line in rest:
+        others.merge(line.sums)
+    name = (f"{len(rest):,} others", *[""] * (len(table.cuts) - 1))
+    return table._replace(lines=[*kept, Line(name, others)])
+
+
+def named_as(cut: str, name: str) -> str:
+    """A name as the page shows it."""
+    if cut == "market":
+        return name.replace("_", " ")
+    if cut == "belongs to":
+        return month_name(name)
+    return shown(name) if name or cut != "gpu" else ""
+
+
+def money_table(caption: str, table: Pivot, paper: RoundedTable) -> Table:
+    """A pivot over all rows of the month, with every figure of a line."""
+    table = folded(table)
+    groups = shown_groups(table.total)
+    has_unknown = bool(table.total.unpriced())
+    cells = paper.lines(table)
+    keys = [f"{index:09d}" for index in range(len(table.lines))]
+    shares = share_cells({key: line.sums.usd() for key, line in zip(keys, table.lines, strict=True)})
+    unpriced = _unpriced_column(table) if has_unknown else []
+    heads = [*(Head(cut, is_number=False) for cut in table.cuts), *(Head(str(group)) for group in groups)]
+    heads += [Head("fully loaded"), Head("share"), Head("tracks"), Head("per track"), Head("per audio min")]
+    if has_unknown:
+        heads.append(Head(f"without a price, {time_unit(table.total.unpriced()).name}"))
+    lines = []
+    for index, (key, line, units) in enumerate(zip(keys, table.lines, cells, strict=True)):
+        names = [Cell(named_as(cut, name)) for cut, name in zip(table.cuts, line.name, strict=True)]
+        lines.append(
+            [*names, *_figures(line.sums, units, paper.unit, groups, shares[key]), *unpriced[index : index + 1]]
+        )
+    whole = percent(1000) if table.total.usd() > 0 else Cell(NONE, "quiet")
+    bottom = _figures(table.total, paper.groups, paper.unit, groups, whole)
+    total = [Cell("total"), *[Cell("")] * (len(table.cuts) - 1), *bottom, *unpriced[len(table.lines) :]]
+    note = "Dollars are of what is known: time without a price is in the last column." if has_unknown else ""
+    return Table(caption, heads, lines, total, note)
+
+
+def _figures(sums: Sums, units: Mapping[Group, int], unit: int, groups: Sequence[Group], share: Cell) -> list[Cell]:
+    unpriced = bool(sums.unpriced())
+    cells = [money_cell(units[group], unit, is_unknown=sums.is_unknown([group])) for group in groups]
+    cells.append(money_cell(sum(units.values()), unit, is_unknown=sums.is_unknown()))
+    cells += [share, Cell(count(sums.tracks))]
+    return [
+        *cells,
+        unit_cost(sums.per_track(), is_unknown=unpriced),
+        unit_cost(sums.per_audio_min(), is_unknown=unpriced),
+    ]
+
+
+def money_cell(units: int, unit: int, *, is_unknown: bool = False, tint: int = 0) -> Cell:
+    """An amount in units of the table; zero in a quiet tone."""
+    if is_unknown:
+        return Cell(UNKNOWN, "unknown")
+    return Cell(money(units, unit), "" if units else "quiet", tint)
+
+
+def _unpriced_column(table: Pivot) -> list[Cell]:
+    """Time without a price of each line and of all."""
+    unit = time_unit(table.total.unpriced())
+    times = {f"{index:09d}": line.sums.unpriced() for index, line in enumerate(table.lines)}
+    units = rounded_together(times, unit.ms)
+    each = [Cell(unit.text(units[key]), "" if units[key] else "quiet") for key in sorted(units)]
+    return [*each, Cell(unit.text(sum(units.values())))]
+
+
+def shown_groups(total: Sums) -> list[Group]:
+    """The columns of the report; without that of adjustments in a month that has none."""
+    has_adjustments = any(total.usd_micros[each] for each in total.usd_micros if str(each) in ("credit", "tax"))
+    return [group for group in Group if group is not Group.ADJUSTMENT or has_adjustments]

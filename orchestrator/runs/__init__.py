@@ -1,0 +1,1 @@
+"""Runs: a run's life on the control side, from a command line to its end."""

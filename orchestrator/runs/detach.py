@@ -1,0 +1,41 @@
+"""Detaching: a run that goes on in the background, after the terminal has gone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from orchestrator.runs.local.exit_report import error_of
+
+_WATCH_S: Final = 3.0  # a run that cannot start says so within this time
+_PROGRAM: Final = "from orchestrator.cli import main; main()"
+
+
+class Detached(NamedTuple):
+    """A run in the background."""
+
+    pid: int
+    log: Path
+
+
+def start_detached(home: Path, arguments: Sequence[str]) -> Detached:
+    """Start this program with `arguments` in a session of its own, its output in a log below `home`.
+
+    Raises TunemillError with its words when it ends at once.
+    """
+    log_path = home / "logs" / f"run-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    with log_path.open("wb") as log:
+        command = [sys.executable, "-c", _PROGRAM, *arguments]
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    deadline = time.monotonic() + _WATCH_S
+    while time.monotonic() < deadline and (code := child.poll()) != 0:  # 0: it had nothing to do
+        if code is not None:
+            raise error_of("the run in the background", code, log_path)
+        time.sleep(0.1)
+    return Detached(child.pid, log_path)

@@ -1,0 +1,1 @@
+"""One machine: the broker and the worker that a run brings itself."""

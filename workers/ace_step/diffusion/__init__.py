@@ -1,0 +1,1 @@
+"""Diffusion: from noise to latents, and from latents to audio."""

@@ -1,0 +1,1 @@
+"""The planner: the language model that chooses metadata and writes audio codes."""

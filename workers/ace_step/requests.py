@@ -1,0 +1,127 @@
+"""Orders: what the engine was asked for, made ready, and why it must refuse some of it.
+
+The model would quietly do the wrong thing with a prompt longer than it reads or a plan of the wrong length;
+here that is said in words, take by take, before anything is computed.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from catalog import limits
+from catalog.buckets import Bucket
+from catalog.errors import ModelError, OutOfRangeError
+from catalog.sidecar import Effective, Plan, diffusion_used
+from catalog.spec import PlannerSpec, TrackSpec, settle
+from workers.ace_step.diffusion.stages import TokenizedPrompt
+from workers.engine.protocol import EngineCard, Job
+
+# The tiny tokenizer knows few words and spells the rest in bytes, so it needs up to eight times the tokens
+# for a text that the real one fits into the published limit.
+TINY_TOKENS_PER_TOKEN = 8
+
+
+class PreparedJob(NamedTuple):
+    """A job that will be rendered: where its outcome goes, and the spec with all that its plan chose."""
+
+    place: int
+    job: Job
+    plan: Plan | None
+    spec: TrackSpec
+    script: TokenizedPrompt
+
+
+class TokenLimits(NamedTuple):
+    """The most tokens the model reads before it would drop the end of a prompt in silence."""
+
+    text: int
+    lyrics: int
+
+    @classmethod
+    def of(cls, *, noise: bool) -> TokenLimits:
+        """The published limits, stretched for the tokenizer of random weights."""
+        factor = TINY_TOKENS_PER_TOKEN if noise else 1
+        return cls(limits.TEXT_TOKENS_MAX * factor, limits.LYRIC_TOKENS_MAX * factor)
+
+    def refusal(self, script: TokenizedPrompt) -> str:
+        """Why the model would not read all of `script`, or ""."""
+        if len(script.text) > self.text:
+            return (
+                f"caption and metadata are {len(script.text)} tokens; the model reads {self.text} and "
+                "would lose tempo, key and duration, which stand last: shorten the caption"
+            )
+        if len(script.lyrics) > self.lyrics:
+            return f"lyrics are {len(script.lyrics)} tokens; the model reads {self.lyrics}: shorten them"
+        return ""
+
+
+def bucket_of(job: Job) -> Bucket:
+    """The bucket of `job`, by the length its plan chose where it brings one."""
+    try:
+        return Bucket.of(settle(job.take.spec, job.plan.metadata) if job.plan else job.take.spec)
+    except OutOfRangeError:  # a plan that will be refused
+        return Bucket.of(job.take.spec)
+
+
+def coded(job: Job) -> bool:
+    """Whether planner codes guide `job`."""
+    return job.plan is not None or job.take.spec.planner is not None
+
+
+def given_plan_refusal(job: Job) -> str:
+    """Why the plan that `job` brings does not suit its take, or ""."""
+    plan = job.plan
+    if plan is None:
+        return ""
+    try:
+        n_codes = settle(job.take.spec, plan.metadata).n_codes
+    except OutOfRangeError as error:
+        return str(error)
+    if len(plan.codes) != n_codes:
+        return f"the given plan has {len(plan.codes)} codes; the take needs {n_codes}"
+    if not all(0 <= code < limits.CODEBOOK_SIZE for code in plan.codes):
+        return f"the given plan has codes outside 0 to {limits.CODEBOOK_SIZE - 1}"
+    return ""
+
+
+def settled(job: Job, plan: Plan | None) -> TrackSpec:
+    """The spec of `job` with what `plan` chose. Raises ModelError when the plan has not the codes that it needs."""
+    if plan is None:
+        return job.take.spec
+    spec = settle(job.take.spec, plan.metadata)
+    if len(plan.codes) != spec.n_codes:
+        raise ModelError(
+            f"the planner wrote {len(plan.codes)} codes for take {job.take.id}",
+            why=f"{spec.duration_s} s need {spec.n_codes}",
+            fix="use planner weights of ACE-Step 1.5 (acestep-5Hz-lm-*)",
+        )
+    return spec
+
+
+def effective(order: PreparedJob, card: EngineCard) -> Effective:
+    """What was really used to render `order`."""
+    take, spec = order.job.take, order.spec
+    extra: dict[str, str | int | float | bool] = {"lyric_tokens": len(order.script.lyrics)}
+    if order.plan is not None:
+        extra |= {"codes": len(order.plan.codes), "plan_given": order.job.plan is not None}
+        extra |= _planner_settings(take.spec.planner)
+    return Effective(
+        dit_seed=take.dit_seed,
+        lm_seed=take.lm_seed,
+        **diffusion_used(spec.diffusion),
+        device=card.device,
+        dtype=card.dtype,
+        attention=card.attention,
+        instruction=order.script.instruction,
+        text_tokens=len(order.script.text),
+        extra=extra,
+    )
+
+
+def _planner_settings(spec: PlannerSpec | None) -> dict[str, str | int | float | bool]:
+    if spec is None:
+        return {}
+    settings = spec.model_dump(mode="json")
+    return {
+        f"planner_{name}": ",".join(value) if isinstance(value, list) else value for name, value in settings.items()
+    }

@@ -1,0 +1,165 @@
+"""What a worker and its engine's process say to each other: requests one way, replies the other.
+
+A request has a number and its replies repeat it. Audio is no part of a reply: it follows as the descriptor of an
+anonymous file, one for each batch, so it has no name to leak and no limit but the machine's memory (containers give
+/dev/shm 64 MB), and it is freed with the last array that views it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle, send_handle
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from catalog.buckets import Bucket
+from catalog.errors import OutOfVram, TunemillError, WorkerError
+from catalog.messages import MemoryUse
+from catalog.sidecar import Effective, Plan, StageTimes
+from catalog.tiers import BatchLimit
+from catalog.track import Take
+from workers.engine.protocol import Audio, BatchResult, EngineCard, Job, PlanResult, Refusal, Rendition
+
+LOADING = 0  # the number of the request that starting the engine is
+
+Floats = npt.NDArray[np.float32]
+
+
+class EngineDied(WorkerError):
+    """The engine's process ended, hung or broke in the middle of its work; another one may be started."""
+
+
+class EngineGone(EngineDied):
+    """It had ended before it was given the request, so no take is under suspicion."""
+
+
+class AskLimit(NamedTuple):
+    """How many takes of `bucket` one call may hold."""
+
+    bucket: Bucket
+    call: Literal["plan", "batch"]
+
+
+class AskPlans(NamedTuple):
+    """Plan these takes."""
+
+    takes: list[Take]
+
+
+class AskBatch(NamedTuple):
+    """Render these jobs. Answered by `Begun` when the next request may come, and by `Audible` when all is there."""
+
+    jobs: list[Job]
+
+
+Ask = AskLimit | AskPlans | AskBatch
+
+
+class Begun(NamedTuple):
+    """The engine's front is free again."""
+
+
+class Placed(NamedTuple):
+    """A rendition without its audio, which lies in the batch's block in the order of the outcomes."""
+
+    shape: tuple[int, int]
+    plan: Plan | None
+    effective: Effective
+
+
+class Audible(NamedTuple):
+    """A batch is done; its block follows unless it has no bytes."""
+
+    outcomes: list[Placed | Refusal]
+    times: StageTimes
+    block_bytes: int
+
+
+class Failure(NamedTuple):
+    """What the engine raised."""
+
+    error: TunemillError | OutOfVram
+    broken: bool = False  # the engine cannot be trusted any more
+
+
+class Reply(NamedTuple):
+    """One answer. `audio` says that it belongs to what a batch has left to finish."""
+
+    number: int
+    body: EngineCard | BatchLimit | PlanResult | Begun | Audible | Failure
+    audio: bool = False
+    memory: MemoryUse | None = None  # what the engine holds, when it could be asked
+
+
+# ---------------------------------------------------------------- audio
+
+
+def pack(result: BatchResult) -> tuple[Audible, list[Audio]]:
+    """`result` as it is told, and the audio that is sent beside it."""
+    audios = [outcome.audio for outcome in result.outcomes if isinstance(outcome, Rendition)]
+    outcomes: list[Placed | Refusal] = [
+        outcome
+        if isinstance(outcome, Refusal)
+        else Placed((outcome.audio.shape[0], outcome.audio.shape[1]), outcome.plan, outcome.effective)
+        for outcome in result.outcomes
+    ]
+    block_bytes = sum(audio.size for audio in audios) * np.dtype(np.float32).itemsize
+    return Audible(outcomes, result.times, block_bytes), audios
+
+
+def unpack(told: Audible, floats: Floats) -> BatchResult:
+    """The result with each rendition's view of the block."""
+    outcomes: list[Rendition | Refusal] = []
+    start = 0
+    for outcome in told.outcomes:
+        if isinstance(outcome, Refusal):
+            outcomes.append(outcome)
+            continue
+        end = start + outcome.shape[0] * outcome.shape[1]
+        audio: Audio = floats[start:end].reshape(outcome.shape)
+        outcomes.append(Rendition(audio=audio, plan=outcome.plan, effective=outcome.effective))
+        start = end
+    return BatchResult(outcomes=outcomes, times=told.times)
+
+
+def send_block(conn: Connection, block: int, pid: int) -> None:
+    """Hand the block over and let go of it here."""
+    try:
+        send_handle(conn, block, pid)
+    finally:
+        os.close(block)
+
+
+def receive_block(conn: Connection, block_bytes: int) -> Floats:
+    """The block that was sent, as one array. Raises OSError or EOFError when the sender is gone."""
+    block = recv_handle(conn)
+    try:
+        return np.frombuffer(mmap.mmap(block, block_bytes), np.float32)
+    finally:
+        os.close(block)
+
+
+def write_block(audios: Sequence[Audio]) -> int:
+    """The descriptor of an anonymous shared file with the audios one after another."""
+    block = _anonymous_file()
+    # Written, not mapped: the kernel fills pages a third faster than they can be faulted in.
+    with os.fdopen(block, "wb", buffering=0, closefd=False) as file:
+        for audio in audios:
+            left: Any = np.ascontiguousarray(audio, np.float32).data.cast("B")
+            while left:
+                left = left[file.write(left) :]
+    return block
+
+
+def _anonymous_file() -> int:
+    if sys.platform == "linux":
+        return os.memfd_create("tunemill-audio")
+    with tempfile.TemporaryFile() as file:  # deleted already; it lives as long as a descriptor does
+        return os.dup(file.fileno())
