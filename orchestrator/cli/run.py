@@ -110,7 +110,8 @@ def refresh(
                 require_worker_extra(prepared.plan.model)
             summary = _render(prepared, found or open_ledger(settings.database), settings, display)
         if summary is None:
-            display.say(f"{prepared.plan.catalog}: {_nothing_to_do(prepared)}")
+            what = "nothing to render" if prepared.plan.changes else "nothing to do"
+            display.say(f"{prepared.plan.catalog}: {what}, {prepared.plan.counts.unchanged:,} takes unchanged")
             if json:
                 print_json(_unchanged_as_json(prepared))
             return

@@ -45,13 +45,6 @@ def count_sent(connection: Connection, run_ids: Sequence[str]) -> dict[str, int]
     return {run_id: counted.get(run_id, 0) for run_id in run_ids}
 
 
-def count_sent_of_others(connection: Connection, run_id: str) -> int:
-    """Takes of all other active runs that are sent and not finished."""
-    active = select(RUN.c.run_id).where(RUN.c.state == "active", RUN.c.run_id != run_id)
-    query = select(func.count()).where(TAKE.c.run_id.in_(active), TAKE.c.state == "sent")
-    return connection.execute(query).scalar() or 0
-
-
 def count_sent_by_queue(connection: Connection, run_id: str, *, held: bool = True) -> dict[str, int]:
     """Takes of the run that are sent and not finished, by queue; without those a worker has named, if not `held`."""
     sent = (TAKE.c.run_id == run_id) & (TAKE.c.state == "sent")
