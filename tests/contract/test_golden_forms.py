@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 import yaml
-from orchestrator.ledger.books import update_books
-from orchestrator.ledger.budgets import no_price
-from orchestrator.plan import make_plan
 from sqlalchemy import create_engine, text
 
 from catalog.messages import parse_record, parse_render
 from catalog.settings import Settings
 from catalog.sidecar import parse_sidecar
+from orchestrator.finance.books.books import update_books
+from orchestrator.finance.books.budgets import no_price
 from orchestrator.finance.invoices.mapped import Mapping
 from orchestrator.finance.prices.book import read_price_book
 from orchestrator.ledger import open_ledger, readings
 from orchestrator.ledger.tables import RENDITION
 from orchestrator.matrix import load_catalog
+from orchestrator.planning.plan import make_plan
 
 GOLDEN = Path(__file__).parents[1] / "support" / "golden"
 VERSIONS = sorted(path for path in GOLDEN.iterdir() if path.is_dir())
