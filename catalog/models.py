@@ -7,6 +7,7 @@ begins with (`acestep-v15-turbo-spring`), else as the turbo model's.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
@@ -76,11 +77,11 @@ TURBO: Final = Model("acestep-v15-turbo")
 MODELS: Final = (TONE, TINY, TURBO, Model("acestep-v15-xl-turbo"))
 
 
-def find_model(name: str) -> Model:
+def find_model(name: str, models: Sequence[Model] = MODELS) -> Model:
     """The row of that name; for weights of somebody's own the row that they count as, under their name."""
-    if known := next((model for model in MODELS if model.name == name), None):
+    if known := next((model for model in models if model.name == name), None):
         return known
-    longest_first = sorted(MODELS, key=lambda model: -len(model.name))
+    longest_first = sorted(models, key=lambda model: -len(model.name))
     return replace(next((model for model in longest_first if _extends(name, model)), TURBO), name=name)
 
 

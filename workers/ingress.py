@@ -1,4 +1,4 @@
-"""The door between the broker and Celery: it lets in orders to render and drops everything else.
+"""Ingress, between the broker and Celery: it lets in orders to render and drops everything else.
 
 What passes is written anew, so that Celery reads an envelope of ours and never a stranger's: no pickles, no
 compression, no other tasks, no calls to make afterwards. What a worker that died had received is forgotten after half

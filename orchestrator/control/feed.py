@@ -1,4 +1,4 @@
-"""Dispatch: waiting takes go to their queues, a bounded window ahead of the workers and within the budget.
+"""The feed: waiting takes go to their queues, a bounded window ahead of the workers and within the budget.
 
 Each queue of a run has a window of its own, so takes that no worker can serve do not hold up the others. It follows
 what the queue's workers can hold, so that a large planner call never waits for the feed. A run with a cap or a budget

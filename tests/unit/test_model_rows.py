@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from catalog.models import MODELS, TINY, TONE, TURBO, find_model
+from catalog.models import MODELS, TINY, TONE, TURBO, Model, find_model
 from tests.makers import a_message
 from tests.unit.test_render import a_studio
 from workers.audio.resample import at_our_rate
@@ -35,6 +35,12 @@ def test_weights_of_ones_own_count_as_the_row_that_their_name_begins_with(name, 
     assert row.name == name
     assert row.needs_weights
     assert (row.family, row.dit_cost) == (find_model(like).family, find_model(like).dit_cost)
+
+
+def test_of_rows_whose_names_begin_alike_the_longest_counts():
+    slower = Model("acestep-v15-turbo-shift1", dit_cost=2.0)
+    assert find_model("acestep-v15-turbo-shift1-spring", [TURBO, slower]).dit_cost == 2.0
+    assert find_model("acestep-v15-turbo-spring", [TURBO, slower]).dit_cost == 1.0
 
 
 def test_what_needs_no_weights_is_a_rehearsal_and_says_so():

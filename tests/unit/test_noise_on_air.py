@@ -104,9 +104,10 @@ def test_a_refresh_without_weights_changes_nothing_and_ends_with_41_whatever_the
 @pytest.mark.parametrize("model", [MUSIC, "acestep-v15-xl-turbo"])
 def test_a_refresh_of_a_catalog_that_names_a_trained_model_ends_with_41_too_even_when_all_is_made(place, model):
     place.write(model)
-    refused(place.ask("refresh", "mini"))
+    assert refused(place.ask("refresh", "mini"))
     place.make(model)
-    refused(place.ask("refresh", "mini"))
+    assert refused(place.ask("refresh", "mini"))
+    assert place.listed() == {model: 6}
 
 
 def test_weights_that_are_not_there_are_no_weights(place, monkeypatch):
@@ -138,7 +139,8 @@ def test_a_planned_run_of_music_that_has_made_nothing_yet_counts_too(place):
     with place.ledger() as ledger:
         planned = list(make_plan(load_catalog("mini", place.presets, read_settings()), {}, model=MUSIC).takes())
         ledger.begin_or_resume_run("mini", MUSIC, planned)
-    refused(place.ask("run", "mini", attended=True))
+    assert refused(place.ask("run", "mini", attended=True))
+    assert place.rendered == []
 
 
 @pytest.mark.parametrize("model", [NOISE, TONE])

@@ -1,8 +1,8 @@
 """The ACE-Step engine: the only package that knows torch.
 
-`weights`, `convert` and `loading` turn files into models, which `assembly` puts together; `planner` writes codes,
-`walk` goes from noise to latents and `decode` from latents to audio, `stages` runs all of it, and `engine` stands
-before it with the Engine protocol. `tiny` makes a random checkpoint.
+`weights` turns files into models, which `assembly` puts together on the `device`; `planner` writes codes, `diffusion`
+goes from noise to latents and on to audio, and `engine` stands before it with the Engine protocol. `tiny` makes a
+random checkpoint.
 """
 
 import warnings

@@ -1,4 +1,4 @@
-"""The shelf: how much audio is on its way from the engine to the store, so that it never fills the memory.
+"""Backpressure: how much audio is on its way from the engine to the store, so that it never fills the memory.
 
 A batch has its place from the moment it is begun, before there is any audio, until the last of its takes is done
 with: its audio is one block, which is freed as a whole.

@@ -1,4 +1,4 @@
-"""Aftermath: what becomes of the takes when a call of the engine has failed, and who pays for it.
+"""Failures: what becomes of the takes when a call of the engine has failed, and who pays for it.
 
 A call that did not fit is halved. When the engine died, all who were aboard are suspects: each is tried again alone,
 behind those that are above suspicion, and only a take that keeps killing the engine alone is given up. An error in

@@ -1,4 +1,4 @@
-"""Growth: whether an engine's memory creeps, told from its readings after each batch.
+"""Leaks: whether an engine's memory creeps, told from its readings after each batch.
 
 A leak is a slope over takes, so it is fitted (least squares) and not taken from two readings, which jump with
 caches. How far an engine may grow counts from the level at which it settles; a batch larger than any before moves

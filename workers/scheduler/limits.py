@@ -1,4 +1,4 @@
-"""Capacity: how many takes a call may hold: what the engine says, or less where a call did not fit.
+"""Limits: how many takes a call may hold: what the engine says, or less where a call did not fit.
 
 Memory can be short for a while (another process, fragments), so what was learnt from one call is not held against
 all that follow: after a run of calls without trouble the limit doubles, up to the engine's own.

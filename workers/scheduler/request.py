@@ -1,4 +1,4 @@
-"""A take's passage through the engine: what it waits with, in whose company it travels, and how it ends."""
+"""Requests: a take on its way through the engine; what it waits with, in whose company it travels, and how it ends."""
 
 from __future__ import annotations
 

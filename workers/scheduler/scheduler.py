@@ -1,6 +1,6 @@
-"""The engine's lane: takes wait here, one thread asks the engine for the next step, nothing is lost.
+"""The scheduler: takes wait here, one thread asks the engine for the next step, nothing is lost.
 
-What comes next is a pure rule (`steps`), and so is what follows when a call fails (`aftermath`). While one batch is
+What comes next is a pure rule (`policy`), and so is what follows when a call fails (`failures`). While one batch is
 decoded the next step has begun, and finished takes go on their way at once; the audio on that way is bounded. A plan
 once written is kept whatever happens to the engine. Each caller waits in its own thread, so no more takes wait than
 there are threads.

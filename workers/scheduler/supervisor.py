@@ -1,4 +1,4 @@
-"""Succession: the engines of one lane, one at a time, each in the place of the one before.
+"""The supervisor: the engines of one worker, one at a time, each in the place of the one before.
 
 An engine that dies is followed by another unless they only die; one that has grown is replaced before it fills the
 machine. What a successor can hold it is asked anew; what did not fit its predecessor is remembered.

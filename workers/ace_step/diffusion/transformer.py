@@ -1,4 +1,4 @@
-"""The walk: from noise to latents through the diffusion transformer, with all that stays the same worked out once.
+"""The sampler: from noise to latents through the transformer, with all that stays the same worked out once.
 
 For one track it is bitwise what diffusers' transformer computes, while the track is short enough for dense attention
 (40 s); beyond that it is the same sum in another order, within 1e-6.

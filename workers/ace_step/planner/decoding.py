@@ -2,7 +2,7 @@
 
 Everything a step reads or writes lies in buffers that keep their place: the cache, the next tokens, their positions,
 the mask. So a step has no state in Python and nothing for the host to wait for, and on CUDA it is captured once and
-replayed. What to write next is the caller's business; planner codes (`planner_codes`) and planner metadata choose
+replayed. What to write next is the caller's business; planner codes (`codes`) and planner metadata choose
 differently.
 
 Prompts are left-padded to one width, so that all rows write the same column. Attention sees only the columns up to
