@@ -9,7 +9,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests import guard, servers
+from tests.support import guard, servers
 
 # Speed is measured in benchmarks; a busy machine must not fail a property.
 hypothesis.settings.register_profile("tunemill", deadline=None, print_blob=True)

@@ -17,8 +17,8 @@ from catalog.models import TINY
 from catalog.spec import PlannerSpec
 from tests.bench.measuring import Figure, hand_back, median_s, side_by_side
 from tests.bench.tracks import different_takes
-from tests.makers import a_take
-from tests.sounds import chords
+from tests.support.makers import a_take
+from tests.support.sounds import chords
 from workers.ace_step.assembly import load_engine
 from workers.ace_step.engine import AceStepEngine
 from workers.audio.checks import check_audio

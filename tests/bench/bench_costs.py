@@ -31,10 +31,10 @@ from orchestrator.finance.months import bounds_of
 from orchestrator.ledger import Ledger, open_ledger
 from orchestrator.ledger.facts import record_facts
 from orchestrator.ledger.tables import ATTEMPT, COST_ENTRY, COST_MONTHLY, RENTAL, RUN, TAKE, WORKER
-from tests import servers
 from tests.bench.measuring import ROOT, Figure, hand_back, peak_rss_mib, timed
-from tests.cost_ledger import DAY_MS, GPUS, YEAR_MS, a_line, add_living, an_invoice, fill_year, price_of
-from tests.makers import a_sidecar
+from tests.support import servers
+from tests.support.cost_ledger import DAY_MS, GPUS, YEAR_MS, a_line, add_living, an_invoice, fill_year, price_of
+from tests.support.makers import a_sidecar
 
 ATTEMPTS = "100000"
 DATABASES = "sqlite,postgres"

@@ -10,7 +10,7 @@ from orchestrator.ledger import KnownTake
 from orchestrator.matrix import load_catalog
 from orchestrator.planning.plan import make_plan
 from tests.bench.measuring import Figure, hand_back, peak_rss_mib, timed
-from tests.preset_files import a_library, write
+from tests.support.preset_files import a_library, write
 
 ZONES, GENRES, TAKES = 50, 40, 100_000
 

@@ -23,7 +23,7 @@ from catalog.track import Take
 from tests.bench.checkpoints import PLANNER_STEM, REDUCED, write_checkpoint
 from tests.bench.measuring import Figure, hand_back, side_by_side
 from tests.bench.tracks import different_takes
-from tests.plain_planner import plan_plainly
+from tests.support.plain_planner import plan_plainly
 from workers.ace_step.planner.planner import Planner
 from workers.ace_step.tiny.checkpoint import PLANNER_FOLDER, tiny_checkpoint
 

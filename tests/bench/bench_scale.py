@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 import redis
 from sqlalchemy import create_engine, text
 
-from tests import servers
 from tests.bench.bench_plan import write_presets
 from tests.bench.measuring import ROOT, Figure, hand_back
+from tests.support import servers
 
 PROGRAM = [sys.executable, "-c", "from orchestrator.cli import main; main()"]
 WORKERS = {

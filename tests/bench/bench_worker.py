@@ -21,8 +21,8 @@ from tests.bench.forms import Checkpoint, open_form
 from tests.bench.measuring import Figure, hand_back, median_s
 from tests.bench.serving import Course, Worker, a_worker
 from tests.bench.tracks import different_takes
-from tests.makers import a_take
-from tests.sounds import chords
+from tests.support.makers import a_take
+from tests.support.sounds import chords
 from workers.audio.checks import check_audio
 from workers.audio.master import master
 

@@ -76,8 +76,8 @@ class PlainLoop:
         return [wave for wave, _ in rendered], [codes for _, codes in rendered]
 
     def _one(self, take: Take) -> tuple[Wave, list[int]]:
-        from tests.plain_planner import plan_plainly
-        from tests.stock_pipeline import render_plainly
+        from tests.support.plain_planner import plan_plainly
+        from tests.support.stock_pipeline import render_plainly
 
         codes = plan_plainly(self._planner, [take])[0] if self._planner else []
         return render_plainly(self._pipeline, take, codes).numpy(), codes

@@ -27,7 +27,7 @@ from tests.bench.checkpoints import Sizes, write_checkpoint
 from tests.bench.measuring import Figure, timed
 from tests.bench.roofline import Ceilings, Cost, Roofline
 from tests.bench.tracks import different_takes
-from tests.makers import SHA
+from tests.support.makers import SHA
 from workers.ace_step.assembly import load_engine
 from workers.ace_step.engine import AceStepEngine
 from workers.engine.protocol import BatchResult, Job, Rendition

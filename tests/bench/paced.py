@@ -20,8 +20,8 @@ from catalog.settings import read_settings
 from catalog.sidecar import Fingerprints, Plan, StageTimes
 from catalog.tiers import BatchLimit
 from catalog.track import Take
-from tests.makers import SHA, an_effective
-from tests.sounds import chords
+from tests.support.makers import SHA, an_effective
+from tests.support.sounds import chords
 from workers.engine.memory import resident_mib
 from workers.engine.process import EngineRecipe
 from workers.engine.protocol import Audio, BatchResult, EngineCard, Finish, Job, PlanResult, Refusal, Rendition

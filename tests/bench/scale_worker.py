@@ -15,7 +15,7 @@ from catalog.messages import now_ms
 from catalog.settings import read_settings
 from catalog.sidecar import StageTimes
 from catalog.track import Take
-from tests.makers import a_take
+from tests.support.makers import a_take
 from workers import render
 from workers.audio.checks import check_audio
 from workers.audio.master import Mastered, master

@@ -16,9 +16,9 @@ from catalog.queues import queue_of
 from catalog.track import Take
 from orchestrator.control.broker import Queues
 from orchestrator.ledger.work import Outgoing
-from tests import servers
 from tests.bench.measuring import ROOT
-from tests.makers import a_message
+from tests.support import servers
+from tests.support.makers import a_message
 
 TIMEOUT_S = 300.0
 POLL_S = 0.02

@@ -6,7 +6,7 @@ from typing import Any
 
 from catalog.limits import BPM_MAX, BPM_MIN
 from catalog.track import Take
-from tests.makers import a_take
+from tests.support.makers import a_take
 
 _TEMPI = BPM_MAX - BPM_MIN + 1
 

@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
-from tests import guard, servers
 from tests.chaos.faulty_s3 import FaultyS3
 from tests.chaos.fleet import Fleet, a_fleet
 from tests.chaos.services import Postgres
+from tests.support import guard, servers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked for in /proc")
 

@@ -32,7 +32,7 @@ def main() -> int:
     recipe = None
     if arguments.batch_s is not None:
         options = {"batch_s": arguments.batch_s, "folder": arguments.folder, "limit": 4}
-        recipe = EngineRecipe("tests.fakes:SlowEngine", options)
+        recipe = EngineRecipe("tests.support.fakes:SlowEngine", options)
     options = ServeOptions("tone", threads=arguments.threads, grace_s=arguments.grace_s)
     try:
         return serve(read_settings(), options, started_at_ms=started_at_ms, recipe=recipe)

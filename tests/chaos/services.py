@@ -17,7 +17,7 @@ from typing import Any
 
 import redis
 
-from tests import servers
+from tests.support import servers
 
 START_TIMEOUT_S = 60
 

@@ -10,8 +10,8 @@ import pytest
 
 from catalog.errors import StoreError
 from catalog.store import Store, open_store
-from tests import servers
 from tests.chaos.faulty_s3 import Fault, FaultyS3, Rule
+from tests.support import servers
 
 KEY = "c/takes/one.json"
 BODY = b"0123456789" * 1000

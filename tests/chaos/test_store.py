@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests import servers
 from tests.chaos.faulty_s3 import HONEST, Fault, Rule
 from tests.chaos.fleet import ACCEPTED, begin
 from tests.chaos.form import SEEDS
 from tests.chaos.truth import assert_truth
+from tests.support import servers
 
 
 def assert_nothing_outside_was_touched(fleet, proxy):

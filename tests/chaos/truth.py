@@ -19,7 +19,7 @@ from catalog.sidecar import Sidecar
 from orchestrator.ledger import open_ledger
 from orchestrator.ledger.tables import ATTEMPT, RENDITION, RUN, SET_ASIDE, SPAN, TAKE, WORKER
 from tests.chaos.fleet import Fleet, Life
-from tests.time_facts import ms_within, read_time_facts
+from tests.support.time_facts import ms_within, read_time_facts
 
 FINAL = {"accepted", "rejected", "failed", "cancelled"}
 BESIDE_MS = 50  # a span's end and a record's instant come from two clocks: steady and wall

@@ -14,8 +14,8 @@ from catalog.buckets import Bucket
 from catalog.errors import OutOfVram
 from catalog.models import TINY
 from catalog.spec import DiffusionSpec, PlannerSpec
-from tests.contract.ace_step_samples import a_plan, a_take, gap, renditions
-from tests.stock_pipeline import render_plainly
+from tests.support.ace_step_samples import a_plan, a_take, gap, renditions
+from tests.support.stock_pipeline import render_plainly
 from workers.ace_step.assembly import load_engine
 from workers.ace_step.diffusion.stages import Stages
 from workers.ace_step.diffusion.transformer import schedule

@@ -17,7 +17,7 @@ from catalog.sidecar import Plan
 from catalog.spec import Bounds, PlannerSpec
 from catalog.tiers import BatchLimit
 from catalog.track import Take
-from tests.contract.ace_step_samples import a_plan, a_take, gap, renditions
+from tests.support.ace_step_samples import a_plan, a_take, gap, renditions
 from workers.ace_step.assembly import load_engine
 from workers.ace_step.diffusion.vae import Decoder
 from workers.ace_step.engine import AceStepEngine

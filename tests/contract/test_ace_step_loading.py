@@ -17,7 +17,7 @@ from catalog.buckets import Bucket
 from catalog.errors import ModelError, SettingsError
 from catalog.models import TINY, TURBO
 from catalog.spec import PlannerSpec
-from tests.contract.ace_step_samples import a_plan, a_take, renditions, write_original_layout
+from tests.support.ace_step_samples import a_plan, a_take, renditions, write_original_layout
 from workers.ace_step.assembly import load_engine
 from workers.ace_step.device.placement import choose_placement
 from workers.ace_step.engine import AceStepEngine

@@ -22,7 +22,7 @@ from catalog.errors import OutOfVram, WorkerError
 from catalog.models import TINY
 from catalog.spec import PlannerSpec
 from orchestrator.cli import worker
-from tests.contract.ace_step_samples import a_plan, a_take, renditions
+from tests.support.ace_step_samples import a_plan, a_take, renditions
 from workers.ace_step.assembly import load_engine
 from workers.ace_step.device import budget as allotment
 from workers.ace_step.device import gauge

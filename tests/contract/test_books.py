@@ -20,8 +20,8 @@ from orchestrator.ledger import open_ledger
 from orchestrator.ledger.facts import unsettle_makers
 from orchestrator.ledger.observations import CALLS_OVER_MS, UNALLOCATED, Category, Machine
 from orchestrator.ledger.tables import COST_ENTRY, COST_MONTHLY, INVOICE_LINE, POSTING, STANDING, TAKE, VERDICT, WORKER
-from tests.cost_facts import DECEMBER, NOVEMBER
-from tests.cost_ledger import a_line, an_invoice, fill, price_of, random_lines
+from tests.support.cost_facts import DECEMBER, NOVEMBER
+from tests.support.cost_ledger import a_line, an_invoice, fill, price_of, random_lines
 
 JANUARY = 1_798_761_600_000
 LATER = JANUARY + 10 * 86_400_000

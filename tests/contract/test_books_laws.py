@@ -37,9 +37,9 @@ from orchestrator.finance.report.writing import write_pack
 from orchestrator.ledger import open_ledger, work
 from orchestrator.ledger.facts import record_facts, unsettle, unsettle_makers
 from orchestrator.ledger.tables import ATTEMPT, RENTAL, RUN, SPAN, TAKE, VERDICT, WORKER
-from tests.cost_facts import DECEMBER, NOVEMBER
-from tests.cost_ledger import CATALOGS, DAY_MS, GPUS, Filling, a_line, an_invoice, price_of
-from tests.farm import DOLLAR_AN_HOUR, attempt, started, takes
+from tests.support.cost_facts import DECEMBER, NOVEMBER
+from tests.support.cost_ledger import CATALOGS, DAY_MS, GPUS, Filling, a_line, an_invoice, price_of
+from tests.support.farm import DOLLAR_AN_HOUR, attempt, started, takes
 
 HOUR_MS = 3_600_000
 PROVIDERS = ("runpod", "vast", "lambda")

@@ -16,9 +16,9 @@ from orchestrator.finance.books.invoices import write_invoice
 from orchestrator.ledger import open_ledger, work
 from orchestrator.ledger.facts import record_facts, unsettle, unsettle_makers
 from orchestrator.ledger.tables import ATTEMPT, RENTAL, RUN, SPAN, STANDING, TAKE, TALLY, VERDICT, WORKER
-from tests.cost_facts import DECEMBER, NOVEMBER
-from tests.cost_ledger import DAY_MS, GPUS, Filling, a_line, an_invoice, price_of
-from tests.farm import attempt, heartbeat, takes
+from tests.support.cost_facts import DECEMBER, NOVEMBER
+from tests.support.cost_ledger import DAY_MS, GPUS, Filling, a_line, an_invoice, price_of
+from tests.support.farm import attempt, heartbeat, takes
 
 HOUR_MS = 3_600_000
 BATCHES = 60  # of each GPU

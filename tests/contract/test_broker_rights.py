@@ -19,10 +19,10 @@ from catalog.errors import BrokerError
 from catalog.messages import RECORD_BYTES_MAX, AttemptMade, Heartbeat, WorkerStarted
 from catalog.queues import queue_of
 from orchestrator.control.broker import Queues
-from tests import servers
-from tests.certificates import Papers, write_papers
 from tests.contract.test_worker import ROOT, Farm, stop
-from tests.makers import takes
+from tests.support import servers
+from tests.support.certificates import Papers, write_papers
+from tests.support.makers import takes
 
 CONTROLLERS, WORKERS = "ctl-Pa%24sw0rd-planted", "wrk-Pa%24sw0rd-planted"  # as an address holds them
 PASSWORDS = {"controller": "ctl-Pa$sw0rd-planted", "worker": "wrk-Pa$sw0rd-planted"}

@@ -18,8 +18,8 @@ from orchestrator.control.broker import Queues
 from orchestrator.ledger.work import Outgoing
 from orchestrator.runs.local import broker as embedded
 from orchestrator.runs.local.broker import EmbeddedBroker
-from tests.farm import takes
-from tests.servers import missing
+from tests.support.farm import takes
+from tests.support.servers import missing
 
 
 @pytest.fixture(autouse=True)

@@ -20,15 +20,15 @@ import pytest
 
 from catalog.buckets import Bucket
 from catalog.errors import ModelError, OutOfVram, TunemillError
-from tests.fakes import EngineHere, FakeEngine, a_plan
-from tests.makers import a_spec, a_take, takes
+from tests.support.fakes import EngineHere, FakeEngine, a_plan
+from tests.support.makers import a_spec, a_take, takes
 from workers.engine.process import EngineDied, EngineGone, EngineProcess, EngineRecipe
 from workers.engine.protocol import Finish, Job, Refusal, Rendition
 from workers.tone import synthesise
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = {"limit": 4, "fits": 4, "plan_limit": 8, "plans_fit": 8, "decodes": 3}
-FAKE = EngineRecipe("tests.fakes:fake_engine", OPTIONS)
+FAKE = EngineRecipe("tests.support.fakes:fake_engine", OPTIONS)
 
 
 def jobs(*some: Any) -> list[Job]:
@@ -223,7 +223,7 @@ def test_closing_an_engine_leaves_nobody_waiting():
 
 
 def test_an_engine_killed_from_another_thread_answers_all_who_wait():
-    with closing(EngineProcess(EngineRecipe("tests.fakes:fake_engine"))) as engine:
+    with closing(EngineProcess(EngineRecipe("tests.support.fakes:fake_engine"))) as engine:
         engine.wait_until_loaded()
         killer = threading.Timer(0.1, engine.kill)
         killer.start()
@@ -264,7 +264,7 @@ def _descriptors() -> Counter[str]:
 
 def test_a_model_that_cannot_load_keeps_its_words():
     error = ModelError("no weights", why="the folder is empty", fix="download them")
-    engine = EngineProcess(EngineRecipe("tests.fakes:broken_engine", {"error": error}))
+    engine = EngineProcess(EngineRecipe("tests.support.fakes:broken_engine", {"error": error}))
     with pytest.raises(ModelError) as raised:
         engine.wait_until_loaded()
     engine.close()
@@ -272,7 +272,7 @@ def test_a_model_that_cannot_load_keeps_its_words():
 
 
 def test_an_engine_that_hangs_is_killed_and_called_dead(tmp_path):
-    recipe = EngineRecipe("tests.fakes:SlowEngine", {"batch_s": 60, "folder": tmp_path})
+    recipe = EngineRecipe("tests.support.fakes:SlowEngine", {"batch_s": 60, "folder": tmp_path})
     engine = EngineProcess(recipe, timeout_s=0.5)
     engine.wait_until_loaded()
     with pytest.raises(EngineDied, match="gave no answer"):
@@ -285,11 +285,11 @@ def test_the_engine_dies_with_its_parent_even_in_the_middle_of_a_batch(tmp_path)
     program = f"""
         import os, threading
         from pathlib import Path
-        from tests.makers import a_take
+        from tests.support.makers import a_take
         from workers.engine.protocol import Job
         from workers.engine.process import EngineProcess, EngineRecipe
         folder = Path({str(tmp_path)!r})
-        engine = EngineProcess(EngineRecipe("tests.fakes:SlowEngine", {{"batch_s": 60, "folder": folder}}))
+        engine = EngineProcess(EngineRecipe("tests.support.fakes:SlowEngine", {{"batch_s": 60, "folder": folder}}))
         engine.wait_until_loaded()
         print(engine.pid, flush=True)
         engine.render([Job(a_take())])

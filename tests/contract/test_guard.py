@@ -14,8 +14,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests import guard, servers
 from tests.chaos.services import processes_with
+from tests.support import guard, servers
 
 ROOT = Path(__file__).parents[2]
 MARK = "TESTS_OF_THE_GUARD"

@@ -21,9 +21,9 @@ from orchestrator.ledger.migrations import HEAD, script_heads
 from orchestrator.ledger.tables import Row
 from orchestrator.ledger.triggers import APPEND_ONLY, trigger_names
 from orchestrator.planning import history
-from tests.farm import DOLLAR_AN_HOUR, attempt, heartbeat, started, takes
-from tests.makers import a_batch
-from tests.time_facts import read_time_facts
+from tests.support.farm import DOLLAR_AN_HOUR, attempt, heartbeat, started, takes
+from tests.support.makers import a_batch
+from tests.support.time_facts import read_time_facts
 
 TONE_QUEUE = queue_of(takes(1)[0].spec)
 

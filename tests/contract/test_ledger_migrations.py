@@ -20,7 +20,7 @@ from orchestrator.ledger.facts import record_facts
 from orchestrator.ledger.migrations import HEAD, alembic_config, script_heads
 from orchestrator.ledger.tables import ATTEMPT, SPAN, WORKER, Row
 from orchestrator.ledger.triggers import APPEND_ONLY, ensure_triggers, trigger_names
-from tests.time_facts import read_time_facts
+from tests.support.time_facts import read_time_facts
 
 OLD_RUN = {"run_id": "r", "catalog": "spring", "model": "tone", "state": "active", "started_at_ms": 1}
 OLD_WORKER = {

@@ -13,7 +13,7 @@ from sqlalchemy import create_engine, text
 from catalog.errors import BusyError, LedgerError
 from orchestrator.ledger import database, open_ledger, plans, work
 from tests.contract.test_ledger import record, states
-from tests.farm import attempt, heartbeat, started, takes
+from tests.support.farm import attempt, heartbeat, started, takes
 
 # SQLite's lock ends with its process only, and the driver decides how long its writers wait.
 ON_POSTGRES = pytest.mark.parametrize("database_url", ["postgres"], indirect=True)

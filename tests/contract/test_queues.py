@@ -12,7 +12,7 @@ from catalog.messages import RECORD_BYTES_MAX, Heartbeat, RenderMessage, parse_r
 from catalog.queues import RECORD_QUEUE, RENDER_TASK, queue_of
 from orchestrator.control.broker import Queues
 from orchestrator.ledger.work import Outgoing
-from tests.farm import takes
+from tests.support.farm import takes
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from orchestrator.ledger import open_ledger, set_aside, work
 from orchestrator.ledger.database import RefusedValueError
 from orchestrator.ledger.facts import record_facts
 from orchestrator.ledger.tables import ATTEMPT, SET_ASIDE, TAKE, WORKER
-from tests.farm import DOLLAR_AN_HOUR, FakeBroker, attempt, enveloped, heartbeat, started, takes
+from tests.support.farm import DOLLAR_AN_HOUR, FakeBroker, attempt, enveloped, heartbeat, started, takes
 
 PLAN = takes(2_000)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.test_spending import PAUSE_S, TAKE_MS, TAKE_USD_MICROS, Month
+from tests.unit.control.test_spending import PAUSE_S, TAKE_MS, TAKE_USD_MICROS, Month
 
 
 @pytest.mark.parametrize("scope", ["month", "catalog", "run"])

@@ -22,7 +22,7 @@ from catalog.store import ObjectInfo, open_store
 from catalog.store import folder as folder_module
 from catalog.store import s3 as s3_module
 from catalog.store.folder import FolderStore
-from tests.fakes import MemoryStore
+from tests.support.fakes import MemoryStore
 
 BUCKET = "tunemill-music"
 AUDIO = b"fLaC" + bytes(range(256)) * 300

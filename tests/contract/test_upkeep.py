@@ -24,10 +24,10 @@ from orchestrator.upkeep.rebuild import rebuild
 from orchestrator.upkeep.repair import Remedy, Repaired, repair
 from orchestrator.upkeep.survey import Kind, Surveyor, refuse_empty_store, refuse_unknown
 from orchestrator.upkeep.sweep import sweep
-from tests import servers
-from tests.fakes import MemoryStore
-from tests.farm import DOLLAR_AN_HOUR, attempt, takes
-from tests.makers import a_sidecar
+from tests.support import servers
+from tests.support.fakes import MemoryStore
+from tests.support.farm import DOLLAR_AN_HOUR, attempt, takes
+from tests.support.makers import a_sidecar
 
 CATALOG = "spring"
 

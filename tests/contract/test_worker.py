@@ -34,8 +34,8 @@ from catalog.tiers import TIERS
 from catalog.track import Take
 from orchestrator.control.broker import Queues
 from orchestrator.ledger.work import Outgoing
-from tests import servers
-from tests.makers import a_message, a_take, takes
+from tests.support import servers
+from tests.support.makers import a_message, a_take, takes
 
 ROOT = Path(__file__).parents[2]
 SERVE_SLOWLY = """
@@ -46,7 +46,8 @@ from catalog.settings import read_settings
 from workers.engine.process import EngineRecipe
 from workers.service import ServeOptions, serve
 folder, batch_s, grace_s, plan_limit = Path(sys.argv[1]), *map(float, sys.argv[2:4]), int(sys.argv[4])
-recipe = EngineRecipe("tests.fakes:SlowEngine", {"batch_s": batch_s, "folder": folder, "plan_limit": plan_limit})
+options = {"batch_s": batch_s, "folder": folder, "plan_limit": plan_limit}
+recipe = EngineRecipe("tests.support.fakes:SlowEngine", options)
 sys.exit(serve(read_settings(), ServeOptions("tone", grace_s=grace_s), started_at_ms=now_ms(), recipe=recipe))
 """
 

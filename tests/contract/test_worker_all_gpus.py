@@ -14,7 +14,7 @@ import pytest
 
 from catalog.messages import AttemptMade, WorkerStopped
 from tests.contract.test_worker import ROOT, Farm
-from tests.makers import takes
+from tests.support.makers import takes
 
 PROGRAM = "from orchestrator.cli import main; main()"
 UUIDS = ["GPU-11111111-aaaa", "GPU-22222222-bbbb"]

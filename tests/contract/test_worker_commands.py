@@ -21,8 +21,8 @@ from catalog.store import open_store
 from orchestrator.cli import worker
 from orchestrator.ledger import open_ledger
 from orchestrator.ledger.facts import record_facts
-from tests.fakes import FakeLane, a_studio
-from tests.makers import a_message, a_take
+from tests.support.fakes import FakeLane, a_studio
+from tests.support.makers import a_message, a_take
 from workers.render import render_take
 from workers.tone import load_engine
 

@@ -13,9 +13,9 @@ import pytest
 
 from catalog.messages import AttemptMade, Heartbeat, TakesReturned, WorkerStopped
 from catalog.queues import queue_of
-from tests import servers
 from tests.contract.test_worker import Farm
-from tests.makers import takes
+from tests.support import servers
+from tests.support.makers import takes
 
 
 @pytest.fixture

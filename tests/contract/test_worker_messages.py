@@ -26,7 +26,7 @@ from catalog.queues import KEY_PREFIX, RECORD_QUEUE, queue_of
 from catalog.track import Take
 from orchestrator.ledger.work import Outgoing
 from tests.contract.test_worker import Farm, stop
-from tests.makers import a_message, a_take, takes
+from tests.support.makers import a_message, a_take, takes
 
 GOOD, ASKED = a_take("0001"), a_take("0002")
 QUEUE = queue_of(GOOD.spec)

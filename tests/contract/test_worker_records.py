@@ -11,8 +11,8 @@ import pytest
 from catalog.errors import BrokerError
 from catalog.messages import AttemptMade, Heartbeat, Span, SpansClosed, WorkerStopped, now_ms, parse_record
 from orchestrator.control.broker import Queues
-from tests import servers
-from tests.fakes import FakeRecorder
+from tests.support import servers
+from tests.support.fakes import FakeRecorder
 from workers.records import Heartbeats, InHand, QueueRecorder, check_broker
 from workers.spans import SpanLog
 

@@ -21,8 +21,8 @@ from catalog.settings import Settings
 from catalog.sidecar import Sidecar
 from catalog.spec import MasterSpec
 from catalog.store import Store, open_store
-from tests.fakes import FakeLane, a_studio
-from tests.makers import a_message, a_take
+from tests.support.fakes import FakeLane, a_studio
+from tests.support.makers import a_message, a_take
 from workers.render import render_take
 from workers.replay import replay_sidecar
 from workers.tone import load_engine

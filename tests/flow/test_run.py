@@ -19,7 +19,7 @@ import pytest
 
 from orchestrator.runs.local import broker as embedded
 from orchestrator.runs.local.broker import EmbeddedBroker
-from tests.servers import missing
+from tests.support.servers import missing
 
 PRESETS = Path(__file__).parents[2] / "presets"
 TRACKS = 48

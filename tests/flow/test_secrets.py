@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests import servers
+from tests.support import servers
 
 ROOT = Path(__file__).parents[2]
 TUNEMILL = (sys.executable, "-c", "from orchestrator.cli import main; main()")

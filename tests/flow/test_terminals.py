@@ -16,9 +16,9 @@ from orchestrator.ledger import open_ledger
 from orchestrator.ledger.facts import record_facts
 from orchestrator.runs.local import broker as embedded
 from orchestrator.runs.local.broker import EmbeddedBroker
-from tests.farm import DOLLAR_AN_HOUR, attempt, started, takes
-from tests.servers import missing
-from tests.terminal import Screen, in_terminal
+from tests.support.farm import DOLLAR_AN_HOUR, attempt, started, takes
+from tests.support.servers import missing
+from tests.support.terminal import Screen, in_terminal
 
 REPO = Path(__file__).parents[2]
 CTRL_C = "\x03"

@@ -14,7 +14,7 @@ from orchestrator.ledger import open_ledger
 from orchestrator.ledger.tables import ATTEMPT, RENDITION, RUN, TAKE
 from orchestrator.runs.local import broker as embedded
 from tests.flow.test_run import CATALOG, Machine
-from tests.servers import missing
+from tests.support.servers import missing
 
 TRACKS = 8
 IDENTITY = ("take_id", "run_id", "catalog", "zone", "genre", "track_key", "number", "title", "model", "queue", "bucket")

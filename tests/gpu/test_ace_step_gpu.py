@@ -18,7 +18,7 @@ import torch
 from catalog.errors import OutOfVram
 from catalog.models import TINY
 from catalog.spec import PlannerSpec
-from tests.contract.ace_step_samples import a_plan, a_take, gap, renditions
+from tests.support.ace_step_samples import a_plan, a_take, gap, renditions
 from workers.ace_step.assembly import load_engine
 from workers.ace_step.device.placement import Placement, choose_placement
 from workers.ace_step.diffusion.stages import Stages, TokenizedPrompt

@@ -13,7 +13,7 @@ import torch
 
 from catalog.models import TINY
 from catalog.spec import PlannerSpec
-from tests.contract.ace_step_samples import a_take, renditions
+from tests.support.ace_step_samples import a_take, renditions
 from workers.ace_step.assembly import load_engine
 from workers.ace_step.device.gauge import free_bytes, open_gauge
 from workers.ace_step.engine import AceStepEngine

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from catalog.spec import PlannerSpec
-from tests.planner_takes import CPU, a_take, mixed_takes
+from tests.support.planner_takes import CPU, a_take, mixed_takes
 from workers.ace_step.planner.codes import CodeWriter
 from workers.ace_step.planner.decoding import Decoding, Shape
 from workers.ace_step.planner.loading import load_model

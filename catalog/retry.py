@@ -1,0 +1,72 @@
+"""Retries: how long to wait before something outside is asked again, and when to give up.
+
+One policy for every broker, store and ledger that is away. Waits grow from try to try, so that a service that comes
+back is not met by everybody at once, and are bounded, so that nobody waits long for one that is back. The caller
+waits: on an event where it must be possible to stop, with `time.sleep` where it is not.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Waits between tries: the first, then each `factor` times the one before, none above `longest_s`."""
+
+    first_s: float
+    longest_s: float
+    factor: float = 2.0
+    patience_s: float = math.inf  # the waits add up to no more than this; then no other try is worth while
+
+    def waits_s(self) -> Iterator[float]:
+        """Seconds to wait before the second try, the third, and so on; ends when the patience is used up."""
+        wait_s, left_s = self.first_s, self.patience_s
+        while left_s > 0:
+            yield min(wait_s, left_s)
+            left_s -= wait_s
+            wait_s = min(wait_s * self.factor, self.longest_s)
+
+
+@dataclass(slots=True)
+class Outage:
+    """Whether something outside is away, since when, and how long to wait before it is asked again."""
+
+    backoff: Backoff
+    clock: Callable[[], float] = time.monotonic
+    _since_s: float | None = field(default=None, init=False)
+    _waits_s: Iterator[float] = field(default_factory=lambda: iter(()), init=False)
+
+    @property
+    def is_on(self) -> bool:
+        """The last try failed."""
+        return self._since_s is not None
+
+    @property
+    def lasted_s(self) -> float:
+        """Seconds since the first try that failed; 0 when the last one did not."""
+        return 0.0 if self._since_s is None else self.clock() - self._since_s
+
+    @property
+    def is_over_patience(self) -> bool:
+        """It has lasted longer than the back-off is patient."""
+        return self.lasted_s > self.backoff.patience_s
+
+    def failed(self) -> bool:
+        """Note a try that failed; True for the first of an outage, which is worth a word."""
+        if self._since_s is not None:
+            return False
+        self._since_s, self._waits_s = self.clock(), self.backoff.waits_s()
+        return True
+
+    def next_wait_s(self) -> float:
+        """Seconds to wait before the next try; 0 when nothing failed or no other try is worth while."""
+        return next(self._waits_s, 0.0)
+
+    def ended(self) -> bool:
+        """Note a try that did not fail; True for the first after an outage."""
+        was_on, self._since_s = self.is_on, None
+        return was_on
