@@ -7,12 +7,14 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Every package but torch is pinned; `make LOCK= ...` takes the newest that pyproject.toml allows.
+LOCK ?= infra/constraints-dev.txt
 # A CPU build of torch is pinned unless this machine has an NVIDIA driver.
-CONSTRAINTS := $(if $(shell command -v nvidia-smi),,-c infra/constraints-cpu.txt)
+CONSTRAINTS := $(if $(LOCK),-c $(LOCK)) $(if $(shell command -v nvidia-smi),,-c infra/constraints-cpu.txt)
 DEMO_HOME ?= $(CURDIR)/tunemill-demo
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo test chaos check arch bench schemas clean
+.PHONY: help demo test test-unit chaos check arch bench schemas docs lock clean
 
 help:  ## List what can be made.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,7 +25,7 @@ $(VENV)/.python:
 	@touch $@
 
 # Two stages, each done again only when the list of dependencies changes; neither needs the network then.
-$(VENV)/.worker: $(VENV)/.python pyproject.toml infra/constraints-cpu.txt
+$(VENV)/.worker: $(VENV)/.python pyproject.toml infra/constraints-cpu.txt $(LOCK)
 	$(BIN)/pip install --quiet $(CONSTRAINTS) torch
 	$(BIN)/pip install --quiet $(CONSTRAINTS) -e ".[worker]"
 	@touch $@
@@ -41,6 +43,9 @@ demo: $(VENV)/.worker  ## Make six short tracks on this machine, through the rea
 
 test: $(VENV)/.dev  ## Run every test that this machine can run.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+test-unit: $(VENV)/.dev  ## Run the unit tests alone: under a minute of CPU.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit -n 0
 
 # ROUNDS and SEED choose how long and in which order: make chaos ROUNDS=50 SEED=7
 chaos: $(VENV)/.dev  ## Kill everything in random order, for longer than the tests do; the seed is printed.
@@ -61,6 +66,17 @@ bench: $(VENV)/.dev  ## Measure speed and memory, as ratios taken side by side; 
 
 schemas: $(VENV)/.dev  ## Write the JSON Schemas of the preset language for editors.
 	$(BIN)/python -m orchestrator.matrix.schema
+
+docs: $(VENV)/.dev  ## Write the reference pages: commands, settings, exit codes.
+	$(BIN)/python -m orchestrator.cli.reference
+
+# To upgrade: make clean; make LOCK= test; make LOCK= lock. Local versions such as +cpu and addresses of files are left out.
+lock: $(VENV)/.dev  ## Pin every package but torch to the version that is installed here now.
+	{ echo "# What the tests last passed with, by \`make lock\` on Python $$($(BIN)/python -c 'import platform; print(platform.python_version())')."; \
+	echo "# Every pin has a wheel for Python 3.11 to 3.14 on Linux, or one for all; elsewhere, or later, \`make LOCK= ...\` does without."; \
+	echo "# Not here: torch and what comes with its CUDA builds. constraints-cpu.txt pins it; a machine with CUDA keeps its own."; \
+	$(BIN)/pip freeze --exclude-editable | sed -E '/ @ /d; /^(torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)==/d; s/\+[A-Za-z0-9.]+$$//'; \
+	} > infra/constraints-dev.txt
 
 clean:  ## Remove the virtual environment and the demo's output.
 	rm -rf $(VENV) $(DEMO_HOME) .venv-control .mypy_cache .ruff_cache

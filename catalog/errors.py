@@ -1,7 +1,8 @@
 """Errors a person can mend: what happened, why, and how to put it right.
 
 Every class is one kind of mistake with its own exit code, so that a script can tell them apart. The tens
-group them: 10 presets, 20 money, 30 services, 40 workers and models, 50 results.
+group them: 10 presets, 20 money, 30 services, 40 workers and models, 50 results. The first sentence of a class tells
+when it is raised, its `Mend:` how to put it right; docs/exit-codes.md is made from both.
 """
 
 from __future__ import annotations
@@ -36,146 +37,218 @@ def _rebuild(kind: type[TunemillError], what: str, why: str, fix: str) -> Tunemi
 
 
 class UnknownNameError(TunemillError):
-    """A zone, genre, catalog, take or other name that does not exist."""
+    """A zone, genre, catalog, take or other name that does not exist.
+
+    Mend: write a name that the matching `list` command shows; the message names a near one, if there is one.
+    """
 
     exit_code = 10
 
 
 class PresetError(TunemillError):
-    """A preset file with a key or a structure that the language does not have."""
+    """A preset file with a key or a structure that the language does not have.
+
+    Mend: correct the line that the message names; presets/README.md has every key.
+    """
 
     exit_code = 11
 
 
 class OutOfRangeError(PresetError):
-    """A value outside the model's published limits: tempo, duration, key, language."""
+    """A value outside the model's published limits: tempo, duration, key, language.
+
+    Mend: choose a value within the bounds that the message gives.
+    """
 
     exit_code = 12
 
 
 class CaptionTooLongError(PresetError):
-    """A caption that would push the metadata out of the model's 256 text tokens."""
+    """A caption that would push the metadata out of the model's 256 text tokens.
+
+    Mend: take out as many words as the message says.
+    """
 
     exit_code = 13
 
 
 class EmptyMatrixError(PresetError):
-    """A catalog that stands for no track at all."""
+    """A catalog that stands for no track at all.
+
+    Mend: exclude less, or ask for at least one track.
+    """
 
     exit_code = 14
 
 
 class UnreadableFileError(PresetError):
-    """A file that is absent, empty, binary or not the format its name says."""
+    """A file that is absent, empty, binary or not the format its name says.
+
+    Mend: name the right file, or export it again; text is UTF-8.
+    """
 
     exit_code = 15
 
 
 class PriceError(TunemillError):
-    """A price that is missing; it is never taken for zero."""
+    """A price that is missing; it is never taken for zero.
+
+    Mend: add the price with `tunemill costs prices add`, or name another GPU with --gpu or TUNEMILL_GPU.
+    """
 
     exit_code = 20
 
 
 class BudgetError(TunemillError):
-    """An estimate, or money already spent, above the cap that was given."""
+    """An estimate, or money already spent, above the cap that was given.
+
+    Mend: raise --max-usd, or the budget with `tunemill costs budgets set`; the same command then goes on.
+    """
 
     exit_code = 21
 
 
 class InvoiceError(TunemillError):
-    """An invoice that cannot be booked as it is."""
+    """An invoice that cannot be booked as it is.
+
+    Mend: export the file again, or give what it does not say as an option, such as --number or --period.
+    """
 
     exit_code = 22
 
 
 class PeriodError(TunemillError):
-    """A month that cannot be closed, or that is closed and cannot be changed."""
+    """A month that cannot be closed, or that is closed and cannot be changed.
+
+    Mend: do first what the message names, such as closing an earlier month; a correction goes to the open month.
+    """
 
     exit_code = 23
 
 
 class BrokerError(TunemillError):
-    """The message broker is absent, refuses, or does not answer."""
+    """The message broker is absent, refuses, or does not answer.
+
+    Mend: start the broker or correct TUNEMILL_BROKER_URL; without that variable `tunemill run` brings its own.
+    """
 
     exit_code = 30
 
 
 class StoreError(TunemillError):
-    """The object store is absent or refuses."""
+    """The object store is absent, unreachable or refuses.
+
+    Mend: correct TUNEMILL_STORE_URL, TUNEMILL_S3_ENDPOINT_URL, the credentials or their rights.
+    """
 
     exit_code = 31
 
 
 class StoreFullError(StoreError):
-    """The disk under the store, the ledger or the broker is full."""
+    """The disk under the store, the ledger or the broker is full.
+
+    Mend: free some space or choose another disk, and run the same command again; nothing is lost.
+    """
 
     exit_code = 32
 
 
 class LedgerError(TunemillError):
-    """The ledger's database is absent, refuses, or has a newer schema."""
+    """The ledger's database is absent, refuses, or has a newer schema.
+
+    Mend: start the database or correct TUNEMILL_DATABASE_URL; for a newer schema, upgrade this program.
+    """
 
     exit_code = 33
 
 
 class BusyError(TunemillError):
-    """Another process holds the lock: two controllers never both act."""
+    """Another run or controller holds the lock: two never both act.
+
+    Mend: wait for the other one or stop it; it is named by the message.
+    """
 
     exit_code = 34
     holder = ""  # which one, where it is known
 
 
 class SettingsError(TunemillError):
-    """A setting (environment variable or option) with a wrong value."""
+    """A setting (environment variable or option) with a wrong value.
+
+    Mend: correct or unset the variable or option that the message names.
+    """
 
     exit_code = 35
 
 
 class PausedError(TunemillError):
-    """The run was paused by a person; nothing is sent until it is resumed."""
+    """The run was paused by a person; nothing is sent until it is resumed.
+
+    Mend: `tunemill resume` lets it go on, `tunemill cancel` ends it.
+    """
 
     exit_code = 36
 
 
 class WorkerError(TunemillError):
-    """The worker could not start or could not go on."""
+    """The worker could not start or could not go on.
+
+    Mend: do what the message or the end of the log names; a supervisor may start the worker again, for this may pass.
+    """
 
     exit_code = 40
 
 
 class ModelError(WorkerError):
-    """Model weights that are absent, incomplete, corrupt or of the wrong kind."""
+    """Model weights that are absent, incomplete, corrupt or of the wrong kind.
+
+    Mend: point TUNEMILL_WEIGHTS or TUNEMILL_PLANNER_WEIGHTS at whole weights, and correct the digests that pin them.
+    """
 
     exit_code = 41
 
 
 class MessageError(WorkerError):
-    """A message this version cannot read, such as one from a newer version."""
+    """A message or sidecar that this version cannot read.
+
+    Mend: use the version that wrote it, or a newer one.
+    """
 
     exit_code = 42
 
 
 class OutdatedError(MessageError):
-    """A message that is sound, and that only a newer version of this program can read."""
+    """A message that is sound, and that only a newer version of this program can read.
+
+    Mend: upgrade the worker; the takes it had in hand have gone back to their queues.
+    """
 
     exit_code = 43
 
 
 class IncompleteError(TunemillError):
-    """The run ended, but some takes were rejected or failed."""
+    """The run ended, but some takes were rejected or failed, or it was cancelled.
+
+    Mend: `tunemill retry --failed` or another `tunemill run` tries again what failed; change what was rejected.
+    """
 
     exit_code = 50
 
 
 class DifferentAudioError(TunemillError):
-    """A replay that does not match what was stored."""
+    """A replay that does not match what was stored.
+
+    Mend: replay with the weights, versions and device that the take's sidecar names.
+    """
 
     exit_code = 51
 
 
 class DisagreementError(TunemillError):
-    """Ledger, sidecars and audio that do not agree."""
+    """Ledger, sidecars and audio, or the books, that do not agree; a bill for a machine that nobody knows.
+
+    Mend: `tunemill catalog repair` for store and ledger; add the machine or dispute the bill for invoices.
+    """
 
     exit_code = 52
 

@@ -14,6 +14,7 @@ from catalog.track import Take
 
 _SIDECAR_KEY = re.compile(r"[a-z0-9][a-z0-9_-]*/takes/([0-9a-f]{24})\.json")
 _AUDIO_KEY = re.compile(r"[a-z0-9][a-z0-9_-]*/audio/[^/]+/[^/]+/([0-9a-f]{24})-[0-9a-f]{16}\.[a-z0-9]+")
+_VERDICT_KEY = re.compile(r"[a-z0-9][a-z0-9_-]*/verdicts/([0-9a-f]{24})-[0-9]{14}-[0-9a-f]{8}\.json")
 _SAFE_KEY = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
 KEY_BYTES_MAX = 1024  # S3's limit
 
@@ -38,6 +39,12 @@ def take_of_sidecar(key: str) -> str | None:
 def take_of_audio(key: str) -> str | None:
     """The take whose audio has that key; None for a key that is no audio's."""
     found = _AUDIO_KEY.fullmatch(key)
+    return found[1] if found else None
+
+
+def take_of_verdict(key: str) -> str | None:
+    """The take that the verdict of that key is about; None for a key that is no verdict's."""
+    found = _VERDICT_KEY.fullmatch(key)
     return found[1] if found else None
 
 

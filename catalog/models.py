@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from catalog.forms import Frozen
+from catalog.tasks import TaskName
 
 EngineName = Literal["ace_step", "tone"]
 SourceType = Literal["trainedAlgorithmicMedia", "algorithmicMedia"]  # IPTC's words for how audio came about
-Task = Literal["text2music"]
 
 DEFAULT_PLANNER: Final = "acestep-5Hz-lm-1.7B"
 
@@ -29,7 +29,7 @@ class Guarantees(Frozen):
     codes_replayed: bool  # and can be given instead of planning again
     mixed_captions: bool  # takes with different captions may share a batch
     neighbours: bool  # a take sounds the same in any batch
-    tasks: tuple[Task, ...]
+    tasks: tuple[TaskName, ...]
     adapters: bool  # weights can be laid over the model's
 
 

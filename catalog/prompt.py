@@ -16,9 +16,8 @@ from typing import Final
 
 from catalog import limits
 from catalog.spec import TrackSpec
+from catalog.tasks import get_task
 
-TEXT_INSTRUCTION: Final = "Fill the audio semantic mask based on the given conditions:"  # from text alone
-CODES_INSTRUCTION: Final = "Generate audio semantic tokens based on the given conditions:"  # with planner codes
 PLANNER_INSTRUCTION: Final = "Generate audio semantic tokens based on the given conditions:"  # to the planner itself
 
 # All of the text prompt but the caption: 57 tokens at most in any key, tempo, metre and duration, measured with
@@ -31,11 +30,11 @@ LYRICS_TOKENS_MAX: Final = limits.LYRIC_TOKENS_MAX - LYRIC_TEMPLATE_TOKENS
 
 def instruction_of(spec: TrackSpec) -> str:
     """The instruction that opens the text prompt: another one when planner codes guide the diffusion."""
-    return CODES_INSTRUCTION if spec.planner else TEXT_INSTRUCTION
+    return get_task(spec.task).instruction_for(coded=spec.planner is not None)
 
 
 def text_prompt(spec: TrackSpec, instruction: str | None = None) -> str:
-    """The diffusion model's text prompt for a settled `spec`; `instruction` defaults to the one that suits it."""
+    """The diffusion model's text prompt for a `spec` that is not open; `instruction` defaults to what suits it."""
     bpm, keyscale, timesignature = spec.music
     metas = (
         f"- bpm: {bpm}\n- timesignature: {timesignature}\n"

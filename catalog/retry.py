@@ -8,6 +8,7 @@ waits: on an event where it must be possible to stop, with `time.sleep` where it
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,12 +22,13 @@ class Backoff:
     longest_s: float
     factor: float = 2.0
     patience_s: float = math.inf  # the waits add up to no more than this; then no other try is worth while
+    jitter: float = 0.0  # the part of each wait that is drawn at random, so that rivals do not meet again and again
 
     def waits_s(self) -> Iterator[float]:
         """Seconds to wait before the second try, the third, and so on; ends when the patience is used up."""
         wait_s, left_s = self.first_s, self.patience_s
         while left_s > 0:
-            yield min(wait_s, left_s)
+            yield min(wait_s, left_s) * random.uniform(1 - self.jitter, 1)
             left_s -= wait_s
             wait_s = min(wait_s * self.factor, self.longest_s)
 

@@ -6,8 +6,9 @@ and a folder below TUNEMILL_HOME. Secrets live in URLs or the AWS environment an
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 from urllib.parse import parse_qsl, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -18,53 +19,143 @@ from catalog.errors import SettingsError
 from catalog.rental import Market, parse_rental, rental_id_of
 from catalog.secrets import without_secrets
 
-__all__ = ["BROKER_SCHEMES", "Settings", "read_settings", "without_secrets"]
+__all__ = ["BROKER_SCHEMES", "Reader", "Settings", "read_settings", "without_secrets"]
 
 BROKER_SCHEMES: Final = ("redis", "rediss", "redis+socket")
 _SHA256: Final = r"^[0-9a-f]{64}$"
 
 
+class Reader(StrEnum):
+    """Which programs act on a setting."""
+
+    CONTROL = "control side"  # every command that is not a worker's
+    WORKER = "worker"  # `tunemill worker`, `worker calibrate`, `replay`, and the local worker of `tunemill run`
+    BOTH = "both"
+
+
 class Settings(BaseSettings):
-    """The environment of one process."""
+    """The environment of one process. Each field tells which programs act on it; docs/settings.md is made from them."""
 
     model_config = SettingsConfigDict(
         env_prefix="TUNEMILL_", env_ignore_empty=True, frozen=True, extra="ignore", allow_inf_nan=False
     )
 
-    home: Path = Field(default_factory=lambda: Path.home() / ".tunemill")
-    presets: Path | None = None  # folder with zones/, genres/, catalogs/; None: ./presets or the installed ones
-    prices: Path | None = None  # folder of dated price files; None: the installed ones
+    home: Annotated[Path, Reader.BOTH] = Field(
+        default_factory=lambda: Path.home() / ".tunemill",
+        description="Folder of the ledger, the embedded broker, logs, caches and, without a store URL, the audio.",
+    )
+    presets: Annotated[Path | None, Reader.CONTROL] = Field(
+        default=None,
+        description="Folder with zones/, genres/ and catalogs/. Without it: ./presets, else the checkout's, else the "
+        "installed ones.",
+    )
+    prices: Annotated[Path | None, Reader.CONTROL] = Field(
+        default=None, description="Folder of dated price files. Without it: the checkout's, else the installed ones."
+    )
 
-    broker_url: str | None = None  # redis://, rediss:// or redis+socket://; None: embedded
-    database_url: str | None = None  # postgresql+psycopg:// or sqlite:///; None: <home>/ledger.sqlite
-    store_url: str | None = None  # s3://bucket/prefix or a folder; None: <home>/store
-    s3_endpoint_url: str | None = None  # for any S3-compatible service
+    broker_url: Annotated[str | None, Reader.BOTH] = Field(
+        default=None,
+        description="The broker of a fleet: redis://, rediss:// or redis+socket://. Without it: an embedded Valkey on "
+        "a private socket.",
+    )
+    database_url: Annotated[str | None, Reader.CONTROL] = Field(
+        default=None,
+        description="The ledger: postgresql+psycopg:// or sqlite:///. Without it: ledger.sqlite below the home.",
+    )
+    store_url: Annotated[str | None, Reader.BOTH] = Field(
+        default=None,
+        description="Where audio and sidecars are: s3://bucket/prefix or a folder. Without it: store/ below the home.",
+    )
+    s3_endpoint_url: Annotated[str | None, Reader.BOTH] = Field(
+        default=None, description="Address of an S3-compatible service. Without it: AWS."
+    )
 
-    weights: str | None = None  # folder, or hub id with a pinned revision: owner/name@<commit>
-    planner_weights: str | None = None  # the same for the planner; None: beside the model's own weights
-    weights_sha256: str | None = Field(default=None, pattern=_SHA256)  # what the model's fingerprint must be
-    planner_weights_sha256: str | None = Field(default=None, pattern=_SHA256)  # and the planner's
-    device: str | None = None  # cuda, cuda:1, mps or cpu; None: the best there is
-    vram_gib: float | None = Field(default=None, gt=0)  # pretend the device has this much
-    quantize: Literal["auto", "none", "int8", "fp8"] = "auto"  # the diffusion model's weights; auto: by VRAM tier
-    offload: Literal["auto", "on", "off"] = "auto"  # weights wait in host memory; auto: by VRAM tier
-    compile: Literal["auto", "on", "off"] = "auto"  # the model, by torch.compile, at start; auto: on a CUDA device
-    gpu: str | None = None  # the price list's name of the GPU, when the driver's name is not enough
-    max_usd: str | None = None  # default cap for run and refresh
-    rental: str | None = None  # provider/id of the machine a worker runs on; None: as RunPod or Vast.ai names it
-    market: Market = "on_demand"  # how it is rented
-    region: str = Field(default="", max_length=64)  # where
-    finance_tz: str = "UTC"  # the time zone in which finance's months begin and end
-    allocation: Literal["busy", "even", "none"] = "busy"  # how reports hand down what all takes share
+    weights: Annotated[str | None, Reader.BOTH] = Field(
+        default=None,
+        description="The model's weights: a folder, in diffusers' or the original layout, or a hub id with a pinned "
+        "revision, `owner/name@<commit>`. Without it: the tiny random checkpoint, whose audio is labelled noise.",
+    )
+    planner_weights: Annotated[str | None, Reader.WORKER] = Field(
+        default=None, description="The same for the planner. Without it: beside the model's own weights."
+    )
+    weights_sha256: Annotated[str | None, Reader.WORKER] = Field(
+        default=None,
+        pattern=_SHA256,
+        description="Fingerprint that the model's weights must have, as sidecars name it; others end the worker with "
+        "exit code 41. Without it: any.",
+    )
+    planner_weights_sha256: Annotated[str | None, Reader.WORKER] = Field(
+        default=None, pattern=_SHA256, description="The same for the planner's weights. Without it: any."
+    )
+    device: Annotated[str | None, Reader.WORKER] = Field(
+        default=None, description="cuda, cuda:1, mps or cpu. Without it: the best there is."
+    )
+    vram_gib: Annotated[float | None, Reader.WORKER] = Field(
+        default=None,
+        gt=0,
+        description="Plan batches as if the device had this much memory. Without it: what the device says.",
+    )
+    quantize: Annotated[Literal["auto", "none", "int8", "fp8"], Reader.WORKER] = Field(
+        default="auto",
+        description="Number format of the diffusion transformer's weights; auto: int8 below 20 GiB of VRAM. fp8 needs "
+        "Ada, Hopper or later.",
+    )
+    offload: Annotated[Literal["auto", "on", "off"], Reader.WORKER] = Field(
+        default="auto",
+        description="on: weights wait in host memory and visit the GPU for their stage; auto: on below 20 GiB of VRAM.",
+    )
+    compile: Annotated[Literal["auto", "on", "off"], Reader.WORKER] = Field(
+        default="auto",
+        description="on: torch.compile the model while the worker starts; auto: on with CUDA.",
+    )
+    gpu: Annotated[str | None, Reader.BOTH] = Field(
+        default=None, description="The price book's name of the GPU. Without it: matched from the driver's name."
+    )
+    max_usd: Annotated[str | None, Reader.CONTROL] = Field(
+        default=None, description="Default cap of run and refresh, in dollars. Without it: none."
+    )
+    rental: Annotated[str | None, Reader.WORKER] = Field(
+        default=None,
+        description="The rented machine a worker runs on, as provider/id, by which bills are matched. Without it: "
+        "RunPod's and Vast.ai's own variables, else each worker is a rental of its own.",
+    )
+    market: Annotated[Market, Reader.WORKER] = Field(default="on_demand", description="How the machine is rented.")
+    region: Annotated[str, Reader.WORKER] = Field(
+        default="", max_length=64, description="Where the machine is rented, in the provider's words."
+    )
+    finance_tz: Annotated[str, Reader.CONTROL] = Field(
+        default="UTC",
+        description="The time zone in which finance's months begin and end, such as Europe/Berlin.",
+    )
+    allocation: Annotated[Literal["busy", "even", "none"], Reader.CONTROL] = Field(
+        default="busy",
+        description="How reports hand down start-up, idle time and disks: busy by engine time, even alike to all that "
+        "were worked for, none to nobody.",
+    )
 
-    heartbeat_s: float = Field(default=10.0, gt=0)
-    silent_after_s: float = Field(default=60.0, gt=0)  # a worker silent for so long has lost its takes
-    store_patience_s: float = Field(
-        default=120.0, ge=0
-    )  # so long a worker tries again before it takes a store for away
-    # Takes of a run sent and not finished: twice what its workers can hold, and at the least so many. One statement
-    # names them all, and SQLite allows 32,766 names in one.
-    window: int = Field(default=256, ge=1, le=10_000)
+    heartbeat_s: Annotated[float, Reader.WORKER] = Field(
+        default=10.0, gt=0, description="Seconds between two heartbeats of a worker."
+    )
+    silent_after_s: Annotated[float, Reader.CONTROL] = Field(
+        default=60.0,
+        gt=0,
+        description="A worker that is silent for so many seconds has lost its takes; at least twice "
+        "TUNEMILL_HEARTBEAT_S.",
+    )
+    store_patience_s: Annotated[float, Reader.WORKER] = Field(
+        default=120.0,
+        ge=0,
+        description="So many seconds a worker tries again before it takes the store for away, gives its takes back and "
+        "stops.",
+    )
+    # One statement names all takes on their way, and SQLite allows 32,766 names in one.
+    window: Annotated[int, Reader.CONTROL] = Field(
+        default=256,
+        ge=1,
+        le=10_000,
+        description="Least takes of a run on their way in each queue; the number grows to twice what the queue's live "
+        "workers hold, at most to 10,000.",
+    )
 
     @field_validator("broker_url")
     @classmethod

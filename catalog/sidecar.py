@@ -29,9 +29,10 @@ from catalog.bounded import (
 )
 from catalog.errors import MessageError
 from catalog.forms import Frozen, neutral
+from catalog.keys import take_of_audio
 from catalog.limits import CODEBOOK_SIZE
 from catalog.models import Guarantees
-from catalog.spec import AudioFormat, DiffusionSpec, TrackSpec, settle
+from catalog.spec import AudioFormat, DiffusionSpec, TrackSpec, with_metadata
 from catalog.track import Take
 
 SIDECAR_VERSION: Final = 1
@@ -165,9 +166,9 @@ class Sidecar(Frozen):
     digital_source_type: Text = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
     @property
-    def settled_spec(self) -> TrackSpec:
+    def rendered_spec(self) -> TrackSpec:
         """The take's spec with what its planner chose."""
-        return settle(self.take.spec, self.plan.metadata if self.plan else {})
+        return with_metadata(self.take.spec, self.plan.metadata if self.plan else {})
 
     def to_json(self) -> bytes:
         """The bytes that are stored."""
@@ -199,6 +200,12 @@ def parse_sidecar(body: bytes, take_id: str) -> Sidecar:
         raise MessageError(
             f"the sidecar of take {take_id} is that of take {sidecar.take_id}",
             why="somebody has moved or overwritten it",
+            fix=fix,
+        )
+    if take_of_audio(sidecar.audio.key) != take_id:
+        raise MessageError(
+            f"the sidecar of take {take_id} names {fit_words(sidecar.audio.key, 100)}, which is not audio of that take",
+            why="it is damaged, or somebody has changed it",
             fix=fix,
         )
     return sidecar

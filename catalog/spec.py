@@ -6,7 +6,7 @@ canonical JSON with the recipe version, so two specs sound the same exactly when
 Fields that are added declare a neutral value (`catalog.forms`), at which the fingerprint is the one before.
 
 A spec may leave tempo, key, metre or length to the planner, within bounds; it is then open. Until it is planned it
-counts as long as the longest it may become; `settle` makes of it and the planner's choice a spec like any other.
+counts as long as the longest it may become; `with_metadata` makes of it and the planner's choice a spec like any other.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from catalog.bounded import INT32_MAX, Text
 from catalog.errors import OutOfRangeError
 from catalog.forms import Frozen, canonical_json
 from catalog.models import DEFAULT_PLANNER, TURBO
+from catalog.tasks import TEXT2MUSIC, TaskName
 
 # Raise it when the same spec would from now on sound different; every track is then rendered anew.
 RECIPE_VERSION: Final = 1
@@ -119,7 +120,7 @@ class MasterSpec(Frozen):
 
     format: AudioFormat = AudioFormat.FLAC
     bit_depth: Literal[16, 24] = 24  # FLAC and WAV only
-    loudness_lufs: float | None = Field(default=-16.0, ge=-40, le=-8)  # None: leave the level alone
+    loudness_lufs: float | None = Field(default=-16.0, ge=-40, le=-8, description="null leaves the level alone.")
     peak_dbtp: float = Field(default=-1.0, ge=-9, le=0)
 
 
@@ -210,6 +211,11 @@ class TrackSpec(Frozen):
         return blake2b(canonical_json({"recipe": RECIPE_VERSION, **heard}), digest_size=16).hexdigest()
 
     @property
+    def task(self) -> TaskName:
+        """What is made: one of `catalog.tasks`."""
+        return TEXT2MUSIC.name
+
+    @property
     def is_open(self) -> bool:
         """Whether the planner has still to choose something."""
         return self.bounds is not None
@@ -218,7 +224,7 @@ class TrackSpec(Frozen):
     def music(self) -> Music:
         """Tempo, key and metre. ValueError while any of them is open."""
         if self.bpm is None or self.keyscale is None or self.timesignature is None:
-            raise ValueError("tempo, key or metre is still open; settle the spec with its plan first")
+            raise ValueError("tempo, key or metre is still open; complete the spec with the metadata of its plan first")
         return Music(self.bpm, self.keyscale, self.timesignature)
 
     @property
@@ -237,7 +243,7 @@ class TrackSpec(Frozen):
         return self.duration_s * limits.SAMPLE_RATE_HZ
 
 
-def settle(spec: TrackSpec, metadata: Mapping[str, str | int]) -> TrackSpec:
+def with_metadata(spec: TrackSpec, metadata: Mapping[str, str | int]) -> TrackSpec:
     """`spec` with what the planner chose: complete, and equal to a spec in which all was given from the start.
 
     `metadata` is a plan's; a spec that is not open is returned as it is. A field that was chosen stays in the think

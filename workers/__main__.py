@@ -79,17 +79,17 @@ def _replay(arguments: argparse.Namespace) -> int:
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:
-    from workers.calibrate import Sitting, open_subject  # noqa: PLC0415
+    from workers.calibrate import CalibrationRun, open_calibratable_engine  # noqa: PLC0415
 
     settings = read_settings()
-    subject = open_subject(settings, arguments.model, planner_wanted=not arguments.no_planner)
-    sitting = Sitting(subject, settings.home)
+    engine = open_calibratable_engine(settings, arguments.model, planner_wanted=not arguments.no_planner)
+    calibration = CalibrationRun(engine, settings.home)
     exit_code = 0
     try:
-        sitting.measure(arguments.duration_s, ceiling=arguments.ceiling)
+        calibration.measure(arguments.duration_s, ceiling=arguments.ceiling)
     except KeyboardInterrupt:
         exit_code = INTERRUPTED_EXIT_CODE
-    print(sitting.report())  # noqa: T201
+    print(calibration.report())  # noqa: T201
     return exit_code
 
 

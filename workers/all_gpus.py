@@ -2,7 +2,7 @@
 
 Each child is an ordinary `serve` that sees its own device and no other, so a fault on one GPU costs the others
 nothing. A child that crashes is started again; one whose trouble a person must mend is not, and neither is one that
-dies as soon as it lives. Signals are handed on, and nobody is left behind.
+dies as soon as it lives. Signals are handed on, and no child is left behind.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from types import FrameType
 from typing import IO, Final, NamedTuple
 
 from catalog.errors import INTERRUPTED_EXIT_CODE, WorkerError
+from catalog.retry import Backoff
 
 log = logging.getLogger(__name__)
 
 HANDED_ON: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-BACKOFF_S: Final = (1.0, 2.0, 5.0, 15.0, 60.0)  # before the second start, the third and so on
-LIFE_S: Final = 300.0  # who dies younger has not really lived
-DEATHS_MAX: Final = 5  # so many in a row, each before it had lived, and the device is given up
-ASKING_S: Final = 30.0  # a driver that wakes up takes some seconds
+RESTART_BACKOFF: Final = Backoff(first_s=1.0, longest_s=60.0, factor=2.5)
+LIFE_S: Final = 300.0  # a worker that ends sooner has died early
+DEATHS_MAX: Final = 5  # so many early deaths in a row, and the device is given up
+DRIVER_TIMEOUT_S: Final = 30.0  # a driver that wakes up takes some seconds
 POLL_S: Final = 0.5
 # A crash: a defect, or an engine that cannot go on. Every other code names what a person must mend.
 _CRASHES: Final = frozenset((1, WorkerError.exit_code))
@@ -45,7 +46,7 @@ class Device(NamedTuple):
 
 
 def find_devices(environment: Mapping[str, str]) -> list[Device]:
-    """The devices that CUDA_VISIBLE_DEVICES names, as it names them, else all that the driver knows.
+    """The devices that CUDA_VISIBLE_DEVICES names, by the same names, else all that the driver knows.
 
     Raises WorkerError when there is none.
     """
@@ -75,12 +76,12 @@ def _ask_driver() -> list[Device]:
             capture_output=True,
             text=True,
             check=True,
-            timeout=ASKING_S,
+            timeout=DRIVER_TIMEOUT_S,
         ).stdout
     except FileNotFoundError:
         raise _no_answer("nvidia-smi is not on PATH") from None
     except subprocess.TimeoutExpired:
-        raise _no_answer(f"nvidia-smi gave no answer in {ASKING_S:.0f} s") from None
+        raise _no_answer(f"nvidia-smi gave no answer in {DRIVER_TIMEOUT_S:.0f} s") from None
     except (subprocess.CalledProcessError, OSError) as error:
         told = (getattr(error, "stdout", "") or getattr(error, "stderr", "") or str(error)).strip()
         raise _no_answer(f"nvidia-smi: {told.splitlines()[0] if told else 'no details'}") from None
@@ -97,16 +98,16 @@ def _no_answer(why: str) -> WorkerError:
 
 
 class Fate(Enum):
-    """What follows when a child has ended."""
+    """The consequence when a child has ended."""
 
-    ENDED = "ended"  # by order, its work done
+    ENDED = "ended"  # it was told to, and its work is done
     NEEDS_A_PERSON = "needs a person"
     START_AGAIN = "start again"
     GIVEN_UP = "given up"
 
 
 def fate_of(code: int, *, deaths: int, stopping: bool) -> Fate:
-    """What follows when a child has ended with `code` (negative: the signal), its `deaths`-th early death in a row."""
+    """The consequence when a child ends with `code` (negative: a signal), its `deaths`-th early death in a row."""
     if code == 0 or (stopping and code in _CUT_SHORT):
         return Fate.ENDED
     crashed = code < 0 or code in _CRASHES
@@ -116,17 +117,17 @@ def fate_of(code: int, *, deaths: int, stopping: bool) -> Fate:
 
 
 def serve_all(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run `serve` with `arguments` on every device until all have ended; 0, or the first exit code that was none."""
+    """Run `serve` with `arguments` on every device until all have ended; returns 0, or the first bad exit code."""
     children = [_Child(device, arguments, environment) for device in find_devices(environment)]
     return _Parent(children).run()
 
 
 class _Child:
-    """The worker of one device, through all its lives."""
+    """The worker of one device, and the workers that replace it."""
 
     def __init__(self, device: Device, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
         self.device = device
-        # What outlives its parent would hold a GPU that nobody pays attention to.
+        # A child that outlived its parent would hold a GPU that nobody watches.
         self._command = [sys.executable, "-P", "-m", "workers", "serve", "--dies-with", str(os.getpid()), *arguments]
         # A device that has gone must be a failure; the CPU would take its place and be a hundred times slower.
         self._environment = {**environment, "CUDA_VISIBLE_DEVICES": device.name, "TUNEMILL_DEVICE": "cuda"}
@@ -134,12 +135,13 @@ class _Child:
         self._echo: threading.Thread | None = None
         self._began_s = 0.0
         self._deaths = 0
+        self._waits_s = RESTART_BACKOFF.waits_s()
         self._due_s: float | None = 0.0  # when it is to be started; None: it runs, or never will again
         self.code = 0  # its last bad exit code
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended for good."""
+        """The worker has ended for good."""
         return self._process is None and self._due_s is None
 
     def start_if_due(self) -> None:
@@ -163,23 +165,25 @@ class _Child:
         self._echo.start()
 
     def hand_on(self, number: int) -> None:
-        """A signal; who waits to be started again will not be."""
+        """Pass a signal to the worker; one that waits to be started again never will be."""
         self._due_s = None
         if self._process is not None:
             self._process.send_signal(number)  # does nothing when it has ended meanwhile
 
-    def look_after(self, *, stopping: bool) -> None:
-        """Find out whether it has ended, and decide what follows."""
+    def check(self, *, stopping: bool) -> None:
+        """Decide what follows if the worker has ended."""
         if self._process is None or (code := self._process.poll()) is None:
             return
         lived_s = time.monotonic() - self._began_s
         self._process = None
         if self._echo is not None:
-            self._echo.join(timeout=2)  # its last words before ours
-        self._deaths = 1 if lived_s >= LIFE_S else self._deaths + 1
+            self._echo.join(timeout=2)  # its last log lines before ours
+        if lived_s >= LIFE_S:
+            self._deaths, self._waits_s = 0, RESTART_BACKOFF.waits_s()
+        self._deaths += 1
         fate = fate_of(code, deaths=self._deaths, stopping=stopping)
         if fate is Fate.START_AGAIN:
-            wait_s = BACKOFF_S[min(self._deaths, len(BACKOFF_S)) - 1]
+            wait_s = next(self._waits_s)
             self._due_s = time.monotonic() + wait_s
             self._say(f"ended with {_in_words(code)} after {lived_s:.0f} s; starting it again in {wait_s:g} s")
         elif fate is not Fate.ENDED:
@@ -204,7 +208,7 @@ class _Parent:
         while not all(child.is_over for child in self._children):
             for child in self._children:
                 child.start_if_due()
-                child.look_after(stopping=self._stopping)
+                child.check(stopping=self._stopping)
                 first_bad = first_bad or child.code
             self._wait()
         return first_bad
@@ -213,7 +217,7 @@ class _Parent:
         os.write(self._wake_write, bytes([number]))  # a handler may take no lock; a pipe needs none
 
     def _wait(self) -> None:
-        """Until something may have changed; signals that came meanwhile are handed on, each once."""
+        """Wait until something may have changed; pass on the signals that came meanwhile, each once."""
         ready, _, _ = select.select([self._wake_read], [], [], POLL_S)
         for number in os.read(self._wake_read, 64) if ready else b"":
             if number != signal.SIGCHLD:

@@ -1,6 +1,6 @@
-"""Celery's doorway: decode, call `render_take`, let it decide; nothing about music happens here.
+"""Celery's entry point: it decodes a message and calls `render_take`; nothing about music is decided here.
 
-A message is acknowledged when its take is on the books. Threads carry the takes; signals are ours, because
+A message is acknowledged when its take is recorded. Threads carry the takes; signals are ours, because
 Celery's own would wait for takes that nobody is going to render.
 """
 
@@ -19,7 +19,7 @@ from celery.worker import state as celery_state
 from kombu.entity import Exchange, Queue
 
 from catalog.queues import RENDER_TASK, TRANSPORT_OPTIONS
-from workers.ingress import DoorAMQP
+from workers.ingress import IngressAMQP
 from workers.logs import without_traceback
 from workers.render import WorkerContext, render_take
 from workers.scheduler.request import TakeReturned
@@ -34,7 +34,7 @@ class RenderWorker(CeleryWorker):
         """Nothing to install: `workers.service` hears the signals."""
 
     def stop_consuming(self) -> bool:
-        """Receive no more, while what is given back still reaches the broker; False when there is no connection.
+        """Receive no more messages, while rejections still reach the broker; False when there is no connection.
 
         Celery's own warm shutdown ends its loop first, and would send rejections only after the last take.
         """
@@ -51,13 +51,13 @@ class RenderWorker(CeleryWorker):
         return cancelled.wait(CANCEL_TIMEOUT_S)
 
     def end(self) -> None:
-        """Return from `start` once every thread is done."""
+        """Let `start` return once every thread is done."""
         celery_state.should_stop = 0
 
 
-def make_app(broker_url: str, studio: WorkerContext) -> Celery:
+def make_app(broker_url: str, context: WorkerContext) -> Celery:
     """The Celery application of a worker, with its one task."""
-    app = Celery("tunemill", broker=broker_url, amqp=DoorAMQP)
+    app = Celery("tunemill", broker=broker_url, amqp=IngressAMQP)
     app.conf.update(
         task_ignore_result=True,
         task_acks_late=True,
@@ -83,7 +83,7 @@ def make_app(broker_url: str, studio: WorkerContext) -> Celery:
     def render(self: Any, message: dict[str, Any]) -> None:
         try:
             # The sender shows the take's id in place of the arguments.
-            render_take(message, studio, shown_id=str(self.request.kwargsrepr))
+            render_take(message, context, shown_id=str(self.request.kwargsrepr))
         except TakeReturned:
             raise Reject("the worker is stopping", requeue=True) from None
 

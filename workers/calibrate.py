@@ -1,8 +1,8 @@
-"""Calibrating: how many takes of which length this GPU renders in one batch, found by rendering them.
+"""Calibrating finds how many takes of each length this GPU renders in one batch, by rendering them.
 
 For each duration batches of 1, 2 and 4 takes are rendered and their memory is measured. Their growth tells how many
-takes should fit; that many are then rendered, too, because only what was tried is promised. Rendering is as in a
-worker: what decoding needs is added to what diffusion needs where the two run side by side.
+takes should fit; that many are then rendered, too, because only a batch that was rendered is promised. As in a
+worker, the memory of decoding is added to that of diffusion where the two run side by side.
 """
 
 from __future__ import annotations
@@ -41,59 +41,59 @@ log = logging.getLogger(__name__)
 
 DURATIONS_S: Final = (30, 60, 120, 180, 240, 360, 480, 600)
 CEILING: Final = 64
-_PROBES: Final = (1, 2, 4)
+_FIRST_BATCHES: Final = (1, 2, 4)
 # Graphs are recorded in the second run and compilers may wait for it; the third is the first like all others.
 _RUNS: Final = 3
 _CAPTION: Final = "calm piano with warm strings over a slow and steady beat, for an evening in a hotel lobby " * 3
 
 
-class Gauge(Protocol):
-    """Measures the height of memory between two moments."""
+class MemoryProbe(Protocol):
+    """Measures the peak of memory between two moments."""
 
     def start(self) -> None:
-        """Let go of what is held without use, and measure from here."""
+        """Free cached memory, and measure from here."""
 
     def peak_bytes(self) -> int:
-        """The most that was held since `start`."""
+        """The peak since `start`."""
 
 
-class Terms(Protocol):
-    """What an engine's measurements are made against."""
+class BatchMemory(Protocol):
+    """The memory budget that an engine's measurements are held against."""
 
     @property
     def key(self) -> CalibrationKey:
-        """What they depend on."""
+        """Everything that the measurements depend on."""
 
     def batches_bytes(self) -> int:
-        """What a batch may need, beside what the engine holds already."""
+        """Memory that a batch may need, beside what the engine holds already."""
 
     def published_limit(self, bucket: Bucket) -> BatchLimit:
         """The batch limit of an engine that was never calibrated."""
 
-    def open_gauge(self) -> Gauge:
-        """A gauge for the engine's device. Raises WorkerError where there is none."""
+    def open_memory_probe(self) -> MemoryProbe:
+        """A probe for the engine's device. Raises WorkerError where there is none."""
 
 
-class Subject(Protocol):
+class CalibratableEngine(Protocol):
     """An engine that can be calibrated."""
 
     @property
     def card(self) -> EngineCard:
-        """What it is and runs on."""
+        """The engine's card."""
 
     @property
-    def allotment(self) -> Terms:
-        """How its device's memory is shared out."""
+    def budget(self) -> BatchMemory:
+        """The budget of the device's memory."""
 
     def begin(self, jobs: Sequence[Job]) -> Finish:
         """Render one batch as far as its latents."""
 
     def forget_shapes(self) -> None:
-        """Let go of all that is kept for batches of shapes that came before."""
+        """Free everything that is kept for batches of earlier shapes."""
 
 
-class Probe(NamedTuple):
-    """One batch that was rendered."""
+class BatchMeasurement(NamedTuple):
+    """The measurement of one batch that was rendered."""
 
     takes: int
     need_bytes: int
@@ -101,60 +101,62 @@ class Probe(NamedTuple):
     beside_bytes: int = 0  # the part that another batch needs for its decoding meanwhile
 
 
-class Limit(NamedTuple):
+class MeasuredLimit(NamedTuple):
     """The largest batch that was found to fit, and how memory grows up to it."""
 
-    largest: Probe
+    largest: BatchMeasurement
     take_bytes: int
     batch_bytes: int
 
 
-def find_limit(render: Callable[[int], Probe | None], *, room_bytes: int, ceiling: int) -> Limit | None:
-    """The largest batch, up to `ceiling`, that needs at most `room_bytes`; None when not even one take does.
+def find_limit(
+    render: Callable[[int], BatchMeasurement | None], *, room_bytes: int, ceiling: int
+) -> MeasuredLimit | None:
+    """The largest batch, up to `ceiling`, that needs at most `room_bytes`; None when one take alone needs more.
 
-    `render` renders a batch of so many takes and says what it needed; None: it ran out of memory.
+    `render` renders a batch of so many takes and measures it; None: it ran out of memory.
     """
 
-    def fitting(takes: int) -> Probe | None:
-        probe = render(takes)
-        return probe if probe is not None and probe.need_bytes <= room_bytes else None
+    def fitting(takes: int) -> BatchMeasurement | None:
+        measurement = render(takes)
+        return measurement if measurement is not None and measurement.need_bytes <= room_bytes else None
 
-    fits: list[Probe] = []
-    for takes in (takes for takes in _PROBES if takes <= ceiling):
-        probe = fitting(takes)
-        if probe is None:
+    fits: list[BatchMeasurement] = []
+    for takes in (takes for takes in _FIRST_BATCHES if takes <= ceiling):
+        measurement = fitting(takes)
+        if measurement is None:
             ceiling = takes - 1
             break
-        fits.append(probe)
+        fits.append(measurement)
     if not fits:
         return None
     known = _limit(fits)
-    foretold = (room_bytes - known.batch_bytes) // known.take_bytes if known.take_bytes else ceiling
-    takes = min(ceiling, foretold)
+    predicted = (room_bytes - known.batch_bytes) // known.take_bytes if known.take_bytes else ceiling
+    takes = min(ceiling, predicted)
     while takes > fits[-1].takes:
-        if probe := fitting(takes):
-            fits.append(probe)
+        if measurement := fitting(takes):
+            fits.append(measurement)
             break
         takes = (takes + fits[-1].takes) // 2
     return _limit(fits)
 
 
-def _limit(fits: Sequence[Probe]) -> Limit:
-    """How memory grows between the two largest batches; one alone is all growth, which promises too little at worst."""
+def _limit(fits: Sequence[BatchMeasurement]) -> MeasuredLimit:
+    """The limit from the two largest batches; after one alone all memory counts as growth, so it may be too low."""
     largest = fits[-1]
     if len(fits) == 1:
-        return Limit(largest, take_bytes=largest.need_bytes // largest.takes, batch_bytes=0)
+        return MeasuredLimit(largest, take_bytes=largest.need_bytes // largest.takes, batch_bytes=0)
     smaller = fits[-2]
     take_bytes = max(0, -(-(largest.need_bytes - smaller.need_bytes) // (largest.takes - smaller.takes)))
-    return Limit(largest, take_bytes, max(0, largest.need_bytes - take_bytes * largest.takes))
+    return MeasuredLimit(largest, take_bytes, max(0, largest.need_bytes - take_bytes * largest.takes))
 
 
-class Sitting:
-    """One calibration of one engine: each duration is kept as soon as it is measured."""
+class CalibrationRun:
+    """One calibration of one engine; the file is written as soon as a duration is measured."""
 
-    def __init__(self, engine: Subject, home: Path) -> None:
+    def __init__(self, engine: CalibratableEngine, home: Path) -> None:
         self._engine, self._home = engine, home
-        self._kept = read_calibration(home, engine.allotment.key).calibration
+        self._kept = read_calibration(home, engine.budget.key).calibration
         self._measured: list[Measured] = []
 
     def measure(self, durations_s: Sequence[int] = (), *, ceiling: int = CEILING) -> None:
@@ -169,7 +171,7 @@ class Sitting:
             write_calibration(self._home, self._kept)
 
     def report(self) -> str:
-        """What was measured in this sitting and where it is kept, as JSON."""
+        """The measurements of this calibration and the path of the file, as JSON."""
         return json.dumps(
             {
                 "file": str(calibration_path(self._home, self._kept.key)),
@@ -185,7 +187,7 @@ class Sitting:
         return [duration_s for duration_s in DURATIONS_S if duration_s <= longest_s]
 
 
-def open_subject(settings: Settings, model: str, *, planner_wanted: bool) -> Subject:
+def open_calibratable_engine(settings: Settings, model: str, *, planner_wanted: bool) -> CalibratableEngine:
     """Load the engine of `model` here and now, to be calibrated. Raises ModelError or WorkerError."""
     if not find_model(model).needs_device:
         raise WorkerError(
@@ -194,16 +196,16 @@ def open_subject(settings: Settings, model: str, *, planner_wanted: bool) -> Sub
             fix=f"name a model with --model, such as {TURBO.name}",
         )
     recipe = engine_recipe(settings, model, planner_wanted=planner_wanted, trial=True)
-    return cast(Subject, recipe.build())
+    return cast(CalibratableEngine, recipe.build())
 
 
-def calibrate(engine: Subject, durations_s: Sequence[int], *, ceiling: int) -> Iterator[Measured]:
+def calibrate(engine: CalibratableEngine, durations_s: Sequence[int], *, ceiling: int) -> Iterator[Measured]:
     """Measure batches of each duration, up to `ceiling` takes."""
-    gauge, room_bytes = engine.allotment.open_gauge(), engine.allotment.batches_bytes()
+    memory, room_bytes = engine.budget.open_memory_probe(), engine.budget.batches_bytes()
     log.info("a batch may need %s; durations: %s", size(room_bytes), ", ".join(f"{each} s" for each in durations_s))
     for duration_s in durations_s:
         spec = _spec(engine.card, duration_s)
-        limit = find_limit(_Bench(engine, gauge, spec).render, room_bytes=room_bytes, ceiling=ceiling)
+        limit = find_limit(_BatchMeter(engine, memory, spec).render, room_bytes=room_bytes, ceiling=ceiling)
         if limit is None:
             log.warning("%d s: not even one take fits into %s", duration_s, size(room_bytes))
             continue
@@ -214,23 +216,23 @@ def calibrate(engine: Subject, durations_s: Sequence[int], *, ceiling: int) -> I
             batch_bytes=limit.batch_bytes,
             beside_bytes=limit.largest.beside_bytes,
             peak_bytes=limit.largest.need_bytes,
-            published=engine.allotment.published_limit(Bucket.of(spec)).takes,
+            published=engine.budget.published_limit(Bucket.of(spec)).takes,
             ms_per_take=round(limit.largest.ms / limit.largest.takes),
             at_ms=now_ms(),
         )
 
 
-class _Bench:
-    """Renders batches of one spec, and measures them."""
+class _BatchMeter:
+    """Renders batches of one spec and measures their memory."""
 
-    def __init__(self, engine: Subject, gauge: Gauge, spec: TrackSpec) -> None:
-        self._engine, self._gauge, self._spec = engine, gauge, spec
+    def __init__(self, engine: CalibratableEngine, memory: MemoryProbe, spec: TrackSpec) -> None:
+        self._engine, self._memory, self._spec = engine, memory, spec
         engine.forget_shapes()
-        gauge.start()
-        self._resting = gauge.peak_bytes()
+        memory.start()
+        self._resting = memory.peak_bytes()
 
-    def render(self, takes: int) -> Probe | None:
-        """What a batch of `takes` needs once it is like all later ones; None: it ran out of memory."""
+    def render(self, takes: int) -> BatchMeasurement | None:
+        """Measure a batch of `takes` in the state of all later ones; None: it ran out of memory."""
         self._engine.forget_shapes()
         jobs = [_job(self._spec, number) for number in range(1, takes + 1)]
         try:
@@ -239,27 +241,27 @@ class _Bench:
             log.info("%d s: %d takes do not fit (%s)", self._spec.duration_s, takes, error)
             return None
         largest = max(runs, key=lambda run: run.need_bytes)
-        probe = largest._replace(ms=runs[-1].ms)
+        measurement = largest._replace(ms=runs[-1].ms)
         words = "%d s: %d takes need %s, %.2f s each"
-        log.info(words, self._spec.duration_s, takes, size(probe.need_bytes), probe.ms / 1000 / takes)
-        return probe
+        log.info(words, self._spec.duration_s, takes, size(measurement.need_bytes), measurement.ms / 1000 / takes)
+        return measurement
 
-    def _run(self, jobs: Sequence[Job]) -> Probe:
-        self._gauge.start()
+    def _run(self, jobs: Sequence[Job]) -> BatchMeasurement:
+        self._memory.start()
         begun_s = time.perf_counter()
         finish = self._engine.begin(jobs)
         spent_s = time.perf_counter() - begun_s
-        diffusing = self._gauge.peak_bytes() - self._resting
-        self._gauge.start()
-        holding = self._gauge.peak_bytes() - self._resting
+        diffusing = self._memory.peak_bytes() - self._resting
+        self._memory.start()
+        holding = self._memory.peak_bytes() - self._resting
         begun_s = time.perf_counter()
         result = finish()
         spent_s += time.perf_counter() - begun_s
-        decoding = self._gauge.peak_bytes() - self._resting
+        decoding = self._memory.peak_bytes() - self._resting
         if refused := [outcome.reason for outcome in result.outcomes if isinstance(outcome, Refusal)]:
             raise WorkerError("the engine refuses to be measured", why=refused[0])
         beside = decoding - holding if self._engine.card.overlaps else 0
-        return Probe(len(jobs), max(diffusing + beside, decoding, 0), round(spent_s * 1000), beside)
+        return BatchMeasurement(len(jobs), max(diffusing + beside, decoding, 0), round(spent_s * 1000), beside)
 
 
 def _spec(card: EngineCard, duration_s: int) -> TrackSpec:
@@ -273,6 +275,6 @@ def _job(spec: TrackSpec, number: int) -> Job:
     take = Track(catalog="calibration", zone="none", genre="none", slot="0001", title="none", spec=spec).take(number)
     if spec.planner is None:
         return Job(take)
-    # What the codes say makes no difference to memory, so they need not be planned.
+    # The content of the codes makes no difference to memory, so they need not be planned.
     codes = np.random.default_rng(number).integers(0, CODEBOOK_SIZE, spec.n_codes).tolist()
     return Job(take, Plan(codes=codes, metadata={}, prompt_sha256="", batch_key=""))

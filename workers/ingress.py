@@ -1,9 +1,9 @@
-"""Ingress, between the broker and Celery: it lets in orders to render and drops everything else.
+"""Ingress, between the broker and Celery: render messages pass, and everything else is dropped.
 
-What passes is written anew, so that Celery reads an envelope of ours and never a stranger's: no pickles, no
-compression, no other tasks, no calls to make afterwards. What a worker that died had received is forgotten after half
-a day instead of being delivered again: the controller has sent those takes long before. So a worker needs no right to
-run scripts on the server.
+A message that passes gets a new envelope, so that Celery never reads a stranger's: no pickles, no compression, no
+other tasks, no calls to make afterwards. What a worker that died had received is forgotten after half a day instead of
+being delivered again: the controller has sent those takes long before. So a worker needs no right to run scripts on
+the server.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ from catalog.envelope import open_envelope
 from catalog.errors import MessageError
 from catalog.messages import RENDER_BYTES_MAX
 from catalog.queues import KEY_PREFIX, RENDER_TASK
+from catalog.retry import Backoff
 
 log = logging.getLogger(__name__)
 
 ENVELOPE_BYTES_MAX: Final = 4 * RENDER_BYTES_MAX  # base64 and the envelope; what is too large within is put on record
 PRUNED_AT_ONCE: Final = 1000
-REFUSED_WAIT_S: Final = 1.0  # each try costs a message its place in the queue
+REFUSED_BACKOFF: Final = Backoff(first_s=1.0, longest_s=1.0)  # each try costs a message its place in the queue
 _NO_ROOM: Final = ("MISCONF", "OOM")  # how a server's refusal begins when its disk or its memory is full
 _NOTHING_AFTERWARDS: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
-def let_in(raw: bytes, queue: str) -> bytes:
-    """The message as Celery may read it. Raises MessageError for whatever is no order to render."""
+def sanitize(raw: bytes, queue: str) -> bytes:
+    """The message as Celery may read it. Raises MessageError for whatever is no render message."""
     opened = open_envelope(raw, queue=queue, bytes_max=ENVELOPE_BYTES_MAX)
     match opened.body:
         case [[], {"message": message, **more}, dict(afterwards)] if not more and not any(afterwards.values()):
@@ -72,9 +73,9 @@ def _envelope_of(message: Any, queue: str, shown_id: str) -> bytes:
 
 
 def _away(what: str, error: ResponseError) -> RedisConnectionError:
-    """What makes Celery come back after a while, as to a broker that is away."""
+    """Wait, then return the error that makes Celery connect again, as to a broker that is away."""
     log.warning("%s, and is asked again: %s", what, str(error)[:200])
-    sleep(REFUSED_WAIT_S)
+    sleep(REFUSED_BACKOFF.first_s)
     return RedisConnectionError(what)
 
 
@@ -91,7 +92,7 @@ class _Client(redis.PrefixedStrictRedis):
         key, raw = reply
         queue = key.decode().rpartition("\x06\x16")[0] or key.decode()  # without the priority
         try:
-            return key, let_in(raw, queue)
+            return key, sanitize(raw, queue)
         except MessageError as error:
             log.error("a message on %s was dropped: %s", queue, error.why)
             return None  # as if none had come
@@ -99,7 +100,7 @@ class _Client(redis.PrefixedStrictRedis):
 
 class _Bookkeeping(redis.QoS):
     def append(self, message: Any, delivery_tag: str) -> None:
-        """Note that `message` was received. A broker that has no room is waited for, as one that is away."""
+        """Note that `message` was received. A broker without memory or disk is waited for, as one that is away."""
         try:
             super().append(message, delivery_tag)
         except NoPermissionError:
@@ -108,7 +109,7 @@ class _Bookkeeping(redis.QoS):
             raise _away("the broker takes no notes", error) from None  # what it had popped is sent again
 
     def ack(self, delivery_tag: str) -> None:
-        """Forget that a message was received: its take is on the books by then, so a failure costs some memory only."""
+        """Forget that a message was received: its take is recorded by then, so a failure costs some memory only."""
         try:
             super().ack(delivery_tag)
         except NoPermissionError:
@@ -118,7 +119,7 @@ class _Bookkeeping(redis.QoS):
             virtual.QoS.ack(self, delivery_tag)  # what the broker keeps of it is pruned
 
     def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
-        """Forget what was delivered so long ago that its worker must be gone."""
+        """Forget messages that were delivered so long ago that their worker must be gone."""
         self._vrestore_count += 1
         if (self._vrestore_count - 1) % (interval or 1):
             return
@@ -147,7 +148,7 @@ class _Connection(Connection):
         return _Transport
 
 
-class DoorAMQP(AMQP):
-    """What makes a Celery application receive its messages through this door."""
+class IngressAMQP(AMQP):
+    """The Celery component that makes an application receive its messages through this module."""
 
     Connection = _Connection

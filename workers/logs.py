@@ -11,7 +11,7 @@ _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def start_log() -> None:
-    """Set the log up; the worker and its engine process both begin with this."""
+    """Set up the log; the worker and its engine process both call this first."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(ScrubbingFormatter(_FORMAT))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
@@ -23,6 +23,6 @@ def start_log() -> None:
 
 
 def without_traceback(record: logging.LogRecord) -> bool:
-    """A logging filter that keeps the words and drops the traceback."""
+    """A logging filter that drops the traceback and keeps the message."""
     record.exc_info = record.exc_text = None
     return True

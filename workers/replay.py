@@ -1,7 +1,7 @@
-"""Replay: render a stored take again from its own sidecar and say how the two compare.
+"""Replay: a stored take is rendered again from its own sidecar and compared with the stored audio.
 
-The stored plan and seeds are used as they are, so nothing is planned anew. Lossless audio is compared as
-integer samples; lossy audio as decoded, whose encoder may differ between machines.
+The stored plan and seeds are used as they are, so nothing is planned anew. Lossless audio is compared as integer
+samples, lossy audio as it decodes: its encoder may differ between machines.
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ from catalog.forms import Frozen
 from catalog.settings import Settings
 from catalog.sidecar import Sidecar
 from catalog.spec import AudioFormat
-from catalog.store import open_store
 from workers.audio.checks import Rejected, check_audio
 from workers.audio.master import Mastered, master
 from workers.engine.process import EngineProcess
 from workers.engine.protocol import EngineCard, Job, Refusal, Rendition
-from workers.wiring import engine_recipe
+from workers.wiring import engine_recipe, open_worker_store
 
 TOLERANCE_DB = -60.0  # level of the difference below the track itself; a thousandth is not heard beside music
 _LOSSLESS = frozenset({AudioFormat.FLAC, AudioFormat.WAV})
@@ -34,8 +33,8 @@ _LOSSLESS = frozenset({AudioFormat.FLAC, AudioFormat.WAV})
 Samples = npt.NDArray[np.float64]
 
 
-class Verdict(Frozen):
-    """What a replay found."""
+class ReplayVerdict(Frozen):
+    """The comparison of the stored take with the take rendered again."""
 
     take_id: str
     verdict: Literal["bit-equal", "within tolerance", "different"]
@@ -49,7 +48,7 @@ class Verdict(Frozen):
     notes: list[str]
 
 
-def replay_sidecar(body: bytes, settings: Settings) -> Verdict:
+def replay_sidecar(body: bytes, settings: Settings) -> ReplayVerdict:
     """Render the take of the sidecar `body` (JSON) once more and compare it with what is stored."""
     try:
         sidecar = Sidecar.model_validate_json(body)
@@ -66,7 +65,7 @@ def replay_sidecar(body: bytes, settings: Settings) -> Verdict:
     return compare(sidecar, stored, finished, card)
 
 
-def compare(sidecar: Sidecar, stored: bytes, finished: Mastered, card: EngineCard) -> Verdict:
+def compare(sidecar: Sidecar, stored: bytes, finished: Mastered, card: EngineCard) -> ReplayVerdict:
     """The verdict on `finished` against the bytes in the store."""
     then, now = _decode(stored, sidecar.audio.format), _decode(finished.body, sidecar.audio.format)
     same_length = then.shape == now.shape
@@ -77,7 +76,7 @@ def compare(sidecar: Sidecar, stored: bytes, finished: Mastered, card: EngineCar
         verdict = "bit-equal"
     elif level_db is not None and level_db <= TOLERANCE_DB:
         verdict = "within tolerance"
-    return Verdict(
+    return ReplayVerdict(
         take_id=sidecar.take_id,
         verdict=verdict,
         pcm_sha256_then=sidecar.audio.pcm_sha256,
@@ -110,16 +109,16 @@ def _render_again(sidecar: Sidecar, settings: Settings) -> tuple[EngineCard, Mas
 
 
 def _finish(sidecar: Sidecar, rendition: Rendition, *, noise: bool) -> Mastered:
-    take, spec = sidecar.take, sidecar.settled_spec
+    take, spec = sidecar.take, sidecar.rendered_spec
     try:
         measures = check_audio(rendition.audio, spec, noise=noise)
     except Rejected as error:
         raise WorkerError(f"the take passed its checks then, and does not now: {error}") from None
-    return master(rendition.audio, take, measures=measures, noise=noise, model=spec.model, settled=spec)
+    return master(rendition.audio, take, measures=measures, noise=noise, model=spec.model, rendered_spec=spec)
 
 
 def _stored_audio(sidecar: Sidecar, settings: Settings) -> bytes:
-    store = open_store(settings.store, s3_endpoint_url=settings.s3_endpoint_url)
+    store = open_worker_store(settings)
     body = store.find(sidecar.audio.key)
     if body is None:
         raise StoreError(

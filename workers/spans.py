@@ -1,4 +1,4 @@
-"""Spans: the engine lane's time without a gap, so that what a machine cost can be laid on what it did.
+"""Spans: the engine's time without a gap, so that the cost of a machine can be allocated to its work.
 
 Each span begins where the last one ended.
 """
@@ -16,7 +16,7 @@ State = Literal["startup", "plan", "render", "idle", "post", "teardown"]
 NO_WORK = "no work"
 WAITING_FOR_POST = "waiting for post"  # threads or memory are full of takes that are checked, encoded or uploaded
 LOADING = "loading"  # an engine that had grown was started anew
-RECOVERING = "recovering"  # an engine that died was
+RECOVERING = "recovering"  # an engine that died was started anew
 
 
 class SpanLog:
@@ -29,7 +29,7 @@ class SpanLog:
         self._lock = threading.Lock()
 
     def close(self, state: State, *, batch_id: str = "", cause: str = "") -> None:
-        """Say what the time since the last call was used for; less than a millisecond joins the next span."""
+        """Book the time since the last call; less than a millisecond joins the next span."""
         with self._lock:
             end_ms = self._clock()
             if end_ms <= self._cursor_ms:

@@ -1,7 +1,7 @@
 """The tone engine: simple synthesis for rehearsals, in the key, tempo, metre and length that were asked for.
 
 Chords, a bass, a plucked figure and a soft pulse; the seed chooses progression, figure and places in the
-stereo field. No neural network and no torch. The same take gives the same samples, alone or in any company.
+stereo field. No neural network and no torch. The same take gives the same samples, alone or in any batch.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ from catalog.buckets import Bucket
 from catalog.limits import CHANNELS, SAMPLE_RATE_HZ
 from catalog.messages import MemoryUse
 from catalog.models import TONE
+from catalog.settings import Settings
 from catalog.sidecar import Effective, Fingerprints, StageTimes, diffusion_used
 from catalog.spec import TrackSpec
 from catalog.tiers import BatchLimit
 from catalog.track import Take
 from workers.engine.memory import resident_mib
+from workers.engine.process import EngineRecipe
 from workers.engine.protocol import Audio, BatchResult, EngineCard, Finish, Job, PlanResult, Refusal, Rendition
 
 BATCH = 8
@@ -48,7 +50,7 @@ Wave = npt.NDArray[np.float32]
 
 
 class _Metre(NamedTuple):
-    """How a bar is divided: `steps` places for notes, `step_s` apart, and which of them carry the pulse."""
+    """The division of a bar: `steps` places for notes, `step_s` apart; the pulse falls on the `accents`."""
 
     steps: int
     step_s: float
@@ -73,15 +75,15 @@ class ToneEngine:
 
     @property
     def card(self) -> EngineCard:
-        """What it is."""
+        """The engine's card."""
         return self._card
 
     def batch_limit(self, bucket: Bucket) -> BatchLimit:
-        """As many as a usual GPU takes, so that a rehearsal batches like the real thing."""
+        """As many takes as a usual GPU renders at once, so that a rehearsal batches like a model."""
         return BatchLimit(BATCH, "tone engine, needs no GPU")
 
     def plan_limit(self, bucket: Bucket) -> BatchLimit:
-        """None: there is no planner."""
+        """No takes, because there is no planner."""
         return BatchLimit(0, "the tone engine plans nothing")
 
     def plan(self, takes: Sequence[Take]) -> PlanResult:
@@ -94,7 +96,7 @@ class ToneEngine:
         return lambda: result
 
     def memory(self) -> MemoryUse:
-        """What this process holds."""
+        """The memory of this process."""
         return MemoryUse(rss_mib=resident_mib())
 
     def render(self, jobs: Sequence[Job]) -> BatchResult:
@@ -107,8 +109,13 @@ class ToneEngine:
         return BatchResult(outcomes=list(outcomes), times=StageTimes(diffuse_ms=elapsed_ms))
 
 
+def engine_recipe(settings: Settings, model: str, *, planner_wanted: bool, trial: bool) -> EngineRecipe:
+    """The recipe of the tone engine, which has no settings."""
+    return EngineRecipe("workers.tone:load_engine")
+
+
 def load_engine() -> ToneEngine:
-    """The engine; there is nothing to load."""
+    """Make the engine; there is nothing to load."""
     return ToneEngine()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 
@@ -15,6 +16,13 @@ class ObjectInfo(NamedTuple):
     sha256: str | None = None  # hex, as the store keeps it; None in listings and where it keeps none
 
 
+class Receiver(Protocol):
+    """What an object's bytes are handed to, chunk by chunk: a file, or something that counts and hashes."""
+
+    def write(self, chunk: bytes, /) -> int:
+        """Take the next bytes."""
+
+
 class Store(Protocol):
     """Objects by key. Keys are those of `catalog.keys`; every method raises StoreError on refusal."""
 
@@ -23,6 +31,12 @@ class Store(Protocol):
 
     def put_if_absent(self, key: str, body: bytes, *, content_type: str) -> bool:
         """Write an object unless one is there; False when one was, and it is left as it is."""
+
+    def put_file(self, key: str, path: Path, *, content_type: str) -> None:
+        """Write a file of any size as an object, whole or not at all, without holding it in memory."""
+
+    def read_into(self, key: str, receiver: Receiver) -> bool:
+        """Hand the object's bytes to `receiver`, however many; False when there is no object."""
 
     def find(self, key: str) -> bytes | None:
         """The object's bytes, or None when there is none."""

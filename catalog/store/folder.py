@@ -13,18 +13,18 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
 from stat import S_ISREG
-from typing import Final
+from typing import BinaryIO, Final
 
 from filelock import FileLock
 
 from catalog.errors import StoreError, StoreFullError
 from catalog.keys import checked_key
-from catalog.store.base import ObjectInfo
+from catalog.store.base import ObjectInfo, Receiver
 from catalog.store.integrity import check_sha256, is_key, prove
 
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -39,6 +39,7 @@ _FIXES: Final = {
 
 
 _PART: Final = re.compile(r"\.[0-9a-f]{32}\.part")
+_CHUNK_BYTES: Final = 1 << 20
 _PART_AGE_MAX_S: Final = 86_400  # no writer takes a day
 
 
@@ -53,7 +54,7 @@ class FolderStore:
         check_sha256(key, body, sha256)
         with self._words_for(f"write {key}"):
             path = self._path(key)
-            with _written_beside(path, body) as temporary:
+            with _written_beside(path, (body,)) as temporary:
                 temporary.replace(path)
                 _flush_folder(path.parent)
 
@@ -63,10 +64,35 @@ class FolderStore:
             path = self._path(key)
             if path.exists():
                 return False
-            with _written_beside(path, body) as temporary:
+            with _written_beside(path, (body,)) as temporary:
                 won = _move_if_absent(temporary, path)
                 _flush_folder(path.parent)
                 return won
+
+    def put_file(self, key: str, path: Path, *, content_type: str) -> None:
+        """See Store."""
+        with self._words_for(f"write {key}"), path.open("rb") as source:
+            place = self._path(key)
+            with _written_beside(place, self._chunks(key, source)) as temporary:
+                temporary.replace(place)
+                _flush_folder(place.parent)
+
+    def read_into(self, key: str, receiver: Receiver) -> bool:
+        """See Store."""
+        with self._words_for(f"read {key}"):
+            try:
+                source = self._path(key).open("rb")
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                return False
+        with source:
+            for chunk in self._chunks(key, source):
+                receiver.write(chunk)
+        return True
+
+    def _chunks(self, key: str, source: BinaryIO) -> Iterator[bytes]:
+        with self._words_for(f"read {key}"):
+            while chunk := source.read(_CHUNK_BYTES):
+                yield chunk
 
     def find(self, key: str) -> bytes | None:
         """See Store."""
@@ -151,13 +177,13 @@ class FolderStore:
 
 
 @contextmanager
-def _written_beside(path: Path, body: bytes) -> Iterator[Path]:
-    """A hidden file next to `path` that holds `body` on disk; it is gone afterwards."""
+def _written_beside(path: Path, chunks: Iterable[bytes]) -> Iterator[Path]:
+    """A hidden file next to `path` that holds `chunks` on disk; it is gone afterwards."""
     _make_folder(path.parent)
     temporary = path.parent / f".{uuid.uuid4().hex}.part"
     try:
         with temporary.open("xb") as file:
-            file.write(body)
+            file.writelines(chunks)
             file.flush()
             os.fsync(file.fileno())
         yield temporary

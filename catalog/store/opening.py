@@ -7,11 +7,16 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from catalog.errors import SettingsError
-from catalog.settings import without_secrets
+from catalog.settings import Settings, without_secrets
 from catalog.store.base import Store
 from catalog.store.folder import FolderStore
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+
+
+def open_configured_store(settings: Settings) -> Store:
+    """The store that the settings name; nothing is read or written yet."""
+    return open_store(settings.store, s3_endpoint_url=settings.s3_endpoint_url)
 
 
 def open_store(url: str, *, s3_endpoint_url: str | None = None) -> Store:

@@ -9,7 +9,6 @@ One client serves all threads. Errors name the bucket and the action, never a cr
 from __future__ import annotations
 
 import logging
-import random
 import secrets
 import time
 from base64 import b64decode, b64encode
@@ -17,16 +16,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from hashlib import sha256 as hash_sha256
+from itertools import islice
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import boto3
+from boto3.exceptions import S3UploadFailedError
 from botocore import exceptions as aws
 from botocore.config import Config
 
 from catalog.errors import StoreError, StoreFullError
 from catalog.keys import checked_key
+from catalog.retry import Backoff
 from catalog.settings import without_secrets
-from catalog.store.base import ObjectInfo
+from catalog.store.base import ObjectInfo, Receiver
 from catalog.store.integrity import CHECK_PREFIX, check_sha256, is_key, prove
 
 log = logging.getLogger(__name__)
@@ -37,6 +40,7 @@ READ_TIMEOUT_S: Final = 60
 CONNECTIONS_MAX: Final = 32  # a worker's threads and some to spare
 SHA256_BYTES: Final = 32
 CONFLICT_TRIES: Final = 8  # a conflict means that another writer is at the same key right now
+CONFLICT_BACKOFF: Final = Backoff(first_s=0.1, longest_s=0.8, jitter=0.8)
 
 _CREDENTIALS_FIX: Final = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role"
 _CHUNK_BYTES: Final = 1 << 20
@@ -91,7 +95,7 @@ class S3Store:
         """See Store. When an answer is lost on the way and the write is repeated, False may mean one's own first."""
         arguments = self._object(key, body, content_type)
         with self._words_for(f"write {key}"):
-            for tried in range(CONFLICT_TRIES):
+            for wait_s in islice(CONFLICT_BACKOFF.waits_s(), CONFLICT_TRIES):
                 if not self._conditional_writes:
                     return self._put_after_a_look(arguments)
                 try:
@@ -104,7 +108,7 @@ class S3Store:
                     elif _code(error) not in {"ConditionalRequestConflict", "409"}:
                         raise
                     else:
-                        time.sleep(random.uniform(0.02, 0.1) * (tried + 1))
+                        time.sleep(wait_s)
                 else:
                     return True
         raise StoreError(
@@ -137,17 +141,26 @@ class S3Store:
 
     def sha256_of(self, key: str) -> str | None:
         """See Store."""
-        with self._words_for(f"read {key}"):
+        digest = hash_sha256()
+        for chunk in (chunks := self._chunks(key)) or ():
+            digest.update(chunk)
+        return None if chunks is None else digest.hexdigest()
+
+    def put_file(self, key: str, path: Path, *, content_type: str) -> None:
+        """See Store. A large file goes in parts, each of which the service checks."""
+        arguments = {"ContentType": content_type, "ChecksumAlgorithm": "SHA256"}
+        with self._words_for(f"write {key}"):
             try:
-                answer = self._client.get_object(Bucket=self._bucket, Key=self._full(key))
-            except aws.ClientError as error:
-                if _code(error) in _ABSENT:
-                    return None
-                raise
-            digest = hash_sha256()
-            for chunk in answer["Body"].iter_chunks(_CHUNK_BYTES):
-                digest.update(chunk)
-            return digest.hexdigest()
+                self._client.upload_file(str(path), self._bucket, self._full(key), ExtraArgs=arguments)
+            except S3UploadFailedError as error:  # in front of what was raised
+                raise (error.__context__ or error) from None
+
+    def read_into(self, key: str, receiver: Receiver) -> bool:
+        """See Store."""
+        chunks = self._chunks(key)
+        for chunk in chunks or ():
+            receiver.write(chunk)
+        return chunks is not None
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """See Store."""
@@ -184,6 +197,21 @@ class S3Store:
     def locate(self, key: str) -> str:
         """See Store."""
         return f"s3://{self._bucket}/{self._full(key)}"
+
+    def _chunks(self, key: str) -> Iterator[bytes] | None:
+        """The object's bytes as they arrive; None when there is none."""
+        with self._words_for(f"read {key}"):
+            try:
+                answer = self._client.get_object(Bucket=self._bucket, Key=self._full(key))
+            except aws.ClientError as error:
+                if _code(error) in _ABSENT:
+                    return None
+                raise
+        return self._arriving(key, answer["Body"])
+
+    def _arriving(self, key: str, body: Any) -> Iterator[bytes]:
+        with self._words_for(f"read {key}"):
+            yield from body.iter_chunks(_CHUNK_BYTES)
 
     def _full(self, key: str) -> str:
         return self._prefix + checked_key(key)

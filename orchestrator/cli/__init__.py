@@ -1,7 +1,7 @@
-"""The command line: commands read arguments, call, and print; nothing is decided here.
+"""The command line: commands read arguments, call, and print; no rule is decided here.
 
-One module per noun registers its commands on the app. Errors a person can mend end as words and an exit
-code of their own; only a defect in the program shows a traceback.
+One module per noun registers its commands on the app. An error that a person can mend ends the program with a message
+and an exit code of its own; only a defect in the program shows a traceback.
 """
 
 import sys

@@ -41,13 +41,13 @@ def begin(
         sys.stdout.write(context.get_help() + "\n")
 
 
-# In the order in which `--help` lists them: the module, and the commands or groups it brings.
+# In the order of `--help`: a module, and the commands or groups that the module registers.
 _MODULES = {
     "presets": ("presets",),
     "plan": ("plan",),
     "run": ("run", "refresh", "controller"),
     "status": ("status",),
-    "wishes": ("pause", "resume", "cancel", "retry"),
+    "controls": ("pause", "resume", "cancel", "retry"),
     "records": ("records",),
     "catalog": ("catalog",),
     "costs": ("costs",),
@@ -56,9 +56,9 @@ _MODULES = {
 
 
 def _register(wanted: str | None = None) -> None:
-    """Add every command, or only the module that brings `wanted`: importing the others takes longer than a look does.
+    """Add every command, or only the module of the command `wanted`: importing all takes longer than most commands.
 
-    Imported here so that `tunemill --help` fails with words, not at import, when a part is broken.
+    The modules are imported here so that a broken one ends `tunemill --help` with an error message.
     """
     having = [name for name, commands in _MODULES.items() if wanted in commands]
     for name in having or _MODULES:
@@ -66,13 +66,13 @@ def _register(wanted: str | None = None) -> None:
 
 
 def _was_interrupted(end: SystemExit) -> bool:
-    """Whether a Ctrl-C has ended the program that no command has answered itself."""
+    """True when the program ended by a Ctrl-C that no command has handled."""
     before = end.__context__
     return before is not None and isinstance(before.__cause__, KeyboardInterrupt)
 
 
 def run() -> None:
-    """Run the program and exit with its code; usage errors and Ctrl-C in a command are typer's to answer (2, 130)."""
+    """Run the program and exit with its code; typer handles usage errors (2) and a Ctrl-C in a command (130)."""
     _register(sys.argv[1] if len(sys.argv) > 1 else None)
     try:
         app()

@@ -1,4 +1,4 @@
-"""`tunemill catalog`: the finished tracks, and where they lie."""
+"""`tunemill catalog`: list the finished tracks and the places of their audio."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import typer
 
 from catalog.errors import UnknownNameError
 from catalog.settings import Settings, read_settings
-from catalog.store import open_store
+from catalog.store import open_configured_store
 from orchestrator.cli import upkeep, verdicts
 from orchestrator.cli.console import JsonFlag, print_json, say, warn
-from orchestrator.cli.opening import find_ledger
+from orchestrator.cli.ledger import find_ledger
 from orchestrator.cli.tracks import NOISE_LABEL, print_tracks, tracks_as_json
 from orchestrator.ledger import readings
 from orchestrator.ledger.readings import ListedTrack
@@ -37,7 +37,7 @@ def list_catalog(
     """List the accepted tracks of a catalog: title, zone, genre, tempo, key, length, loudness and file."""
     settings = read_settings()
     tracks = _find_tracks(settings, catalog, zone, genre)
-    store = open_store(settings.store, s3_endpoint_url=settings.s3_endpoint_url)
+    store = open_configured_store(settings)
     if json:
         print_json(tracks_as_json(tracks, store))
     elif files:

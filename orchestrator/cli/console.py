@@ -1,7 +1,7 @@
-"""What commands print with: sentences that fit the terminal, JSON for scripts, errors in words.
+"""Printing: sentences that fit the terminal, JSON for scripts, and error messages.
 
-Results go to standard output, everything about the doing (progress, warnings, errors) to standard error, so
-that `tunemill ... --json | jq` always works.
+Results go to standard output; progress, warnings and errors go to standard error, so that `tunemill ... --json | jq`
+always works.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def say(words: str | Text, *, to: Console = out, label: str | Text = "", hang: i
 
 
 def print_error(error: TunemillError) -> None:
-    """Print what, why and how to mend it, in words and on standard error."""
+    """Print what is wrong, why, and how to mend it, on standard error."""
     say(scrub(error.what), to=err, label=Text("error: ", style="bold red"), hang=2)
     for name, words in (("why", error.why), ("fix", error.fix)):
         if words:
@@ -52,12 +52,12 @@ def print_error(error: TunemillError) -> None:
 
 
 def warn(text: str, *, to: Console = err) -> None:
-    """Print a line that a person should see but that stops nothing."""
+    """Print a note that a person should read; the command continues."""
     say(text, to=to, label=Text("note: ", style="yellow"), hang=2)
 
 
 def usd(micros: int | None) -> str:
-    """Micro-dollars as dollars for people: cents from a dollar up, all six decimals below."""
+    """Format micro-dollars as dollars for people: cents from a dollar up, all six decimals below."""
     if micros is None:
         return "unknown"
     sign, whole, part = "-" if micros < 0 else "", abs(micros) // 1_000_000, abs(micros) % 1_000_000
@@ -68,7 +68,7 @@ def usd(micros: int | None) -> str:
 
 
 def clock(ms: int | float | None) -> str:
-    """A stretch of time for people: 4.2 s, 3 min 05 s, 2 h 10 min."""
+    """Format a duration for people: 4.2 s, 3 min 05 s, 2 h 10 min."""
     if ms is None:
         return "unknown"
     seconds = ms / 1000

@@ -1,4 +1,4 @@
-"""Options that several commands share, so that each is named and explained in one way."""
+"""Options that several commands share, each named and explained in one way."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ GpuOption = Annotated[str | None, typer.Option(help="Reckon with this GPU, as th
 
 
 def is_attended() -> bool:
-    """Whether a person looks on: there is a terminal to type on, and one to read on."""
+    """True when a person can read and answer: standard input and standard error are terminals."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr is not None and sys.stderr.isatty()

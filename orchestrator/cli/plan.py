@@ -1,4 +1,4 @@
-"""`tunemill plan`: what a catalog stands for, what of it is missing, and what rendering that would cost."""
+"""`tunemill plan`: the takes of a catalog, the missing ones among them, and the cost of rendering those."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import typer
 
 from catalog.messages import now_ms
 from catalog.settings import read_settings
-from orchestrator.cli.columns import Column, number, print_table
 from orchestrator.cli.console import JsonFlag, clock, out, print_json, say, usd, warn
-from orchestrator.cli.opening import find_ledger
+from orchestrator.cli.display import Column, number, print_table
+from orchestrator.cli.ledger import find_ledger
 from orchestrator.cli.options import (
     CatalogArgument,
     GpuOption,
@@ -24,8 +24,8 @@ from orchestrator.finance.money import parse_usd
 from orchestrator.finance.prices.book import Price, find_prices_folder, read_price_book
 from orchestrator.matrix import load_catalog
 from orchestrator.planning.estimate import Estimate, default_gpu
-from orchestrator.planning.models import find_lack, find_replaced_music, resolve_model
-from orchestrator.planning.plan import Counts, Plan
+from orchestrator.planning.models import find_missing_weights, find_replaced_music, resolve_model
+from orchestrator.planning.plan import CatalogPlan, StandingCounts
 from orchestrator.runs.prepare import estimate_on, plan_against, read_lefts, within_budgets
 
 _CELLS_SHOWN_MAX = 40  # a larger matrix is shown by zone and by genre
@@ -75,7 +75,7 @@ def show_plan(
     plan = plan_against(loaded, ledger, model=choice.model)
     if plan.to_render and choice.warning:
         warn(choice.warning)
-    lack = find_lack(choice.model, settings) if plan.to_render else None
+    lack = find_missing_weights(choice.model, settings) if plan.to_render else None
     if refusal := lack or find_replaced_music(plan.catalog, plan.model, plan.changes.leaving):
         warn(f"`tunemill run` on this machine would refuse: {refusal.what}; {refusal.fix}")
     book = read_price_book(find_prices_folder(prices, settings.prices))
@@ -89,8 +89,8 @@ def show_plan(
     within_budgets(result, read_lefts(plan.catalog, None, ledger, settings.finance_tz))
 
 
-def plan_as_json(plan: Plan, result: Estimate) -> dict[str, Any]:
-    """The plan and its estimate for scripts; money in micro-dollars, time in milliseconds."""
+def plan_as_json(plan: CatalogPlan, result: Estimate) -> dict[str, Any]:
+    """Return the plan and its estimate as plain values for scripts; micro-dollars and milliseconds."""
     return {
         "catalog": plan.catalog,
         "model": plan.model,
@@ -126,11 +126,11 @@ def plan_as_json(plan: Plan, result: Estimate) -> dict[str, Any]:
     }
 
 
-def _counts_as_json(counts: Counts) -> dict[str, int]:
+def _counts_as_json(counts: StandingCounts) -> dict[str, int]:
     return {**counts._asdict(), "total": counts.total, "to_render": counts.to_render}
 
 
-def _print_plan(plan: Plan) -> None:
+def _print_plan(plan: CatalogPlan) -> None:
     counts = plan.counts
     say(f"{plan.title} ({plan.catalog}): {counts.total:,} takes with {plan.model}", hang=2)
     if len(plan.cells) <= _CELLS_SHOWN_MAX:
@@ -145,7 +145,9 @@ def _print_plan(plan: Plan) -> None:
         say(f"the planner chooses the length of {plan.open_lengths:,} takes; here they have their longest", hang=2)
 
 
-def _print_counts(names: tuple[str, ...], rows: Iterable[tuple[tuple[str, ...], Counts]], total: Counts) -> None:
+def _print_counts(
+    names: tuple[str, ...], rows: Iterable[tuple[tuple[str, ...], StandingCounts]], total: StandingCounts
+) -> None:
     columns = (*(Column(name, least=10) for name in names), *map(number, (*total._fields, "total")))
     cells = [(*row, *(f"{figure:,}" if figure else "-" for figure in (*counts, counts.total))) for row, counts in rows]
     sums = (f"{figure:,}" for figure in (*total, total.total))
@@ -174,7 +176,7 @@ def _say(name: str, words: str) -> None:
 
 
 def price_line(price: Price) -> str:
-    """A price with its age and source, for people."""
+    """Format a price with its age and source for people."""
     days = (now_ms() - price.valid_from_ms) // _MS_PER_DAY
     market = price.market.replace("_", " ")
     return (

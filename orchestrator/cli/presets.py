@@ -12,10 +12,10 @@ from rich.text import Text
 from catalog.errors import UnknownNameError
 from catalog.settings import read_settings
 from catalog.spec import Bounds, TrackSpec
-from orchestrator.cli.columns import Column, number, print_table
 from orchestrator.cli.console import JsonFlag, out, print_error, print_json, say, warn
+from orchestrator.cli.display import Column, number, print_table
 from orchestrator.cli.options import PresetsOption
-from orchestrator.matrix.checking import Finding, check_library
+from orchestrator.matrix.checking import PresetCheck, check_library
 from orchestrator.matrix.imports import import_prompts
 from orchestrator.matrix.names import quoted
 from orchestrator.matrix.reading import (
@@ -183,7 +183,7 @@ def _print_catalog(catalog: LoadedCatalog, summary: CatalogSummary, *, every_cel
 
 
 def _metas(spec: TrackSpec) -> str:
-    """Tempo, key, metre and length; what the planner chooses is called open, with its range where that is one."""
+    """Format tempo, key, metre and length; a field that the planner chooses is called open, with its range if any."""
     bounds = spec.bounds or Bounds()
     tempo = f"{bounds.bpm[0]}-{bounds.bpm[1]} bpm open" if bounds.bpm else f"{spec.bpm} bpm"
     metre = _METRES[spec.timesignature] if spec.timesignature else "metre open"
@@ -241,7 +241,7 @@ def check(
         raise typer.Exit(wrong[0].error.exit_code)
 
 
-def _print_findings(findings: list[Finding]) -> None:
+def _print_findings(findings: list[PresetCheck]) -> None:
     expanded = [finding for finding in findings if finding.kind == "catalog" and not finding.error]
     if not expanded:
         return

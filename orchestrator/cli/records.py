@@ -1,4 +1,4 @@
-"""`tunemill records`: what came over the record queue and could not be written down. Look at it, try again, drop it."""
+"""`tunemill records`: list, show, retry and drop the records that could not be written into the ledger."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from catalog.errors import BusyError, SettingsError, UnknownNameError
+from catalog.errors import BusyError, SettingsError
 from catalog.messages import now_ms
 from catalog.settings import Settings, read_settings
-from orchestrator.cli.columns import Column, number, print_table
 from orchestrator.cli.console import JsonFlag, print_json, say
-from orchestrator.cli.opening import find_ledger
+from orchestrator.cli.display import Column, number, print_table
+from orchestrator.cli.ledger import find_ledger, get_ledger_of_names
 from orchestrator.control.broker import open_record
 from orchestrator.control.recording import RecordWriter
 from orchestrator.finance.prices.book import find_prices_folder, read_price_book
@@ -79,7 +79,7 @@ def show_record(
     json: JsonFlag = False,
 ) -> None:
     """Show one record whole: who sent it, why it was set aside, and what it says."""
-    with _ledger(read_settings()).read() as connection:
+    with get_ledger_of_names(read_settings()).read() as connection:
         (row,) = set_aside.find_set_aside(connection, [record])
     if json:
         print_json({**_as_json(row), **_content_as_json(row)})
@@ -102,8 +102,8 @@ def show_record(
 def retry(records: RecordsArgument = None, everything: AllOption = False, json: JsonFlag = False) -> None:
     """Try to record these again, such as after an upgrade; those that fail once more stay, with the new reason."""
     settings = read_settings()
-    ledger = _ledger(settings)
-    chosen = _chosen(ledger, records, everything)
+    ledger = get_ledger_of_names(settings)
+    chosen = _choose(ledger, records, everything)
     with ledger.write() as connection:
         set_aside.mark_due(connection, chosen)
     at_work = ""
@@ -112,7 +112,7 @@ def retry(records: RecordsArgument = None, everything: AllOption = False, json: 
             _retry_now(ledger.fenced(lock), settings)
     except BusyError as error:
         at_work = error.holder or "another program"
-    left = _left(ledger, chosen)
+    left = _count_left(ledger, chosen)
     if json:
         print_json({"chosen": len(chosen), "recorded": len(chosen) - left, "set_aside": left, "left_to": at_work})
     elif at_work:
@@ -123,8 +123,8 @@ def retry(records: RecordsArgument = None, everything: AllOption = False, json: 
 
 def drop(records: RecordsArgument = None, everything: AllOption = False, json: JsonFlag = False) -> None:
     """Forget these records for good, with all they say; a take whose record is dropped is found or made again."""
-    ledger = _ledger(read_settings())
-    chosen = _chosen(ledger, records, everything)
+    ledger = get_ledger_of_names(read_settings())
+    chosen = _choose(ledger, records, everything)
     with ledger.write() as connection:
         set_aside.drop(connection, chosen)
     if json:
@@ -140,7 +140,7 @@ def _retry_now(ledger: Ledger, settings: Settings) -> None:
         pass
 
 
-def _chosen(ledger: Ledger, records: list[str] | None, everything: bool) -> list[str]:
+def _choose(ledger: Ledger, records: list[str] | None, everything: bool) -> list[str]:
     if bool(records) is everything:
         raise SettingsError(
             "name the records, or --all of them" if not everything else "records are named, and --all as well",
@@ -153,24 +153,15 @@ def _chosen(ledger: Ledger, records: list[str] | None, everything: bool) -> list
         return [row.digest for row in set_aside.find_set_aside(connection, records or [])]
 
 
-def _left(ledger: Ledger, chosen: list[str]) -> int:
+def _count_left(ledger: Ledger, chosen: list[str]) -> int:
     with ledger.read() as connection:
         kept = {row.digest for row in set_aside.list_set_aside(connection)}
     return len(kept & set(chosen))
 
 
-def _ledger(settings: Settings) -> Ledger:
-    ledger = find_ledger(settings)
-    if ledger is None:
-        raise UnknownNameError(
-            "there is no ledger yet", why="nothing has been run here", fix="start with `tunemill run CATALOG`"
-        )
-    return ledger
-
-
 def _cells(row: SetAsideRow) -> tuple[str, ...]:
     named = (row.digest[:_ID_DIGITS_SHOWN], _instant(row.set_aside_ms), row.worker_id or "-", row.kind or "-")
-    return (*named, f"{row.size_bytes:,}", row.fault, row.reason.replace("\n", " "))
+    return (*named, f"{row.size_bytes:,}", row.fault, row.reason)
 
 
 def _instant(at_ms: int) -> str:
@@ -182,7 +173,7 @@ def _as_json(row: SetAsideRow) -> dict[str, Any]:
 
 
 def _content(row: SetAsideRow) -> str:
-    """What it says, in ASCII: it may hold anything."""
+    """The record's text in ASCII: a stranger's record may hold any bytes."""
     payload = open_record(row.raw).payload
     if payload is not None:
         return json_library.dumps(payload, indent=1)
@@ -194,6 +185,6 @@ def _content_as_json(row: SetAsideRow) -> dict[str, Any]:
     payload = open_record(row.raw).payload
     try:
         json_library.dumps(payload, allow_nan=False).encode()
-    except ValueError:  # what Python reads and no other program does
+    except ValueError:  # NaN, infinity or a lone surrogate, which only Python reads
         payload = None
     return {"payload": payload, "raw": row.raw.decode("ascii", "backslashreplace")}

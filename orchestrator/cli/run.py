@@ -1,4 +1,4 @@
-"""`tunemill run`, `refresh` and `controller`: render what a catalog is missing, and see it come."""
+"""`tunemill run`, `refresh` and `controller`: render the missing takes of a catalog and show the progress."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from catalog.errors import INTERRUPTED_EXIT_CODE, BrokerError, BusyError
 from catalog.secrets import ScrubbingFormatter
 from catalog.settings import Settings, read_settings
 from orchestrator.cli.console import JsonFlag, clock, err, print_json, say, usd, warn
-from orchestrator.cli.opening import find_ledger
+from orchestrator.cli.display import watching
+from orchestrator.cli.ledger import find_ledger
 from orchestrator.cli.options import CatalogArgument, GpuOption, ModelOption, PresetsOption, is_attended
 from orchestrator.cli.summary import Summary, as_json, print_summary, raise_if_incomplete, summarise
-from orchestrator.cli.watching import Display, display_for
 from orchestrator.cli.worker import require_worker_extra
 from orchestrator.finance.prices.book import find_prices_folder, read_price_book
 from orchestrator.finance.prices.lookup import price_lookup
 from orchestrator.ledger import Ledger, open_ledger
 from orchestrator.ledger.lock import is_controller
-from orchestrator.runs.attached import AttachedRun, Ending
+from orchestrator.runs.attached import AttachedRun, RunEnd
 from orchestrator.runs.detach import start_detached
 from orchestrator.runs.fleet import serve_runs
 from orchestrator.runs.follow import follow_run
 from orchestrator.runs.prepare import Prepared, RunOptions, begin, prepare
+from orchestrator.runs.progress import Watcher
 
 MaxUsdOption = Annotated[str | None, typer.Option(help="Stop before the run costs more than this (exit code 21).")]
 
@@ -64,8 +65,8 @@ def run(
     """
     settings = read_settings()
     found = find_ledger(settings)
-    wish = RunOptions(catalog, presets, model, gpu, max_usd, attended=is_attended())
-    prepared = prepare(wish, found, settings)
+    options = RunOptions(catalog, presets, model, gpu, max_usd, attended=is_attended())
+    prepared = prepare(options, found, settings)
     _print_prepared(prepared)
     if _is_unchanged(prepared, found):
         _print_unchanged(prepared, json=json)
@@ -74,10 +75,10 @@ def run(
         require_worker_extra(prepared.plan.model)
     ledger = found or open_ledger(settings.database)
     if detach:
-        _detach(prepared, ledger, settings, wish, json=json)
+        _detach(prepared, ledger, settings, options, json=json)
         return
-    with display_for() as display:
-        summary = _render(prepared, ledger, settings, display, worker=worker)
+    with watching() as watcher:
+        summary = _render(prepared, ledger, settings, watcher, worker=worker)
     if summary is None:
         _print_unchanged(prepared, json=json)
     else:
@@ -99,25 +100,25 @@ def refresh(
     """
     settings = read_settings()
     found = find_ledger(settings)
-    with display_for(dated=True) as display:
-        prepared = prepare(RunOptions(catalog, presets, model, gpu, max_usd, always_able=True), found, settings)
+    with watching(dated=True) as watcher:
+        prepared = prepare(RunOptions(catalog, presets, model, gpu, max_usd, check_machine=True), found, settings)
         changes = prepared.plan.changes.in_words()
         for note in [*prepared.notes, *(f"{prepared.plan.catalog}: {sentence}" for sentence in changes)]:
-            display.say(note)
+            watcher.say(note)
         summary = None
         if not _is_unchanged(prepared, found):
             if prepared.plan.to_render and settings.embedded:
                 require_worker_extra(prepared.plan.model)
-            summary = _render(prepared, found or open_ledger(settings.database), settings, display)
+            summary = _render(prepared, found or open_ledger(settings.database), settings, watcher)
         if summary is None:
             what = "nothing to render" if prepared.plan.changes else "nothing to do"
-            display.say(f"{prepared.plan.catalog}: {what}, {prepared.plan.counts.unchanged:,} takes unchanged")
+            watcher.say(f"{prepared.plan.catalog}: {what}, {prepared.plan.counts.unchanged:,} takes unchanged")
             if json:
                 print_json(_unchanged_as_json(prepared))
             return
         counts = summary.counts
-        display.say(
-            f"{prepared.plan.catalog}: {summary.ending}, {counts.accepted:,} accepted, {counts.rejected:,} rejected, "
+        watcher.say(
+            f"{prepared.plan.catalog}: {summary.end}, {counts.accepted:,} accepted, {counts.rejected:,} rejected, "
             f"{counts.failed:,} failed, {counts.pending:,} waiting, {clock(summary.duration_ms)}, "
             f"{'unknown' if summary.spend.unpriced else usd(summary.spend.usd_micros)}"
             + "".join(f"; {sentence}" for sentence in changes)
@@ -143,14 +144,14 @@ def controller(
     logging.basicConfig(level=logging.WARNING, handlers=[to_stderr])
     book = read_price_book(find_prices_folder(None, settings.prices))
     ledger = open_ledger(settings.database)
-    with display_for(dated=True) as display, ledger.writer_lock() as lock:
-        serve_runs(ledger, lock, settings, price_of=price_lookup(book), watcher=display, until_done=until_done)
+    with watching(dated=True) as watcher, ledger.writer_lock() as lock:
+        serve_runs(ledger, lock, settings, price_of=price_lookup(book), watcher=watcher, until_done=until_done)
 
 
 def _render(
-    prepared: Prepared, ledger: Ledger, settings: Settings, display: Display, *, worker: bool = False
+    prepared: Prepared, ledger: Ledger, settings: Settings, watcher: Watcher, *, worker: bool = False
 ) -> Summary | None:
-    """Begin and run; None when there turns out to be nothing to do. Where a controller is at work, it is left to it."""
+    """Begin the run and render it, or follow it where a controller is at work; None when nothing is to be done."""
     began_s = time.monotonic()
     try:
         lock = ledger.writer_lock()
@@ -158,34 +159,34 @@ def _render(
     except BusyError as error:
         if settings.embedded or worker or not is_controller(error.holder):
             raise
-        display.say(f"{error.holder} feeds and records this run; Ctrl-C leaves it to that")
+        watcher.say(f"{error.holder} feeds and records this run; Ctrl-C leaves it to that")
         begun = begin(prepared, ledger, settings)
         if begun.run_id is None:
             return None
-        outcome = follow_run(ledger, begun.run_id, display)
-        return summarise(ledger, settings, begun.run_id, outcome, round((time.monotonic() - began_s) * 1000))
+        result = follow_run(ledger, begun.run_id, watcher)
+        return summarise(ledger, settings, begun.run_id, result, round((time.monotonic() - began_s) * 1000))
     with lock:
         begun = begin(prepared, ledger, settings)
         if begun.run_id is None:
             return None
         if begun.resumed:
-            display.say(f"going on with run {begun.run_id[:8]}: {begun.pending:,} takes to make")
+            watcher.say(f"going on with run {begun.run_id[:8]}: {begun.pending:,} takes to make")
         attached = AttachedRun(
             ledger,
             lock,
             settings,
             run_id=begun.run_id,
             price_of=price_lookup(prepared.book),
-            watcher=display,
+            watcher=watcher,
             local_worker=_worker_options(prepared) if settings.embedded or worker else None,
         )
-        outcome = attached.run()
+        result = attached.run()
     duration_ms = round((time.monotonic() - began_s) * 1000)
-    return summarise(ledger, settings, begun.run_id, outcome, duration_ms)
+    return summarise(ledger, settings, begun.run_id, result, duration_ms)
 
 
 def _worker_options(prepared: Prepared) -> list[str]:
-    """A planner that no take wants is not loaded."""
+    """The options of the local worker: a planner that no take needs is not loaded."""
     return [] if any(load.bucket.planner for load in prepared.plan.loads) else ["--no-planner"]
 
 
@@ -196,17 +197,17 @@ def _is_unchanged(prepared: Prepared, ledger: Ledger | None) -> bool:
     return ledger is None or ledger.unfinished_run(plan.catalog) is None
 
 
-def _detach(prepared: Prepared, ledger: Ledger, settings: Settings, wish: RunOptions, *, json: bool) -> None:
+def _detach(prepared: Prepared, ledger: Ledger, settings: Settings, options: RunOptions, *, json: bool) -> None:
     if settings.embedded:
-        # It has no terminal: the model that was chosen here, in somebody's sight, is the one it takes.
-        options = {
-            "--presets": wish.presets,
+        # The child has no terminal, so it gets the model that was chosen here, where a person reads the notes.
+        named = {
+            "--presets": options.presets,
             "--model": prepared.plan.model,
-            "--gpu": wish.gpu,
-            "--max-usd": wish.max_usd,
+            "--gpu": options.gpu,
+            "--max-usd": options.max_usd,
         }
-        named = [part for name, value in options.items() if value is not None for part in (name, str(value))]
-        child = start_detached(settings.home, ["run", wish.catalog, *named])
+        arguments = [part for name, value in named.items() if value is not None for part in (name, str(value))]
+        child = start_detached(settings.home, ["run", options.catalog, *arguments])
         said: dict[str, Any] = {"pid": child.pid, "log": str(child.log)}
         words = f"running in the background: pid {child.pid}, log {child.log}; watch it with `tunemill status`"
     else:
@@ -270,15 +271,15 @@ def _end(summary: Summary, prepared: Prepared, settings: Settings, *, json: bool
         print_summary(summary, settings)
         for sentence in prepared.plan.changes.in_words():
             say(sentence, hang=2)
-    if summary.ending is Ending.LEFT:
+    if summary.end is RunEnd.LEFT:
         warn(f"{summary.counts.pending:,} takes are left, and the controller goes on with them; see `tunemill status`")
-    if summary.ending is Ending.INTERRUPTED:
+    if summary.end is RunEnd.INTERRUPTED:
         warn(f"stopped; {summary.counts.pending:,} takes are left: the same command goes on with them")
     _exit_as(summary)
 
 
 def _exit_as(summary: Summary) -> None:
-    if summary.ending in (Ending.INTERRUPTED, Ending.LEFT):
+    if summary.end in (RunEnd.INTERRUPTED, RunEnd.LEFT):
         raise typer.Exit(INTERRUPTED_EXIT_CODE)
     if summary.refusal is not None:
         raise summary.refusal

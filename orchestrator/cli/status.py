@@ -1,8 +1,8 @@
-"""`tunemill status`: runs, workers and queues at this moment; it reads and waits for nobody.
+"""`tunemill status`: runs, workers and queues at this moment. The command reads only and takes no lock.
 
-With `--watch` it looks again every few seconds: on a terminal a screen that is drawn over, one JSON document a line
-for scripts. The screen is the terminal's alternate one, drawn row by row from the top, so that neither another size
-nor a typed key can shift it; the last look stays on the ordinary one.
+`--watch` reads a snapshot every few seconds and shows it: redrawn on a terminal, one JSON document a line for scripts.
+The terminal's alternate screen is drawn row by row from the top, so that neither another size nor a typed key shifts
+the rows; the last snapshot stays on the ordinary screen.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from catalog.errors import LedgerError, TunemillError
 from catalog.messages import now_ms
 from catalog.queues import RECORD_QUEUE
 from catalog.settings import Settings, read_settings
-from orchestrator.cli.columns import Column, number, print_table
 from orchestrator.cli.console import JsonFlag, clock, err, out, print_json, say, usd, warn
 from orchestrator.cli.dead import dead_as_json, print_dead
-from orchestrator.cli.opening import find_ledger
+from orchestrator.cli.display import Column, number, print_table
+from orchestrator.cli.ledger import find_ledger
 from orchestrator.control.broker import Queues
-from orchestrator.ledger import Ledger, WorkerRow, readings, set_aside, wishes, work
+from orchestrator.ledger import Ledger, WorkerRow, readings, run_control, set_aside, work
 from orchestrator.ledger.time_use import MEND_WAITING_FOR_POST, WAITING_FOR_POST_MAX, TimeUse
 from orchestrator.runs.local.broker import EmbeddedBroker
 from orchestrator.runs.stop import StopRequest
@@ -37,12 +37,12 @@ from orchestrator.runs.stop import StopRequest
 _WORKERS_SHOWN = 20
 _USE_OF_MS = 3_600_000  # busy and waiting are shares of a worker's last hour
 _GROWTH_MAX_MIB = 20.0  # over 100 takes: 3 GiB in a night of 15,000
-_JUDGED_AFTER_MS = 600_000  # of an engine's time; sooner its caches still fill, and one wait is a large share
-_SIZE_LOOKED_AT_S = 0.2
+_JUDGED_AFTER_MS = 600_000  # of an engine's time; earlier its caches still fill, and one wait is a large share
+_RESIZE_POLL_S = 0.2
 _COUNTS = ("waiting", "sent", "rejected", "failed")
 _DEAD_SHOWN = 100
 _MS_PER_MIN = 60_000
-_WISHED = {wishes.PAUSE: "paused", wishes.CANCEL: "cancelling"}
+_CONTROL_STATES = {run_control.PAUSE: "paused", run_control.CANCEL: "cancelling"}
 _RUN_COLUMNS = (
     Column("run"),
     Column("catalog", least=10),
@@ -112,59 +112,59 @@ def _status_now(settings: Settings, runs: int) -> dict[str, Any]:
 
 
 def _watch(settings: Settings, *, runs: int, every_s: float, json: bool) -> None:
-    """Show the status until interrupted; a part that is down is said and looked for again."""
+    """Show the status until interrupted; an outage is reported, and the next snapshot tries again."""
     on_screen = out.is_interactive and not json
     status: dict[str, Any] = {}
     with StopRequest().listening() as stop:
         with out.screen() if on_screen else nullcontext():
-            while not stop.made:
-                status = _look(settings, runs)
+            while not stop.requested:
+                status = _read_snapshot(settings, runs)
                 if on_screen:
-                    _keep_on_screen(status, every_s, stop)
+                    _show_on_screen(status, every_s, stop)
                     continue
                 if json:
                     sys.stdout.write(dumps(status, default=str) + "\n")
                 else:
-                    _print_look(status)
+                    _print_snapshot(status)
                     out.print()
                 sys.stdout.flush()
                 stop.wait(every_s)
         if on_screen and status:
-            _print_look(status)
+            _print_snapshot(status)
 
 
-def _look(settings: Settings, runs: int) -> dict[str, Any]:
-    """The status now, or why there is none."""
+def _read_snapshot(settings: Settings, runs: int) -> dict[str, Any]:
+    """Read the status with its instant, or the error that prevents that."""
     try:
         return {"at_ms": now_ms(), **_status_now(settings, runs)}
     except LedgerError as error:
         return {"at_ms": now_ms(), "error": error.what, "why": error.why}
 
 
-def _keep_on_screen(status: dict[str, Any], seconds: float, stop: StopRequest) -> None:
-    """Show one look for so long, drawn again as soon as the terminal has another size."""
+def _show_on_screen(status: dict[str, Any], seconds: float, stop: StopRequest) -> None:
+    """Show one snapshot for so many seconds, drawn again as soon as the terminal has another size."""
     drawn_for, until_s = None, time.monotonic() + seconds
-    while not stop.made and (left_s := until_s - time.monotonic()) > 0:
+    while not stop.requested and (left_s := until_s - time.monotonic()) > 0:
         if out.size != drawn_for:
             drawn_for = out.size
             _draw(status)
-        stop.wait(min(left_s, _SIZE_LOOKED_AT_S))
+        stop.wait(min(left_s, _RESIZE_POLL_S))
 
 
 def _draw(status: dict[str, Any]) -> None:
-    """Fill the terminal with one look; what is too high for it is counted in the last row."""
-    # A rich Live would add its own frame to whatever is captured from its console; a screen adds nothing.
+    """Fill the terminal with one snapshot; the last row counts the rows that find no room."""
+    # A rich Live would add its own frame to the text captured from its console; a screen adds nothing.
     with out.capture() as captured:
-        _print_look(status)
+        _print_snapshot(status)
     lines, height = captured.get().splitlines(), out.height
     if len(lines) > height:
         lines[height - 1 :] = [f"… {len(lines) - height + 1:,} more lines; a higher terminal shows them"]
     out.update_screen(Text.from_ansi("\n".join(lines), no_wrap=True, overflow="crop"))
-    out.control(Control.home())  # where an echoed key or Ctrl-C pushes no row up
+    out.control(Control.home())  # here an echoed key or Ctrl-C pushes no row up
 
 
-def _print_look(status: dict[str, Any]) -> None:
-    """One look, all of it on standard output."""
+def _print_snapshot(status: dict[str, Any]) -> None:
+    """Print one snapshot, notes included, to standard output."""
     say(datetime.fromtimestamp(status["at_ms"] / 1000, tz=UTC).strftime("%Y-%m-%d %H:%M:%S UTC"))
     if "error" in status:
         say(f"{status['error']}: {status['why']}; looking again")
@@ -179,8 +179,8 @@ def _show_dead(settings: Settings, *, json: bool) -> None:
     found, count = [], 0
     if ledger is not None:
         with closing(ledger), ledger.read() as connection:
-            count = wishes.count_dead(connection)
-            found = wishes.dead_takes(connection, limit=None if json else _DEAD_SHOWN)
+            count = run_control.count_dead(connection)
+            found = run_control.dead_takes(connection, limit=None if json else _DEAD_SHOWN)
     if json:
         print_json(dead_as_json(found))
         return
@@ -190,7 +190,7 @@ def _show_dead(settings: Settings, *, json: bool) -> None:
 
 
 def read_status(ledger: Ledger, settings: Settings, *, runs: int) -> dict[str, Any]:
-    """Runs, workers and queues as plain values; queues are None when no broker answers."""
+    """Read runs, workers and queues as plain values; queues are None when no broker answers."""
     now = now_ms()
     with ledger.read() as connection:
         latest = readings.latest_runs(connection, runs)
@@ -203,14 +203,14 @@ def read_status(ledger: Ledger, settings: Settings, *, runs: int) -> dict[str, A
             rows.append(
                 {
                     **run.model_dump(),
-                    "shown_state": _WISHED.get(run.wish, run.state),
+                    "shown_state": _CONTROL_STATES.get(run.wish, run.state),
                     "takes": {**counts._asdict(), "total": counts.total},
                     "takes_per_min": rate,
                     "eta_ms": round(counts.pending / rate * _MS_PER_MIN) if rate else None,
                     "usd_micros": None if spend.unpriced else spend.usd_micros,
                 }
             )
-        dead, aside = wishes.count_dead(connection), set_aside.count_set_aside(connection)
+        dead, aside = run_control.count_dead(connection), set_aside.count_set_aside(connection)
         workers = readings.latest_workers(connection, _WORKERS_SHOWN)
         use = readings.latest_time_use(connection, [worker.worker_id for worker in workers], _USE_OF_MS)
     return {
@@ -238,7 +238,7 @@ def _state_of(worker: WorkerRow, now: int, silent_after_s: float) -> str:
 
 
 def _warnings(worker: WorkerRow, use: TimeUse) -> Iterator[str]:
-    """What should be mended of a worker that has not ended."""
+    """Yield the faults of a worker that a person should mend; none for a worker that has ended."""
     if worker.ended_at_ms is not None:
         return
     if worker.clock_ahead_ms:
@@ -267,7 +267,7 @@ def _queue_lengths(settings: Settings, names: list[str]) -> dict[str, int] | Non
         queues.check()
         return queues.lengths(names)
     except TunemillError:
-        return None  # a status must not fail because a part is down; it says so
+        return None  # the status reports an outage and must not fail by it
     finally:
         queues.close()
 
@@ -323,7 +323,7 @@ def _percent(share: float | None) -> str:
 
 
 def _memory(worker: dict[str, Any]) -> tuple[str, str]:
-    """MiB in use, and how they grow."""
+    """Format the memory in use and its growth, in MiB."""
     if worker["rss_mib"] is None:
         return "-", "-"
     growth = worker["growth_mib_per_100_takes"]

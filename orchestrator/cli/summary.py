@@ -1,4 +1,4 @@
-"""What a run has come to: for scripts, for people, and as an exit code."""
+"""The summary of a run: JSON for scripts, sentences for people, and an error for an incomplete run."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from rich.text import Text
 
 from catalog.errors import IncompleteError, TunemillError
 from catalog.settings import Settings, without_secrets
-from catalog.store import open_store
+from catalog.store import open_configured_store
 from orchestrator.cli.console import clock, say, usd, warn
 from orchestrator.cli.tracks import NOISE_LABEL, print_tracks, tracks_as_json
 from orchestrator.ledger import Ledger, RunRow, readings
 from orchestrator.ledger.readings import ListedTrack, Spend, TakeCounts
-from orchestrator.runs.attached import Ending, Outcome
+from orchestrator.runs.attached import RunEnd, RunResult
 
 TRACKS_SHOWN = 12
 
 
 class Summary(NamedTuple):
-    """One run, looked back at."""
+    """The end of one run: its takes, cost, time and reasons."""
 
     run: RunRow
-    ending: Ending
+    end: RunEnd
     counts: TakeCounts
     spend: Spend
     duration_ms: int
@@ -30,35 +30,35 @@ class Summary(NamedTuple):
     failed: dict[str, int]
     tracks: list[ListedTrack]  # a few, from all over the matrix
     store: str
-    refusal: TunemillError | None = None  # why it stopped early
+    refusal: TunemillError | None = None  # the reason of an early end
 
 
-def summarise(ledger: Ledger, settings: Settings, run_id: str, outcome: Outcome, duration_ms: int) -> Summary:
+def summarise(ledger: Ledger, settings: Settings, run_id: str, result: RunResult, duration_ms: int) -> Summary:
     """Read the run's end from the ledger."""
     with ledger.read() as connection:
         run = readings.get_run(connection, run_id)
         return Summary(
             run=run,
-            ending=outcome.ending,
-            counts=outcome.counts,
+            end=result.end,
+            counts=result.counts,
             spend=readings.spend_of_run(connection, run),
             duration_ms=duration_ms,
             rejected=dict(readings.reasons_of_run(connection, run_id, "rejected").most_common()),
             failed=dict(readings.reasons_of_run(connection, run_id, "failed").most_common()),
             tracks=readings.list_tracks(connection, run_id=run_id, spread=TRACKS_SHOWN),
             store=settings.store,
-            refusal=outcome.refusal,
+            refusal=result.refusal,
         )
 
 
 def as_json(summary: Summary, settings: Settings) -> dict[str, Any]:
-    """The summary for scripts."""
-    store = open_store(settings.store, s3_endpoint_url=settings.s3_endpoint_url)
+    """Return the summary as plain values for scripts."""
+    store = open_configured_store(settings)
     return {
         "catalog": summary.run.catalog,
         "run_id": summary.run.run_id,
         "model": summary.run.model,
-        "ending": str(summary.ending),
+        "ending": str(summary.end),
         "takes": {**summary.counts._asdict(), "total": summary.counts.total},
         "rejected": summary.rejected,
         "failed": summary.failed,
@@ -72,9 +72,9 @@ def as_json(summary: Summary, settings: Settings) -> dict[str, Any]:
 
 
 def print_summary(summary: Summary, settings: Settings) -> None:
-    """The summary for people."""
+    """Print the summary for people."""
     counts, spend = summary.counts, summary.spend
-    store = open_store(settings.store, s3_endpoint_url=settings.s3_endpoint_url)
+    store = open_configured_store(settings)
     cost = "unknown" if spend.unpriced else usd(spend.usd_micros)
     say(
         f"{counts.accepted:,} accepted, {counts.rejected:,} rejected, {counts.failed:,} failed"
@@ -104,9 +104,9 @@ def _print_next(summary: Summary) -> None:
 
 
 def raise_if_incomplete(summary: Summary) -> None:
-    """IncompleteError when a take was rejected or failed, or the run was cancelled."""
+    """Raise IncompleteError when a take was rejected or failed, or the run was cancelled."""
     counts = summary.counts
-    if summary.ending is Ending.CANCELLED:
+    if summary.end is RunEnd.CANCELLED:
         raise IncompleteError(
             f"the run was cancelled: {counts.cancelled:,} takes were not made",
             why="somebody typed `tunemill cancel`",

@@ -1,14 +1,14 @@
-"""Finished tracks for people and for scripts."""
+"""Finished tracks: a table for people and JSON for scripts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from catalog.spec import TrackSpec, settle
+from catalog.spec import TrackSpec, with_metadata
 from catalog.store import Store
-from orchestrator.cli.columns import Column, number, print_table
 from orchestrator.cli.console import out, say
+from orchestrator.cli.display import Column, number, print_table
 from orchestrator.ledger.readings import ListedTrack
 
 NOISE_LABEL = "noise: random weights, no music"
@@ -23,7 +23,7 @@ _SOUND = Column("sound")
 
 
 def tracks_as_json(tracks: Sequence[ListedTrack], store: Store) -> list[dict[str, Any]]:
-    """Tracks for scripts."""
+    """Return tracks as plain values for scripts."""
     return [
         {
             "take_id": take.id,
@@ -44,18 +44,18 @@ def tracks_as_json(tracks: Sequence[ListedTrack], store: Store) -> list[dict[str
             "sha256": rendition.sha256,
             "file": store.locate(rendition.audio_key),
         }
-        for take, rendition, spec in ((*track, _settled_spec(track)) for track in tracks)
+        for take, rendition, spec in ((*track, _rendered_spec(track)) for track in tracks)
     ]
 
 
 def print_tracks(tracks: Sequence[ListedTrack], store: Store) -> None:
-    """One line a track and the folder of them all.
+    """Print one line for each track, and the folder that holds the files.
 
-    On a terminal takes are named by their first digits and files from that folder on, where they fit; in a pipe
-    both are complete.
+    A terminal shows the first digits of each take's id, and each file below that folder where the terminal has room;
+    a pipe gets both complete.
     """
     folder = _common_folder(tracks)
-    mixed = len({track.rendition.noise for track in tracks}) > 1  # where all are noise, saying it once is enough
+    mixed = len({track.rendition.noise for track in tracks}) > 1  # where all tracks are noise, one note is enough
     columns = (*_NAMES, *_MUSIC, *_AUDIO, _SEED, *([_SOUND] if mixed else []), *_PLACE)
     print_table(columns, [_row(track, store, folder, mixed=mixed) for track in tracks])
     first = tracks[0].rendition.audio_key
@@ -65,7 +65,7 @@ def print_tracks(tracks: Sequence[ListedTrack], store: Store) -> None:
 
 def _row(listed: ListedTrack, store: Store, folder: str, *, mixed: bool) -> tuple[str, ...]:
     take, rendition = listed
-    key, spec = rendition.audio_key, _settled_spec(listed)
+    key, spec = rendition.audio_key, _rendered_spec(listed)
     lufs = "-" if rendition.loudness_lufs is None else f"{rendition.loudness_lufs:.1f}"
     names = (take.track.title or take.track.key, take.track.zone, take.track.genre)
     music = (str(spec.music.bpm), spec.music.keyscale, _length(rendition.audio_ms), lufs, str(rendition.dit_seed))
@@ -75,13 +75,13 @@ def _row(listed: ListedTrack, store: Store, folder: str, *, mixed: bool) -> tupl
     return (*names, *music, *sound, take.id, store.locate(key))
 
 
-def _settled_spec(listed: ListedTrack) -> TrackSpec:
+def _rendered_spec(listed: ListedTrack) -> TrackSpec:
     plan = listed.rendition.sidecar.get("plan") or {}
-    return settle(listed.take.spec, plan.get("metadata", {}))
+    return with_metadata(listed.take.spec, plan.get("metadata", {}))
 
 
 def _common_folder(tracks: Sequence[ListedTrack]) -> str:
-    """What all keys begin with: the audio of one catalog, or nothing."""
+    """The folder that every audio key begins with; empty for tracks of several catalogs."""
     catalogs = {track.take.track.catalog for track in tracks}
     return f"{catalogs.pop()}/audio/" if len(catalogs) == 1 else ""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 import typer
@@ -12,18 +12,18 @@ import typer
 from catalog.errors import DisagreementError
 from catalog.messages import now_ms
 from catalog.settings import Settings, read_settings
-from catalog.store import Store, open_store
-from orchestrator.cli.columns import Column, number, print_table
+from catalog.store import Store, open_configured_store
 from orchestrator.cli.console import JsonFlag, out, print_json, say, warn
-from orchestrator.cli.counting import counting
-from orchestrator.cli.opening import find_ledger
+from orchestrator.cli.display import Column, counting, number, print_table
+from orchestrator.cli.ledger import find_ledger
 from orchestrator.ledger import Ledger, open_ledger, upkeep
 from orchestrator.upkeep import survey
 from orchestrator.upkeep.rebuild import Rebuilt, rebuild
 from orchestrator.upkeep.repair import MEANING as REMEDY_MEANING
 from orchestrator.upkeep.repair import Remedy, Repaired, RepairStep, repair
-from orchestrator.upkeep.survey import MEANING, Case, Finding, Kind, Surveyor
-from orchestrator.upkeep.sweep import Left, Swept, sweep
+from orchestrator.upkeep.survey import MEANING, Finding, FindingKind, Surveyor
+from orchestrator.upkeep.sweep import Leftover, Swept, sweep
+from orchestrator.upkeep.verdicts import repair_verdicts
 
 _FINDINGS_SHOWN: Final = 20
 _DAMAGED_SHOWN: Final = 10
@@ -59,6 +59,7 @@ def verify(catalog: CatalogName = None, quick: QuickOption = False, json: JsonFl
         surveyor = Surveyor(store, ledger, quick=quick, on_take=on_take)
         for case in surveyor.examine(catalog):
             findings += case.findings
+    findings += surveyor.examine_verdicts()[1]
     found = surveyor.survey
     if json:
         print_json(_survey_as_json(found, findings, quick=quick))
@@ -108,12 +109,12 @@ def rebuild_ledger(
     dry_run: DryRunOption = False,
     json: JsonFlag = False,
 ) -> None:
-    """Make a new ledger from the store alone: runs, accepted takes, their attempts and renditions.
+    """Make a new ledger from the store alone: runs, accepted takes, their attempts, renditions and verdicts.
 
-    Ends with 52 when some sidecars could not be read. A ledger that has takes is refused.
+    Ends with 52 when some objects could not be read. A ledger that has takes is refused.
     """
     settings = read_settings()
-    store = open_store(settings.store, s3_endpoint_url=settings.s3_endpoint_url)
+    store = open_configured_store(settings)
     with counting("reading sidecars", None) as on_take:
         if dry_run:
             found = rebuild(store, None, on_take=on_take)
@@ -127,10 +128,11 @@ def rebuild_ledger(
         _print_rebuilt(found, dry_run=dry_run)
     if found.damaged:
         raise DisagreementError(
-            f"{len(found.damaged):,} sidecars could not be read and were left out",
+            f"{len(found.damaged):,} objects could not be read and were left out",
             why=", ".join(found.damaged[:_DAMAGED_SHOWN])
             + (" and more" if len(found.damaged) > _DAMAGED_SHOWN else ""),
-            fix="`tunemill catalog repair` removes them; `tunemill run CATALOG` then makes their takes again",
+            fix="`tunemill catalog verify` says what is wrong with each; `tunemill catalog repair` mends or removes "
+            "damaged ones, and `tunemill run CATALOG` then makes their takes again",
         )
 
 
@@ -148,7 +150,7 @@ def collect_garbage(
     if not math.isfinite(older_than):
         raise typer.BadParameter("it must be a number of hours", param_hint="--older-than")
     settings = read_settings()
-    store = open_store(settings.store, s3_endpoint_url=settings.s3_endpoint_url)
+    store = open_configured_store(settings)
     before_ms = now_ms() - round(older_than * _MS_PER_H)
     swept = list(sweep(store, find_ledger(settings), before_ms, dry_run=dry_run, note=warn))
     if json:
@@ -164,7 +166,7 @@ def collect_garbage(
 
 
 def _open(settings: Settings, catalog: str | None) -> tuple[Store, Ledger]:
-    store = open_store(settings.store, s3_endpoint_url=settings.s3_endpoint_url)
+    store = open_configured_store(settings)
     ledger = survey.get_ledger(find_ledger(settings))
     if catalog is not None:
         survey.refuse_unknown(store, ledger, catalog)
@@ -180,13 +182,24 @@ def _repair(
     store: Store, ledger: Ledger, catalog: str | None, *, quick: bool, dry_run: bool = False
 ) -> tuple[list[RepairStep], Repaired]:
     steps: list[RepairStep] = []
+    done: Repaired | None = None
     with counting("comparing", _count_accepted(ledger, catalog)) as on_take:
-        cases: Iterator[Case] = Surveyor(store, ledger, quick=quick, on_take=on_take).examine(catalog)
-        for each in repair(store, ledger, cases, quick=quick, dry_run=dry_run):
+        surveyor = Surveyor(store, ledger, quick=quick, on_take=on_take)
+        for each in repair(store, ledger, surveyor.examine(catalog), quick=quick, dry_run=dry_run):
             if isinstance(each, Repaired):
-                return steps, each
-            steps.append(each)
-    raise AssertionError("a repair ends with its sum")
+                done = each
+            else:
+                steps.append(each)
+    if done is None:
+        raise AssertionError("a repair ends with its sum")
+    # After the takes: a verdict may be about one whose sidecar has just been recorded.
+    verdicts, _ = surveyor.examine_verdicts()
+    if not dry_run:
+        repair_verdicts(store, ledger, verdicts)
+    done.remedies[Remedy.RECORD_VERDICT] = len(verdicts.unrecorded)
+    done.remedies[Remedy.STORE_VERDICT] = len(verdicts.unstored)
+    done.remedies[Remedy.REMOVE_VERDICT] = len(set(verdicts.damaged) - {each.key for each in verdicts.unstored})
+    return steps, done
 
 
 def _survey_as_json(found: survey.Survey, findings: Sequence[Finding], *, quick: bool) -> dict[str, Any]:
@@ -197,7 +210,7 @@ def _survey_as_json(found: survey.Survey, findings: Sequence[Finding], *, quick:
         "on_their_way": found.on_their_way,
         "sidecars": found.sidecars,
         "audio": found.audio,
-        "counts": {kind: found.counts[kind] for kind in Kind},
+        "counts": {kind: found.counts[kind] for kind in FindingKind},
         "findings": [finding._asdict() for finding in findings],
     }
 
@@ -213,7 +226,7 @@ def _print_survey(found: survey.Survey, findings: Sequence[Finding], *, quick: b
         return
     out.print()
     print_table(
-        _COUNT_COLUMNS, [(kind, f"{found.counts[kind]:,}", MEANING[kind]) for kind in Kind if found.counts[kind]]
+        _COUNT_COLUMNS, [(kind, f"{found.counts[kind]:,}", MEANING[kind]) for kind in FindingKind if found.counts[kind]]
     )
     out.print()
     print_table(_FINDING_COLUMNS, [(each.kind, each.key, each.detail) for each in findings[:_FINDINGS_SHOWN]])
@@ -221,12 +234,12 @@ def _print_survey(found: survey.Survey, findings: Sequence[Finding], *, quick: b
         say(f"and {len(findings) - _FINDINGS_SHOWN:,} more; `--json` names them all")
 
 
-def _fix(counts: Counter[Kind]) -> str:
+def _fix(counts: Counter[FindingKind]) -> str:
     repair_words = "`tunemill catalog repair` mends it, `--dry-run` says how"
     sweep_words = "`tunemill catalog gc` removes audio that no sidecar names once it is a day old"
-    if not counts[Kind.ORPHAN_AUDIO]:
+    if not counts[FindingKind.ORPHAN_AUDIO]:
         return repair_words
-    return sweep_words if counts.total() == counts[Kind.ORPHAN_AUDIO] else f"{repair_words}; {sweep_words}"
+    return sweep_words if counts.total() == counts[FindingKind.ORPHAN_AUDIO] else f"{repair_words}; {sweep_words}"
 
 
 def _repaired_as_json(steps: Sequence[RepairStep], done: Repaired, *, dry_run: bool) -> dict[str, Any]:
@@ -249,7 +262,7 @@ def _repaired_as_json(steps: Sequence[RepairStep], done: Repaired, *, dry_run: b
 
 
 def _print_repaired(done: Repaired, *, dry_run: bool) -> None:
-    if not done.remedies:
+    if not done.remedies.total():
         say("nothing to repair")
     else:
         rows = [(kind, f"{done.remedies[kind]:,}", REMEDY_MEANING[kind]) for kind in Remedy if done.remedies[kind]]
@@ -271,6 +284,8 @@ def _print_repaired(done: Repaired, *, dry_run: bool) -> None:
 def _print_rebuilt(found: Rebuilt, *, dry_run: bool) -> None:
     verb = "would be" if dry_run else "are"
     say(f"{found.takes:,} accepted takes of {found.runs:,} runs {verb} in the ledger again", hang=2)
+    if found.verdicts:
+        say(f"{found.verdicts:,} verdicts of listeners {verb} recorded again", hang=2)
     if found.catalogs:
         say(f"catalogs: {', '.join(found.catalogs)}", hang=2)
     warn("rejected and failed attempts, workers, their time and their money are not in the store and stay lost")
@@ -281,7 +296,7 @@ def _print_swept(swept: Sequence[Swept], *, dry_run: bool) -> None:
         say("nothing to remove")
         return
     rows = []
-    for kind in Left:
+    for kind in Leftover:
         infos = [each.info for each in swept if each.kind is kind]
         if infos:
             rows.append((kind, f"{len(infos):,}", _size(sum(info.size for info in infos))))

@@ -1,4 +1,4 @@
-"""`tunemill catalog reject` and `accept`: what somebody decided about finished tracks after listening."""
+"""`tunemill catalog reject` and `accept`: record a listener's verdicts about finished tracks."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import typer
 from catalog.errors import SettingsError, UnknownNameError
 from catalog.messages import now_ms
 from catalog.settings import read_settings
+from catalog.store import open_configured_store
+from catalog.verdicts import VerdictOutcome
 from orchestrator.cli.console import JsonFlag, print_json, say
-from orchestrator.cli.opening import find_ledger
+from orchestrator.cli.ledger import get_ledger_of_names
 from orchestrator.ledger import RenditionRow
-from orchestrator.ledger.verdicts import write_verdicts
+from orchestrator.ledger.verdicts import decide, record_verdicts
+from orchestrator.upkeep.verdicts import store_verdicts
 
 TakesArgument = Annotated[
     list[str], typer.Argument(help="First digits of the takes' ids, as `catalog list` shows them.")
@@ -45,13 +48,9 @@ def accept(takes: TakesArgument, json: JsonFlag = False) -> None:
     _judge(takes, "accepted", "", json=json)
 
 
-def _judge(takes: list[str], outcome: str, reason: str, *, json: bool) -> None:
-    ledger = find_ledger(read_settings())
-    if ledger is None:
-        raise UnknownNameError(
-            "there is no ledger yet, and no track in it", fix="make some with `tunemill run CATALOG`"
-        )
-    with closing(ledger):
+def _judge(takes: list[str], outcome: VerdictOutcome, reason: str, *, json: bool) -> None:
+    settings = read_settings()
+    with closing(get_ledger_of_names(settings)) as ledger:
         renditions: dict[str, RenditionRow] = {}
         for prefix in takes:
             found = ledger.find_rendition(prefix)
@@ -60,8 +59,12 @@ def _judge(takes: list[str], outcome: str, reason: str, *, json: bool) -> None:
                     f"no finished take begins with {prefix!r}", fix="`tunemill catalog list` shows them"
                 )
             renditions[found.take_id] = found
+        with ledger.read() as connection:
+            decided = decide(connection, list(renditions.values()), outcome, reason, now_ms())
+        # The store comes first: a verdict that only the ledger has is lost together with the ledger.
+        store_verdicts(open_configured_store(settings), decided)
         with ledger.write() as connection:
-            changed = write_verdicts(connection, list(renditions.values()), outcome, reason, now_ms())
+            changed = record_verdicts(connection, decided)
     if json:
         print_json({"outcome": outcome, "take_ids": list(renditions), "changed": changed})
         return

@@ -1,4 +1,4 @@
-"""`tunemill worker`, `worker calibrate`, `replay`: the data plane is a process started by name, never imported."""
+"""`tunemill worker`, `worker calibrate`, `replay`: start the data plane as a process by name; nothing imports it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -18,19 +18,16 @@ from catalog import limits
 from catalog.errors import INTERRUPTED_EXIT_CODE, DifferentAudioError, UnknownNameError, WorkerError
 from catalog.models import TURBO, EngineName, find_model
 from catalog.settings import Settings, read_settings
-from orchestrator.cli.columns import number, print_table
 from orchestrator.cli.console import JsonFlag, print_json, say
-from orchestrator.cli.working import in_place, spinner
-from orchestrator.ledger import RenditionRow, open_ledger
+from orchestrator.cli.display import number, print_table, waiting
+from orchestrator.cli.ledger import get_ledger_of_names
+from orchestrator.ledger import RenditionRow
 
-# -P: a folder "workers" where the command is typed must not stand in for our package.
+# -P: a folder "workers" in the working directory must not replace this program's package.
 _WORKERS = (sys.executable, "-P", "-m", "workers")
-# What each needs of the `worker` extra before it can say anything in words of its own.
+# Packages of the `worker` extra that every worker, and some engines, import before they can report an error themselves.
 _AUDIO = ("numpy", "scipy", "soundfile", "pyloudnorm")
-_NEEDS: dict[EngineName, tuple[str, ...]] = {
-    "tone": _AUDIO,
-    "ace_step": (*_AUDIO, "torch", "diffusers", "transformers"),
-}
+_MODEL_LIBRARIES: dict[EngineName, tuple[str, ...]] = {"ace_step": ("torch", "diffusers", "transformers")}
 
 Model = Annotated[str, typer.Option(help="The model to load; a worker serves one.")]
 Device = Annotated[str | None, typer.Option(help="cuda, cuda:1, mps or cpu; by default the best there is.")]
@@ -107,10 +104,10 @@ def calibrate(
         arguments += ["--duration-s", str(duration_s)]
     if no_planner:
         arguments.append("--no-planner")
-    with _interrupts_left_to_the_child():
+    with _interrupts_ignored():
         done = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=False, env=_environment(device))
     if done.returncode not in (0, INTERRUPTED_EXIT_CODE) or not done.stdout:
-        raise typer.Exit(done.returncode)  # it has said why on standard error
+        raise typer.Exit(done.returncode)  # the child has printed the reason on standard error
     found: dict[str, Any] = json.loads(done.stdout)
     if as_json:
         print_json(found)
@@ -140,7 +137,7 @@ def replay(
 
 
 def _durations(text: str) -> list[int]:
-    """The numbers in a list such as 30,60; none for "". Raises BadParameter outside the model's limits."""
+    """Read a list such as 30,60; none for "". Raises BadParameter outside the model's limits."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if wrong := [part for part in parts if not part.isdecimal() or not _is_duration(int(part))]:
         limits_s = f"{limits.DURATION_MIN_S} to {limits.DURATION_MAX_S}"
@@ -155,15 +152,15 @@ def _is_duration(seconds: int) -> bool:
 
 
 def _environment(device: str | None = None) -> dict[str, str]:
-    """Our environment for a child, with `device` where one is named. The data plane never sees the database."""
+    """The environment of a child: this process's without the database, which no worker sees, and with `device`."""
     ours = {name: value for name, value in os.environ.items() if name != "TUNEMILL_DATABASE_URL"}
     return ours | ({} if device is None else {"TUNEMILL_DEVICE": device})
 
 
 @contextmanager
-def _interrupts_left_to_the_child() -> Iterator[None]:
-    """A terminal interrupts us both; the child ends in order, and we wait for what it has to say."""
-    before = signal.signal(signal.SIGINT, lambda number, frame: None)  # ignoring it would be inherited
+def _interrupts_ignored() -> Iterator[None]:
+    """Ignore Ctrl-C, which the terminal sends to the child too; the child ends in order and prints its results."""
+    before = signal.signal(signal.SIGINT, lambda number, frame: None)  # the child would inherit SIG_IGN
     try:
         yield
     finally:
@@ -189,7 +186,8 @@ def _print_calibration(found: dict[str, Any]) -> None:
 
 def require_worker_extra(model: str) -> None:
     """Raise WorkerError when the packages that render `model` are not installed."""
-    missing = [name for name in _NEEDS[find_model(model).engine] if importlib.util.find_spec(name) is None]
+    needed = (*_AUDIO, *_MODEL_LIBRARIES.get(find_model(model).engine, ()))
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         raise WorkerError(
             f"this installation cannot render {model!r}",
@@ -199,11 +197,8 @@ def require_worker_extra(model: str) -> None:
 
 
 def _find_rendition(prefix: str, settings: Settings) -> RenditionRow:
-    ledger = open_ledger(settings.database)
-    try:
+    with closing(get_ledger_of_names(settings)) as ledger:
         found = ledger.find_rendition(prefix)
-    finally:
-        ledger.close()
     if found is None:
         raise UnknownNameError(
             f"no finished take begins with {prefix!r}",
@@ -214,7 +209,7 @@ def _find_rendition(prefix: str, settings: Settings) -> RenditionRow:
 
 
 def _replay(sidecar: dict[str, Any]) -> dict[str, Any]:
-    with in_place(spinner("rendering it again")):
+    with waiting("rendering it again"):
         done = subprocess.run(
             [*_WORKERS, "replay"],
             input=json.dumps(sidecar),
@@ -224,7 +219,7 @@ def _replay(sidecar: dict[str, Any]) -> dict[str, Any]:
             env=_environment(),
         )
     if done.returncode:
-        sys.stderr.write(done.stderr)  # its log, and in its own words what is wrong
+        sys.stderr.write(done.stderr)  # the child's log and its error
         raise typer.Exit(done.returncode)
     verdict: dict[str, Any] = json.loads(done.stdout)
     return verdict

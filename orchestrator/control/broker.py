@@ -39,8 +39,8 @@ return 1
 UNREADABLE_QUEUE = f"{RECORD_QUEUE}.unreadable"  # where an earlier version kept what it could not read
 _CHECK_TIMEOUT_S = 3.0
 _PIPELINED = 500
-# Kombu's own patience with a broker that is away; the controller has its own on top.
-_PATIENCE = {"max_retries": 1, "interval_start": 0.1, "interval_step": 0.1}
+# Kombu tries again once, so that an outage reaches the caller soon; the caller waits by catalog.retry.
+_KOMBU_RETRY = {"max_retries": 1, "interval_start": 0.1, "interval_step": 0.1}
 _PRIORITY_SUFFIXES = ("", "\x06\x163", "\x06\x166", "\x06\x169")  # kombu keeps one list a priority
 
 
@@ -81,12 +81,12 @@ class Queues:
 
     def __init__(self, broker_url: str) -> None:
         self._url = broker_url
-        self._app = _celery(broker_url, {**TRANSPORT_OPTIONS, **_PATIENCE})
+        self._app = _celery(broker_url, {**TRANSPORT_OPTIONS, **_KOMBU_RETRY})
 
     def check(self) -> None:
         """Prove within seconds that the broker answers and lets us in."""
         short = {"socket_timeout": _CHECK_TIMEOUT_S, "socket_connect_timeout": _CHECK_TIMEOUT_S}
-        app = _celery(self._url, {**TRANSPORT_OPTIONS, **_PATIENCE, **short})
+        app = _celery(self._url, {**TRANSPORT_OPTIONS, **_KOMBU_RETRY, **short})
         with self._in_words(), app.connection_for_write() as connection:
             connection.default_channel.client.llen(RECORD_QUEUE)
 

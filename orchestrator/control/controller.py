@@ -21,7 +21,7 @@ from orchestrator.control.recording import RecordWriter
 from orchestrator.finance.books.budgets import Spending
 from orchestrator.ledger import Ledger, RunRow, work
 from orchestrator.ledger.facts import PriceOf, Recorded
-from orchestrator.ledger.wishes import CANCEL
+from orchestrator.ledger.run_control import CANCEL
 from orchestrator.ledger.work import serving
 
 log = logging.getLogger(__name__)

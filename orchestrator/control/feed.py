@@ -16,7 +16,7 @@ from catalog.errors import BrokerError, BudgetError, PriceError, StoreFullError,
 from orchestrator.control.broker import Broker
 from orchestrator.finance.books import budgets
 from orchestrator.finance.books.budgets import Spending
-from orchestrator.finance.budgets import BudgetScope, Left
+from orchestrator.finance.budgets import BudgetLeft, BudgetScope
 from orchestrator.finance.money import MICROS_PER_USD, dollars
 from orchestrator.ledger import Ledger, RunRow, readings, work
 
@@ -133,7 +133,7 @@ class _Limits:
         least = min(limits, key=lambda each: each.left_usd_micros)
         return 0, least.over if least.left_usd_micros < max(1, price) else None
 
-    def _limit_of(self, connection: Connection, run: RunRow, left: Left, on_the_way: int) -> _Limit:
+    def _limit_of(self, connection: Connection, run: RunRow, left: BudgetLeft, on_the_way: int) -> _Limit:
         if left.budget.scope is BudgetScope.RUN:  # its sum is read each time
             reserved = on_the_way * self._price(connection, run)
             return _Limit(left.usd_micros - reserved, 0, _over_budget(run, left, reserved))
@@ -165,7 +165,7 @@ def _over(run: RunRow, spend: readings.Spend) -> BudgetError:
     )
 
 
-def _over_budget(run: RunRow, left: Left, reserved: int) -> BudgetError:
+def _over_budget(run: RunRow, left: BudgetLeft, reserved: int) -> BudgetError:
     budget = left.budget
     return BudgetError(
         f"the budget of ${dollars(budget.usd_micros)} for {budget.words} is reached",

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from catalog.errors import UnknownNameError
 from catalog.messages import now_ms
 from catalog.settings import Settings
-from orchestrator.finance.allocation.charges import CostRow, Kind, Sharing
+from orchestrator.finance.allocation.charges import ChargeKind, CostRow, Sharing
 from orchestrator.finance.baseline import SongPrice, baseline_of
 from orchestrator.finance.books import budgets
 from orchestrator.finance.books import readings as cost_readings
@@ -97,10 +97,10 @@ def read_accounts(
 
 def coverage_of(rows: Iterable[CostRow], complete_through_ms: int) -> Coverage:
     """How much rests on what."""
-    micros: Counter[Kind] = Counter()
+    micros: Counter[ChargeKind] = Counter()
     unpriced_ms = 0
     for row in rows:
-        if row.kind is not Kind.WORK:
+        if row.kind is not ChargeKind.WORK:
             micros[row.kind] += row.usd_micros
         unpriced_ms += row.unpriced_ms
     return Coverage(
@@ -246,14 +246,14 @@ def _notes(accounts: Accounts, is_closed: bool, high_water_id: int) -> list[str]
             "The month is closed: its money cannot change. Budgets, forecasts, statements and reconciliation are as of "
             f"entry {high_water_id:,} of the books."
         )
-    if any(row.kind is Kind.PROVISIONAL for row in accounts.provisional):
+    if any(row.kind is ChargeKind.PROVISIONAL for row in accounts.provisional):
         notes.append(
             "Rentals that still run are provisional: they are posted when they end, or when the month is over."
         )
     if accounts.coverage.unpriced_ms:
         gpus = sorted({row.gpu or "a GPU nobody named" for row in accounts.all_rows if row.unpriced_ms})
         notes.append(f"Time on {', '.join(gpus)} has no known price and is not in these dollars.")
-    if accounts.coverage.usd_micros.get(Kind.ESTIMATE):
+    if accounts.coverage.usd_micros.get(ChargeKind.ESTIMATE):
         notes.append(
             "Estimates rest on the price book until the bill comes; then they are reversed by what was billed."
         )

@@ -39,7 +39,7 @@ def in_force(budgets: Iterable[Budget], *, period: str) -> list[Budget]:
     return [chosen[key] for key in sorted(chosen)]
 
 
-class Left(NamedTuple):
+class BudgetLeft(NamedTuple):
     """How much of a budget is left."""
 
     budget: Budget

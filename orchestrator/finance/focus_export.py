@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from catalog.errors import DisagreementError
 from catalog.settings import Settings
-from orchestrator.finance.allocation.charges import Kind, Posting, Rental, Sharing
+from orchestrator.finance.allocation.charges import ChargeKind, Posting, Rental, Sharing
 from orchestrator.finance.books import readings as cost_readings
 from orchestrator.finance.books.readings import LineNote
 from orchestrator.finance.focus.conformance import check_allocation_file, check_rental_file
@@ -83,7 +83,7 @@ class FocusExport:
             list_unit_price=Decimal(listed.usd_micros_per_h) * _MICRO if listed else None,
             price_valid_from=listed.valid_from.isoformat() if listed else "",
             method=Sharing(self.settings.allocation).method,
-            corrects_invoiced=charge.kind is Kind.BILLED and posting.reverses_id is not None,
+            corrects_invoiced=charge.kind is ChargeKind.BILLED and posting.reverses_id is not None,
         )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Final
 
-from orchestrator.finance.allocation.allocation import WASTED
+from orchestrator.finance.allocation.charges import WASTED
 from orchestrator.finance.records import Forecast
 from orchestrator.ledger.observations import Category
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from orchestrator.finance.allocation.charges import Kind
+from orchestrator.finance.allocation.charges import ChargeKind
 
 
 class Coverage(NamedTuple):
     """How much of a month rests on bills, and until when everything is known."""
 
-    usd_micros: Mapping[Kind, int]
+    usd_micros: Mapping[ChargeKind, int]
     unpriced_ms: int
     complete_through_ms: int  # all time before it is on the books; at most the month's end
 
@@ -19,7 +19,7 @@ class Coverage(NamedTuple):
     def billed_share(self) -> float | None:
         """The part of the money that an invoice confirms; None without any money."""
         total = sum(self.usd_micros.values())
-        return self.usd_micros.get(Kind.BILLED, 0) / total if total else None
+        return self.usd_micros.get(ChargeKind.BILLED, 0) / total if total else None
 
 
 class BudgetLine(NamedTuple):
@@ -129,7 +129,7 @@ class Extracted(NamedTuple):
     posted_ms: int
     period: str
     applies_to: str
-    kind: Kind
+    kind: ChargeKind
     category: str
     catalog: str
     zone: str

@@ -13,7 +13,7 @@ from catalog.track import Take
 from orchestrator.ledger import plans, readings
 from orchestrator.ledger.database import in_words, open_database, writing
 from orchestrator.ledger.lock import WriterLock
-from orchestrator.ledger.plans import BegunRun, KnownTake, Terms
+from orchestrator.ledger.plans import BegunRun, KnownTake, RunTerms
 from orchestrator.ledger.tables import RenditionRow, RunRow
 
 
@@ -89,7 +89,7 @@ class Ledger:
         One transaction: after a kill the ledger holds the old plan or the new one. Memory grows by a few
         hundred bytes a take.
         """
-        terms = Terms(model, max_usd_micros, take_usd_micros)
+        terms = RunTerms(model, max_usd_micros, take_usd_micros)
         with self.write() as connection:
             return plans.begin_or_resume(connection, catalog, terms, takes, now_ms())
 

@@ -31,7 +31,7 @@ class KnownTake(NamedTuple):
     model: str = ""
 
 
-class Terms(NamedTuple):
+class RunTerms(NamedTuple):
     """On what terms a run goes ahead."""
 
     model: str
@@ -77,7 +77,9 @@ def unfinished_run(connection: Connection, catalog: str) -> RunRow | None:
     return RunRow(**row) if row else None
 
 
-def begin_or_resume(connection: Connection, catalog: str, terms: Terms, takes: Iterable[Take], at_ms: int) -> BegunRun:
+def begin_or_resume(
+    connection: Connection, catalog: str, terms: RunTerms, takes: Iterable[Take], at_ms: int
+) -> BegunRun:
     """Write the plan; the caller's transaction makes it whole."""
     run_id, resumed = _open_run(connection, catalog, terms, at_ms)
     before = {
@@ -110,7 +112,7 @@ def begin_or_resume(connection: Connection, catalog: str, terms: Terms, takes: I
     return BegunRun(run_id if pending else None, resumed, new, again, unchanged, len(dropped), pending)
 
 
-def _open_run(connection: Connection, catalog: str, terms: Terms, at_ms: int) -> tuple[str, bool]:
+def _open_run(connection: Connection, catalog: str, terms: RunTerms, at_ms: int) -> tuple[str, bool]:
     active = select(RUN.c.run_id).where(RUN.c.catalog == catalog, RUN.c.state == "active")
     found = connection.execute(active).scalar()
     if found is not None:
@@ -126,7 +128,7 @@ def open_run_again(connection: Connection, catalog: str, at_ms: int) -> str:
     """The catalog's active run, or a new one on the terms of its last. The catalog must have had one."""
     last = select(RUN).where(RUN.c.catalog == catalog).order_by(RUN.c.started_at_ms.desc()).limit(1)
     row = connection.execute(last).mappings().one()
-    terms = Terms(row["model"], row["max_usd_micros"], row["take_usd_micros"])
+    terms = RunTerms(row["model"], row["max_usd_micros"], row["take_usd_micros"])
     return _open_run(connection, catalog, terms, at_ms)[0]
 
 

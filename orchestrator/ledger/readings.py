@@ -13,9 +13,9 @@ from sqlalchemy import ColumnElement, Connection, Select, case, func, select
 from catalog.errors import UnknownNameError
 from catalog.track import Take
 from orchestrator.ledger.observations import MS_PER_H, time_usd_micros
+from orchestrator.ledger.slots import is_listed
 from orchestrator.ledger.tables import ATTEMPT, RENDITION, RUN, SPAN, TAKE, WORKER, RenditionRow, RunRow, WorkerRow
 from orchestrator.ledger.time_use import TimeUse
-from orchestrator.ledger.verdicts import is_kept
 
 _RATE_OF_MS = 120_000  # long enough for slow batches
 _LATEST_ATTEMPTS = 200  # takes are sent by length, so the latest resemble the next
@@ -196,12 +196,9 @@ def list_tracks(
     genre: str | None = None,
     spread: int | None = None,
 ) -> list[ListedTrack]:
-    """Accepted takes that their catalog still has, by track; with `spread` so many, from as many cells as there are.
-
-    Without those that somebody has rejected since.
-    """
+    """The tracks that catalogs have, by track; with `spread` so many, from as many cells as there are."""
     wanted = {"catalog": catalog, "run_id": run_id, "zone": zone, "genre": genre}
-    finished = [TAKE.c.current, TAKE.c.state == "accepted", is_kept(TAKE.c.rendition_id)]
+    finished = [is_listed()]
     finished += [TAKE.c[name] == value for name, value in wanted.items() if value is not None]
     query = (
         select(TAKE.c.message, *RENDITION.c)

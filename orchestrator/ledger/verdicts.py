@@ -1,34 +1,97 @@
-"""Verdicts: what somebody decided about a finished track after listening. The newest word on a rendition counts.
+"""Verdicts in the ledger: what somebody decided about a finished track after listening. The newest word counts.
 
 A rejected track stays in the store and in the ledger, leaves its catalog's list, and its cost counts as wasted. The
-same seed would sound the same again, so it is not rendered anew.
+same seed would sound the same again, so it is not rendered anew. The store keeps a copy of each verdict
+(`catalog.verdicts`), from which a rebuilt ledger gets them back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, func, insert, select
+from sqlalchemy import ColumnElement, Connection, func, insert, select, tuple_
 
+from catalog.verdicts import Verdict, VerdictOutcome
 from orchestrator.ledger.facts import unsettle_makers
-from orchestrator.ledger.tables import VERDICT, RenditionRow
+from orchestrator.ledger.tables import RENDITION, TAKE, VERDICT, RenditionRow
+
+_AT_ONCE: Final = 400  # two parameters each; SQLite's oldest limit is 999
 
 
-def write_verdicts(
-    connection: Connection, renditions: Sequence[RenditionRow], outcome: str, reason: str, at_ms: int
-) -> int:
-    """Accept or reject renditions; how many had another verdict before, or none and are rejected."""
+def decide(
+    connection: Connection, renditions: Sequence[RenditionRow], outcome: VerdictOutcome, reason: str, at_ms: int
+) -> list[Verdict]:
+    """The verdicts that change something: of renditions that do not stand at `outcome` already. Nothing is written."""
     standing = _standing(connection, [each.record_id for each in renditions])
-    changed = [each for each in renditions if standing.get(each.record_id, "accepted") != outcome]
-    rows = [
-        {"record_id": each.record_id, "take_id": each.take_id, "outcome": outcome, "reason": reason, "at_ms": at_ms}
-        for each in changed
+    catalogs = _catalogs(connection, [each.take_id for each in renditions])
+    decided = []
+    for each in renditions:
+        before, before_ms = standing.get(each.record_id, ("accepted", 0))
+        if before != outcome:
+            decided.append(
+                Verdict(
+                    catalog=catalogs[each.take_id],
+                    take_id=each.take_id,
+                    audio_sha256=each.sha256,
+                    outcome=outcome,
+                    reason=reason,
+                    at_ms=max(at_ms, before_ms + 1),  # a clock that was set back does not make it the older one
+                )
+            )
+    return decided
+
+
+def record_verdicts(connection: Connection, verdicts: Iterable[Verdict]) -> int:
+    """Write those that are newer than what the ledger has of their rendition; how many.
+
+    A verdict about a rendition that the ledger does not have is left out. Recording the same ones again changes
+    nothing.
+    """
+    recorded = 0
+    ordered = sorted(verdicts, key=lambda each: (each.at_ms, each.key))
+    for at in range(0, len(ordered), _AT_ONCE):
+        chunk = ordered[at : at + _AT_ONCE]
+        named = _record_ids(connection, {each.rendition for each in chunk})
+        standing = _standing(connection, list(named.values()))
+        rows: list[dict[str, Any]] = []
+        for each in chunk:
+            record_id = named.get(each.rendition)
+            if record_id is None or each.at_ms <= standing.get(record_id, ("", -1))[1]:
+                continue
+            standing[record_id] = (each.outcome, each.at_ms)
+            said = {"outcome": each.outcome, "reason": each.reason, "at_ms": each.at_ms}
+            rows.append({"record_id": record_id, "take_id": each.take_id, **said})
+        if rows:
+            connection.execute(insert(VERDICT), rows)
+            unsettle_makers(connection, [row["take_id"] for row in rows])
+        recorded += len(rows)
+    return recorded
+
+
+def read_verdicts(connection: Connection, catalog: str) -> list[Verdict]:
+    """Every verdict about a catalog's takes, as the store should have it."""
+    query = (
+        select(VERDICT.c.take_id, RENDITION.c.sha256, VERDICT.c.outcome, VERDICT.c.reason, VERDICT.c.at_ms)
+        .join(RENDITION, RENDITION.c.record_id == VERDICT.c.record_id)
+        .join(TAKE, TAKE.c.take_id == VERDICT.c.take_id)
+        .where(TAKE.c.catalog == catalog)
+        .order_by(VERDICT.c.verdict_id)
+    )
+    return [
+        Verdict(catalog=catalog, take_id=take_id, audio_sha256=sha256, outcome=outcome, reason=reason, at_ms=at_ms)
+        for take_id, sha256, outcome, reason, at_ms in connection.execute(query)
     ]
-    if rows:
-        connection.execute(insert(VERDICT), rows)
-        unsettle_makers(connection, [each.take_id for each in changed])
-    return len(changed)
+
+
+def unrecorded(connection: Connection, catalog: str, verdicts: Iterable[Verdict]) -> list[Verdict]:
+    """Those of a catalog that the ledger lacks and that would count: newer than what it has of the rendition."""
+    newest = {each.rendition: each.at_ms for each in read_verdicts(connection, catalog)}
+    ahead = [each for each in verdicts if each.at_ms > newest.get(each.rendition, -1)]
+    known: set[tuple[str, str]] = set()
+    for at in range(0, len(ahead), _AT_ONCE):
+        known |= _record_ids(connection, {each.rendition for each in ahead[at : at + _AT_ONCE]}).keys()
+    return [each for each in ahead if each.rendition in known]
 
 
 def is_kept(record_id: ColumnElement[Any]) -> ColumnElement[bool]:
@@ -38,6 +101,30 @@ def is_kept(record_id: ColumnElement[Any]) -> ColumnElement[bool]:
     return record_id.not_in(rejected)
 
 
-def _standing(connection: Connection, record_ids: list[str]) -> dict[str, Any]:
-    query = select(VERDICT.c.record_id, VERDICT.c.outcome).where(VERDICT.c.record_id.in_(record_ids))
-    return {row.record_id: row.outcome for row in connection.execute(query.order_by(VERDICT.c.verdict_id))}
+def _record_ids(connection: Connection, renditions: set[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """The ledger's ids of renditions; of several rows of one sound that which counts for its take."""
+    query = (
+        select(RENDITION.c.take_id, RENDITION.c.sha256, RENDITION.c.record_id)
+        .outerjoin(TAKE, TAKE.c.rendition_id == RENDITION.c.record_id)
+        .where(tuple_(RENDITION.c.take_id, RENDITION.c.sha256).in_(sorted(renditions)))
+        .order_by(TAKE.c.take_id.is_not(None), RENDITION.c.record_id)
+    )
+    return {(take_id, sha256): record_id for take_id, sha256, record_id in connection.execute(query)}
+
+
+def _catalogs(connection: Connection, take_ids: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for at in range(0, len(take_ids), _AT_ONCE):
+        query = select(TAKE.c.take_id, TAKE.c.catalog).where(TAKE.c.take_id.in_(take_ids[at : at + _AT_ONCE]))
+        found |= {row.take_id: row.catalog for row in connection.execute(query)}
+    return found
+
+
+def _standing(connection: Connection, record_ids: list[str]) -> dict[str, tuple[str, int]]:
+    """The newest word on each rendition, and when it was given."""
+    found: dict[str, tuple[str, int]] = {}
+    for at in range(0, len(record_ids), _AT_ONCE):
+        query = select(VERDICT.c.record_id, VERDICT.c.outcome, VERDICT.c.at_ms)
+        query = query.where(VERDICT.c.record_id.in_(record_ids[at : at + _AT_ONCE])).order_by(VERDICT.c.verdict_id)
+        found |= {row.record_id: (row.outcome, row.at_ms) for row in connection.execute(query)}
+    return found

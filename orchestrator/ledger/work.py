@@ -33,7 +33,7 @@ class Outgoing(NamedTuple):
 
 
 def active_runs(connection: Connection) -> list[RunRow]:
-    """Runs that are not finished, oldest first; a person may have wished some of them paused or cancelled."""
+    """Runs that are not finished, oldest first; a person may have asked that some of them pause or end."""
     query = select(RUN).where(RUN.c.state == "active").order_by(RUN.c.started_at_ms, RUN.c.run_id)
     return [RunRow(**row) for row in connection.execute(query).mappings()]
 
@@ -71,7 +71,7 @@ def pending_queues(connection: Connection, run_id: str) -> dict[str, int]:
 
 
 def is_fed(connection: Connection, run_id: str) -> bool:
-    """Whether takes of the run may be sent: it is active, and nobody wished otherwise since it was read."""
+    """Whether takes of the run may be sent: it is active, and nobody has paused or cancelled it since it was read."""
     query = select(RUN.c.run_id).where(RUN.c.run_id == run_id, RUN.c.state == "active", RUN.c.wish == "")
     return connection.execute(query).first() is not None
 

@@ -1,7 +1,7 @@
-"""Caption templates: one sentence of a genre, with places for what changes from track to track.
+"""Caption templates: one sentence of a genre, with placeholders for the words that change from track to track.
 
-A template is checked once and then only filled in. Where the words before a place are "a" or "an", the
-article follows the word that lands there.
+A template is checked once and then only filled in. Where the words before a placeholder are "a" or "an", the
+article follows the word that is filled in there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from orchestrator.matrix.names import printable, quoted
 
-PLACES: Final = ("instruments", "mood", "mood2", "texture", "scene", "genre", "tempo_word")
+PLACEHOLDERS: Final = ("instruments", "mood", "mood2", "texture", "scene", "genre", "tempo_word")
 NEEDED: Final = ("instruments", "mood")
 _TEMPO_WORDS: Final = ((72, "slow"), (92, "relaxed"), (112, "mid-tempo"), (132, "lively"))  # each below its bpm
 _ARTICLE: Final = re.compile(r"\b([Aa])n? $")
@@ -24,28 +24,28 @@ _VOWEL_SOUND: Final = re.compile(r"(?i)([aeiou]|hour|honest|heir)")
 
 
 class Template(NamedTuple):
-    """A caption with places: literal text and the place after it, in order; the last place may be empty."""
+    """A caption with placeholders: literal text and the name after it, in order; the last name may be empty."""
 
     parts: tuple[tuple[str, str], ...]
 
     @classmethod
     def parse(cls, text: str) -> Template:
-        """Read a template. Raises ValueError in words for an unknown, missing or malformed place."""
+        """Read a template. Raises ValueError in words for an unknown, missing or malformed placeholder."""
         return _parse(text)
 
     @property
-    def places(self) -> frozenset[str]:
-        """The places it uses."""
-        return frozenset(place for _, place in self.parts if place)
+    def placeholders(self) -> frozenset[str]:
+        """The placeholders it uses."""
+        return frozenset(placeholder for _, placeholder in self.parts if placeholder)
 
     def fill(self, words: Mapping[str, str]) -> str:
-        """The caption with `words` in its places."""
+        """The caption with `words` in its placeholders."""
         out: list[str] = []
-        for literal, place in self.parts:
-            if not place:
+        for literal, placeholder in self.parts:
+            if not placeholder:
                 out.append(literal)
                 continue
-            word = words[place]
+            word = words[placeholder]
             out.append(_with_article(literal, word) if literal[-2:-1] in "aAn" and literal else literal)
             out.append(word)
         return "".join(out)
@@ -58,13 +58,15 @@ def _parse(text: str) -> Template:
     except ValueError as error:
         raise ValueError(f"the braces of {quoted(text)} do not match: {error}") from None
     parts: list[tuple[str, str]] = []
-    for literal, place, form, conversion in parsed:
-        if place is not None and (place not in PLACES or form or conversion):
-            named = f"{{{printable(place[:40])}}}"
-            raise ValueError(f"{named} is no place in a caption; there are {' '.join(f'{{{p}}}' for p in PLACES)}")
-        parts.append((literal, place or ""))
+    for literal, placeholder, form, conversion in parsed:
+        if placeholder is not None and (placeholder not in PLACEHOLDERS or form or conversion):
+            named = f"{{{printable(placeholder[:40])}}}"
+            raise ValueError(
+                f"{named} is no placeholder in a caption; there are {' '.join(f'{{{p}}}' for p in PLACEHOLDERS)}"
+            )
+        parts.append((literal, placeholder or ""))
     template = Template(tuple(parts))
-    missing = [place for place in NEEDED if place not in template.places]
+    missing = [placeholder for placeholder in NEEDED if placeholder not in template.placeholders]
     if missing:
         raise ValueError(
             f"the caption lacks {{{missing[0]}}}, so its tracks would sound too much alike: {quoted(text)}"
@@ -81,7 +83,7 @@ def _with_article(literal: str, word: str) -> str:
 
 
 def tempo_word(bpm: int) -> str:
-    """How a person would call a tempo; every word begins with a consonant's sound."""
+    """The word that a person would use for a tempo; every word begins with a consonant's sound."""
     return next((word for below, word in _TEMPO_WORDS if bpm < below), "fast")
 
 

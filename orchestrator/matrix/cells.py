@@ -1,4 +1,4 @@
-"""Cells: the places of a catalog's matrix, each with its settings and its number of tracks.
+"""Cells: the points of a catalog's matrix, each with its settings and its number of tracks.
 
 A cell is a zone, a genre and a value of each further axis. The product of them all, less what is excluded,
 plus what is included; what cannot be (an unknown name, tempo ranges that do not meet, a quota for nothing)
@@ -13,15 +13,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from catalog.errors import EmptyMatrixError, OutOfRangeError, PresetError, UnknownNameError
 from orchestrator.matrix.files import TRACKS_MAX, CatalogFile, Choices, GenreFile, MatrixSection, Selector, ZoneFile
 from orchestrator.matrix.located import Place
 from orchestrator.matrix.names import listed, quoted
+from orchestrator.matrix.overlays import ANY_TEMPO, Layer, TrackSettings, overlay
 from orchestrator.matrix.problems import closest
 from orchestrator.matrix.reading import LoadedCatalog, Preset, PresetLibrary
-from orchestrator.matrix.settling import ANY_TEMPO, Layer, Settings, settle
 from orchestrator.matrix.shares import Quota, share_out
 
 CELLS_MAX = 200_000
@@ -30,15 +30,15 @@ _PAIRS_SHOWN = 10
 
 @dataclass(frozen=True)
 class Cell:
-    """One place of the matrix and how many tracks it holds."""
+    """One point of the matrix, with the number of its tracks."""
 
     zone: str
     genre: str
     axes: dict[str, str]
-    settings: Settings
+    settings: TrackSettings
     tracks: int
-    place: int  # which of the matrix's axis combinations this is, so that their titles do not meet
-    places: int  # how many of those there are
+    combination: int  # index of its axis values among the combinations of the matrix, so that titles do not meet
+    combinations: int  # the number of those
 
     @property
     def name(self) -> str:
@@ -53,7 +53,7 @@ class Layout(NamedTuple):
     left_out: list[str]
 
 
-class Spot(NamedTuple):
+class MatrixPoint(NamedTuple):
     """A cell before its settings are known."""
 
     zone: str
@@ -61,13 +61,13 @@ class Spot(NamedTuple):
     axes: tuple[tuple[str, str], ...]
 
     def matches(self, selector: Selector) -> bool:
-        """Whether every coordinate that `selector` names is one of the values it allows."""
+        """True when each coordinate that `selector` names has one of the values that it allows."""
         own = {"zone": self.zone, "genre": self.genre, **dict(self.axes)}
         return all(own.get(name) in values for name, values in selector.where.items())
 
 
 def cells(catalog: LoadedCatalog) -> list[Cell]:
-    """Every cell of the catalog's matrix, with counts that add up; none for a catalog of prompts."""
+    """Every cell of the catalog's matrix, with numbers of tracks that add up; none for a catalog of prompts."""
     return lay_out(catalog).cells
 
 
@@ -77,17 +77,17 @@ def lay_out(catalog: LoadedCatalog) -> Layout:
     if matrix is None:
         return Layout([], [])
     _check_names(catalog, matrix)
-    spots, included = _spots(catalog, matrix)
-    settled, left_out = _settled(catalog, matrix, spots, included)
-    if not settled:
+    points, included = _points(catalog, matrix)
+    settings_by_point, left_out = _settings_by_point(catalog, matrix, points, included)
+    if not settings_by_point:
         raise _empty(catalog, len(left_out))
-    counts = _counts(catalog, list(settled), _spread_order(list(settled), matrix))
-    combinations = list(dict.fromkeys(spot.axes for spot in settled))
-    rank = {axes: place for place, axes in enumerate(combinations)}
+    counts = _counts(catalog, list(settings_by_point), _spread_order(list(settings_by_point), matrix))
+    combinations = list(dict.fromkeys(point.axes for point in settings_by_point))
+    rank = {axes: index for index, axes in enumerate(combinations)}
     return Layout(
         [
-            Cell(spot.zone, spot.genre, dict(spot.axes), settings, count, rank[spot.axes], len(combinations))
-            for (spot, settings), count in zip(settled.items(), counts, strict=True)
+            Cell(point.zone, point.genre, dict(point.axes), settings, count, rank[point.axes], len(combinations))
+            for (point, settings), count in zip(settings_by_point.items(), counts, strict=True)
         ],
         left_out,
     )
@@ -162,8 +162,8 @@ def check_selector(
                 )
 
 
-def _spots(catalog: LoadedCatalog, matrix: MatrixSection) -> tuple[list[Spot], set[Spot]]:
-    """All spots in order, and those that an include names."""
+def _points(catalog: LoadedCatalog, matrix: MatrixSection) -> tuple[list[MatrixPoint], set[MatrixPoint]]:
+    """All points in order, and those that an include names."""
     preset, library = catalog.preset, catalog.library
     zones, genres = _names_of(matrix.zones, library, "zones"), _names_of(matrix.genres, library, "genres")
     count = math.prod(len(values) for values in matrix.axes.values())
@@ -175,57 +175,57 @@ def _spots(catalog: LoadedCatalog, matrix: MatrixSection) -> tuple[list[Spot], s
             fix="split the catalog, or drop an axis",
         )
     combinations = [tuple(zip(matrix.axes, values, strict=True)) for values in itertools.product(*matrix.axes.values())]
-    product = (Spot(*parts) for parts in itertools.product(zones, genres, combinations))
-    spots = {spot: None for spot in product if not any(spot.matches(entry) for entry in matrix.exclude)}
-    included: set[Spot] = set()
+    product = (MatrixPoint(*parts) for parts in itertools.product(zones, genres, combinations))
+    points = {point: None for point in product if not any(point.matches(entry) for entry in matrix.exclude)}
+    included: set[MatrixPoint] = set()
     for index, entry in enumerate(matrix.include):
         for zone, genre, axes in itertools.product(entry.zone, entry.genre, combinations):
-            spot = Spot(zone, genre, axes)
-            if not spot.matches(entry):
+            point = MatrixPoint(zone, genre, axes)
+            if not point.matches(entry):
                 continue
             place = preset.at("matrix", "include", index)
-            _refuse_excluded(spot, matrix, preset, place)
-            spots.setdefault(spot)
-            included.add(spot)
-    return list(spots), included
+            _refuse_excluded(point, matrix, preset, place)
+            points.setdefault(point)
+            included.add(point)
+    return list(points), included
 
 
-def _refuse_excluded(spot: Spot, matrix: MatrixSection, preset: Preset[CatalogFile], place: Place) -> None:
+def _refuse_excluded(point: MatrixPoint, matrix: MatrixSection, preset: Preset[CatalogFile], place: Place) -> None:
     for index, entry in enumerate(matrix.exclude):
-        if spot.matches(entry):
+        if point.matches(entry):
             raise PresetError(
-                f"{place}: {spot.zone}/{spot.genre} is included here and excluded elsewhere",
+                f"{place}: {point.zone}/{point.genre} is included here and excluded elsewhere",
                 why=f"{preset.at('matrix', 'exclude', index)} leaves it out",
                 fix="drop one of the two lines",
             )
 
 
-def _settled(
-    catalog: LoadedCatalog, matrix: MatrixSection, spots: Iterable[Spot], included: set[Spot]
-) -> tuple[dict[Spot, Settings], list[str]]:
-    """Settings of each spot, without the spots whose tempo ranges do not meet, and the names of those."""
-    settled: dict[Spot, Settings] = {}
-    clashes: list[tuple[Spot, Settings]] = []
-    for spot in spots:
-        zone, genre = catalog.library.zone(spot.zone), catalog.library.genre(spot.genre)
-        settings = _settings_of(catalog.preset, matrix, spot, zone, genre)
+def _settings_by_point(
+    catalog: LoadedCatalog, matrix: MatrixSection, points: Iterable[MatrixPoint], included: set[MatrixPoint]
+) -> tuple[dict[MatrixPoint, TrackSettings], list[str]]:
+    """Settings of each point, without the points whose tempo ranges do not meet, and the names of those."""
+    settings_by_point: dict[MatrixPoint, TrackSettings] = {}
+    clashes: list[tuple[MatrixPoint, TrackSettings]] = []
+    for point in points:
+        zone, genre = catalog.library.zone(point.zone), catalog.library.genre(point.genre)
+        settings = _settings_of(catalog.preset, matrix, point, zone, genre)
         if settings.tempo.is_empty:
-            clashes.append((spot, settings))
+            clashes.append((point, settings))
         else:
-            settled[spot] = settings
+            settings_by_point[point] = settings
     unwanted = [clash for clash in clashes if matrix.tempo_clashes == "error" or clash[0] in included]
     if unwanted:
         raise _clash(catalog, unwanted)
-    return settled, ["/".join(spot[:2]) for spot, _ in clashes]
+    return settings_by_point, ["/".join(point[:2]) for point, _ in clashes]
 
 
 def _settings_of(
     catalog: Preset[CatalogFile],
     matrix: MatrixSection,
-    spot: Spot,
+    point: MatrixPoint,
     zone_preset: Preset[ZoneFile],
     genre_preset: Preset[GenreFile],
-) -> Settings:
+) -> TrackSettings:
     zone, genre = zone_preset.content, genre_preset.content
     at, rules = catalog.at, catalog.content.rules
     layers = [
@@ -233,19 +233,19 @@ def _settings_of(
         Layer("zone defaults", _with_loudness(zone), partial(zone_preset.at, "defaults")),
         Layer("catalog defaults", catalog.content.defaults, partial(at, "defaults")),
     ]
-    for axis, value in spot.axes:
+    for axis, value in point.axes:
         layers.append(Layer(f"{axis} {value}", matrix.axes[axis][value], partial(at, "matrix", "axes", axis, value)))
     for n, entry in enumerate(matrix.include):
-        if spot.matches(entry):
+        if point.matches(entry):
             layers.append(Layer("include", entry.set, partial(at, "matrix", "include", n, "set")))
     for n, rule in enumerate(rules):
-        if spot.matches(rule):
+        if point.matches(rule):
             layers.append(Layer("rule", rule.set, partial(at, "rules", n, "set")))
     tempo = ANY_TEMPO.narrowed(*zone.tempo, "zone").narrowed(*genre.tempo, "genre")
-    program: dict[str, object] = {"keys": genre.keys, "timesignatures": genre.timesignatures}
+    program: dict[str, Any] = {"keys": genre.keys, "timesignatures": genre.timesignatures}
     if zone.avoid:
         program["planner_keys"] = {"negative_prompt": ", ".join(zone.avoid)}
-    return settle(tempo, layers, **program)
+    return overlay(tempo, layers, **program)
 
 
 def _with_loudness(zone: ZoneFile) -> Choices:
@@ -255,13 +255,13 @@ def _with_loudness(zone: ZoneFile) -> Choices:
     return zone.defaults
 
 
-def _clash(catalog: LoadedCatalog, clashes: Sequence[tuple[Spot, Settings]]) -> PresetError:
-    pairs = [f"{spot.zone} x {spot.genre}: {', '.join(settings.tempo.sources)}" for spot, settings in clashes]
+def _clash(catalog: LoadedCatalog, clashes: Sequence[tuple[MatrixPoint, TrackSettings]]) -> PresetError:
+    pairs = [f"{point.zone} x {point.genre}: {', '.join(settings.tempo.sources)}" for point, settings in clashes]
     more = f"\n    ... and {len(pairs) - _PAIRS_SHOWN:,} more" if len(pairs) > _PAIRS_SHOWN else ""
     by_zone: dict[str, list[str]] = {}
-    for spot, _ in clashes:
-        if spot.genre not in by_zone.setdefault(spot.zone, []):
-            by_zone[spot.zone].append(spot.genre)
+    for point, _ in clashes:
+        if point.genre not in by_zone.setdefault(point.zone, []):
+            by_zone[point.zone].append(point.genre)
     lines = [f"    - {{zone: {zone}, genre: [{', '.join(genres)}]}}" for zone, genres in by_zone.items()]
     return PresetError(
         f"{catalog.preset.at('matrix')}: {len(pairs):,} cells have no tempo that all their settings allow",
@@ -279,33 +279,33 @@ def _empty(catalog: LoadedCatalog, clashes: int) -> EmptyMatrixError:
     )
 
 
-def _spread_order(spots: Sequence[Spot], matrix: MatrixSection) -> list[int]:
+def _spread_order(points: Sequence[MatrixPoint], matrix: MatrixSection) -> list[int]:
     """Cells along the diagonals of the matrix, so that a few tracks visit many zones and genres."""
-    zones = {name: place for place, name in enumerate(dict.fromkeys(spot.zone for spot in spots))}
-    genres = {name: place for place, name in enumerate(dict.fromkeys(spot.genre for spot in spots))}
-    turns = {axes: place for place, axes in enumerate(dict.fromkeys(spot.axes for spot in spots))}
+    zones = {name: index for index, name in enumerate(dict.fromkeys(point.zone for point in points))}
+    genres = {name: index for index, name in enumerate(dict.fromkeys(point.genre for point in points))}
+    turns = {axes: index for index, axes in enumerate(dict.fromkeys(point.axes for point in points))}
 
     def diagonal(index: int) -> tuple[int, int, int]:
-        zone, genre, axes = spots[index]
+        zone, genre, axes = points[index]
         return ((genres[genre] - zones[zone] - turns[axes]) % len(genres), zones[zone], turns[axes])
 
-    return sorted(range(len(spots)), key=diagonal)
+    return sorted(range(len(points)), key=diagonal)
 
 
-def _counts(catalog: LoadedCatalog, spots: Sequence[Spot], order: Sequence[int]) -> list[int]:
+def _counts(catalog: LoadedCatalog, points: Sequence[MatrixPoint], order: Sequence[int]) -> list[int]:
     preset, content = catalog.preset, catalog.preset.content
     matrix = content.matrix or MatrixSection()
-    weights = [Fraction(1)] * len(spots)
+    weights = [Fraction(1)] * len(points)
     for entry in content.weights:
-        for index, spot in enumerate(spots):
-            if spot.matches(entry):
+        for index, point in enumerate(points):
+            if point.matches(entry):
                 weights[index] = Fraction(str(entry.weight))
-    quotas = [_quota(preset, spots, entry, entry.tracks, ("quotas", n)) for n, entry in enumerate(content.quotas)]
+    quotas = [_quota(preset, points, entry, entry.tracks, ("quotas", n)) for n, entry in enumerate(content.quotas)]
     for n, include in enumerate(matrix.include):
         if include.tracks is not None:
-            quotas.append(_quota(preset, spots, include, include.tracks, ("matrix", "include", n)))
+            quotas.append(_quota(preset, points, include, include.tracks, ("matrix", "include", n)))
     if content.tracks is None and content.tracks_per_cell is None:
-        _need_number(preset, spots, quotas)
+        _need_number(preset, points, quotas)
     if content.weights and content.tracks is None and not content.quotas:
         raise PresetError(
             f"{preset.at('weights')}: weights share out 'tracks', which this catalog does not give",
@@ -325,9 +325,13 @@ def _counts(catalog: LoadedCatalog, spots: Sequence[Spot], order: Sequence[int])
 
 
 def _quota(
-    preset: Preset[CatalogFile], spots: Sequence[Spot], entry: Selector, tracks: int, path: tuple[str | int, ...]
+    preset: Preset[CatalogFile],
+    points: Sequence[MatrixPoint],
+    entry: Selector,
+    tracks: int,
+    path: tuple[str | int, ...],
 ) -> Quota:
-    matching = frozenset(index for index, spot in enumerate(spots) if spot.matches(entry))
+    matching = frozenset(index for index, point in enumerate(points) if point.matches(entry))
     if not matching:
         asked = ", ".join(f"{name} {'/'.join(values)}" for name, values in entry.where.items())
         raise PresetError(
@@ -338,11 +342,11 @@ def _quota(
     return Quota(matching, tracks, str(preset.at(*path)))
 
 
-def _need_number(preset: Preset[CatalogFile], spots: Sequence[Spot], quotas: Sequence[Quota]) -> None:
+def _need_number(preset: Preset[CatalogFile], points: Sequence[MatrixPoint], quotas: Sequence[Quota]) -> None:
     covered = frozenset().union(*(quota.cells for quota in quotas))
-    if len(covered) < len(spots):
+    if len(covered) < len(points):
         raise PresetError(
             f"{preset.at()}: the catalog does not say how many tracks it has",
-            why=f"{len(spots) - len(covered):,} of its {len(spots):,} cells have no quota",
+            why=f"{len(points) - len(covered):,} of its {len(points):,} cells have no quota",
             fix="add 'tracks: 1000' (in all) or 'tracks_per_cell: 12'",
         )

@@ -1,4 +1,4 @@
-"""Checking: a whole library read and expanded, with every mistake found rather than the first alone."""
+"""Checking: reads and expands a whole library, and finds every mistake rather than the first alone."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from orchestrator.matrix.reading import (
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What a check says of one preset. The counts are a catalog's."""
+class PresetCheck:
+    """The result of checking one preset. The numbers are a catalog's."""
 
     kind: str  # zone, genre or catalog
     name: str
@@ -55,7 +55,7 @@ class Finding:
         return found
 
 
-def check_library(names: Sequence[str], presets: Path | None, settings: Settings) -> list[Finding]:
+def check_library(names: Sequence[str], presets: Path | None, settings: Settings) -> list[PresetCheck]:
     """Check the presets called `names` (or catalog files by path), or all of them when there is no name.
 
     Raises UnknownNameError for a name that nothing in the library has.
@@ -66,7 +66,7 @@ def check_library(names: Sequence[str], presets: Path | None, settings: Settings
         "genres": library.genre,
         "catalogs": lambda name: load_catalog(name, presets, settings),
     }
-    findings: list[Finding] = []
+    findings: list[PresetCheck] = []
     for kind, read in readers.items():
         wanted = [name for name in library.names(kind) if not names or name in names]
         if kind == "catalogs":
@@ -76,21 +76,21 @@ def check_library(names: Sequence[str], presets: Path | None, settings: Settings
     return findings
 
 
-def _refuse_unknown(names: Sequence[str], findings: Sequence[Finding], library: PresetLibrary) -> None:
+def _refuse_unknown(names: Sequence[str], findings: Sequence[PresetCheck], library: PresetLibrary) -> None:
     for name in names:
         if not any(finding.name == name for finding in findings):
             raise no_such_preset(name, library)
 
 
-def _checked(kind: str, name: str, read: Callable[[str], object]) -> Finding:
+def _checked(kind: str, name: str, read: Callable[[str], object]) -> PresetCheck:
     try:
         found = read(name)
-        return _expanded(name, found) if isinstance(found, LoadedCatalog) else Finding(kind, name)
+        return _expanded(name, found) if isinstance(found, LoadedCatalog) else PresetCheck(kind, name)
     except TunemillError as error:
-        return Finding(kind, name, error)
+        return PresetCheck(kind, name, error)
 
 
-def _expanded(name: str, catalog: LoadedCatalog) -> Finding:
+def _expanded(name: str, catalog: LoadedCatalog) -> PresetCheck:
     tracks, takes = 0, 0
     prompts: set[bytes] = set()
     captions: set[bytes] = set()
@@ -106,7 +106,7 @@ def _expanded(name: str, catalog: LoadedCatalog) -> Finding:
             buckets.add(bucket)
             queue_of(spec)  # raises when no GPU tier can hold the take
     left_out = len(lay_out(catalog).left_out)
-    return Finding("catalog", name, None, tracks, takes, len(prompts), len(captions), left_out)
+    return PresetCheck("catalog", name, None, tracks, takes, len(prompts), len(captions), left_out)
 
 
 def _hashed(text: str) -> bytes:

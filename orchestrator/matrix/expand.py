@@ -15,25 +15,22 @@ from catalog.prompt import CAPTION_TOKENS_MAX, token_ceiling
 from catalog.seeds import stable_hash
 from catalog.spec import OpenField, TrackSpec
 from catalog.track import Track
+from orchestrator.matrix.bounds import bounds_of, refuse_without_planner
 from orchestrator.matrix.captions import Template, as_genre, tempo_parts, tempo_word
 from orchestrator.matrix.cells import Cell, cells
 from orchestrator.matrix.files import AUTO_MODEL
-from orchestrator.matrix.filling import bounds_of, refuse_without_planner
 from orchestrator.matrix.names import MODEL_NAME_RULE, is_model_name, quoted
 from orchestrator.matrix.planned import (
     PlannedTrack,
-    diffusion,
-    master,
     refuse_long_caption,
     refuse_long_lyrics,
     with_suffix,
 )
 from orchestrator.matrix.prompt_tracks import expand_prompts
 from orchestrator.matrix.reading import LoadedCatalog
-from orchestrator.matrix.rotation import lane_order, odometer
+from orchestrator.matrix.rotation import odometer, sequence_order
 from orchestrator.matrix.titles import Titles
 
-_OPTIONS = ("duration_s", "takes", "steps", "shift", "lyrics", "language")
 _WHEELS: Final[dict[OpenField, str]] = {
     **{"bpm": "tempo", "keyscale": "key", "timesignature": "metre", "duration": "duration_s"},
 }
@@ -70,7 +67,8 @@ class _CellTracks:
 
     def __init__(self, catalog: LoadedCatalog, cell: Cell, model: str) -> None:
         self._catalog, self._cell, self._model = catalog.name, cell, model
-        self._settings, self._master = cell.settings, master(cell.settings)
+        self._settings = cell.settings
+        self._options = cell.settings.options
         refuse_without_planner(cell.settings, model)
         self._open = frozenset(cell.settings.open)
         self._tempos = (cell.settings.tempo.low, cell.settings.tempo.high)
@@ -96,19 +94,18 @@ class _CellTracks:
     def track(self, number: int) -> PlannedTrack:
         """Track `number` of the cell, counted from 0."""
         cell, settings = self._cell, self._settings
-        block, position = divmod(number, len(self._templates))
-        lane = (position + lane_order(self._key, len(self._templates), block)) % len(self._templates)
-        places = self._odometers[lane].places(block, lane)
-        at = {name: place for (name, _), place in zip(self._wheels[lane], places, strict=True)}
-        tempo = self._tempo(self._templates[lane], at)
-        caption = with_suffix(self._templates[lane].fill(self._words(at, tempo[0])), settings.caption_suffix)
+        at, template_index = self._positions(number)
+
+        def turned(name: str, choices: tuple[Any, ...]) -> Any:
+            return choices[at.get(name, 0)]
+
+        tempo = self._tempo(self._templates[template_index], at)
         slot = f"{number + 1:04d}"
-        if self._tight[lane]:
-            refuse_long_caption(caption, str(self._genre.at("captions", lane)), f"{cell.name}/{slot}")
-        option: dict[str, Any] = {name: getattr(settings, name)[at.get(name, 0)] for name in _OPTIONS}
-        keyscale, timesignature = settings.keys[at.get("key", 0)], settings.timesignatures[at.get("metre", 0)]
+        option = {name: turned(name, choices) for name, choices in self._options.items()}
+        keyscale = turned("key", settings.keys)
+        timesignature = turned("metre", settings.timesignatures)
         spec = TrackSpec(
-            caption=caption,
+            caption=self._caption(template_index, at, tempo[0], f"{cell.name}/{slot}"),
             lyrics=option["lyrics"],
             language=option["language"],
             bpm=None if "bpm" in self._open else tempo[0],
@@ -117,9 +114,9 @@ class _CellTracks:
             duration_s=max(settings.duration_s) if "duration" in self._open else option["duration_s"],
             bounds=self._bounds.get(tempo, self._bounds[self._tempos]),
             model=self._model,
-            diffusion=diffusion(option["steps"], option["shift"]),
+            diffusion=settings.diffusion.picked(turned),
             planner=settings.planner,
-            master=self._master,
+            master=settings.master,
         )
         track = Track(
             catalog=self._catalog,
@@ -127,28 +124,47 @@ class _CellTracks:
             genre=cell.genre,
             axes=cell.axes,
             slot=slot,
-            title=self._titles.title(number * cell.places + cell.place),
+            title=self._titles.title(number * cell.combinations + cell.combination),
             seed=settings.seed,
             spec=spec,
         )
         return PlannedTrack(track, option["takes"])
 
+    def _positions(self, number: int) -> tuple[dict[str, int], int]:
+        """The position in each list for track `number`, and the index of its caption's template.
+
+        Each template has a sequence of its own, and they take turns.
+        """
+        count = len(self._templates)
+        block, turn = divmod(number, count)
+        index = (turn + sequence_order(self._key, count, block)) % count
+        positions = self._odometers[index].positions(block, index)
+        return {name: each for (name, _), each in zip(self._wheels[index], positions, strict=True)}, index
+
+    def _caption(self, template_index: int, at: dict[str, int], bpm: int, track: str) -> str:
+        """The caption of `track`. Raises CaptionTooLongError."""
+        filled = self._templates[template_index].fill(self._words(at, bpm))
+        caption = with_suffix(filled, self._settings.caption_suffix)
+        if self._tight[template_index]:
+            refuse_long_caption(caption, str(self._genre.at("captions", template_index)), track)
+        return caption
+
     def _tempo(self, template: Template, at: dict[str, int]) -> tuple[int, int]:
-        """From which tempo to which: one and the same, unless the planner chooses.
+        """Lowest and highest tempo: one and the same, unless the planner chooses.
 
         Where the caption has a word for the tempo, the planner chooses among those that the word is true of.
         """
         if "bpm" not in self._open:
             bpm = self._tempos[0] + at.get("tempo", 0)
             return bpm, bpm
-        return self._tempo_parts[at.get("tempo", 0)] if "tempo_word" in template.places else self._tempos
+        return self._tempo_parts[at.get("tempo", 0)] if "tempo_word" in template.placeholders else self._tempos
 
     def _sizes(self, template: Template) -> list[tuple[str, int]]:
-        """The wheels that turn under `template`: what its caption uses first, then what stands beside it.
+        """The wheels that turn under `template`: those of its caption first, then those of the other fields.
 
-        What the planner chooses has no wheel; of an open tempo the caption's word for it has one.
+        A field that the planner chooses has no wheel; of an open tempo the caption's word for it has one.
         """
-        settings, used = self._settings, template.places
+        settings, used = self._settings, template.placeholders
         if "mood2" in used:
             moods = [("mood", len(self._moods)), ("mood2", len(self._more_moods) or len(self._moods) - 1)]
         else:
@@ -158,7 +174,7 @@ class _CellTracks:
         worded = "bpm" in self._open and "tempo_word" in used
         sizes += [("tempo", len(self._tempo_parts) if worded else settings.tempo.high - settings.tempo.low + 1)]
         sizes += [("key", len(settings.keys)), ("metre", len(settings.timesignatures))]
-        sizes += [(name, len(getattr(settings, name))) for name in _OPTIONS]
+        sizes += [(name, len(choices)) for name, choices in self._options.items()]
         still = {_WHEELS[field] for field in self._open} - ({"tempo"} if worded else set())
         return [(name, size) for name, size in sizes if size > 1 and name not in still]
 
@@ -175,7 +191,7 @@ class _CellTracks:
         return {**words, "genre": self._genre_word, "tempo_word": tempo_word(bpm)}
 
     def _may_overflow(self, template: Template) -> bool:
-        """Whether some caption of `template` could be too long; if not, none needs to be measured."""
+        """True when some caption of `template` could be too long; if not, none needs to be measured."""
         words = {name: max(entries, key=token_ceiling) for name, entries in self._lists.items()}
         mood = max((*self._moods, *self._more_moods), key=token_ceiling)
         longest = template.fill(

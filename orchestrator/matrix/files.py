@@ -1,6 +1,6 @@
-"""The preset language: what may stand in a zone, a genre and a catalog file.
+"""The preset language: the keys and values of zone, genre and catalog files.
 
-These models are the whole of it: the JSON Schemas that editors use are made from them, and a key they do not
+These models are the whole of it: the JSON Schemas that editors use are made from them, and a key that they do not
 have is an error. Values are held to the model's published limits here, long before a track exists.
 """
 
@@ -24,16 +24,18 @@ from catalog import limits
 from catalog.forms import Frozen
 from catalog.seeds import SEED_LIMIT
 from catalog.spec import (
-    AudioFormat,
     Bpm,
+    DiffusionSpec,
     DurationS,
     KeyScale,
     Language,
+    MasterSpec,
     PlannerSpec,
     TimeSignature,
 )
 from catalog.tiers import TIERS
 from orchestrator.matrix.captions import Template
+from orchestrator.matrix.knobs import with_choices_of, with_values_of
 from orchestrator.matrix.located import TEXT_MAX
 from orchestrator.matrix.names import FILE_NAME, MODEL_NAME, NAME, quoted
 
@@ -79,7 +81,7 @@ def _planner(value: Any) -> Any:
 
 def _known_planner(value: PlannerSpec | None) -> PlannerSpec | None:
     if value is not None and value.model not in PLANNERS:
-        # Told of the key itself, whose line a person looks for, and not of the mapping around it.
+        # The error names the key itself, whose line a person looks for, and not the mapping around it.
         words = f"{quoted(value.model)} is no planner; choose one of {', '.join(sorted(PLANNERS))}"
         problem = InitErrorDetails(type=PydanticCustomError("value_error", words), loc=("model",), input=value.model)
         raise ValidationError.from_exception_data("planner", [problem])
@@ -137,6 +139,8 @@ class DurationRange(Frozen):
         return self
 
 
+@with_choices_of(DiffusionSpec)
+@with_values_of(MasterSpec)
 class Choices(Frozen):
     """Settings of tracks. Every key is optional; a list is rotated through, so that tracks differ."""
 
@@ -155,20 +159,6 @@ class Choices(Frozen):
         BeforeValidator(_planner, json_schema_input_type=bool | PlannerSpec | None),
         AfterValidator(_known_planner),
     ] = Field(default=None, description="true, false, or the planner's settings.")
-    steps: Annotated[
-        tuple[Annotated[int, Field(ge=1, le=limits.STEPS_MAX)], ...],
-        Field(min_length=1),
-        BeforeValidator(_listed, json_schema_input_type=int | list[int]),
-    ] = ()
-    shift: Annotated[
-        tuple[Annotated[float, Field(ge=1, le=5)], ...],
-        Field(min_length=1),
-        BeforeValidator(_listed, json_schema_input_type=float | list[float]),
-    ] = ()
-    format: AudioFormat = AudioFormat.FLAC
-    bit_depth: Literal[16, 24] = 24
-    loudness_lufs: float | None = Field(default=-16.0, ge=-40, le=-8, description="null leaves the level alone.")
-    peak_dbtp: float = Field(default=-1.0, ge=-9, le=0)
     tempo: Tempo = Field(default=(limits.BPM_MIN, limits.BPM_MAX), description="Narrows the range further.")
     keys: Annotated[
         tuple[KeyScale, ...],
@@ -198,7 +188,7 @@ class AxisValue(Choices):
 
 
 class ZoneFile(Frozen):
-    """A kind of place the music plays in."""
+    """A zone: a kind of place that the music plays in."""
 
     name: Annotated[str, Field(min_length=1)]
     description: Annotated[str, Field(min_length=1)]
@@ -208,7 +198,7 @@ class ZoneFile(Frozen):
     scenes: Annotated[Phrases, Field(min_length=2)] = Field(description="Phrases that fit 'music for {scene}'.")
     loudness_lufs: float | None = Field(default=None, ge=-40, le=-8)
     avoid: Annotated[Phrases, AfterValidator(_fit_together)] = Field(
-        default=(), description="What the planner should stay away from."
+        default=(), description="Words that the planner should stay away from."
     )
     title_words: Annotated[Phrases, Field(min_length=6)]
     defaults: Choices = Choices()
@@ -216,7 +206,7 @@ class ZoneFile(Frozen):
 
 
 class GenreFile(Frozen):
-    """What the music sounds like."""
+    """A genre: the sound of the music."""
 
     name: Annotated[str, Field(min_length=1)]
     description: Annotated[str, Field(min_length=1)]
@@ -251,7 +241,7 @@ class GenreFile(Frozen):
 
 
 class Selector(BaseModel):
-    """Which cells an entry means: zone, genre and any axis by name; a list means any of them, absence all."""
+    """The cells that an entry means: zone, genre and any axis by name; a list means any of them, absence all."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     __pydantic_extra__: dict[str, Names] = Field(init=False)
@@ -261,7 +251,7 @@ class Selector(BaseModel):
 
     @property
     def where(self) -> dict[str, tuple[str, ...]]:
-        """What is asked of a cell, by the name of the coordinate."""
+        """The values that a cell may have, by the name of the coordinate."""
         own = {"zone": self.zone, "genre": self.genre}
         return {name: values for name, values in {**own, **self.__pydantic_extra__}.items() if values}
 
@@ -286,7 +276,7 @@ class WeightEntry(Selector):
 
 
 class QuotaEntry(Selector):
-    """How many tracks the matching cells share."""
+    """A number of tracks that the matching cells share."""
 
     tracks: int = Field(ge=0, le=TRACKS_MAX)
 
@@ -321,7 +311,7 @@ class MatrixSection(Frozen):
 
 
 class CatalogFile(Frozen):
-    """What to make: a matrix or a file of prompts, how many tracks, and their settings."""
+    """A catalog to make: a matrix or a file of prompts, the number of tracks, and their settings."""
 
     title: Annotated[str, Field(min_length=1)]
     description: str = ""

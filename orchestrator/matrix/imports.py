@@ -1,7 +1,7 @@
-"""Importing: somebody else's prompts become a catalog of ours.
+"""Importing: prompts of another program become a catalog.
 
 Prompts come as CSV, or as ACE-Step example JSON: one object, a list, one object a line, or a folder of such
-files. What comes out is `catalogs/NAME.yaml` and, beside it, `NAME.csv` with our column names.
+files. The result is `catalogs/NAME.yaml` and, beside it, `NAME.csv` with this program's column names.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from catalog.spec import INSTRUMENTAL
 from orchestrator.matrix.located import is_folder, read_text, shown
 from orchestrator.matrix.names import NAME_RULE, bare, is_name, printable, quoted
 from orchestrator.matrix.problems import Problem, raise_problems
-from orchestrator.matrix.rows import COLUMNS, Row, column_of, read_csv, read_row, repeated_ids, slugified
+from orchestrator.matrix.rows import COLUMNS, PromptRow, column_of, read_csv, read_row, repeated_ids, slugified
 
 _SCHEMA_LINE = "# yaml-language-server: $schema=../schemas/catalog.schema.json\n"
 
 
 @dataclass(frozen=True)
 class Import:
-    """What an import made."""
+    """The result of an import."""
 
     catalog: Path
     prompts: Path
@@ -77,7 +77,7 @@ def import_prompts(
     return Import(catalog, prompts, len(rows), len(rows) - len({row.content for row in rows}), left_out)
 
 
-def read_prompts(source: Path) -> tuple[list[Row], list[str]]:
+def read_prompts(source: Path) -> tuple[list[PromptRow], list[str]]:
     """The rows at `source`, and what in it means nothing here. Raises UnreadableFileError or PresetError."""
     if is_folder(source):
         files = sorted(source.glob("*.json"))
@@ -89,12 +89,12 @@ def read_prompts(source: Path) -> tuple[list[Row], list[str]]:
     return read_csv(source, strict=False)
 
 
-def _read_json(files: list[Path]) -> tuple[list[Row], list[str]]:
+def _read_json(files: list[Path]) -> tuple[list[PromptRow], list[str]]:
     problems: list[Problem] = []
     left_out: dict[str, None] = {}
-    rows: list[Row] = []
+    rows: list[PromptRow] = []
     for file in files:
-        mine: list[Row] = []
+        mine: list[PromptRow] = []
         for line, item in _items(file):
             where = f"{shown(file)}:{line}"
             if not isinstance(item, dict):
@@ -163,8 +163,8 @@ def _skip(text: str, at: int, extra: str) -> int:
     return at
 
 
-def _as_csv(rows: list[Row]) -> str:
-    """Rows under our column names; columns that no row uses are left away."""
+def _as_csv(rows: list[PromptRow]) -> str:
+    """The rows as CSV under this program's column names, without columns that no row uses."""
     used = [name for name in COLUMNS if any(getattr(row, name) is not None for row in rows)]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")

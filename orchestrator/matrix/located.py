@@ -31,7 +31,7 @@ _TAG = "tag:yaml.org,2002:"
 
 
 class Place(NamedTuple):
-    """Where a value was written."""
+    """The file and line on which a value was written."""
 
     file: Path
     line: int  # from 1
@@ -75,7 +75,7 @@ def shown(file: Path) -> str:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is such a file. False for a name that no file can have; one that is forbidden fails when read."""
+    """True when there is such a file. False for a name that no file can have; one that is forbidden fails when read."""
     try:
         return path.is_file()
     except PermissionError:
@@ -85,7 +85,7 @@ def is_file(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is such a folder and it may be looked into."""
+    """True when there is such a folder and it may be looked into."""
     try:
         return path.is_dir()
     except (OSError, ValueError):

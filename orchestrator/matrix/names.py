@@ -1,7 +1,7 @@
-"""Names: what a preset, an axis or a model may be called, and how a text that is none is shown to a person.
+"""Names: the rules for names of presets, axes and models, and the form in which a text that breaks them is shown.
 
-A name becomes part of object keys, file names and commands, so the language is narrow; and what somebody wrote in
-its place may be anything, so no message repeats it raw or whole.
+A name becomes part of object keys, file names and commands, so the language is narrow; a text that a person
+wrote instead may be anything, so no message repeats it raw or whole.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _QUOTED_MAX: Final = 80
 
 
 def is_name(text: str) -> bool:
-    """Whether a preset may be called so."""
+    """True when `text` may be the name of a preset."""
     return re.fullmatch(NAME[1:-1], text) is not None
 
 
 def is_model_name(text: str) -> bool:
-    """Whether a model may be called so."""
+    """True when `text` may be the name of a model."""
     return re.fullmatch(MODEL_NAME[1:-1], text) is not None
 
 
@@ -57,6 +57,6 @@ def printable(text: str) -> str:
 
 
 def listed(names: list[str], most: int = 40) -> str:
-    """What there is, in words."""
+    """The names that exist, in words."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return f"there are: {', '.join(names[:most])}{more}" if names else "there are none"

@@ -1,15 +1,12 @@
-"""Planned tracks: what a catalog expands to, and the last check each text passes before it is one."""
+"""Planned tracks: the tracks that a catalog expands to, and the last checks of their texts."""
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from catalog.errors import CaptionTooLongError
 from catalog.prompt import CAPTION_TOKENS_MAX, LYRICS_TOKENS_MAX, token_ceiling, words_over
-from catalog.spec import DiffusionSpec, MasterSpec
 from catalog.track import Track
-from orchestrator.matrix.settling import Settings
 
 
 class PlannedTrack(NamedTuple):
@@ -17,20 +14,6 @@ class PlannedTrack(NamedTuple):
 
     track: Track
     takes: int
-
-
-@lru_cache(maxsize=1000)
-def diffusion(steps: int, shift: float) -> DiffusionSpec:
-    """One object for each pair, as thousands of tracks share a few."""
-    return DiffusionSpec(steps=steps, shift=shift)
-
-
-def master(settings: Settings) -> MasterSpec:
-    """How the tracks of a cell are finished."""
-    fields: dict[str, Any] = {
-        name: getattr(settings, name) for name in ("format", "bit_depth", "loudness_lufs", "peak_dbtp")
-    }
-    return MasterSpec(**fields)
 
 
 def with_suffix(caption: str, suffix: str) -> str:

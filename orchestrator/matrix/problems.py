@@ -1,4 +1,4 @@
-"""Problems: what a preset file gets wrong, in words, with file, line and the closest right name.
+"""Problems: the mistakes of a preset file, in words, with file, line and the closest right name.
 
 All problems of a file are reported together; the error's class is that of the first, so that its exit code
 tells a script what kind of mistake to look for.
@@ -31,7 +31,7 @@ _PATTERN_WORDS: Final = {**RULES, r"\S": "it must not be blank"}
 
 
 class Problem(NamedTuple):
-    """One thing wrong: where, what, and which kind of error it is."""
+    """One mistake: its file and line, its words, and the class of the error."""
 
     where: str
     what: str
@@ -47,7 +47,7 @@ def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
 
 
 def mend_name(name: str, known: Sequence[str], folder: Path) -> str:
-    """How to mend a name that has no file in `folder`: by the name that was meant, or by adding the file."""
+    """The fix for a name that has no file in `folder`: by the name that was meant, or by adding the file."""
     if guess := closest(bare(name), known):
         return f"write {guess!r}"
     return f"add {shown(folder)}/{name}.yaml" if is_name(name) else f"write the name of a file there; {NAME_RULE}"

@@ -1,9 +1,9 @@
 """Prompt tracks: a catalog of given prompts becomes tracks, one for each row of its CSV file.
 
-A track's slot is the row's id, or a hash of what is to be heard, so other rows may come and go around it, and a
-new title or a further take renders nothing again.
-What a row does not say the planner decides, where the catalog leaves it to it; else the catalog, or a neutral choice
-that follows from the row; never chance.
+A track's slot is the row's id, or a hash of what is to be heard, so other rows may be added and removed around it, and
+a new title or a further take renders nothing again.
+A field that a row leaves empty is decided by the planner, where the catalog leaves it to the planner; else by the
+catalog, or by a neutral choice that follows from the row; never by chance.
 """
 
 from __future__ import annotations
@@ -18,38 +18,36 @@ from catalog.errors import PresetError, UnreadableFileError
 from catalog.seeds import stable_hash
 from catalog.spec import OpenField, PlannerSpec, TrackSpec
 from catalog.track import Track
+from orchestrator.matrix.bounds import bounds_of, planner_for, refuse_without_planner
 from orchestrator.matrix.files import CatalogFile, Selector
-from orchestrator.matrix.filling import bounds_of, planner_for, refuse_without_planner
 from orchestrator.matrix.located import is_file, shown
 from orchestrator.matrix.names import listed, quoted
+from orchestrator.matrix.overlays import ANY_TEMPO, Layer, TempoRange, TrackSettings, overlay
 from orchestrator.matrix.planned import (
     PlannedTrack,
-    diffusion,
-    master,
     refuse_long_caption,
     refuse_long_lyrics,
     with_suffix,
 )
 from orchestrator.matrix.problems import closest
 from orchestrator.matrix.reading import LoadedCatalog, Preset
-from orchestrator.matrix.rows import Row, read_csv
-from orchestrator.matrix.settling import ANY_TEMPO, Layer, Settings, TempoRange, settle
+from orchestrator.matrix.rows import PromptRow, read_csv
 
 LABEL: Final = "imported"  # zone or genre of a row that names none
-# Where nobody says more: unhurried to brisk, and the keys that suit most instruments.
+# Where neither row nor catalog says more: unhurried to brisk, and the keys that suit most instruments.
 NEUTRAL_TEMPO: Final = (84, 124)
 NEUTRAL_KEYS: Final = (
     *("C major", "G major", "D major", "F major", "A minor", "E minor", "D minor", "B minor", "Bb major", "G minor"),
 )
-# Where nobody says more and the planner chooses: all there is, each key under one of its names (C#, not C♯).
+# Where neither says more and the planner chooses: every key, each under one of its names (C#, not C♯).
 ALL_KEYS: Final = tuple(sorted(key for key in limits.KEYSCALES if key.isascii()))
 
 
 class _Scope(NamedTuple):
-    """What holds for the rows of one zone and genre."""
+    """The settings of the rows of one zone and genre."""
 
-    settings: Settings  # of rows whose planner chooses nothing
-    free: Settings  # what the planner may choose from
+    settings: TrackSettings  # of rows whose planner chooses nothing
+    free: TrackSettings  # the choices of a planner that fills
 
 
 def expand_prompts(catalog: LoadedCatalog, model: str) -> Iterator[PlannedTrack]:
@@ -106,17 +104,17 @@ def _scope(preset: Preset[CatalogFile], zone: str, genre: str) -> _Scope:
             layers.append(Layer("rule", rule.set, partial(preset.at, "rules", n, "set")))
     said = any("tempo" in layer.choices.model_fields_set for layer in layers)
     start = ANY_TEMPO if said else TempoRange(*NEUTRAL_TEMPO, ())
-    settings = settle(start, layers, keys=NEUTRAL_KEYS, timesignatures=("4",))
+    settings = overlay(start, layers, keys=NEUTRAL_KEYS, timesignatures=("4",))
     if settings.tempo.is_empty:
         raise PresetError(
             f"{preset.at('rules')}: no tempo is left for the prompts of {zone}/{genre}",
             why=f"the ranges do not meet: {', '.join(settings.tempo.sources)}",
             fix="widen one of them",
         )
-    return _Scope(settings, settle(ANY_TEMPO, layers, keys=ALL_KEYS, timesignatures=limits.TIME_SIGNATURES))
+    return _Scope(settings, overlay(ANY_TEMPO, layers, keys=ALL_KEYS, timesignatures=limits.TIME_SIGNATURES))
 
 
-def _slot(row: Row, zone: str, genre: str, taken: set[tuple[str, str, str]]) -> str:
+def _slot(row: PromptRow, zone: str, genre: str, taken: set[tuple[str, str, str]]) -> str:
     """The row's id or sound, with a number from the second time it occurs."""
     name = slot = row.id or row.sound[:16]
     times = 1
@@ -127,8 +125,8 @@ def _slot(row: Row, zone: str, genre: str, taken: set[tuple[str, str, str]]) -> 
     return slot
 
 
-def _track(row: Row, where: str, scope: _Scope, place: tuple[str, str, str, str], model: str) -> PlannedTrack:
-    name, zone, genre, slot = place
+def _track(row: PromptRow, where: str, scope: _Scope, key: tuple[str, str, str, str], model: str) -> PlannedTrack:
+    name, zone, genre, slot = key
     settings = scope.settings
     planner = _planner(row, settings)
     fields = _open_fields(row, planner)
@@ -156,9 +154,9 @@ def _track(row: Row, where: str, scope: _Scope, place: tuple[str, str, str, str]
         duration_s=row.duration_s or duration_s,
         bounds=bounds_of(scope.free, fields),
         model=model,
-        diffusion=diffusion(turned("steps", settings.steps), turned("shift", settings.shift)),
+        diffusion=settings.diffusion.picked(turned),
         planner=planner_for(planner, fields),
-        master=master(settings),
+        master=settings.master,
     )
     seed = settings.seed if row.seed is None else row.seed
     title = row.title or _title(row.caption)
@@ -166,14 +164,14 @@ def _track(row: Row, where: str, scope: _Scope, place: tuple[str, str, str, str]
     return PlannedTrack(track, row.takes or turned("takes", settings.takes))
 
 
-def _planner(row: Row, settings: Settings) -> PlannerSpec | None:
+def _planner(row: PromptRow, settings: TrackSettings) -> PlannerSpec | None:
     if row.planner is None:
         return settings.planner
     return (settings.planner or PlannerSpec()) if row.planner else None
 
 
-def _open_fields(row: Row, planner: PlannerSpec | None) -> tuple[OpenField, ...]:
-    """What the row leaves to its planner."""
+def _open_fields(row: PromptRow, planner: PlannerSpec | None) -> tuple[OpenField, ...]:
+    """The fields that the row leaves to its planner."""
     said = {"bpm": row.bpm, "duration": row.duration_s, "keyscale": row.keyscale, "timesignature": row.timesignature}
     wanted = planner.open if planner and planner.metadata == "fill" else ()
     return tuple(field for field in wanted if said[field] is None)

@@ -18,7 +18,7 @@ from orchestrator.matrix.names import NAME_RULE, bare, is_name, listed, printabl
 from orchestrator.matrix.problems import closest, mend_name, validated
 
 Kind = Literal["zones", "genres", "catalogs"]
-_ONE: Final[dict[Kind, str]] = {"zones": "zone", "genres": "genre", "catalogs": "catalog"}
+_SINGULAR: Final[dict[Kind, str]] = {"zones": "zone", "genres": "genre", "catalogs": "catalog"}
 _CIRCLE_SHOWN_MAX: Final = 12
 _F = TypeVar("_F", ZoneFile, GenreFile, CatalogFile)
 
@@ -33,7 +33,7 @@ class Preset(Generic[_F]):
     tree: Located = field(repr=False)
 
     def at(self, *path: str | int) -> Place:
-        """Where `path` was written."""
+        """The file and line of `path`."""
         return self.tree.at(path)
 
 
@@ -50,12 +50,12 @@ class LoadedCatalog(NamedTuple):
 
     @property
     def title(self) -> str:
-        """What people call it."""
+        """The title that people read."""
         return self.preset.content.title
 
     @property
     def model(self) -> str:
-        """The model as written; 'auto' leaves the choice to whoever runs it."""
+        """The model as written; 'auto' leaves the choice to the command that runs it."""
         return self.preset.content.model
 
 
@@ -120,15 +120,17 @@ class PresetLibrary:
         where = f"{asked_at}: " if asked_at else ""
         fix = mend_name(name, names, self.root / kind)
         if name == "all" and kind != "catalogs":
-            fix = f"'all' stands alone, in matrix.{kind}; elsewhere leave {_ONE[kind]!r} out to mean every one"
+            fix = f"'all' stands alone, in matrix.{kind}; elsewhere leave {_SINGULAR[kind]!r} out to mean every one"
         raise UnknownNameError(
-            f"{where}{_ONE[kind]} {quoted(name)} has no file in {shown(self.root / kind)}/", why=listed(names), fix=fix
+            f"{where}{_SINGULAR[kind]} {quoted(name)} has no file in {shown(self.root / kind)}/",
+            why=listed(names),
+            fix=fix,
         )
 
 
 def no_such_preset(name: str, library: PresetLibrary) -> UnknownNameError:
     """The error for a name that no zone, genre or catalog of `library` has."""
-    guess = closest(bare(name), [each for kind in _ONE for each in library.names(kind)])
+    guess = closest(bare(name), [each for kind in _SINGULAR for each in library.names(kind)])
     return UnknownNameError(
         f"there is no zone, genre or catalog {quoted(name)}",
         why=f"{shown(library.root)}/ holds no file of that name",
@@ -141,7 +143,7 @@ def _check_name(file: Path, kind: Kind) -> None:
         raise PresetError(f"{shown(file)}: presets end in .yaml", fix=f"rename it to {printable(file.stem)}.yaml")
     if not is_name(file.stem):
         raise PresetError(
-            f"{shown(file)}: {quoted(file.stem)} cannot be the name of a {_ONE[kind]}",
+            f"{shown(file)}: {quoted(file.stem)} cannot be the name of a {_SINGULAR[kind]}",
             why=f"it becomes part of object keys: {NAME_RULE}",
             fix="rename the file",
         )
@@ -154,7 +156,7 @@ def read_preset(path: Path, model: type[_F]) -> Preset[_F]:
 
 
 def _inherited(path: Path) -> Located:
-    """What the file at `path` says, laid over what it extends, and so on to the last."""
+    """The content of the file at `path`, laid over that of the file it extends, and so on to the last."""
     chain, trees = [path], [read_located(path)]
     while base := trees[-1].value.get("extends"):
         if base.value is None:
@@ -244,7 +246,7 @@ def load_catalog(name_or_path: str | Path, presets: Path | None, settings: Setti
 
 
 def is_path(text: str) -> bool:
-    """Whether `text` means a catalog's file, and not its name."""
+    """True when `text` means a catalog's file, and not its name."""
     return text.endswith((".yaml", ".yml")) or "/" in text
 
 

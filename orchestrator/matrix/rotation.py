@@ -1,4 +1,4 @@
-"""Rotation: which words, key and tempo the n-th track of a cell gets, without chance and without repeats.
+"""Rotation: the words, key and tempo that the n-th track of a cell gets, without chance and without repeats.
 
 A wheel stands for one list to choose from. An odometer turns all its wheels at once for every track, so that
 neighbours differ in nearly everything, and comes back to a combination only after all of them have been
@@ -39,33 +39,33 @@ def _coprime(start: int, size: int) -> int:
 
 
 class Odometer(NamedTuple):
-    """Wheels that turn together. `lanes` odometers with common wheels interleave: lane 0, 1, ... then again 0.
+    """Wheels that turn together. `sequences` odometers with common wheels interleave: sequence 0, 1, ... then again 0.
 
-    For each lane, `count -> places` is one to one over `count` in [0, combinations).
+    For each sequence, `count -> positions` is one to one over `count` in [0, combinations).
     """
 
     wheels: tuple[Wheel, ...]
-    lanes: int = 1
+    sequences: int = 1
 
     @property
     def combinations(self) -> int:
-        """How many combinations there are before the first comes again."""
+        """The number of combinations before the first comes again."""
         return math.prod(wheel.size for wheel in self.wheels)
 
-    def places(self, count: int, lane: int = 0) -> list[int]:
-        """One place in each wheel for the `count`-th turn of `lane`.
+    def positions(self, count: int, sequence: int = 0) -> list[int]:
+        """One position in each wheel for the `count`-th turn of `sequence`.
 
         Wheel i is at (q + f(m)) mod size, with q the turns completed by the wheels before it and m the turn
         within those. As m is known from the wheels before, q can be read off wheel i: so nothing repeats. f
-        goes by strides through the wheel once and then begins at a new, keyed place: so every entry comes
+        goes by strides through the wheel once and then begins at a new, keyed position: so every entry comes
         equally often and wheels do not march in step.
         """
         out: list[int] = []
         before = 1
         for size, key, stride in self.wheels:
-            turn = (count % before) * self.lanes + lane
-            # The first wheel has nothing before it: its lanes begin evenly apart instead.
-            shift = lane * size // self.lanes if before == 1 else stride * turn
+            turn = (count % before) * self.sequences + sequence
+            # The first wheel has nothing before it: its sequences begin evenly apart instead.
+            shift = sequence * size // self.sequences if before == 1 else stride * turn
             out.append((count // before + shift + _mixed(key, turn // size if before > 1 else 0)) % size)
             before *= size
         return out
@@ -79,11 +79,11 @@ def _mixed(key: int, block: int) -> int:
     return x ^ (x >> 31)
 
 
-def lane_order(key: int, lanes: int, block: int) -> int:
-    """By how much the order of lanes is turned in `block`, so that no lane always comes first."""
-    return _mixed(key, block) % lanes
+def sequence_order(key: int, sequences: int, block: int) -> int:
+    """The number of steps by which `block` turns the order of sequences, so that no sequence always comes first."""
+    return _mixed(key, block) % sequences
 
 
-def odometer(key: int, sizes: Sequence[tuple[str, int]], lanes: int = 1) -> Odometer:
+def odometer(key: int, sizes: Sequence[tuple[str, int]], sequences: int = 1) -> Odometer:
     """An odometer over named list sizes; wheels of one name and key turn alike in every odometer."""
-    return Odometer(tuple(Wheel.named(name, size, key, spread=name == "tempo") for name, size in sizes), lanes)
+    return Odometer(tuple(Wheel.named(name, size, key, spread=name == "tempo") for name, size in sizes), sequences)

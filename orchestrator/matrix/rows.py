@@ -1,7 +1,7 @@
 """Rows: prompts from a CSV file, each checked by itself, with errors that name file, line and column.
 
-Column names, numbers and keys are taken the way people and other programs write them ("4/4", "Am", "N/A" for
-nothing); what they mean is written in one way only.
+Column names, numbers and keys are read the way people and other programs write them ("4/4", "Am", "N/A" for
+nothing); the values that come out have one form each.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _KEY: Final = re.compile(r"([A-Ga-g])\s*(#|b|♯|♭|sharp|flat)?\s*(major|maj|m
 csv.field_size_limit(1024 * 1024)  # lyrics are longer than the 128 KiB that csv allows only when something is wrong
 
 
-class Row(NamedTuple):
+class PromptRow(NamedTuple):
     """One prompt. None means: not said, so the catalog decides."""
 
     line: int
@@ -204,7 +204,7 @@ def column_of(name: str) -> str | None:
     return _ALIASES.get(re.sub(r"[\s-]+", "_", name.strip()).casefold())
 
 
-def read_row(values: Mapping[str, Any], line: int, where: str, problems: list[Problem]) -> Row | None:
+def read_row(values: Mapping[str, Any], line: int, where: str, problems: list[Problem]) -> PromptRow | None:
     """One row from raw values by column; what is wrong goes to `problems`, and None comes back."""
     fields: dict[str, Any] = {}
     before = len(problems)
@@ -223,10 +223,10 @@ def read_row(values: Mapping[str, Any], line: int, where: str, problems: list[Pr
             problems.append(Problem(where, f"column {column!r}: {str(value)[:60]!r} {error}", kind))
     if not str(values.get("caption") or "").strip():
         problems.append(Problem(where, "column 'caption': there is no caption"))
-    return Row(line=line, **fields) if len(problems) == before else None
+    return PromptRow(line=line, **fields) if len(problems) == before else None
 
 
-def read_csv(path: Path, *, strict: bool) -> tuple[list[Row], list[str]]:
+def read_csv(path: Path, *, strict: bool) -> tuple[list[PromptRow], list[str]]:
     """The rows of a CSV file, and the headings that mean nothing here; `strict` makes those an error.
 
     Comma, semicolon or tab; UTF-8 with or without a byte order mark. Raises UnreadableFileError, or one
@@ -239,7 +239,7 @@ def read_csv(path: Path, *, strict: bool) -> tuple[list[Row], list[str]]:
     _, heading = next(records)
     columns, unknown = _columns(heading, path, strict=strict)
     problems: list[Problem] = []
-    rows: list[Row] = []
+    rows: list[PromptRow] = []
     for line, cells in records:
         where = f"{shown(path)}:{line}"
         if len(cells) > len(heading):
@@ -256,9 +256,9 @@ def read_csv(path: Path, *, strict: bool) -> tuple[list[Row], list[str]]:
     return rows, unknown
 
 
-def repeated_ids(rows: list[Row], path: Path) -> Iterator[Problem]:
+def repeated_ids(rows: list[PromptRow], path: Path) -> Iterator[Problem]:
     """Problems for one id on rows that differ; rows that are the same in everything are just duplicates."""
-    first: dict[tuple[str | None, str | None, str], Row] = {}
+    first: dict[tuple[str | None, str | None, str], PromptRow] = {}
     for row in rows:
         if row.id is None:
             continue
@@ -286,7 +286,7 @@ def _records(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _delimiter(text: str) -> str:
-    """The delimiter under which the heading names the most columns we know."""
+    """The delimiter under which the heading names the most known columns."""
     heading = text.lstrip("\r\n").split("\n", 1)[0].rstrip("\r")
 
     def known(delimiter: str) -> int:

@@ -1,4 +1,4 @@
-"""Shares: how many tracks each cell gets, so that every quota holds and the sum is exact.
+"""Shares: the number of tracks of each cell, so that every quota holds and the sum is exact.
 
 A quota covers a set of cells. Two quotas either lie one inside the other or do not touch, so every cell has
 one innermost quota; what the inner ones take is subtracted from the outer, and the rest is split by weight
@@ -36,7 +36,7 @@ def split_by_weight(total: int, weights: Sequence[Fraction], order: Sequence[int
     exact = [total * weight / whole for weight in weights]
     parts = [int(share) for share in exact]
     left = total - sum(parts)
-    rank = {index: place for place, index in enumerate(order)}
+    rank = {index: position for position, index in enumerate(order)}
     for index in sorted(range(len(parts)), key=lambda i: (parts[i] - exact[i], rank[i]))[:left]:
         parts[index] += 1
     return parts
@@ -55,12 +55,12 @@ def share_out(
 
     Raises PresetError when quotas overlap, exceed what holds them, or leave tracks that no cell may take.
     """
-    everyone = frozenset(range(len(weights)))
-    family = [*quotas] if total is None else [Quota(everyone, total, where), *quotas]
+    all_cells = frozenset(range(len(weights)))
+    family = [*quotas] if total is None else [Quota(all_cells, total, where), *quotas]
     family = _nested(family)
     counts = [per_cell or 0] * len(weights)
-    for place, quota in enumerate(family):
-        inner = _inner_quotas(family, place)
+    for position, quota in enumerate(family):
+        inner = _inner_quotas(family, position)
         own = sorted(quota.cells.difference(*(each.cells for each in inner)))
         left = quota.tracks - sum(each.tracks for each in inner)
         if left < 0:
@@ -72,9 +72,9 @@ def share_out(
 
 def _split(left: int, own: Sequence[int], weights: Sequence[Fraction], order: Sequence[int], quota: Quota) -> list[int]:
     mine = set(own)
-    position = {index: place for place, index in enumerate(own)}
+    position_of = {index: position for position, index in enumerate(own)}
     try:
-        return split_by_weight(left, [weights[i] for i in own], [position[i] for i in order if i in mine])
+        return split_by_weight(left, [weights[i] for i in own], [position_of[i] for i in order if i in mine])
     except ValueError:
         why = "every cell that could take them has weight 0" if own else "other quotas hold every cell it covers"
         raise PresetError(
@@ -113,14 +113,14 @@ def _nested(quotas: Sequence[Quota]) -> list[Quota]:
     return family
 
 
-def _inner_quotas(family: Sequence[Quota], place: int) -> list[Quota]:
-    """The quotas directly inside the one at `place`; `family` is sorted largest first."""
-    if len(family[place].cells) == 1:
+def _inner_quotas(family: Sequence[Quota], position: int) -> list[Quota]:
+    """The quotas directly inside the one at `position`; `family` is sorted largest first."""
+    if len(family[position].cells) == 1:
         return []
     inner: list[Quota] = []
     covered: set[int] = set()
-    for quota in family[place + 1 :]:
-        if quota.cells <= family[place].cells and covered.isdisjoint(quota.cells):
+    for quota in family[position + 1 :]:
+        if quota.cells <= family[position].cells and covered.isdisjoint(quota.cells):
             inner.append(quota)
             covered |= quota.cells
     return inner

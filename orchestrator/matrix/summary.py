@@ -19,7 +19,7 @@ EXAMPLES = 5
 
 @dataclass(frozen=True)
 class Group:
-    """The cells of one zone and genre together. `open` names what the planner chooses in some of them."""
+    """The cells of one zone and genre together. `open` names the fields that the planner chooses in some of them."""
 
     zone: str
     genre: str
@@ -32,7 +32,7 @@ class Group:
 
 @dataclass(frozen=True)
 class CatalogSummary:
-    """What a catalog stands for."""
+    """The tracks of a catalog in numbers and examples."""
 
     name: str
     title: str
@@ -96,7 +96,7 @@ def _count_prompt(groups: dict[tuple[str, str], Group], planned: PlannedTrack) -
 
 
 def tempo_of(spec: TrackSpec) -> tuple[int, int]:
-    """From which tempo to which: the same twice, unless the planner chooses."""
+    """Lowest and highest tempo: the same twice, unless the planner chooses."""
     if spec.bpm is not None:
         return spec.bpm, spec.bpm
     bounds = spec.bounds.bpm if spec.bounds else None

@@ -24,7 +24,7 @@ class Titles:
 
     def title(self, number: int) -> str:
         """Title `number`, counted from 0; when all pairs are used, they come again as No. 2, No. 3 ..."""
-        zone_place, genre_place, pattern = self._odometer.places(number)
-        title = _PATTERNS[pattern].format(self._zone_words[zone_place], self._genre_words[genre_place])
+        zone_position, genre_position, pattern = self._odometer.positions(number)
+        title = _PATTERNS[pattern].format(self._zone_words[zone_position], self._genre_words[genre_position])
         again = number // self._odometer.combinations
         return f"{title} No. {again + 1}" if again else title

@@ -19,7 +19,7 @@ from catalog.spec import DiffusionSpec
 from orchestrator.finance.money import dollars
 from orchestrator.finance.prices.book import Price, names_gpu
 from orchestrator.ledger.observations import MS_PER_H
-from orchestrator.planning.plan import BucketLoad, Plan
+from orchestrator.planning.plan import BucketLoad, CatalogPlan
 
 DEFAULT_GPU: Final = "a100-80gb"
 CPU: Final = "cpu"
@@ -61,7 +61,7 @@ _CPU_TRAINED: Final = 4_000.0
 
 
 class SpeedKey(NamedTuple):
-    """What the speed of a GPU and model depends on beside the length of the audio."""
+    """The settings that the speed of a GPU and model depends on, beside the length of the audio."""
 
     planner: str  # "" when off
     diffusion: DiffusionSpec
@@ -80,7 +80,7 @@ class Speed(NamedTuple):
 
 
 class History(NamedTuple):
-    """What the ledger has measured of one model on one GPU."""
+    """The ledger's measurements of one model on one GPU."""
 
     speeds: Mapping[SpeedKey, Speed]
     tries_per_take: float  # 1.0: nothing had to be tried again
@@ -93,7 +93,7 @@ NO_HISTORY: Final = History({}, tries_per_take=1.0, reject_rate=None, startup_ms
 
 
 class Basis(StrEnum):
-    """What a figure rests on."""
+    """The kind of evidence that a figure rests on."""
 
     MEASURED = "measured"
     PUBLISHED = "published speeds"
@@ -112,7 +112,7 @@ class EstimateLine(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """What a plan will take on one GPU. `source` says in words what it rests on."""
+    """Time and money that a plan will take on one GPU. `source` says in words what they rest on."""
 
     takes: int
     audio_s: int
@@ -160,7 +160,7 @@ def default_gpu(model: str, option: str | None, settings: Settings) -> str:
     return option or settings.gpu or (DEFAULT_GPU if find_model(model).needs_weights else CPU)
 
 
-def estimate(plan: Plan, *, price: Price, history: History = NO_HISTORY) -> Estimate:
+def estimate(plan: CatalogPlan, *, price: Price, history: History = NO_HISTORY) -> Estimate:
     """GPU time and money to render what `plan` has not got yet, on the GPU of `price`."""
     lines = tuple(_line(load, plan.model, price, history) for load in plan.loads)
     engine_ms = round(sum(line.engine_ms for line in lines) * history.tries_per_take)

@@ -1,4 +1,4 @@
-"""What the ledger has measured: how fast workers rendered, and what of their time went into other things.
+"""History: the speeds that the ledger has measured, and the time of workers that went into other things.
 
 Reads only. Estimates reckon with it; no price is looked up here.
 """
@@ -19,7 +19,7 @@ from orchestrator.ledger.observations import BUSY_STATES, SpanTime, WorkerLife
 from orchestrator.ledger.tables import AttemptRow, SpanRow, TakeRow, WorkerRow
 from orchestrator.planning.estimate import History, Speed, SpeedKey
 
-# What was measured long ago, on older code, says little: the last so many workers and tries count.
+# Old measurements, made by older code, say little: only the last so many workers and tries count.
 _WORKERS_MAX: Final = 200
 _TRIES_MAX: Final = 5_000
 
@@ -29,7 +29,7 @@ _ENGINE_MS: Final[ColumnElement[int]] = (
 
 
 def read_history(engine: Engine, *, model: str, same_gpu: Callable[[str, str | None], bool]) -> History:
-    """What was measured of `model` on workers whose (GPU name, sku) satisfies `same_gpu`."""
+    """The measurements of `model` on workers whose (GPU name, sku) satisfies `same_gpu`."""
     with in_words(engine.url), _snapshot(engine).begin() as connection:
         rows = connection.execute(_workers().where(col(WorkerRow.model) == model)).all()
         newest = sorted(rows, key=lambda row: row.started_at_ms, reverse=True)
@@ -41,10 +41,10 @@ def read_history(engine: Engine, *, model: str, same_gpu: Callable[[str, str | N
     taken = {row.take_id for row in tries}
     ended = {row.take_id: row.outcome for row in tries if row.outcome != "failed"}
     rejected = sum(outcome == "rejected" for outcome in ended.values())
-    lane = _LaneTime.of(spans)
-    startup_ms, idle_share = _overheads(lives, lane, busy_ms)
+    engine_time = _EngineTime.of(spans)
+    startup_ms, idle_share = _overheads(lives, engine_time, busy_ms)
     return History(
-        speeds=_speeds(tries, {worker_id: lane.share_of(worker_id, ms) for worker_id, ms in busy_ms.items()}),
+        speeds=_speeds(tries, {worker_id: engine_time.share_of(worker_id, ms) for worker_id, ms in busy_ms.items()}),
         tries_per_take=len(tries) / len(taken) if taken else 1.0,
         reject_rate=rejected / len(ended) if ended else None,
         startup_ms=startup_ms,
@@ -120,25 +120,25 @@ def _life(row: Any) -> WorkerLife:
     )
 
 
-class _LaneTime(NamedTuple):
+class _EngineTime(NamedTuple):
     """Milliseconds in which each worker's engine started and ended, and in which it worked on takes."""
 
     starting: Counter[str]
     working: Counter[str]
 
     @classmethod
-    def of(cls, spans: Iterable[SpanTime]) -> _LaneTime:
+    def of(cls, spans: Iterable[SpanTime]) -> _EngineTime:
         """The sums over `spans`."""
-        lane = cls(Counter(), Counter())
+        engine_time = cls(Counter(), Counter())
         for span in spans:
             if span.state in ("startup", "teardown"):
-                lane.starting[span.worker_id] += span.end_ms - span.start_ms
+                engine_time.starting[span.worker_id] += span.end_ms - span.start_ms
             elif span.state in BUSY_STATES:
-                lane.working[span.worker_id] += span.end_ms - span.start_ms
-        return lane
+                engine_time.working[span.worker_id] += span.end_ms - span.start_ms
+        return engine_time
 
     def share_of(self, worker_id: str, engine_ms: int) -> float:
-        """What one of a worker's `engine_ms` has cost of its time: less than one where stages overlapped."""
+        """The share of a worker's time in each of its `engine_ms`: less than one where stages overlapped."""
         working_ms = self.working[worker_id]
         return min(1.0, working_ms / engine_ms) if working_ms and engine_ms else 1.0
 
@@ -152,11 +152,11 @@ def _speeds(tries: Sequence[Any], share_of: Mapping[str, float]) -> dict[SpeedKe
     return {key: Speed(median(values), len(values)) for key, values in by_key.items()}
 
 
-def _overheads(lives: Sequence[WorkerLife], lane: _LaneTime, busy_ms: Mapping[str, int]) -> tuple[int, float]:
+def _overheads(lives: Sequence[WorkerLife], engine_time: _EngineTime, busy_ms: Mapping[str, int]) -> tuple[int, float]:
     """Median over workers of the time to start and end (ms), and of idle time as a share of engine time."""
     idle = []
     for life in lives:
         if busy := busy_ms.get(life.worker_id):
-            working_ms = busy * lane.share_of(life.worker_id, busy)
-            idle.append(max(0.0, (life.ms - lane.starting[life.worker_id]) / working_ms - 1))
-    return round(median(lane.starting.values())) if lane.starting else 0, median(idle) if idle else 0.0
+            working_ms = busy * engine_time.share_of(life.worker_id, busy)
+            idle.append(max(0.0, (life.ms - engine_time.starting[life.worker_id]) / working_ms - 1))
+    return round(median(engine_time.starting.values())) if engine_time.starting else 0, median(idle) if idle else 0.0

@@ -1,10 +1,10 @@
-"""Models: which one a catalog is rendered with, and whether this machine has what that takes.
+"""Models: the choice of the model for a catalog, and the check that this machine can render with it.
 
 Noise is never made because something was forgotten. Without trained weights `auto` becomes the random model only for a
 person who looks on, and only in a catalog that has never had anything else; and no rehearsal takes the place of music.
 
-Names are free, since anybody may bring weights of their own; but a name that is almost one of ours is a slip of
-the keyboard, and a model without weights can only fail, so both are found before anything is written or spent.
+Names are free, since a person may bring weights of their own; but a name that is almost one of the program's models
+is a typing error, and a model without weights can only fail, so both are found before anything is written or spent.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from orchestrator.matrix.files import AUTO_MODEL
 from orchestrator.matrix.problems import closest
 
 _KNOWN: Final = (*(model.name for model in MODELS), AUTO_MODEL)
-_SLIP: Final = 0.85  # alike to this degree, of 1: one or two letters amiss
+_TYPING_ERROR: Final = 0.85  # alike to this degree, of 1: one or two letters amiss
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
 
 
 class ModelChoice(NamedTuple):
-    """The model a catalog is rendered with, and what a person should know about the choice."""
+    """The model that a catalog is rendered with, and a warning about the choice for the person."""
 
     model: str
     warning: str | None = None
@@ -40,7 +40,7 @@ def resolve_model(
 
     Trained weights here, or a fleet that has them, mean the turbo model. Without them the random one is taken, with a
     warning, where a person looks on (`attended`) and the catalog was never planned for another (`known`); else it is
-    the turbo model too, and `find_lack` says what it lacks. Raises UnknownNameError for a misspelt name.
+    the turbo model too, and `find_missing_weights` names what is missing. Raises UnknownNameError for a misspelt name.
     """
     wanted = option or catalog_model
     if wanted != AUTO_MODEL:
@@ -54,8 +54,8 @@ def resolve_model(
     )
 
 
-def find_lack(model: str, settings: Settings) -> ModelError | None:
-    """What this machine lacks to render with `model`; None when it lacks nothing, or when a fleet renders."""
+def find_missing_weights(model: str, settings: Settings) -> ModelError | None:
+    """The error for weights that `model` needs and this machine lacks; None where it lacks none or a fleet renders."""
     if not settings.embedded or not find_model(model).needs_weights:
         return None
     if settings.weights is None:
@@ -75,7 +75,7 @@ def find_lack(model: str, settings: Settings) -> ModelError | None:
 
 
 def find_replaced_music(catalog: str, model: str, leaving: Counter[str]) -> ModelError | None:
-    """Why a rehearsal with `model` must not be: it would take music off the list; `leaving` counts that by model."""
+    """The error for a rehearsal with `model` that would take music off the list; `leaving` counts takes by model."""
     music = {name: count for name, count in sorted(leaving.items()) if find_model(name).needs_weights}
     if find_model(model).needs_weights or not music:
         return None
@@ -89,8 +89,8 @@ def find_replaced_music(catalog: str, model: str, leaving: Counter[str]) -> Mode
 
 
 def _spelt_right(name: str) -> str:
-    guess = None if name in _KNOWN else closest(name, _KNOWN, cutoff=_SLIP)
-    # A longer name such as acestep-v15-turbo-spring is somebody's own.
+    guess = None if name in _KNOWN else closest(name, _KNOWN, cutoff=_TYPING_ERROR)
+    # A longer name such as acestep-v15-turbo-spring is a person's own.
     if guess is None or re.match(rf"{re.escape(guess)}[-._\d]", name):
         return name
     raise UnknownNameError(

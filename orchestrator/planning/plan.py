@@ -1,6 +1,6 @@
-"""The plan: the takes a catalog stands for, held against what the ledger already has.
+"""The plan: the takes that a catalog stands for, compared with those that the ledger already has.
 
-Takes are streamed and only counted, so a plan of 100,000 takes stays small; `Plan.takes()` streams the same
+Takes are streamed and only counted, so a plan of 100,000 takes stays small; `CatalogPlan.takes()` streams the same
 takes again for dispatch. Nothing is written and nothing is sent.
 """
 
@@ -18,11 +18,11 @@ from catalog.track import Take
 from orchestrator.matrix import LoadedCatalog, PlannedTrack, expand
 
 _DONE: Final = frozenset({"accepted", "rejected"})
-_ON_AIR: Final = "accepted"
+_ACCEPTED: Final = "accepted"
 
 
-class KnownTake(Protocol):
-    """What the ledger knows of one slot and number of a catalog."""
+class TakeInLedger(Protocol):
+    """The ledger's entry for one slot and take number of a catalog."""
 
     @property
     def take_id(self) -> str:
@@ -30,35 +30,35 @@ class KnownTake(Protocol):
 
     @property
     def state(self) -> str:
-        """How far its work has come."""
+        """The state of its work."""
 
     @property
     def model(self) -> str:
-        """What it was planned to be rendered with."""
+        """The model that it was planned for."""
 
 
-Known = Mapping[tuple[str, int], KnownTake]  # by track key and take number
-Shelved = Mapping[str, str]  # take id -> state, of takes that the catalog had and has changed or dropped
-NONE_SHELVED: Final[Shelved] = MappingProxyType({})
+KnownTakes = Mapping[tuple[str, int], TakeInLedger]  # by track key and take number
+ShelvedTakes = Mapping[str, str]  # take id -> state, of takes that the catalog had and has changed or dropped
+NONE_SHELVED: Final[ShelvedTakes] = MappingProxyType({})
 
 
 class Standing(StrEnum):
-    """How a planned take stands to the ledger."""
+    """The relation of a planned take to the ledger."""
 
     NEW = "new"
-    CHANGED = "changed"  # its slot was there with another sound
-    UNCHANGED = "unchanged"  # accepted or rejected already, and what it is has not changed
+    CHANGED = "changed"  # its slot held another take
+    UNCHANGED = "unchanged"  # accepted or rejected already, and the same take as before
     UNFINISHED = "unfinished"  # known and the same, but not done: waiting, sent, failed or cancelled
 
 
-class Cell(NamedTuple):
-    """Where a take belongs in the matrix."""
+class ZoneGenre(NamedTuple):
+    """The part of the matrix that a take belongs to."""
 
     zone: str
     genre: str
 
 
-class Counts(NamedTuple):
+class StandingCounts(NamedTuple):
     """Takes by standing."""
 
     new: int = 0
@@ -76,13 +76,13 @@ class Counts(NamedTuple):
         """Those a run would send."""
         return self.total - self.unchanged
 
-    def plus(self, other: Counts) -> Counts:
+    def plus(self, other: StandingCounts) -> StandingCounts:
         """Both together."""
-        return Counts(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+        return StandingCounts(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
 
 class Changes(NamedTuple):
-    """What a run would change of the tracks that the catalog lists now: accepted takes, by model."""
+    """The changes that a run would make to the tracks that the catalog lists now: accepted takes, by model."""
 
     replaced: Counter[str]  # their slot gets another take
     retired: Counter[str]  # their slot is no longer planned
@@ -93,7 +93,7 @@ class Changes(NamedTuple):
 
     @property
     def leaving(self) -> Counter[str]:
-        """What is listed now and would no longer be."""
+        """Takes that are listed now and would no longer be."""
         return self.replaced + self.retired
 
     def as_plain_values(self) -> dict[str, dict[str, int]]:
@@ -116,7 +116,7 @@ def _accepted_takes(counts: Counter[str]) -> str:
 
 
 class BucketLoad(NamedTuple):
-    """How much of one bucket is to be rendered."""
+    """The takes of one bucket that are to be rendered."""
 
     bucket: Bucket
     takes: int
@@ -128,14 +128,14 @@ class BucketLoad(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """A catalog held against the ledger, in counts."""
+class CatalogPlan:
+    """A catalog compared with the ledger, in numbers of takes."""
 
     catalog: str
     title: str
     model: str
-    cells: Mapping[Cell, Counts]
-    loads: tuple[BucketLoad, ...]  # what is to be rendered, in feed order
+    cells: Mapping[ZoneGenre, StandingCounts]
+    loads: tuple[BucketLoad, ...]  # to be rendered, in feed order
     dropped: tuple[str, ...]  # ids of takes the ledger has and the catalog no longer plans
     restored: int  # takes made for an earlier version of the catalog, accepted or rejected, which this one plans again
     _tracks: Callable[[], Iterable[PlannedTrack]]
@@ -143,7 +143,7 @@ class Plan:
     changes: Changes = field(default_factory=lambda: Changes(Counter(), Counter(), Counter()))
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> StandingCounts:
         """All planned takes."""
         return sum_counts(self.cells.values())
 
@@ -157,29 +157,29 @@ class Plan:
         """Seconds of audio to render."""
         return sum(load.audio_s for load in self.loads)
 
-    def by_zone(self) -> dict[str, Counts]:
-        """Counts of each zone, in the catalog's order."""
+    def by_zone(self) -> dict[str, StandingCounts]:
+        """StandingCounts of each zone, in the catalog's order."""
         return self._by(lambda cell: cell.zone)
 
-    def by_genre(self) -> dict[str, Counts]:
-        """Counts of each genre, in the catalog's order."""
+    def by_genre(self) -> dict[str, StandingCounts]:
+        """StandingCounts of each genre, in the catalog's order."""
         return self._by(lambda cell: cell.genre)
 
     def takes(self) -> Iterator[Take]:
         """Every planned take, streamed anew; the unchanged ones too."""
         return stream_takes(self._tracks())
 
-    def _by(self, name: Callable[[Cell], str]) -> dict[str, Counts]:
-        sums: dict[str, Counts] = {}
+    def _by(self, name: Callable[[ZoneGenre], str]) -> dict[str, StandingCounts]:
+        sums: dict[str, StandingCounts] = {}
         for cell, counts in self.cells.items():
-            sums[name(cell)] = sums.get(name(cell), Counts()).plus(counts)
+            sums[name(cell)] = sums.get(name(cell), StandingCounts()).plus(counts)
         return sums
 
 
 def make_plan(
-    catalog: LoadedCatalog, known: Known, shelved: Shelved = NONE_SHELVED, *, model: str | None = None
-) -> Plan:
-    """Hold `catalog` against what the ledger has of it; `model` replaces the catalog's own."""
+    catalog: LoadedCatalog, known: KnownTakes, shelved: ShelvedTakes = NONE_SHELVED, *, model: str | None = None
+) -> CatalogPlan:
+    """Compare `catalog` with its takes in the ledger; `model` replaces the catalog's own."""
     model = model or catalog.model
     return plan_tracks(
         lambda: expand(catalog, model=model), known, shelved, catalog=catalog.name, title=catalog.title, model=model
@@ -188,36 +188,36 @@ def make_plan(
 
 def plan_tracks(
     tracks: Callable[[], Iterable[PlannedTrack]],
-    known: Known,
-    shelved: Shelved = NONE_SHELVED,
+    known: KnownTakes,
+    shelved: ShelvedTakes = NONE_SHELVED,
     *,
     catalog: str,
     title: str,
     model: str,
-) -> Plan:
-    """The plan of what `tracks` yields; it is called again for each streaming and must yield the same."""
-    tally: dict[Cell, Counter[Standing]] = {}
+) -> CatalogPlan:
+    """The plan of the tracks that `tracks` yields; it is called again for each streaming and must yield the same."""
+    tally: dict[ZoneGenre, Counter[Standing]] = {}
     loads: Counter[Bucket] = Counter()
     unseen, restored, open_lengths = dict(known), 0, 0
     changes = Changes(Counter(), Counter(), Counter())
     for take in stream_takes(tracks()):
-        slot = unseen.pop((take.track.key, take.number), None)
-        standing = _standing(take, slot, shelved)
-        if slot is not None and slot.take_id != take.id and slot.state == _ON_AIR:
-            changes.replaced[slot.model] += 1
-        tally.setdefault(Cell(take.track.zone, take.track.genre), Counter())[standing] += 1
+        entry = unseen.pop((take.track.key, take.number), None)
+        standing = _standing(take, entry, shelved)
+        if entry is not None and entry.take_id != take.id and entry.state == _ACCEPTED:
+            changes.replaced[entry.model] += 1
+        tally.setdefault(ZoneGenre(take.track.zone, take.track.genre), Counter())[standing] += 1
         if standing is not Standing.UNCHANGED:
             loads[Bucket.of(take.spec)] += 1
             open_lengths += take.spec.bounds is not None and take.spec.bounds.duration_s is not None
-        elif slot is None or slot.take_id != take.id:
+        elif entry is None or entry.take_id != take.id:
             restored += 1
-            changes.restored[take.spec.model] += shelved.get(take.id) == _ON_AIR
-    changes.retired.update(slot.model for slot in unseen.values() if slot.state == _ON_AIR)
-    return Plan(
+            changes.restored[take.spec.model] += shelved.get(take.id) == _ACCEPTED
+    changes.retired.update(entry.model for entry in unseen.values() if entry.state == _ACCEPTED)
+    return CatalogPlan(
         catalog=catalog,
         title=title,
         model=model,
-        cells={cell: Counts(**{str(name): n for name, n in counts.items()}) for cell, counts in tally.items()},
+        cells={cell: StandingCounts(**{str(name): n for name, n in counts.items()}) for cell, counts in tally.items()},
         loads=tuple(BucketLoad(bucket, loads[bucket]) for bucket in sorted(loads, key=lambda each: each.feed_order)),
         dropped=tuple(sorted(each.take_id for each in unseen.values())),
         restored=restored,
@@ -234,16 +234,16 @@ def stream_takes(tracks: Iterable[PlannedTrack]) -> Iterator[Take]:
             yield planned.track.take(number)
 
 
-def sum_counts(many: Iterable[Counts]) -> Counts:
+def sum_counts(many: Iterable[StandingCounts]) -> StandingCounts:
     """All of `many` together."""
-    total = Counts()
+    total = StandingCounts()
     for counts in many:
         total = total.plus(counts)
     return total
 
 
-def _standing(take: Take, slot: KnownTake | None, shelved: Shelved) -> Standing:
-    state = slot.state if slot is not None and slot.take_id == take.id else shelved.get(take.id)
+def _standing(take: Take, entry: TakeInLedger | None, shelved: ShelvedTakes) -> Standing:
+    state = entry.state if entry is not None and entry.take_id == take.id else shelved.get(take.id)
     if state is None:
-        return Standing.NEW if slot is None else Standing.CHANGED
+        return Standing.NEW if entry is None else Standing.CHANGED
     return Standing.UNCHANGED if state in _DONE else Standing.UNFINISHED

@@ -1,1 +1,1 @@
-"""Runs: a run's life on the control side, from a command line to its end."""
+"""Runs: the life of a run on the control side, from a command line to its end."""

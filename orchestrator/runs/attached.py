@@ -1,7 +1,7 @@
-"""The attached run: one process that feeds, records and shows a run until it is done or told to stop.
+"""The attached run: one process that feeds, records and shows a run until the run is done or somebody stops it.
 
-On one machine it brings its own broker and one worker and ends both; as a fleet it only feeds and records.
-Whatever happens to it, the same command goes on: takes live in the ledger, records on the broker.
+On one machine the process starts a broker and one worker and ends both; in a fleet it only feeds and records. However
+the process ends, the same command continues the run: takes live in the ledger, records on the broker.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 from catalog.errors import BrokerError, LedgerError, TunemillError, WorkerError
 from catalog.messages import now_ms
 from catalog.queues import queues_served
+from catalog.retry import Outage
 from catalog.settings import Settings
 from catalog.tiers import tier_of
 from orchestrator.control.broker import Queues
@@ -26,49 +27,49 @@ from orchestrator.ledger import Ledger, readings, work
 from orchestrator.ledger.facts import PriceOf
 from orchestrator.ledger.lock import WriterLock
 from orchestrator.ledger.readings import TakeCounts
-from orchestrator.ledger.wishes import CANCEL, GO_ON, PAUSE
+from orchestrator.ledger.run_control import CANCEL, GO_ON, PAUSE
 from orchestrator.runs.local.broker import EmbeddedBroker
 from orchestrator.runs.local.worker import LocalWorker, end_stale_worker
-from orchestrator.runs.progress import Meter, Watcher
+from orchestrator.runs.outages import BACKOFF, report_recovery, wait_out
+from orchestrator.runs.progress import ProgressReader, Watcher
 from orchestrator.runs.stop import StopRequest
 
 POLL_S: Final = 0.2
 SHOW_EVERY_S: Final = 0.5
-DEATHS_MAX: Final = 3  # of the local worker, one after the other, without a take made in between
-WORKER_STOP_S: Final = 150.0  # its own grace time is 120 s
-LEDGER_PATIENCE_S: Final = 120.0  # with a file; a database server may be away for as long as it likes
-_BACKOFF_MAX_S: Final = 15.0
+CRASHES_MAX: Final = 3  # of the local worker in a row, without a finished take between them
+WORKER_STOP_S: Final = 150.0  # the worker's own grace time is 120 s
+LEDGER_PATIENCE_S: Final = 120.0  # for an SQLite file; an outage of a database server may last any time
 _NO_WORKER_S: Final = 20.0
-_WORKERS_SEEN: Final = 20  # the latest in the ledger, of which ours is one once it has spoken
+_LATEST_WORKERS: Final = 20  # rows of the ledger among which the local worker is looked for
 
 
-WISH_WORDS: Final = {
+CONTROL_MESSAGES: Final = {
     GO_ON: "the run of {catalog} goes on",
     PAUSE: "the run of {catalog} is paused; `tunemill resume {catalog}` lets it go on",
     CANCEL: "the run of {catalog} is being cancelled; what workers hold is finished",
 }
 
 
-class Ending(StrEnum):
-    """How an attached run came to its end."""
+class RunEnd(StrEnum):
+    """The way in which a command's part in a run ended."""
 
     DONE = "done"
     REFUSED = "refused"  # over its budget, or without a price
     INTERRUPTED = "interrupted"
     CANCELLED = "cancelled"
-    LEFT = "left"  # it goes on without us
+    LEFT = "left"  # a controller continues the run
 
 
-class Outcome(NamedTuple):
-    """What an attached run leaves."""
+class RunResult(NamedTuple):
+    """The end of a run's command: takes by state, and the refusal if there was one."""
 
-    ending: Ending
+    end: RunEnd
     counts: TakeCounts
     refusal: TunemillError | None = None
 
 
 class AttachedRun:
-    """One run, fed and recorded by this process, which holds the writer lock."""
+    """One run that this process feeds and records; the process holds the writer lock."""
 
     def __init__(
         self,
@@ -79,7 +80,7 @@ class AttachedRun:
         run_id: str,
         price_of: PriceOf,
         watcher: Watcher,
-        local_worker: Sequence[str] | None,  # options of a worker on this machine; None: there is none
+        local_worker: Sequence[str] | None,  # options of a worker on this machine; None: start no worker
     ) -> None:
         self._ledger, self._lock, self._settings, self._watcher = ledger.fenced(lock), lock, settings, watcher
         self._run_id = run_id
@@ -102,36 +103,36 @@ class AttachedRun:
         self._worker = None
         if local_worker is not None:
             self._worker = LocalWorker(settings.home, model, environment, local_worker)
-        self._fits = False  # whether the local worker was seen to serve every take's queue
-        self._meter = Meter(ledger, run_id)
-        self._deaths = 0
-        self._outage_since_s: float | None = None
+        self._worker_fits = False  # the local worker has enough memory for every take
+        self._progress = ProgressReader(ledger, run_id)
+        self._crashes = 0
+        self._outage = Outage(BACKOFF)
         self._ledger_patience_s = LEDGER_PATIENCE_S if ledger.engine.name == "sqlite" else math.inf
-        self._told_wish = GO_ON
+        self._control = GO_ON  # as last reported
         self._began_ms = now_ms()
         self._shown_s = 0.0
 
-    def run(self) -> Outcome:
-        """Go on until the run is done, refused or told to stop; raises TunemillError when it cannot."""
+    def run(self) -> RunResult:
+        """Run until done, refused or stopped; raises TunemillError where the run cannot continue."""
         with StopRequest().listening() as stop, self._services():
-            ending, refusal = self._loop(stop)
-            self._wind_down(stop)
+            end, refusal = self._loop(stop)
+            self._finish(stop)
         with self._ledger.read() as connection:
             counts = readings.count_takes(connection, self._run_id)
             state = readings.get_run(connection, self._run_id).state
         if state == "cancelled":
-            return Outcome(Ending.CANCELLED, counts)
-        # What the worker had in hand may have been all that was left.
-        return Outcome(ending if counts.pending else Ending.DONE, counts, refusal if counts.pending else None)
+            return RunResult(RunEnd.CANCELLED, counts)
+        # The takes that the worker finished after the loop may have been the last ones.
+        return RunResult(end if counts.pending else RunEnd.DONE, counts, refusal if counts.pending else None)
 
     # ------------------------------------------------------------ services
 
     @contextmanager
     def _services(self) -> Iterator[None]:
-        """Broker and worker, from before the first step until after the last record."""
+        """Keep broker and worker from before the first step until after the last record."""
         try:
             if self._broker is not None:
-                self._broker.start()  # first of all: while another run uses this home, its worker is not ours to end
+                self._broker.start()  # first: while another run uses this home, its worker must not be ended
             if self._worker is not None and end_stale_worker(self._settings.home):
                 self._watcher.say("ended the worker of a run that was killed")
             if self._broker is not None:
@@ -149,9 +150,9 @@ class AttachedRun:
                 self._broker.stop()
 
     def _reset_embedded(self, reason: str, ended_at_ms: int | None = None) -> None:
-        """No worker is left and nobody else uses this broker: what was on its way waits again.
+        """Let the sent takes wait again, when no worker is left and no other process uses this broker.
 
-        Only this run's takes and this machine's workers: the ledger may be a fleet's as well.
+        Only this run's takes and this machine's workers are concerned: the ledger may serve a fleet as well.
         """
         with self._ledger.write() as connection:
             work.recall_sent(connection, self._run_id, now_ms())
@@ -160,69 +161,62 @@ class AttachedRun:
 
     # ------------------------------------------------------------ the loop
 
-    def _loop(self, stop: StopRequest) -> tuple[Ending, TunemillError | None]:
+    def _loop(self, stop: StopRequest) -> tuple[RunEnd, TunemillError | None]:
         began_s = time.monotonic()
-        while not stop.made:
+        while not stop.requested:
             step = self._step(stop)
             try:
-                if step is not None and (ended := self._look_around(step)):
+                if step is not None and (ended := self._after_step(step)):
                     return ended
                 self._warn_of_no_worker(began_s)
-            except LedgerError as error:  # it went away between the step and a look at what that has done
-                self._endure(error, stop)
+            except LedgerError as error:  # the ledger failed after a step that succeeded
+                self._wait_out(error, stop)
             if step is None or not step.more:
                 stop.wait(POLL_S)
-        return Ending.INTERRUPTED, None
+        return RunEnd.INTERRUPTED, None
 
-    def _look_around(self, step: Step) -> tuple[Ending, TunemillError | None] | None:
-        """See to all that is not the controller's; how the run has ended, if it has."""
+    def _after_step(self, step: Step) -> tuple[RunEnd, TunemillError | None] | None:
+        """Show progress and check the worker; returns the end of the run, or None while the run continues."""
         self._show()
         if self._run_id in step.finished:
-            return Ending.DONE, None
+            return RunEnd.DONE, None
         if self._run_id in step.refused:
-            return Ending.REFUSED, step.refused[self._run_id]
-        self._deaths = 0 if step.outcomes["accepted"] or step.outcomes["rejected"] else self._deaths
-        self._tend_worker()
-        self._tell_wish()
+            return RunEnd.REFUSED, step.refused[self._run_id]
+        self._crashes = 0 if step.outcomes["accepted"] or step.outcomes["rejected"] else self._crashes
+        self._check_worker()
+        self._report_control()
         return None
 
     def _step(self, stop: StopRequest) -> Step | None:
-        """One step of the controller; None while the broker or the ledger is away."""
+        """Make one step of the controller; None during an outage of the broker or the ledger."""
         try:
-            self._lock.verify(now=self._outage_since_s is not None)
-            if self._outage_since_s is not None and self._broker is not None:
+            self._lock.verify(now=self._outage.is_on)
+            if self._outage.is_on and self._broker is not None:
                 self._broker.ensure()
             step = self._controller.step()
         except (BrokerError, LedgerError) as error:
-            self._endure(error, stop)
+            self._wait_out(error, stop)
             return None
-        if self._outage_since_s is not None:
-            self._watcher.say("going on")
-            self._outage_since_s = None
+        report_recovery(self._outage, self._watcher)
         return step
 
-    def _tell_wish(self) -> None:
-        """Say when somebody pauses the run, resumes or cancels it."""
+    def _report_control(self) -> None:
+        """Tell the watcher when somebody pauses, resumes or cancels the run."""
         with self._ledger.read() as connection:
             run = readings.get_run(connection, self._run_id)
-        if run.wish != self._told_wish:
-            self._told_wish = run.wish
-            self._watcher.say(WISH_WORDS[run.wish].format(catalog=run.catalog))
+        if run.wish != self._control:
+            self._control = run.wish
+            self._watcher.say(CONTROL_MESSAGES[run.wish].format(catalog=run.catalog))
 
-    def _endure(self, error: TunemillError, stop: StopRequest) -> None:
-        now_s = time.monotonic()
-        if self._outage_since_s is None:
-            self._outage_since_s = now_s
-            self._watcher.say(f"{error.what}: {error.why or 'no reason given'}; trying again")
-        away_s = now_s - self._outage_since_s
-        if isinstance(error, LedgerError) and away_s > self._ledger_patience_s:
+    def _wait_out(self, error: TunemillError, stop: StopRequest) -> None:
+        if isinstance(error, LedgerError) and self._outage.lasted_s > self._ledger_patience_s:
             raise error
-        stop.wait(min(max(POLL_S, away_s / 4), _BACKOFF_MAX_S))
+        wait_out(self._outage, error, self._watcher, stop)
 
     def _show(self, *, always: bool = False) -> None:
-        if self._outage_since_s is None and (always or time.monotonic() - self._shown_s > SHOW_EVERY_S):
+        if not self._outage.is_on and (always or time.monotonic() - self._shown_s > SHOW_EVERY_S):
             self._shown_s = time.monotonic()
-            self._watcher.show(self._meter.read(now_ms()))
+            self._watcher.show(self._progress.read(now_ms()))
 
     def _warn_of_no_worker(self, began_s: float) -> None:
         if self._worker is not None or not 0 <= time.monotonic() - began_s - _NO_WORKER_S < POLL_S * 2:
@@ -234,69 +228,69 @@ class AttachedRun:
 
     # ------------------------------------------------------------ the local worker
 
-    def _tend_worker(self) -> None:
-        """Start the worker when takes are on their way, and again when it has died."""
+    def _check_worker(self) -> None:
+        """Start the worker at the first step, and again after a crash."""
         if self._worker is None:
             return
         if self._worker.running:
             self._check_that_takes_fit()
             return
         if self._worker.started:
-            self._bury_worker(self._worker)
+            self._handle_crash(self._worker)
         self._worker.start()
 
     def _check_that_takes_fit(self) -> None:
-        """On one machine no other worker will come for a take that this one is too small for."""
-        if self._fits or self._broker is None:
+        """Raise WorkerError for takes that need more memory: on one machine no larger worker will ever fetch them."""
+        if self._worker_fits or self._broker is None:
             return
         with self._ledger.read() as connection:
-            latest = readings.latest_workers(connection, _WORKERS_SEEN)
+            latest = readings.latest_workers(connection, _LATEST_WORKERS)
             queues = work.pending_queues(connection, self._run_id)
         here = [each for each in latest if each.host == socket.gethostname() and each.started_at_ms >= self._began_ms]
-        seen = [worker for worker in here if worker.batch_limit and worker.ended_at_ms is None]
-        if not seen:
+        ready = [worker for worker in here if worker.batch_limit and worker.ended_at_ms is None]
+        if not ready:
             return
-        tier = tier_of(seen[0].vram_gib)
-        self._fits = True
+        tier = tier_of(ready[0].vram_gib)
+        self._worker_fits = True
         if unserved := queues.keys() - set(queues_served(self._model, tier)):
             raise WorkerError(
                 f"this machine has too little memory for {sum(queues[name] for name in unserved):,} of the takes",
-                why=f"{seen[0].vram_gib:.1f} GiB is tier {tier.name}; they need {', '.join(sorted(unserved))}",
+                why=f"{ready[0].vram_gib:.1f} GiB is tier {tier.name}; they need {', '.join(sorted(unserved))}",
                 fix="render them on a larger GPU, make them shorter, or turn the planner off (`planner: false`)",
             )
 
-    def _bury_worker(self, worker: LocalWorker) -> None:
-        reason = worker.why_it_ended()
-        self._deaths += 1
-        if self._deaths >= DEATHS_MAX or type(reason).exit_code != 40:
-            raise reason  # its own words: an error that a person must mend, or that comes again and again
+    def _handle_crash(self, worker: LocalWorker) -> None:
+        reason = worker.read_exit_error()
+        self._crashes += 1
+        if self._crashes >= CRASHES_MAX or type(reason).exit_code != 40:
+            raise reason  # an error that a person must mend, or one that repeats
         self._watcher.say(f"{reason.what}; starting it again ({reason.why})")
         self._controller.record_waiting()
         if self._broker is not None:
             self._reset_embedded(reason.what, now_ms())
 
-    def _wind_down(self, stop: StopRequest) -> None:
-        """Let the worker finish what it has in hand, and write down its last records."""
+    def _finish(self, stop: StopRequest) -> None:
+        """Let the worker finish the takes that it holds, and record its last records."""
         self._controller.feeding = False
         if self._worker is not None and self._worker.running:
-            if stop.made:
+            if stop.requested:
                 self._watcher.say("stopping: the worker finishes what it has in hand; Ctrl-C again to end at once")
             self._worker.ask_to_stop()
             deadline_s = time.monotonic() + WORKER_STOP_S
-            while self._worker.running and not stop.hasty and time.monotonic() < deadline_s:
+            while self._worker.running and not stop.immediate and time.monotonic() < deadline_s:
                 self._step(stop)
-                with suppress(LedgerError):  # the next step meets it too, and says so
+                with suppress(LedgerError):  # the next step meets the same error and reports it
                     self._show()
                 stop.wait(POLL_S)
             self._worker.kill()
-        if self._outage_since_s is not None:
+        if self._outage.is_on:
             return
         try:
-            self._last_records()
-        except (BrokerError, LedgerError) as error:  # nothing is lost: the same command goes on from here
+            self._record_last()
+        except (BrokerError, LedgerError) as error:  # nothing is lost: the same command continues here
             self._watcher.say(f"{error.what}: {error.why or 'no reason given'}; the next run records what is left")
 
-    def _last_records(self) -> None:
+    def _record_last(self) -> None:
         self._controller.step()
         self._controller.record_waiting()
         if self._broker is not None:
@@ -305,7 +299,7 @@ class AttachedRun:
 
 
 def _environment(settings: Settings, broker_url: str) -> dict[str, str]:
-    """What the worker's environment says beyond ours: this run's broker, and folders that do not depend on ours."""
+    """The variables that the worker gets beside its parent's: this run's broker, and absolute folders."""
     store = settings.store if "://" in settings.store else str(Path(settings.store).resolve())
     return {
         "TUNEMILL_HOME": str(settings.home.resolve()),

@@ -1,29 +1,32 @@
-"""Serving a fleet: one controller feeds and records every active run, for as long as it is let."""
+"""Serving a fleet: one controller feeds and records every active run until somebody stops it."""
 
 from __future__ import annotations
 
-import time
 from contextlib import closing
 from typing import Final
 
 from catalog.errors import BrokerError, LedgerError, StoreFullError, TunemillError
+from catalog.retry import Outage
 from catalog.settings import Settings
 from orchestrator.control.broker import Queues
 from orchestrator.control.controller import Controller, Step
 from orchestrator.ledger import Ledger, work
 from orchestrator.ledger.facts import PriceOf
 from orchestrator.ledger.lock import WriterLock
+from orchestrator.runs.outages import BACKOFF, report_recovery, wait_out
 from orchestrator.runs.progress import Watcher
 from orchestrator.runs.stop import StopRequest
 
 POLL_S: Final = 0.5
-_BACKOFF_MAX_S: Final = 30.0
 
 
 def serve_runs(
     ledger: Ledger, lock: WriterLock, settings: Settings, *, price_of: PriceOf, watcher: Watcher, until_done: bool
 ) -> None:
-    """Step until told to stop or, with `until_done`, until no run is active. Outages are waited out."""
+    """Make steps until somebody stops the controller or, with `until_done`, until no run is active.
+
+    An outage of the broker or the ledger is waited out.
+    """
     queues = Queues(str(settings.broker_url))
     queues.check()
     ledger = ledger.fenced(lock)
@@ -36,25 +39,20 @@ def serve_runs(
         time_zone=settings.finance_tz,
     )
     watcher.say("controller started")
-    told: set[str] = set()
-    away_since_s: float | None = None
+    reported: set[str] = set()  # ids of runs whose refusal was reported
+    outage = Outage(BACKOFF)
     with closing(queues), StopRequest().listening() as stop:
-        while not stop.made:
+        while not stop.requested:
             try:
-                lock.verify(now=away_since_s is not None)
+                lock.verify(now=outage.is_on)
                 step = controller.step()
                 if until_done and not step.more and not _any_active(ledger):  # heartbeats never cease
                     break
             except (BrokerError, LedgerError, StoreFullError) as error:
-                if away_since_s is None:
-                    away_since_s = time.monotonic()
-                    watcher.say(f"{error.what}: {error.why}; trying again")
-                stop.wait(min(POLL_S + (time.monotonic() - away_since_s) / 4, _BACKOFF_MAX_S))
+                wait_out(outage, error, watcher, stop)
                 continue
-            if away_since_s is not None:
-                away_since_s = None
-                watcher.say("going on")
-            _tell(step, told, watcher)
+            report_recovery(outage, watcher)
+            _report(step, reported, watcher)
             if not step.more:
                 stop.wait(POLL_S)
     watcher.say("controller stopped; what is on its way is recorded when the next one starts")
@@ -65,12 +63,12 @@ def _any_active(ledger: Ledger) -> bool:
         return bool(work.active_runs(connection))
 
 
-def _tell(step: Step, told: set[str], watcher: Watcher) -> None:
+def _report(step: Step, reported: set[str], watcher: Watcher) -> None:
     for run_id in step.finished:
         watcher.say(f"run {run_id} is finished")
     refusal: TunemillError
     for run_id, refusal in step.refused.items():
-        if run_id not in told:
-            told.add(run_id)
+        if run_id not in reported:
+            reported.add(run_id)
             watcher.say(f"run {run_id} is not fed: {refusal.what} ({refusal.fix})")
-    told &= step.refused.keys()
+    reported &= step.refused.keys()

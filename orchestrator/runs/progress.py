@@ -1,4 +1,4 @@
-"""Progress: how far a run is, how fast it goes, when it will be done and what it has cost so far."""
+"""Progress of a run: takes by state, rate, time left, and money spent so far."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ _WINDOW_MS: Final = 120_000  # the rate is that of the last two minutes: long en
 _MS_PER_MIN: Final = 60_000
 
 
-class Progress(NamedTuple):
-    """A run at one instant."""
+class RunProgress(NamedTuple):
+    """The progress of a run at one instant."""
 
     counts: TakeCounts
     spend: Spend
-    takes_per_min: float | None  # None: nothing has ended yet
+    takes_per_min: float | None  # None: no take has ended in the last minutes
     eta_ms: int | None
 
 
 class Watcher(Protocol):
-    """Who is told how a run goes."""
+    """Receives the progress and the messages of a run."""
 
-    def show(self, progress: Progress) -> None:
-        """The run as it is now; called a few times a second."""
+    def show(self, progress: RunProgress) -> None:
+        """Show the run's present state; called a few times a second."""
 
     def say(self, text: str) -> None:
-        """One thing a person should know."""
+        """Show one message for a person."""
 
 
-class Meter:
-    """Measures one run's progress from the ledger."""
+class ProgressReader:
+    """Reads the progress of one run from the ledger."""
 
     def __init__(self, ledger: Ledger, run_id: str) -> None:
         self._ledger, self._run_id = ledger, run_id
         self._marks: deque[tuple[int, int]] = deque()  # (instant, takes ended by then)
 
-    def read(self, at_ms: int) -> Progress:
-        """The progress at `at_ms`."""
+    def read(self, at_ms: int) -> RunProgress:
+        """Read the progress at `at_ms`."""
         with self._ledger.read() as connection:
             counts = readings.count_takes(connection, self._run_id)
             spend = readings.spend_of_run(connection, readings.get_run(connection, self._run_id))
         rate = self._rate(at_ms, counts.ended)
         eta_ms = round(counts.pending / rate * _MS_PER_MIN) if rate else None
-        return Progress(counts, spend, rate, eta_ms)
+        return RunProgress(counts, spend, rate, eta_ms)
 
     def _rate(self, at_ms: int, ended: int) -> float | None:
         self._marks.append((at_ms, ended))

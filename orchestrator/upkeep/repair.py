@@ -18,10 +18,16 @@ from catalog.sidecar import AudioFile, Sidecar
 from catalog.store import Store
 from orchestrator.ledger import Ledger, upkeep
 from orchestrator.upkeep.abreast import abreast
-from orchestrator.upkeep.survey import IS_GONE, Case, Kind, audio_fault, ledgers_copy
+from orchestrator.upkeep.survey import IS_GONE, Case, FindingKind, audio_fault, ledgers_copy
 
 _AT_ONCE: Final = 500  # in one transaction
-_BROKEN: Final = {Kind.MISSING_SIDECAR, Kind.DAMAGED_SIDECAR, Kind.MISSING_AUDIO, Kind.ALTERED_AUDIO}
+_NOT_OURS_TO_JUDGE: Final = {FindingKind.NEWER_SIDECAR, FindingKind.UNREADABLE_OBJECT}
+_BROKEN: Final = {
+    FindingKind.MISSING_SIDECAR,
+    FindingKind.DAMAGED_SIDECAR,
+    FindingKind.MISSING_AUDIO,
+    FindingKind.ALTERED_AUDIO,
+}
 
 
 class Remedy(StrEnum):
@@ -31,6 +37,10 @@ class Remedy(StrEnum):
     BELIEVE = "believe"  # the store's sidecar is sound and the ledger's copy another
     RESTORE = "restore"  # the ledger's copy is sound, the store's is not
     MAKE_AGAIN = "make again"  # nothing sound is left
+    LEAVE = "leave"  # this program cannot judge it
+    RECORD_VERDICT = "record verdict"  # the store has a listener's word that the ledger lacks
+    STORE_VERDICT = "store verdict"  # the other way round
+    REMOVE_VERDICT = "remove verdict"  # the store's cannot be read, and the ledger has none in its place
 
 
 MEANING: Final = {
@@ -38,6 +48,10 @@ MEANING: Final = {
     Remedy.BELIEVE: "the ledger now says what the sidecar says",
     Remedy.RESTORE: "sidecar written again from the ledger's copy",
     Remedy.MAKE_AGAIN: "to be made again",
+    Remedy.LEAVE: "left as they are: a newer version wrote them, or the store refuses them",
+    Remedy.RECORD_VERDICT: "verdicts recorded in the ledger",
+    Remedy.STORE_VERDICT: "verdicts written to the store",
+    Remedy.REMOVE_VERDICT: "unreadable verdicts removed from the store",
 }
 
 
@@ -72,8 +86,8 @@ def repair(
     catalogs: list[str] = []
     stream = iter(cases)
     while chunk := list(islice(stream, _AT_ONCE)):
-        left += sum(case.kinds == {Kind.ORPHAN_AUDIO} for case in chunk)
-        broken = [case for case in chunk if case.kinds != {Kind.ORPHAN_AUDIO}]
+        left += sum(case.kinds == {FindingKind.ORPHAN_AUDIO} for case in chunk)
+        broken = [case for case in chunk if case.kinds != {FindingKind.ORPHAN_AUDIO}]
         steps = list(abreast(lambda case: choose(store, case, quick=quick), broken))
         if steps and not dry_run:
             with ledger.write():
@@ -93,6 +107,8 @@ def repair(
 
 def choose(store: Store, case: Case, *, quick: bool) -> RepairStep:
     """What is to be done about a take."""
+    if case.kinds & _NOT_OURS_TO_JUDGE:
+        return RepairStep(case, Remedy.LEAVE)
     if case.sidecar is not None and not case.kinds & _BROKEN:
         remedy = Remedy.BELIEVE if case.filed is not None and case.filed.accepted else Remedy.RECORD
         return RepairStep(case, remedy, case.sidecar)
@@ -103,7 +119,7 @@ def choose(store: Store, case: Case, *, quick: bool) -> RepairStep:
         if fault is None:
             return RepairStep(case, Remedy.RESTORE, copy)
         altered += _altered(copy.audio, fault)
-    if case.sidecar is not None and Kind.ALTERED_AUDIO in case.kinds:
+    if case.sidecar is not None and FindingKind.ALTERED_AUDIO in case.kinds:
         altered += _altered(case.sidecar.audio, "")
     return RepairStep(case, Remedy.MAKE_AGAIN, altered=tuple(dict.fromkeys(altered)))
 
@@ -115,7 +131,7 @@ def _altered(audio: AudioFile, fault: str) -> list[str]:
 def _mend_store(store: Store, step: RepairStep) -> None:
     key = step.case.key
     if step.remedy is Remedy.RESTORE and step.sidecar is not None:
-        if Kind.MISSING_SIDECAR not in step.case.kinds:
+        if FindingKind.MISSING_SIDECAR not in step.case.kinds:
             store.delete(key)
         store.put_if_absent(key, step.sidecar.to_json(), content_type="application/json")
     elif step.remedy is Remedy.MAKE_AGAIN:

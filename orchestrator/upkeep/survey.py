@@ -17,46 +17,59 @@ from typing import Final, NamedTuple
 
 from pydantic import ValidationError
 
+from catalog.artefacts import FOLDER as ARTEFACTS
 from catalog.errors import LedgerError, MessageError, StoreError, UnknownNameError
-from catalog.keys import take_of_audio, take_of_sidecar
+from catalog.keys import take_of_audio, take_of_sidecar, take_of_verdict
 from catalog.messages import now_ms
-from catalog.sidecar import AudioFile, NewerSidecarError, Sidecar, parse_sidecar
+from catalog.sidecar import AudioFile, NewerSidecarError, Sidecar
 from catalog.store import ObjectInfo, Store
 from catalog.store.integrity import find_fault
 from orchestrator.ledger import Ledger, upkeep
 from orchestrator.ledger.upkeep import Filed
 from orchestrator.upkeep.abreast import abreast
+from orchestrator.upkeep.reading import UnreadableError, ask, read_sidecar
+from orchestrator.upkeep.verdicts import VerdictDifferences, compare_verdicts
 
 FRESH_MS: Final = 24 * 3_600_000  # audio of a take on its way is put up to so long before its sidecar
 
 
-class Kind(StrEnum):
+class FindingKind(StrEnum):
     """What can be wrong."""
 
     MISSING_SIDECAR = "missing sidecar"
     MISSING_AUDIO = "missing audio"
     ALTERED_AUDIO = "altered audio"
     DAMAGED_SIDECAR = "damaged sidecar"
+    NEWER_SIDECAR = "newer sidecar"
+    UNREADABLE_OBJECT = "unreadable object"
     DIFFERENT_SIDECAR = "different sidecar"
     UNRECORDED_SIDECAR = "unrecorded sidecar"
     ORPHAN_AUDIO = "orphan audio"
+    UNSTORED_VERDICT = "unstored verdict"
+    UNRECORDED_VERDICT = "unrecorded verdict"
+    DAMAGED_VERDICT = "damaged verdict"
 
 
 MEANING: Final = {
-    Kind.MISSING_SIDECAR: "the ledger has the take as accepted, and it has no sidecar",
-    Kind.MISSING_AUDIO: "the audio that a sidecar names is not there",
-    Kind.ALTERED_AUDIO: "its size or its checksum is not the sidecar's",
-    Kind.DAMAGED_SIDECAR: "it cannot be read, or is another take's",
-    Kind.DIFFERENT_SIDECAR: "the ledger's copy says something else",
-    Kind.UNRECORDED_SIDECAR: "the ledger does not have the take as accepted",
-    Kind.ORPHAN_AUDIO: "no sidecar names it",
+    FindingKind.MISSING_SIDECAR: "the ledger has the take as accepted, and it has no sidecar",
+    FindingKind.MISSING_AUDIO: "the audio that a sidecar names is not there",
+    FindingKind.ALTERED_AUDIO: "its size or its checksum is not the sidecar's",
+    FindingKind.DAMAGED_SIDECAR: "it cannot be read, or is another take's",
+    FindingKind.NEWER_SIDECAR: "a newer version of this program wrote it, which alone can judge",
+    FindingKind.UNREADABLE_OBJECT: "the store gives other objects and refuses this one",
+    FindingKind.DIFFERENT_SIDECAR: "the ledger's copy says something else",
+    FindingKind.UNRECORDED_SIDECAR: "the ledger does not have the take as accepted",
+    FindingKind.ORPHAN_AUDIO: "no sidecar names it",
+    FindingKind.UNSTORED_VERDICT: "the ledger has a listener's verdict that the store lacks",
+    FindingKind.UNRECORDED_VERDICT: "the store has a listener's verdict that the ledger lacks",
+    FindingKind.DAMAGED_VERDICT: "it cannot be read, or is another verdict",
 }
 
 
 class Finding(NamedTuple):
     """One thing that is wrong."""
 
-    kind: Kind
+    kind: FindingKind
     catalog: str
     take_id: str
     key: str
@@ -75,7 +88,7 @@ class Case:
     findings: tuple[Finding, ...]
 
     @property
-    def kinds(self) -> set[Kind]:
+    def kinds(self) -> set[FindingKind]:
         """What is wrong."""
         return {finding.kind for finding in self.findings}
 
@@ -88,7 +101,7 @@ class Survey:
     sidecars: int = 0
     audio: int = 0
     on_their_way: int = 0
-    counts: Counter[Kind] = field(default_factory=Counter)
+    counts: Counter[FindingKind] = field(default_factory=Counter)
     catalogs: list[str] = field(default_factory=list)
 
 
@@ -113,6 +126,26 @@ class Surveyor:
         for name in sorted(planned.keys() - seen):
             yield from self._examine(name, iter(()))
 
+    def examine_verdicts(self) -> tuple[VerdictDifferences, list[Finding]]:
+        """How the verdicts about the catalogs that were examined differ between ledger and store."""
+        found = compare_verdicts(self._store, self._ledger, self.survey.catalogs)
+        findings = [
+            Finding(kind, each.catalog, each.take_id, each.key, f"{each.outcome} at {each.at_ms}")
+            for kind, verdicts in (
+                (FindingKind.UNSTORED_VERDICT, found.unstored),
+                (FindingKind.UNRECORDED_VERDICT, found.unrecorded),
+            )
+            for each in verdicts
+        ]
+        unread = ((FindingKind.DAMAGED_VERDICT, found.damaged), (FindingKind.UNREADABLE_OBJECT, found.unread))
+        findings += [
+            Finding(kind, key.partition("/")[0], str(take_of_verdict(key)), key, "cannot be read")
+            for kind, keys in unread
+            for key in keys
+        ]
+        self.survey.counts.update(finding.kind for finding in findings)
+        return found, findings
+
     def _examine(self, catalog: str, objects: Iterator[ObjectInfo]) -> Iterator[Case]:
         """Audio comes before sidecars, as `audio` sorts before `takes`."""
         self.survey.catalogs.append(catalog)
@@ -127,14 +160,14 @@ class Surveyor:
                 yield case
         for orphan in abreast(inspection.inspect_orphan, inspection.unnamed()):
             if orphan is not None:
-                self.survey.counts[Kind.ORPHAN_AUDIO] += 1
+                self.survey.counts[FindingKind.ORPHAN_AUDIO] += 1
                 yield orphan
 
     def _count(self, case: Case) -> None:
         survey = self.survey
         survey.takes += bool(case.filed and case.filed.accepted)
         survey.on_their_way += bool(case.filed and case.filed.pending)
-        survey.sidecars += bool(case.sidecar or Kind.DAMAGED_SIDECAR in case.kinds)
+        survey.sidecars += bool(case.sidecar or FindingKind.DAMAGED_SIDECAR in case.kinds)
         survey.counts.update(case.kinds)
 
 
@@ -168,27 +201,32 @@ class _Inspection:
         """What is wrong about one take."""
         take_id, listed, filed = pair
         key = f"{self._catalog}/takes/{take_id}.json"
-        body = self._store.find(key) if listed or (filed and filed.accepted) else None
-        sidecar, findings = None, []
-        if body is not None:
-            try:
-                sidecar = parse_sidecar(body, take_id)
-            except NewerSidecarError:
-                raise  # it is sound, and we are too old to judge
-            except MessageError as error:
-                self._unreadable.add(take_id)
-                findings.append(self._finding(Kind.DAMAGED_SIDECAR, take_id, key, error.what))
-        elif filed is not None and filed.accepted:
-            self._unreadable.add(take_id)
-            findings.append(self._finding(Kind.MISSING_SIDECAR, take_id, key, "is not there"))
+        is_expected = filed is not None and filed.accepted
+        sidecar, fault = self._read(key, take_id) if listed or is_expected else (None, None)
+        findings = [fault] if fault else []
         if sidecar is not None:
             self._named.add(sidecar.audio.key)
             findings += self._compare(sidecar, key, filed)
+        elif is_expected and fault is None:
+            findings.append(self._finding(FindingKind.MISSING_SIDECAR, take_id, key, "is not there"))
+        if sidecar is None and findings:
+            self._unreadable.add(take_id)
         return Case(self._catalog, take_id, key, filed, sidecar, tuple(findings))
+
+    def _read(self, key: str, take_id: str) -> tuple[Sidecar | None, Finding | None]:
+        """The sidecar, where it can be read; else what is wrong with it, if there is one."""
+        try:
+            return read_sidecar(self._store, key, take_id), None
+        except NewerSidecarError as error:
+            return None, self._finding(FindingKind.NEWER_SIDECAR, take_id, key, error.what)
+        except MessageError as error:
+            return None, self._finding(FindingKind.DAMAGED_SIDECAR, take_id, key, error.what)
+        except UnreadableError as error:
+            return None, self._finding(FindingKind.UNREADABLE_OBJECT, take_id, key, str(error))
 
     def ask_again(self, case: Case) -> Case:
         """What the ledger did not say may have been recorded since it was asked."""
-        doubtful = case.kinds & {Kind.UNRECORDED_SIDECAR, Kind.DIFFERENT_SIDECAR}
+        doubtful = case.kinds & {FindingKind.UNRECORDED_SIDECAR, FindingKind.DIFFERENT_SIDECAR}
         if not doubtful:
             return case
         filed = upkeep.find_filed(self._ledger, case.take_id)
@@ -208,26 +246,32 @@ class _Inspection:
         info, filed = found
         take_id = str(take_of_audio(info.key))
         sidecar_key = f"{self._catalog}/takes/{take_id}.json"
-        body = self._store.find(sidecar_key)
+        try:
+            body = ask(self._store, sidecar_key, lambda: self._store.find(sidecar_key))
+        except UnreadableError:
+            return None
         if body is not None and info.key.encode() in body:
             return None
-        if filed is not None and filed.pending and info.modified_ms > now_ms() - FRESH_MS:
-            return None
+        if info.modified_ms > now_ms() - FRESH_MS:
+            return None  # its sidecar may be on its way, or a worker that lost a race has just left it
         if self._store.stat(info.key) is None:
             return None
-        finding = self._finding(Kind.ORPHAN_AUDIO, take_id, info.key, f"{info.size:,} bytes")
+        finding = self._finding(FindingKind.ORPHAN_AUDIO, take_id, info.key, f"{info.size:,} bytes")
         return Case(self._catalog, take_id, sidecar_key, filed, None, (finding,))
 
     def _compare(self, sidecar: Sidecar, key: str, filed: Filed | None) -> Iterable[Finding]:
         take_id, audio = sidecar.take_id, sidecar.audio
-        if fault := self._fault(audio):
-            kind = Kind.MISSING_AUDIO if fault == IS_GONE else Kind.ALTERED_AUDIO
-            yield self._finding(kind, take_id, audio.key, fault)
+        try:
+            if fault := ask(self._store, audio.key, lambda: self._fault(audio)):
+                kind = FindingKind.MISSING_AUDIO if fault == IS_GONE else FindingKind.ALTERED_AUDIO
+                yield self._finding(kind, take_id, audio.key, fault)
+        except UnreadableError as error:
+            yield self._finding(FindingKind.UNREADABLE_OBJECT, take_id, audio.key, str(error))
         if filed is None or not (filed.accepted or filed.pending):
             state = f"the take is {filed.state} in the ledger" if filed else "the take is not in the ledger"
-            yield self._finding(Kind.UNRECORDED_SIDECAR, take_id, key, state)
+            yield self._finding(FindingKind.UNRECORDED_SIDECAR, take_id, key, state)
         elif filed.accepted and ledgers_copy(filed) != sidecar:
-            yield self._finding(Kind.DIFFERENT_SIDECAR, take_id, key, "the ledger's copy says something else")
+            yield self._finding(FindingKind.DIFFERENT_SIDECAR, take_id, key, "the ledger's copy says something else")
 
     def _fault(self, audio: AudioFile) -> str | None:
         listed = self.audio.get(audio.key)
@@ -235,7 +279,7 @@ class _Inspection:
             return None
         return audio_fault(self._store, audio, quick=self._quick)
 
-    def _finding(self, kind: Kind, take_id: str, key: str, detail: str) -> Finding:
+    def _finding(self, kind: FindingKind, take_id: str, key: str, detail: str) -> Finding:
         return Finding(kind, self._catalog, take_id, key, detail)
 
 
@@ -309,7 +353,7 @@ def get_ledger(ledger: Ledger | None) -> Ledger:
 
 def _catalog_of(info: ObjectInfo) -> str:
     catalog, slash, _ = info.key.partition("/")
-    return catalog if slash else ""
+    return catalog if slash and catalog != ARTEFACTS else ""
 
 
 def _side_by_side(objects: Iterable[ObjectInfo], filed: Iterator[Filed]) -> Iterator[_Pair]:

@@ -22,7 +22,7 @@ from orchestrator.upkeep.abreast import abreast
 from orchestrator.upkeep.survey import ledgers_copy
 
 
-class Left(StrEnum):
+class Leftover(StrEnum):
     """What is removed."""
 
     AUDIO = "orphan audio"
@@ -33,7 +33,7 @@ class Left(StrEnum):
 class Swept(NamedTuple):
     """One thing that was removed, or would be."""
 
-    kind: Left
+    kind: Leftover
     info: ObjectInfo
 
 
@@ -49,10 +49,10 @@ def sweep(
     sweeper = _Sweeper(store, ledger, before_ms, dry_run=dry_run)
     for name, objects in groupby(store.list(""), key=lambda info: info.key.partition("/")[0]):
         if name.startswith(CHECK_PREFIX):
-            yield from (Swept(Left.CHECK, info) for info in objects if sweeper.remove(info))
+            yield from (Swept(Leftover.CHECK, info) for info in objects if sweeper.remove(info))
             continue
         yield from sweeper.sweep_catalog(name, objects, note)
-    yield from (Swept(Left.PART, info) for info in store.sweep(before_ms, remove=not dry_run))
+    yield from (Swept(Leftover.PART, info) for info in store.sweep(before_ms, remove=not dry_run))
 
 
 class _Sweeper:
@@ -80,7 +80,7 @@ class _Sweeper:
         for found in abreast(lambda take: self._unnamed(catalog, *take), takes):
             for info in found:
                 if self.remove(info):
-                    yield Swept(Left.AUDIO, info)
+                    yield Swept(Leftover.AUDIO, info)
 
     def remove(self, info: ObjectInfo) -> bool:
         """Remove it unless it is young, or was written anew since it was listed."""

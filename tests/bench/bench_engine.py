@@ -36,7 +36,7 @@ TIME_AT_MOST = {False: 1.3, True: 0.9}
 TOLERANCE = 1e-5  # of full scale: batches and tiles round otherwise, and 2e-6 is what was seen
 
 
-class Duel(NamedTuple):
+class Comparison(NamedTuple):
     """Counted rounds of both forms."""
 
     plain: list[Rendering]
@@ -65,10 +65,10 @@ class Duel(NamedTuple):
         return zip(self.staged, self.plain, strict=True)
 
 
-def fight(plain: FormProcess, staged: FormProcess, rounds: list[list[Take]]) -> Duel:
+def compare_rounds(plain: FormProcess, staged: FormProcess, rounds: list[list[Take]]) -> Comparison:
     """Both forms render the takes of each round, in turns; the first round does not count."""
-    fought = [(plain.render(some), staged.render(some)) for some in rounds][1:]
-    return Duel([each for each, _ in fought], [each for _, each in fought])
+    rendered = [(plain.render(some), staged.render(some)) for some in rounds][1:]
+    return Comparison([each for each, _ in rendered], [each for _, each in rendered])
 
 
 def some_rounds(model: str, *, planned: bool, rounds: int, count: int, duration_s: int) -> list[list[Take]]:
@@ -89,16 +89,18 @@ def compare(
         open_form("plain", checkpoint, planned=planned) as plain,
         open_form("staged", checkpoint, planned=planned) as staged,
     ):
-        duel = fight(plain, staged, todo)
-    if not duel.same_codes or not duel.gap <= TOLERANCE:
-        raise SystemExit(f"{words}: the forms differ, codes equal: {duel.same_codes}, largest gap {duel.gap:.2g}")
+        comparison = compare_rounds(plain, staged, todo)
+    if not comparison.same_codes or not comparison.gap <= TOLERANCE:
+        raise SystemExit(
+            f"{words}: the forms differ, codes equal: {comparison.same_codes}, largest gap {comparison.gap:.2g}"
+        )
     return [
-        Figure(f"{words}: plain loop", _tracks_per_h(duel.plain), "tracks/h"),
-        Figure(f"{words}: staged engine", _tracks_per_h(duel.staged), "tracks/h"),
-        Figure(f"{words}: staged against plain, CPU time", duel.time_ratio, "x", TIME_AT_MOST[planned]),
-        Figure(f"{words}: largest difference of the audio", duel.gap, "of full scale", at_most=TOLERANCE),
-        Figure(f"{words}: plain loop, peak memory", duel.plain[-1].peak_mib, "MiB"),
-        Figure(f"{words}: staged engine, peak memory", duel.staged[-1].peak_mib, "MiB"),
+        Figure(f"{words}: plain loop", _tracks_per_h(comparison.plain), "tracks/h"),
+        Figure(f"{words}: staged engine", _tracks_per_h(comparison.staged), "tracks/h"),
+        Figure(f"{words}: staged against plain, CPU time", comparison.time_ratio, "x", TIME_AT_MOST[planned]),
+        Figure(f"{words}: largest difference of the audio", comparison.gap, "of full scale", at_most=TOLERANCE),
+        Figure(f"{words}: plain loop, peak memory", comparison.plain[-1].peak_mib, "MiB"),
+        Figure(f"{words}: staged engine, peak memory", comparison.staged[-1].peak_mib, "MiB"),
     ]
 
 

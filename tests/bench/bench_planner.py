@@ -35,7 +35,7 @@ ALONE = 8  # takes that are planned one at a time, against the same in one call
 OWN, PLAIN, BATCHED, SINGLE = "own loop", "generate()", "one call", "one at a time"
 
 
-def choir(count: int, turn: int) -> list[Take]:
+def takes_of(count: int, turn: int) -> list[Take]:
     """So many takes of 10 s (50 codes each), different in every turn: a planner remembers what it wrote."""
     return different_takes(count * turn, count, model=TINY.name, planner=PlannerSpec())
 
@@ -51,8 +51,8 @@ def against_generate(words: str, planner: Planner, sizes: dict[int, int]) -> lis
     for size, rounds in sizes.items():
         timed = side_by_side(
             {
-                OWN: lambda turn, size=size: codes_of(planner.plan(choir(size, turn))),
-                PLAIN: lambda turn, size=size: plan_plainly(planner, choir(size, turn)),
+                OWN: lambda turn, size=size: codes_of(planner.plan(takes_of(size, turn))),
+                PLAIN: lambda turn, size=size: plan_plainly(planner, takes_of(size, turn)),
             },
             rounds=rounds,
             warm=size > 1,
@@ -74,8 +74,8 @@ def against_single(words: str, planner: Planner, *, count: int = ALONE, rounds: 
     """One call for all takes against one call a take; in turns of their own, since what is planned is remembered."""
     timed = side_by_side(
         {
-            BATCHED: lambda turn: planner.plan(choir(count, 1000 + 2 * turn)),
-            SINGLE: lambda turn: [planner.plan([take]) for take in choir(count, 1001 + 2 * turn)],
+            BATCHED: lambda turn: planner.plan(takes_of(count, 1000 + 2 * turn)),
+            SINGLE: lambda turn: [planner.plan([take]) for take in takes_of(count, 1001 + 2 * turn)],
         },
         rounds=rounds,
         warm=True,

@@ -189,7 +189,7 @@ def measure_planner(subject: Subject, number: int, duration_s: int) -> list[Figu
 def _prompt_tokens(subject: Subject, take: Take) -> int:
     planner = subject.engine._planner
     assert planner is not None
-    return len(planner.scores([take])[0].conditional)
+    return len(planner.requests([take])[0].conditional)
 
 
 # ---------------------------------------------------------------- render

@@ -57,7 +57,7 @@ def canned_mastering() -> Any:
     body = done.body[:BODY_BYTES]
     canned = done._replace(body=body, sha256=sha256(body).hexdigest())
 
-    def check_and_master(rendition: Rendition, take: Take, studio: Any) -> Mastered:
+    def check_and_master(rendition: Rendition, take: Take, context: Any) -> Mastered:
         return canned._replace(n_samples=take.spec.n_samples)
 
     return check_and_master

@@ -464,7 +464,7 @@ class Fleet:
 @cache
 def _program() -> typer.Typer:
     program = typer.Typer(pretty_exceptions_enable=False)
-    for module in ("run", "catalog", "costs", "wishes"):
+    for module in ("run", "catalog", "costs", "controls"):
         import_module(f"orchestrator.cli.{module}").register(program)
     return program
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.chaos.fleet import ACCEPTED, HELD, begin
-from tests.chaos.form import one_of
+from tests.chaos.form import one_of, only_long
 from tests.chaos.truth import assert_truth
 
 
@@ -34,6 +34,7 @@ def test_the_broker_comes_back_without_its_messages_and_they_are_sent_again(flee
     assert_truth(fleet)
 
 
+@only_long
 def test_a_worker_whose_first_words_were_lost_with_the_broker_is_on_the_books_all_the_same(fleet_of):
     fleet = fleet_of(keeps_messages=False)
     fleet.dispatch()
@@ -49,6 +50,7 @@ def test_a_worker_whose_first_words_were_lost_with_the_broker_is_on_the_books_al
     assert_truth(fleet)
 
 
+@only_long
 def test_the_broker_is_away_for_a_while(fleet):
     worker = begin(fleet, batch_s=0.3)
     fleet.wait_until(ACCEPTED, 3)
@@ -63,6 +65,7 @@ def test_the_broker_is_away_for_a_while(fleet):
     assert max(take["tries"] for take in books.takes) == 0
 
 
+@only_long
 def test_the_broker_hangs_for_a_while(fleet):
     begin(fleet, batch_s=0.3)
     fleet.wait_until(ACCEPTED, 3)

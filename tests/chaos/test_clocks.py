@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from tests.chaos.fleet import begin
-from tests.chaos.form import one_of
+from tests.chaos.form import one_of, only_long
 from tests.chaos.truth import assert_truth
 
 HOUR_S = 3600
 SET_AFTER_S = 4  # while it works; on a busy machine while it starts, which is no different
 
 
+@only_long
 @pytest.mark.parametrize("ahead_s", one_of(-HOUR_S, HOUR_S))
 def test_a_worker_whose_clock_is_wrong_by_an_hour_is_a_worker_like_any_other(fleet, ahead_s):
     begin(fleet, clock_ahead_s=ahead_s)
@@ -32,6 +33,7 @@ def test_a_worker_whose_clock_is_set_while_it_works_costs_what_it_has_lived(flee
     assert_nobody_was_taken_for_dead(assert_truth(fleet))
 
 
+@only_long
 @pytest.mark.parametrize("ahead_s", one_of(HOUR_S, -HOUR_S))
 def test_a_controller_whose_clock_is_set_takes_no_worker_for_dead(fleet_of, ahead_s):
     fleet = fleet_of(tracks=8, heartbeat_s=4, silent_after_s=20)

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from tests.chaos.fleet import ACCEPTED, begin
-from tests.chaos.form import SEEDS, one_of
+from tests.chaos.form import SEEDS, one_of, only_long
 from tests.chaos.truth import assert_truth
 
 BUSY = 34
@@ -38,6 +38,7 @@ def test_an_attached_run_is_killed_and_the_same_command_goes_on(fleet):
     assert "going on with run" in run.life.said
 
 
+@only_long
 @pytest.mark.parametrize("database", one_of("postgres", "sqlite"))
 def test_of_two_controllers_that_start_at_once_one_is_refused(fleet_of, database, request):
     url = request.getfixturevalue("postgres_url") if database == "postgres" else None
@@ -57,6 +58,7 @@ def test_of_two_controllers_that_start_at_once_one_is_refused(fleet_of, database
     assert fleet.count("select epoch from writer") == 1
 
 
+@only_long
 def test_while_a_frozen_controller_has_the_lock_another_is_refused(fleet):
     begin(fleet, batch_s=0.3)
     frozen = fleet.units[0]
@@ -128,6 +130,7 @@ def end_sessions(url):
     engine.dispose()
 
 
+@only_long
 def test_a_run_is_cancelled_while_everybody_dies_and_is_made_whole_by_the_next(fleet):
     worker = begin(fleet, batch_s=0.5)
     fleet.wait_until(ACCEPTED, 4)
@@ -143,6 +146,7 @@ def test_a_run_is_cancelled_while_everybody_dies_and_is_made_whole_by_the_next(f
     assert_truth(fleet)
 
 
+@only_long
 def test_a_paused_run_keeps_still_whoever_dies_and_goes_on_when_told(fleet):
     worker = begin(fleet, batch_s=0.5)
     fleet.wait_until(ACCEPTED, 4)

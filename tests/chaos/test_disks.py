@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.fleet import ACCEPTED, begin
+from tests.chaos.form import only_long
 from tests.chaos.truth import assert_truth
 
 
@@ -58,6 +59,7 @@ def test_the_stores_disk_is_full_for_a_while(disk, fleet_of):
     assert_truth(fleet)
 
 
+@only_long
 def test_the_ledgers_disk_is_full_for_a_while(disk, fleet_of):
     fleet = fleet_of(database_url=f"sqlite:///{disk.folder / 'ledger.sqlite'}")
     begin(fleet, batch_s=0.3)
@@ -71,6 +73,7 @@ def test_the_ledgers_disk_is_full_for_a_while(disk, fleet_of):
     assert len(fleet.units[0].lives) == 1
 
 
+@only_long
 def test_the_brokers_disk_is_full_for_a_while(disk, fleet_of):
     fleet = fleet_of(broker_folder=disk.folder / "b")
     begin(fleet, batch_s=0.3)

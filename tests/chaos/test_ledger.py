@@ -8,6 +8,7 @@ import time
 import pytest
 
 from tests.chaos.fleet import ACCEPTED, begin
+from tests.chaos.form import only_long
 from tests.chaos.truth import assert_truth
 
 DOWN_S = float(os.environ.get("TUNEMILL_CHAOS_DOWN_S", "6"))  # the long form: 600
@@ -19,6 +20,7 @@ def test_the_database_server_crashes_in_the_middle(fleet_of, postgres, postgres_
     crash_twice(fleet, postgres)
 
 
+@only_long
 def test_the_database_server_crashes_under_an_attached_run(fleet_of, postgres, postgres_url):
     fleet = fleet_of(database_url=postgres_url)
     fleet.start_worker(batch_s=0.3)
@@ -26,6 +28,7 @@ def test_the_database_server_crashes_under_an_attached_run(fleet_of, postgres, p
     crash_twice(fleet, postgres)
 
 
+@only_long
 @pytest.mark.timeout(DOWN_S + 300)
 def test_while_the_database_is_down_workers_go_on(fleet_of, postgres, postgres_url):
     fleet = fleet_of(database_url=postgres_url, window=100)

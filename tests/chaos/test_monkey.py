@@ -13,7 +13,7 @@ import pytest
 from catalog.errors import LedgerError
 from tests.chaos.faulty_s3 import HONEST
 from tests.chaos.fleet import PENDING
-from tests.chaos.form import IS_LONG, SEEDS
+from tests.chaos.form import IS_LONG, SEEDS, only_long
 from tests.chaos.monkey import Monkey, MonkeyOnOneMachine
 from tests.chaos.truth import assert_truth, assert_work_can_end, read_rows
 
@@ -51,6 +51,7 @@ def test_a_monkey_in_a_fleet_with_a_controller(fleet_of, seed):
     assert_truth(fleet)
 
 
+@only_long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_monkey_with_a_forgetful_broker_and_an_attached_run(fleet_of, seed):
@@ -75,6 +76,7 @@ def test_a_monkey_with_postgres_and_a_store_that_is_poor(s3_fleet_of, proxy, pos
     assert_truth(fleet)
 
 
+@only_long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_monkey_on_one_machine(fleet_of, seed):

@@ -6,7 +6,7 @@ import pytest
 
 from tests.chaos.faulty_s3 import HONEST, Fault, Rule
 from tests.chaos.fleet import ACCEPTED, begin
-from tests.chaos.form import SEEDS
+from tests.chaos.form import SEEDS, one_of, only_long
 from tests.chaos.truth import assert_truth
 from tests.support import servers
 
@@ -31,6 +31,7 @@ def test_every_fifth_request_meets_with_something(s3_fleet_of, proxy, seed):
     assert {asked.fault for asked in proxy.asked} & set(HONEST)
 
 
+@only_long
 def test_each_fault_falls_on_audio_and_on_sidecars_and_nothing_is_rendered_twice(s3_fleet_of, proxy):
     fleet = s3_fleet_of(tracks=12)
     for fault in HONEST:
@@ -43,6 +44,7 @@ def test_each_fault_falls_on_audio_and_on_sidecars_and_nothing_is_rendered_twice
     assert set(books.rendered.values()) == {1}
 
 
+@only_long
 def test_a_sidecar_whose_writing_was_not_answered_is_its_workers_own(s3_fleet_of, proxy):
     fleet = s3_fleet_of(tracks=8)
     proxy.plan(Rule(Fault.CUT_ANSWER, method="PUT", key="/takes/", times=8))
@@ -52,6 +54,7 @@ def test_a_sidecar_whose_writing_was_not_answered_is_its_workers_own(s3_fleet_of
     assert [each["adopted"] for each in books.attempts] == [False] * 8
 
 
+@only_long
 def test_the_store_is_away_for_a_while(s3_fleet_of, proxy):
     fleet = s3_fleet_of()
     begin(fleet)
@@ -63,6 +66,7 @@ def test_the_store_is_away_for_a_while(s3_fleet_of, proxy):
     assert_nothing_outside_was_touched(fleet, proxy)
 
 
+@only_long
 @pytest.mark.parametrize("fault", [Fault.BLIND, Fault.TAKEN])
 def test_the_store_is_not_consistent_for_a_while(s3_fleet_of, proxy, fault):
     fleet = s3_fleet_of(tracks=8)
@@ -72,7 +76,7 @@ def test_the_store_is_not_consistent_for_a_while(s3_fleet_of, proxy, fault):
     assert_truth(fleet)
 
 
-@pytest.mark.parametrize("fault", [Fault.DROP, Fault.TRUNCATE])
+@pytest.mark.parametrize("fault", one_of(Fault.DROP, Fault.TRUNCATE))
 def test_the_store_says_that_it_has_written_and_has_not(s3_fleet_of, proxy, fault):
     fleet = s3_fleet_of(tracks=8)
     for key in ("/audio/", "/takes/"):

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from tests.chaos.fleet import ACCEPTED, HELD, begin
-from tests.chaos.form import one_of
+from tests.chaos.form import one_of, only_long
 from tests.chaos.truth import UNSAID_MS, assert_truth, lost_ms, unsaid_ms
 
 
@@ -19,7 +19,7 @@ def test_a_fleet_that_nobody_hurts_makes_its_catalog(fleet):
     assert set(books.rendered.values()) == {1}
 
 
-@pytest.mark.parametrize("blow", ["kill_engine", *one_of("kill", "kill_group")])
+@pytest.mark.parametrize("blow", one_of("kill", "kill_engine", "kill_group"))
 def test_a_worker_is_killed_in_the_middle(fleet, blow):
     worker = begin(fleet, batch_s=0.3)
     fleet.wait_until(ACCEPTED, 3)
@@ -30,7 +30,7 @@ def test_a_worker_is_killed_in_the_middle(fleet, blow):
     assert all(unsaid_ms(books, life) < UNSAID_MS for life in worker.lives)  # the time of the killed one is paid for
 
 
-@pytest.mark.parametrize("number", [signal.SIGQUIT, *one_of(signal.SIGTERM, signal.SIGINT)])
+@pytest.mark.parametrize("number", one_of(signal.SIGTERM, signal.SIGQUIT, signal.SIGINT))
 def test_a_worker_is_told_to_end_in_the_middle(fleet, number):
     worker = begin(fleet, batch_s=0.3)
     fleet.wait_until(ACCEPTED, 3)
@@ -55,6 +55,7 @@ def test_a_worker_is_frozen_until_it_is_taken_for_dead_and_wakes_up_again(fleet)
     assert max(take["tries"] for take in books.takes) == 0
 
 
+@only_long
 def test_a_worker_is_killed_with_takes_it_has_received_and_takes_on_its_engine(fleet):
     worker = begin(fleet, batch_s=1, threads=10)
     fleet.wait(fleet.batches_begun, "a batch is on the engine")
@@ -66,7 +67,7 @@ def test_a_worker_is_killed_with_takes_it_has_received_and_takes_on_its_engine(f
 
 @pytest.mark.parametrize(
     ("key", "done"),
-    [("/takes/", True), *one_of(("/audio/", False), ("/audio/", True), ("/takes/", False))],
+    one_of(("/takes/", True), ("/audio/", False), ("/audio/", True), ("/takes/", False)),
 )
 def test_a_worker_is_killed_while_it_uploads(s3_fleet_of, proxy, key, done):
     """Before or after (`done`) its audio or its sidecar lies there; the last is: before its record is sent."""
@@ -93,6 +94,7 @@ def test_a_worker_is_killed_between_its_sidecars_and_their_records(fleet):
     assert sum(ms for _, ms in lost_ms(books)) > 0  # what the killed one could not report is lost, and shown as such
 
 
+@only_long
 def test_two_workers_render_one_take_and_both_times_are_on_the_books(s3_fleet_of, proxy):
     fleet = s3_fleet_of(tracks=4)
     with proxy.holding("PUT", "/audio/") as gate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from catalog.spec import DiffusionSpec, PlannerSpec
 from tests.support.ace_step_samples import a_plan, a_take, gap, renditions
 from tests.support.stock_pipeline import render_plainly
 from workers.ace_step.assembly import load_engine
-from workers.ace_step.diffusion.stages import Stages
-from workers.ace_step.diffusion.transformer import schedule
+from workers.ace_step.diffusion.pipeline import Pipeline
+from workers.ace_step.diffusion.sampler import schedule
 from workers.ace_step.engine import AceStepEngine
 from workers.ace_step.tiny.checkpoint import tiny_checkpoint
 from workers.engine.protocol import Job, Refusal
@@ -73,13 +74,13 @@ def test_one_track_is_bitwise_what_the_stock_pipeline_makes(
     assert torch.equal(_as_the_pipeline_normalises(ours.audio), theirs)
 
 
-def _choir(planned: bool) -> list[Job]:
+def _eight_jobs(planned: bool) -> list[Job]:
     return [Job(a_take(n), a_plan(n) if planned else None) for n in range(8)]
 
 
 @pytest.mark.parametrize("planned", [False, True], ids=["from text", "from codes"])
 def test_a_take_sounds_the_same_alone_in_a_batch_of_eight_and_in_another_slot(engine: AceStepEngine, planned: bool):
-    jobs = _choir(planned)
+    jobs = _eight_jobs(planned)
     together = renditions(engine.render(jobs))
     turned = renditions(engine.render(jobs[5:] + jobs[:5]))
     for place in (0, 1, 6):
@@ -110,9 +111,9 @@ def test_the_planner_does_not_let_neighbours_in_either(engine: AceStepEngine):
 
 def test_without_the_mask_neighbours_change_the_music(engine: AceStepEngine, monkeypatch: pytest.MonkeyPatch):
     # The proof that the tests above can fail: diffusers' transformer hears the padding.
-    encode = Stages.encode
-    monkeypatch.setattr(Stages, "encode", lambda stages, scripts: encode(stages, scripts)._replace(keep=None))
-    jobs = _choir(planned=False)
+    encode = Pipeline.encode
+    monkeypatch.setattr(Pipeline, "encode", lambda pipeline, prompts: encode(pipeline, prompts)._replace(keep=None))
+    jobs = _eight_jobs(planned=False)
     (alone,) = renditions(engine.render(jobs[:1]))
     assert gap(alone, renditions(engine.render(jobs))[0]) > 100 * TOLERANCE
 
@@ -124,7 +125,7 @@ def test_a_replay_from_the_stored_plan_is_bitwise_the_first_rendering(engine: Ac
 
 
 def test_the_same_batch_twice_is_bitwise_the_same(engine: AceStepEngine):
-    first, again = (renditions(engine.render(_choir(planned=True)[:3])) for _ in range(2))
+    first, again = (renditions(engine.render(_eight_jobs(planned=True)[:3])) for _ in range(2))
     assert all(np.array_equal(one.audio, other.audio) for one, other in zip(first, again, strict=True))
 
 
@@ -171,11 +172,11 @@ def test_long_takes_are_what_they_are_alone_too(engine: AceStepEngine):
 
 
 def test_a_take_of_several_windows_is_decoded_as_in_one_piece(engine: AceStepEngine):
-    stages = engine._stages
+    pipeline = engine._pipeline
     with torch.inference_mode():
-        latents = stages.noise([3], n_latents=600)[0]
-        whole = stages.parts.vae.decoder(latents.T[None])[0].numpy()
-        assert np.abs(stages.decode([latents])[0] - whole).max() < TOLERANCE
+        latents = pipeline.noise([3], n_latents=600)[0]
+        whole = pipeline.parts.vae.decoder(latents.T[None])[0].numpy()
+        assert np.abs(pipeline.decode([latents])[0] - whole).max() < TOLERANCE
 
 
 def test_what_was_really_used_is_written_down(engine: AceStepEngine):
@@ -225,6 +226,15 @@ def test_a_take_for_another_model_is_refused(engine: AceStepEngine):
     assert outcome.elsewhere
 
 
+def test_a_task_that_the_engine_does_not_promise_is_refused(engine: AceStepEngine, monkeypatch: pytest.MonkeyPatch):
+    guarantees = engine.card.guarantees.model_copy(update={"tasks": ()})
+    monkeypatch.setattr(engine, "_card", dataclasses.replace(engine.card, guarantees=guarantees))
+    (outcome,) = engine.render([Job(a_take())]).outcomes
+    assert isinstance(outcome, Refusal)
+    assert "text2music" in outcome.reason
+    assert outcome.elsewhere
+
+
 def test_a_worker_without_a_planner_refuses_takes_that_want_one(home: Path):
     bare = load_engine(
         TINY.name, weights=None, planner_weights=None, device="cpu", vram_gib=None, home=home, planner_wanted=False
@@ -252,7 +262,7 @@ def test_out_of_memory_asks_for_a_smaller_batch_and_the_engine_goes_on(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Stages, "diffuse", full)
+        patched.setattr(Pipeline, "diffuse", full)
         with pytest.raises(OutOfVram, match=r"2\.00 GiB"):
             engine.render([Job(a_take())])
     assert renditions(engine.render([Job(a_take())]))
@@ -267,4 +277,4 @@ def test_out_of_memory_asks_for_a_smaller_batch_and_the_engine_goes_on(
     ],
 )
 def test_the_turbo_schedules_are_the_published_ones(shift: float, published: list[float]):
-    assert schedule(8, shift).tolist() == pytest.approx(published, abs=1e-6)
+    assert schedule(DiffusionSpec(steps=8, shift=shift)).tolist() == pytest.approx(published, abs=1e-6)

@@ -1,4 +1,4 @@
-"""The ACE-Step engine in parts: planning by itself, and a front whose decoding runs beside the next."""
+"""The ACE-Step engine in parts: planning by itself, and batches that are decoded beside the next."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_batches_decode_on_another_thread_while_the_next_ones_begin(engine: AceS
     assert all(_same(*pair) for one, other in zip(made, wanted, strict=True) for pair in zip(one, other, strict=True))
 
 
-def test_fronts_may_be_finished_in_any_order(engine: AceStepEngine):
+def test_diffused_batches_may_be_finished_in_any_order(engine: AceStepEngine):
     batches = [[Job(a_take(n)), Job(a_take(n + 1), a_plan(n))] for n in range(3)]
     wanted = [renditions(engine.render(jobs)) for jobs in batches]
     finishes = [engine.begin(jobs) for jobs in batches]
@@ -168,7 +168,7 @@ def test_takes_whose_length_the_planner_chose_come_out_that_long(
     assert gap(replayed[0], together[2]) < TOLERANCE
 
 
-def test_a_settled_take_sounds_as_if_all_had_been_given(engine: AceStepEngine):
+def test_a_filled_take_sounds_as_if_all_had_been_given(engine: AceStepEngine):
     plan = a_plan(1, n_codes=55).model_copy(update={"metadata": {"duration": 11}})
     seeds = {"dit_seed": 3, "lm_seed": 4}
     takes = (_open_take(1), a_take(1, duration_s=11, planner=PlannerSpec()))

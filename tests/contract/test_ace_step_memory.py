@@ -24,10 +24,9 @@ from catalog.spec import PlannerSpec
 from orchestrator.cli import worker
 from tests.support.ace_step_samples import a_plan, a_take, renditions
 from workers.ace_step.assembly import load_engine
-from workers.ace_step.device import budget as allotment
-from workers.ace_step.device import gauge
+from workers.ace_step.device import budget, probe
 from workers.ace_step.device.fitting import GIB, MemoryBudget
-from workers.ace_step.device.gauge import ResidentGauge, free_bytes, open_gauge
+from workers.ace_step.device.probe import ResidentMemoryProbe, free_bytes, open_memory_probe
 from workers.ace_step.engine import AceStepEngine
 from workers.ace_step.planner.planner import Planner
 from workers.ace_step.tiny.checkpoint import PLANNER_FOLDER, tiny_checkpoint
@@ -82,22 +81,22 @@ def test_offloaded_weights_make_the_same_audio_bit_for_bit(home: Path, exact: li
         assert one.plan == other.plan
 
 
-def test_every_part_visits_for_its_own_stage_and_is_gone_after_it(home: Path, monkeypatch: pytest.MonkeyPatch):
+def test_every_part_is_on_the_device_for_its_own_stage_and_gone_after_it(home: Path, monkeypatch: pytest.MonkeyPatch):
     engine = _load(home, offload="on")
-    homes: OffloadedParts = engine._stages.homes
-    visits: list[str] = []
-    names = {id(residence): name for name, residence in homes._asdict().items()}
-    arrive = type(homes.encoding)._arrive
+    parts: OffloadedParts = engine._pipeline.offload
+    loaded: list[str] = []
+    names = {id(part): name for name, part in parts._asdict().items()}
+    onload = type(parts.encoding)._onload
 
-    def noted(residence: object) -> None:
-        visits.append(names[id(residence)])
-        arrive(residence)  # type: ignore[arg-type]
+    def noted(part: object) -> None:
+        loaded.append(names[id(part)])
+        onload(part)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(type(homes.encoding), "_arrive", noted)
+    monkeypatch.setattr(type(parts.encoding), "_onload", noted)
     _render(engine)
-    assert visits == ["planning", "encoding", "hinting", "diffusion", "decoding"]
-    silence = module_bytes(engine._stages.parts.condition_encoder)
-    assert module_bytes(*engine._stages.parts.modules) == silence == 15_000 * 8 * 4
+    assert loaded == ["planning", "encoding", "hinting", "diffusion", "decoding"]
+    silence = module_bytes(engine._pipeline.parts.condition_encoder)
+    assert module_bytes(*engine._pipeline.parts.modules) == silence == 15_000 * 8 * 4
 
 
 def test_an_offloading_engine_says_so_and_finishes_its_batches_one_after_the_other(home: Path):
@@ -109,13 +108,13 @@ def test_an_offloading_engine_says_so_and_finishes_its_batches_one_after_the_oth
 def test_a_planner_that_keeps_its_buffers_plans_the_same_after_its_weights_were_away(home: Path):
     folder, cpu = tiny_checkpoint(home) / PLANNER_FOLDER, torch.device("cpu")
     takes = [a_take(n, planner=PlannerSpec()) for n in range(4)]
-    stayed, visiting = (Planner.load(folder, device=cpu, dtype=torch.bfloat16) for _ in range(2))
-    residence = Offloaded.in_host_memory([visiting.model], cpu)
-    visiting.limit_memory(1.0, weights_stay=False)
+    stayed, moved = (Planner.load(folder, device=cpu, dtype=torch.bfloat16) for _ in range(2))
+    offloaded = Offloaded.in_host_memory([moved.model], cpu)
+    moved.limit_memory(1.0, weights_stay=False)
     stayed.limit_memory(1.0)
     for batch in (takes[:2], takes[2:]):
-        with residence:
-            planned = visiting.plan(batch)
+        with offloaded:
+            planned = moved.plan(batch)
         assert planned == stayed.plan(batch)
 
 
@@ -128,7 +127,7 @@ def test_quantised_weights_are_smaller_and_sound_nearly_the_same(
 ):
     engine = _load(home, quantize=number_format)
     assert engine.card.dtype == f"float32+{number_format}"
-    blocks, whole = (each._stages.parts.transformer.layers for each in (engine, plain))
+    blocks, whole = (each._pipeline.parts.transformer.layers for each in (engine, plain))
     assert module_bytes(blocks) < 0.4 * module_bytes(whole)  # rows of 32 weights bear a scale of four bytes each
     for one, other in zip(_render(engine), exact, strict=True):
         off = float(np.sqrt(np.mean((one.audio - other.audio) ** 2) / np.mean(other.audio**2)))
@@ -138,8 +137,8 @@ def test_quantised_weights_are_smaller_and_sound_nearly_the_same(
 
 
 def test_quantised_weights_may_be_offloaded_too(home: Path):
-    visiting = _render(_load(home, quantize="int8", offload="on"))
-    for one, other in zip(visiting, _render(_load(home, quantize="int8")), strict=True):
+    offloaded = _render(_load(home, quantize="int8", offload="on"))
+    for one, other in zip(offloaded, _render(_load(home, quantize="int8")), strict=True):
         assert np.array_equal(one.audio, other.audio)
 
 
@@ -148,11 +147,11 @@ def test_quantised_weights_may_be_offloaded_too(home: Path):
 
 def test_a_batch_that_will_not_fit_is_not_begun(plain: AceStepEngine, monkeypatch: pytest.MonkeyPatch):
     encoded: list[int] = []
-    encode = plain._stages.encode
-    monkeypatch.setattr(plain._stages, "encode", lambda scripts: (encoded.append(len(scripts)), encode(scripts))[1])
-    as_large = plain.allotment._replace(transformer_weights=1_575_000_000)
-    monkeypatch.setattr(plain, "allotment", as_large)
-    monkeypatch.setattr(allotment, "free_bytes", lambda device: 2 * GIB)
+    encode = plain._pipeline.encode
+    monkeypatch.setattr(plain._pipeline, "encode", lambda prompts: (encoded.append(len(prompts)), encode(prompts))[1])
+    as_large = plain.budget._replace(transformer_weights=1_575_000_000)
+    monkeypatch.setattr(plain, "budget", as_large)
+    monkeypatch.setattr(budget, "free_bytes", lambda device: 2 * GIB)
     jobs = [Job(a_take(n)) for n in range(3)]
     with pytest.raises(OutOfVram, match=r"3 takes of 10 s need 3\.0 GiB \(published allowance\), and 2\.0 GiB"):
         plain.begin(jobs)
@@ -173,42 +172,43 @@ def test_a_measured_need_leaves_out_what_the_batch_before_has_taken_already(plai
         ms_per_take=100,
         at_ms=0,
     )
-    known = plain.allotment.calibration.with_measured(row)
-    assert plain.allotment._replace(calibration=known).need(30) == (3 * MIB, 10 * MIB, "measured")
+    known = plain.budget.calibration.with_measured(row)
+    assert plain.budget._replace(calibration=known).requirement(30) == (3 * MIB, 10 * MIB, "measured")
 
 
 def test_other_programs_on_the_device_leave_batches_their_part_of_the_rest(
     plain: AceStepEngine, monkeypatch: pytest.MonkeyPatch
 ):
-    roomy = plain.allotment._replace(room=MemoryBudget(80 * GIB, 10 * GIB, 0, planned=True))
-    monkeypatch.setattr(allotment, "free_bytes", lambda device: 69 * GIB)
+    roomy = plain.budget._replace(memory=MemoryBudget(80 * GIB, 10 * GIB, 0, planned=True))
+    monkeypatch.setattr(budget, "free_bytes", lambda device: 69 * GIB)
     alone = roomy.batches_bytes()
-    assert 0.95 * roomy.room.for_batches < alone < roomy.room.for_batches
-    monkeypatch.setattr(allotment, "free_bytes", lambda device: 30 * GIB)
+    assert 0.95 * roomy.memory.for_batches < alone < roomy.memory.for_batches
+    monkeypatch.setattr(budget, "free_bytes", lambda device: 30 * GIB)
     assert roomy.batches_bytes() / GIB == pytest.approx((40 * 0.95 - 0.5 - 10) / 3, abs=0.01)
 
 
 def test_the_tiny_model_is_never_held_back(plain: AceStepEngine, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(allotment, "free_bytes", lambda device: 0)
+    monkeypatch.setattr(budget, "free_bytes", lambda device: 0)
     assert len(renditions(plain.render([Job(a_take(n)) for n in range(2)]))) == 2
 
 
 def test_the_planner_is_given_its_part_of_what_the_weights_leave(home: Path, plain: AceStepEngine):
-    room = plain.allotment.room
-    loaded = module_bytes(*plain._stages.parts.modules) + module_bytes(plain._planner.model)  # type: ignore[union-attr]
-    assert room.resident == loaded
-    assert room.for_planner == int(room.spare * 2 / 3)
+    memory = plain.budget.memory
+    loaded = module_bytes(*plain._pipeline.parts.modules) + module_bytes(plain._planner.model)  # type: ignore[union-attr]
+    assert memory.resident == loaded
+    assert memory.for_planner == int(memory.spare * 2 / 3)
     assert (
-        f"of {room.for_planner / 1e9:.1f} GB" in plain.plan_limit(Bucket.of(a_take(planner=PlannerSpec()).spec)).reason
+        f"of {memory.for_planner / 1e9:.1f} GB"
+        in plain.plan_limit(Bucket.of(a_take(planner=PlannerSpec()).spec)).reason
     )
-    assert _load(home, planner_wanted=False).allotment.room.for_planner == 0
+    assert _load(home, planner_wanted=False).budget.memory.for_planner == 0
 
 
-# ------------------------------------------------------------------ gauges
+# ------------------------------------------------------------------ memory probes
 
 
-def test_the_gauge_sees_memory_that_was_let_go_long_ago():
-    meter = ResidentGauge()
+def test_the_probe_sees_memory_that_was_let_go_long_ago():
+    meter = ResidentMemoryProbe()
     meter.start()
     before = meter.peak_bytes()
     held = np.ones(64 * MIB, np.uint8)
@@ -224,17 +224,17 @@ def test_free_is_what_the_machine_and_the_container_can_both_still_give(
     machine, container = tmp_path / "meminfo", tmp_path / "memory.stat"
     machine.write_text("MemTotal:  8388608 kB\nMemAvailable:  4096 kB\n")
     container.write_text("file 999\nanon 1048576\n")
-    monkeypatch.setattr(gauge, "_MEMORY", machine)
-    monkeypatch.setattr(gauge, "_GROUP_STATISTICS", container)
-    monkeypatch.setattr(gauge, "machine_bytes", lambda: 8 * GIB)
+    monkeypatch.setattr(probe, "_MEMORY", machine)
+    monkeypatch.setattr(probe, "_GROUP_STATISTICS", container)
+    monkeypatch.setattr(probe, "machine_bytes", lambda: 8 * GIB)
     assert free_bytes(torch.device("cpu")) == 4 * MIB
-    monkeypatch.setattr(gauge, "machine_bytes", lambda: 3 * MIB)
+    monkeypatch.setattr(probe, "machine_bytes", lambda: 3 * MIB)
     assert free_bytes(torch.device("cpu")) == 2 * MIB
 
 
-def test_metal_has_no_gauge_and_says_what_holds_instead():
+def test_metal_has_no_probe_and_says_what_holds_instead():
     with pytest.raises(WorkerError) as caught:
-        open_gauge(torch.device("mps"))
+        open_memory_probe(torch.device("mps"))
     assert "published limits hold" in caught.value.fix
 
 
@@ -271,11 +271,11 @@ def test_an_engine_goes_by_what_was_measured_on_its_machine(own_home: Path):
     assert limit.reason.startswith("measured on this GPU on ")
     assert "batch limits measured on this GPU: 2 of 10 s" in engine.card.notes
     assert engine.batch_limit(Bucket.of(a_take(duration_s=11).spec)).reason == "random tiny weights fit anywhere"
-    assert engine.allotment.need(10).source == "measured"
+    assert engine.budget.requirement(10).source == "measured"
     # With the planner in memory, or in another precision, it has not been measured.
-    assert _load(own_home).allotment.calibration.measured == ()
-    assert _load(own_home, planner_wanted=False, quantize="int8").allotment.calibration.measured == ()
-    assert _load(own_home, planner_wanted=False, trial=True).allotment.calibration.measured == ()
+    assert _load(own_home).budget.calibration.measured == ()
+    assert _load(own_home, planner_wanted=False, quantize="int8").budget.calibration.measured == ()
+    assert _load(own_home, planner_wanted=False, trial=True).budget.calibration.measured == ()
 
 
 def test_people_get_a_table(monkeypatch: pytest.MonkeyPatch):

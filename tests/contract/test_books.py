@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, select, text, update
 
 from catalog.errors import InvoiceError, LedgerError, PeriodError, SettingsError
-from orchestrator.finance.allocation.charges import Kind, Meter, Sharing
+from orchestrator.finance.allocation.charges import ChargeKind, Meter, Sharing
 from orchestrator.finance.books import periods
 from orchestrator.finance.books import readings as cost_readings
 from orchestrator.finance.books import time as time_readings
@@ -133,13 +133,13 @@ def test_the_books_equal_the_bill_after_any_story(ledger, seed):
     bill(ledger, changed, "INV-2", replaces="INV-1")
     post(ledger, time_zone=zone)
     expense = [line for line in changed if line.meter is not Meter.TOPUP]
-    assert booked(ledger, POSTING.c.kind == Kind.BILLED) == sum(line.usd_micros for line in expense)
+    assert booked(ledger, POSTING.c.kind == ChargeKind.BILLED) == sum(line.usd_micros for line in expense)
     by_meter = Counter()
     for line in expense:
         by_meter[line.meter] += line.usd_micros
     for meter, micros in by_meter.items():
-        assert booked(ledger, POSTING.c.meter == meter, POSTING.c.kind == Kind.BILLED) == micros
-    estimated = [row for row in rows(ledger) if row.kind is Kind.ESTIMATE]
+        assert booked(ledger, POSTING.c.meter == meter, POSTING.c.kind == ChargeKind.BILLED) == micros
+    estimated = [row for row in rows(ledger) if row.kind is ChargeKind.ESTIMATE]
     assert {row.applies_to for row in estimated if row.usd_micros} <= {"2026-12", "2027-01"}
     assert sum(row.usd_micros for row in rows(ledger)) == booked(ledger)
     check(ledger)
@@ -182,7 +182,7 @@ def test_a_closed_month_is_never_touched_and_its_correction_is_a_pair_in_the_ope
     post(ledger)
     assert booked(ledger, POSTING.c.period == "2026-11") == november
     moved = [row for row in rows(ledger) if row.period == "2027-01" and row.applies_to == "2026-11"]
-    assert {row.kind for row in moved} >= {Kind.BILLED, Kind.ESTIMATE}
+    assert {row.kind for row in moved} >= {ChargeKind.BILLED, ChargeKind.ESTIMATE}
     check(ledger)
     with pytest.raises((LedgerError, Exception), match="closed"), ledger.write() as connection:
         connection.execute(POSTING.insert().from_select(POSTING.columns.keys(), select(POSTING).limit(1)))
@@ -220,7 +220,7 @@ def test_a_corrected_bill_is_booked_where_the_one_before_it_is_taken_back(ledger
     changed = [line._replace(usd_micros=line.usd_micros + 70_000, number=line.number + 10) for line in lines]
     bill(ledger, changed, "INV-2", replaces="INV-1")
     post(ledger, at_ms=LATER)
-    of_november = (POSTING.c.kind == Kind.BILLED, POSTING.c.applies_to == "2026-11")
+    of_november = (POSTING.c.kind == ChargeKind.BILLED, POSTING.c.applies_to == "2026-11")
     assert booked(ledger, *of_november, POSTING.c.period == "2026-12") == booked(ledger, *of_november) > 0
     assert scalar(ledger, select(func.count()).where(*of_november, POSTING.c.period == "2027-01")) == 0
     check(ledger)
@@ -288,9 +288,9 @@ def test_a_line_finds_its_rental_although_it_came_first(ledger):
     assert {row.catalog for row in rows(ledger) if row.usd_micros} == {UNALLOCATED.catalog}
     assert fill(ledger, 1) == ["pod0000001"]
     post(ledger)
-    assert booked(ledger, POSTING.c.kind == Kind.BILLED) == 5_000_000
+    assert booked(ledger, POSTING.c.kind == ChargeKind.BILLED) == 5_000_000
     assert UNALLOCATED.catalog not in {
-        row.catalog for row in rows(ledger) if row.usd_micros and row.kind is Kind.BILLED
+        row.catalog for row in rows(ledger) if row.usd_micros and row.kind is ChargeKind.BILLED
     }
     check(ledger)
 
@@ -314,7 +314,7 @@ def test_monthly_sums_can_be_cut_by_month_and_none_is_lost_at_its_end(ledger):
     start_ms, end_ms = bounds_of("2026-11", "Europe/Berlin")
     with ledger.read() as connection:
         use = time_readings.read_time_use(connection, cost_readings.Scope(), start_ms, end_ms)
-    november = [row for row in rows(ledger, period="2026-11") if row.kind is Kind.ESTIMATE]
+    november = [row for row in rows(ledger, period="2026-11") if row.kind is ChargeKind.ESTIMATE]
     lanes_ms = sum(row.ms for row in november)
     assert lanes_ms >= use.total_ms > 0
     assert lanes_ms - use.total_ms == sum(row.ms for row in november if row.category == "unobserved")

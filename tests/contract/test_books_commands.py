@@ -30,6 +30,7 @@ from orchestrator.ledger.tables import ATTEMPT, RENDITION, TAKE, WORKER
 from tests.support.cost_ledger import Filling, fill
 
 PERIOD = "2026-11"
+ABC = "abc" + "0" * 21  # a take's id
 AFTERWARDS_MS = int(datetime(2027, 2, 1, tzinfo=UTC).timestamp()) * 1000
 
 
@@ -307,16 +308,16 @@ def test_a_rejected_track_leaves_its_catalog_and_its_cost_is_waste(home, pods):
             select(TAKE.c.take_id, TAKE.c.rendition_id, TAKE.c.run_id).where(TAKE.c.state == "accepted").limit(1)
         ).one()
         worker_id = connection.execute(select(WORKER.c.worker_id).limit(1)).scalar()
-        texts = dict.fromkeys(("audio_key", "sha256", "pcm_sha256", "model_fingerprint", "planner_fingerprint"), "x")
+        texts = dict.fromkeys(("audio_key", "sha256", "pcm_sha256", "model_fingerprint", "planner_fingerprint"), "a" * 64)
         connection.execute(
             RENDITION.insert().values(
-                record_id=record_id, take_id="abc123", run_id=run_id, worker_id=worker_id, **texts, bytes=1, audio_ms=1,
+                record_id=record_id, take_id=ABC, run_id=run_id, worker_id=worker_id, **texts, bytes=1, audio_ms=1,
                 dit_seed=1, lm_seed=1, code="c", gpu="g", noise=False, created_at_ms=1, sidecar={},
             )
         )  # fmt: skip
-        connection.execute(update(TAKE).where(TAKE.c.take_id == take_id).values(take_id="abc123"))
+        connection.execute(update(TAKE).where(TAKE.c.take_id == take_id).values(take_id=ABC))
         connection.exec_driver_sql("drop trigger attempt_no_update")
-        connection.execute(update(ATTEMPT).where(ATTEMPT.c.take_id == take_id).values(take_id="abc123"))
+        connection.execute(update(ATTEMPT).where(ATTEMPT.c.take_id == take_id).values(take_id=ABC))
     ledger.close()
     before = asked("costs", "report")["total"]
     assert asked("catalog", "reject", "abc", "--reason", "dull")["changed"] == 1

@@ -256,7 +256,7 @@ def _render_for_ever(engine: EngineProcess) -> None:
 
 
 def _descriptors() -> Counter[str]:
-    """What this process has open."""
+    """The open files of this process."""
     gc.collect()
     links = list(Path("/proc/self/fd").iterdir())
     return Counter(str(link.readlink()) for link in links if link.is_symlink())

@@ -36,7 +36,7 @@ def test_a_run_to_which_takes_are_being_added_is_not_finished(ledger):
             return work.finish_runs(connection, [run_id], 9_000)
 
     with ThreadPoolExecutor(1) as other, ledger.write() as connection:
-        plans.begin_or_resume(connection, "spring", plans.Terms("tone"), takes(2), 8_000)
+        plans.begin_or_resume(connection, "spring", plans.RunTerms("tone"), takes(2), 8_000)
         finishing = other.submit(finish)
         time.sleep(0.3)  # it waits for us, or would have seen a run without anything left to make
         assert not finishing.done()

@@ -1,4 +1,4 @@
-"""The door to the broker, against a real Valkey and a real Celery worker's reading of it."""
+"""Ingress and the queues, against a real Valkey and a real Celery worker's reading of it."""
 
 from __future__ import annotations
 

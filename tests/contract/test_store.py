@@ -3,6 +3,7 @@
 import base64
 import errno
 import hashlib
+import io
 import logging
 import os
 import socket
@@ -117,6 +118,21 @@ def test_put_replaces(store):
 def test_an_empty_object_is_an_object(store):
     assert store.put_if_absent("empty", b"", content_type="text/plain")
     assert store.find("empty") == b""
+
+
+def test_a_file_of_several_parts_comes_back_in_chunks(store, tmp_path):
+    body = os.urandom(9 * 1024 * 1024 + 1)  # S3's client sends parts of 8 MiB
+    (tmp_path / "large").write_bytes(body)
+    store.put_file("tunemill.artefacts/weights/large", tmp_path / "large", content_type="application/octet-stream")
+    received = io.BytesIO()
+    assert store.read_into("tunemill.artefacts/weights/large", received)
+    assert received.getvalue() == body
+    assert store.stat("tunemill.artefacts/weights/large").size == len(body)
+    assert store.sha256_of("tunemill.artefacts/weights/large") == sha(body)
+
+
+def test_of_an_absent_object_nothing_is_read(store):
+    assert not store.read_into("tunemill.artefacts/weights/absent", io.BytesIO())
 
 
 def test_a_wrong_checksum_writes_nothing(store):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from hashlib import sha256
 
 import pytest
@@ -11,8 +11,8 @@ from sqlalchemy import select, update
 from catalog.errors import BusyError, LedgerError, StoreError
 from catalog.keys import audio_key, sidecar_key
 from catalog.messages import AttemptMade, now_ms
-from catalog.sidecar import NewerSidecarError, Sidecar
-from catalog.store import Store, open_store
+from catalog.sidecar import Sidecar
+from catalog.store import Store
 from catalog.track import Take
 from orchestrator.ledger import Ledger, open_ledger
 from orchestrator.ledger.facts import record_facts
@@ -22,9 +22,8 @@ from orchestrator.upkeep import repair as repair_module
 from orchestrator.upkeep import survey as survey_module
 from orchestrator.upkeep.rebuild import rebuild
 from orchestrator.upkeep.repair import Remedy, Repaired, repair
-from orchestrator.upkeep.survey import Kind, Surveyor, refuse_empty_store, refuse_unknown
+from orchestrator.upkeep.survey import FindingKind, Surveyor, refuse_empty_store, refuse_unknown
 from orchestrator.upkeep.sweep import sweep
-from tests.support import servers
 from tests.support.fakes import MemoryStore
 from tests.support.farm import DOLLAR_AN_HOUR, attempt, takes
 from tests.support.makers import a_sidecar
@@ -32,27 +31,10 @@ from tests.support.makers import a_sidecar
 CATALOG = "spring"
 
 
-@pytest.fixture(params=["memory", "folder", "s3"])
-def store(request, tmp_path) -> Store:
-    if request.param == "s3":
-        endpoint = request.getfixturevalue("s3_endpoint")
-        return open_store(f"s3://{servers.BUCKET}/{tmp_path.name.lower()[-40:]}", s3_endpoint_url=endpoint)
-    return MemoryStore() if request.param == "memory" else open_store(str(tmp_path / "store"))
-
-
-@pytest.fixture
-def ledger(request, tmp_path) -> Iterator[Ledger]:
-    """On Postgres beside S3, as a fleet has it; else SQLite."""
-    callspec = getattr(request.node, "callspec", None)
-    if callspec is not None and callspec.params.get("store") == "s3":
-        with servers.new_database(request.getfixturevalue("_postgres")) as url:
-            opened = open_ledger(url)
-            yield opened
-            opened.close()
-        return
-    opened = open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
-    yield opened
-    opened.close()
+@pytest.fixture(autouse=True)
+def _nothing_is_fresh(monkeypatch):
+    """What a test writes counts as old; else no orphan would be a finding for a day."""
+    monkeypatch.setattr(survey_module, "FRESH_MS", -3_600_000)
 
 
 def put_take(store: Store, take: Take, *, body: bytes = b"", run_id: str = "r", at_ms: int = 1_000) -> Sidecar:
@@ -165,17 +147,21 @@ def make_otherwise_and_lose(store: Store, one: Sidecar) -> None:
 
 
 DAMAGES = [
-    (lose_sidecar, {Kind.MISSING_SIDECAR}, Remedy.RESTORE),
-    (lose_both, {Kind.MISSING_SIDECAR}, Remedy.MAKE_AGAIN),
-    (lose_audio, {Kind.MISSING_AUDIO}, Remedy.MAKE_AGAIN),
-    (cut_audio, {Kind.ALTERED_AUDIO}, Remedy.MAKE_AGAIN),
-    (flip_a_bit, {Kind.ALTERED_AUDIO}, Remedy.MAKE_AGAIN),
-    (garble_sidecar, {Kind.DAMAGED_SIDECAR}, Remedy.RESTORE),
-    (garble_both, {Kind.DAMAGED_SIDECAR}, Remedy.MAKE_AGAIN),
-    (swap_sidecar, {Kind.DAMAGED_SIDECAR}, Remedy.RESTORE),
-    (change_sidecar, {Kind.DIFFERENT_SIDECAR}, Remedy.BELIEVE),
-    (make_otherwise, {Kind.DIFFERENT_SIDECAR, Kind.ORPHAN_AUDIO}, Remedy.BELIEVE),
-    (make_otherwise_and_lose, {Kind.DIFFERENT_SIDECAR, Kind.MISSING_AUDIO, Kind.ORPHAN_AUDIO}, Remedy.RESTORE),
+    (lose_sidecar, {FindingKind.MISSING_SIDECAR}, Remedy.RESTORE),
+    (lose_both, {FindingKind.MISSING_SIDECAR}, Remedy.MAKE_AGAIN),
+    (lose_audio, {FindingKind.MISSING_AUDIO}, Remedy.MAKE_AGAIN),
+    (cut_audio, {FindingKind.ALTERED_AUDIO}, Remedy.MAKE_AGAIN),
+    (flip_a_bit, {FindingKind.ALTERED_AUDIO}, Remedy.MAKE_AGAIN),
+    (garble_sidecar, {FindingKind.DAMAGED_SIDECAR}, Remedy.RESTORE),
+    (garble_both, {FindingKind.DAMAGED_SIDECAR}, Remedy.MAKE_AGAIN),
+    (swap_sidecar, {FindingKind.DAMAGED_SIDECAR}, Remedy.RESTORE),
+    (change_sidecar, {FindingKind.DIFFERENT_SIDECAR}, Remedy.BELIEVE),
+    (make_otherwise, {FindingKind.DIFFERENT_SIDECAR, FindingKind.ORPHAN_AUDIO}, Remedy.BELIEVE),
+    (
+        make_otherwise_and_lose,
+        {FindingKind.DIFFERENT_SIDECAR, FindingKind.MISSING_AUDIO, FindingKind.ORPHAN_AUDIO},
+        Remedy.RESTORE,
+    ),
 ]
 
 
@@ -186,13 +172,13 @@ def test_a_catalog_as_it_was_made_has_nothing_wrong(store, ledger):
 
 @pytest.mark.parametrize(("damage", "kinds", "remedy"), DAMAGES, ids=lambda value: getattr(value, "__name__", ""))
 def test_every_damage_is_found_and_mended_once(
-    store, ledger, damage: Callable[[Store, Sidecar], None], kinds: set[Kind], remedy: Remedy
+    store, ledger, damage: Callable[[Store, Sidecar], None], kinds: set[FindingKind], remedy: Remedy
 ):
     whole, one, *_ = a_catalog(store, ledger)
     damage(store, one)
     expected = sorted((kind, one.take_id) for kind in kinds)
     assert examine(store, ledger) == expected
-    silent = {flip_a_bit: {Kind.ALTERED_AUDIO}}.get(damage, set())
+    silent = {flip_a_bit: {FindingKind.ALTERED_AUDIO}}.get(damage, set())
     assert examine(store, ledger, quick=True) == [each for each in expected if each[0] not in silent]
 
     before = states(ledger)
@@ -211,25 +197,63 @@ def test_every_damage_is_found_and_mended_once(
         assert ledger.unfinished_run(CATALOG) is not None
         record(ledger, AttemptMade.of(put_take(store, one.take, run_id="again")))
         assert states(ledger)[one.take_id] == ("accepted", True)
-    orphans = {Kind.ORPHAN_AUDIO} & {kind for kind, _ in examine(store, ledger)}
+    orphans = {FindingKind.ORPHAN_AUDIO} & {kind for kind, _ in examine(store, ledger)}
     list(sweep(store, ledger, now_ms() + 60_000))
     assert orphans <= kinds
     assert examine(store, ledger) == []
 
 
 @pytest.mark.parametrize("change", [(b'"v": 1', b'"v": 2'), (b'"gpu"', b'"colour": "blue", "gpu"')])
-def test_what_a_newer_version_wrote_is_not_taken_for_damaged(ledger, change):
+def test_what_a_newer_version_wrote_is_named_and_left_and_all_else_goes_on(ledger, change):
     store = MemoryStore()
-    one, *_ = a_catalog(store, ledger)
+    one, other, *_ = a_catalog(store, ledger)
     key = sidecar_key(one.take)
     store.objects[key] = store.objects[key].replace(*change)
-    before = dict(store.objects)
-    for look in (lambda: examine(store, ledger), lambda: mend(store, ledger), lambda: rebuild(store, None)):
-        with pytest.raises(NewerSidecarError, match="cannot be read") as caught:
-            look()
-        assert "upgrade" in caught.value.fix
+    lose_sidecar(store, other)
+    newer = (FindingKind.NEWER_SIDECAR, one.take_id)
+    assert examine(store, ledger) == sorted([newer, (FindingKind.MISSING_SIDECAR, other.take_id)])
+    before = store.objects[key]
+    done = mend(store, ledger)
+    assert done.remedies == {Remedy.LEAVE: 1, Remedy.RESTORE: 1}
+    assert states(ledger)[one.take_id] == ("accepted", True)
     assert swept(store, ledger) == []
-    assert store.objects == before
+    assert (store.objects[key], examine(store, ledger)) == (before, [newer])
+    found = rebuild(store, None)
+    assert (found.takes, found.damaged) == (3, [key])
+
+
+def test_an_object_that_the_store_refuses_is_named_and_passed_and_a_store_that_is_away_is_not(ledger):
+    store = MemoryStore()
+    one, other, *_ = a_catalog(store, ledger)
+    refused, find, stat = sidecar_key(one.take), store.find, store.sha256_of
+
+    def refusing(answer):
+        def ask(key):
+            if key in (refused, other.audio.key):
+                raise StoreError(f"cannot read {key}", why="access denied")
+            return answer(key)
+
+        return ask
+
+    store.find, store.sha256_of = refusing(find), refusing(stat)
+    unreadable = [(FindingKind.UNREADABLE_OBJECT, each.take_id) for each in (one, other)]
+    assert examine(store, ledger) == sorted(unreadable)
+    assert mend(store, ledger).remedies == {Remedy.LEAVE: 2}
+    assert rebuild(store, None).damaged == [refused]
+    store.refuse = -1
+    with pytest.raises(StoreError):
+        examine(store, ledger)
+
+
+@pytest.mark.parametrize("key", ["../../etc/passwd", "spring/audio/spa/ambient/../../x.flac", "spring/takes/1.json"])
+def test_a_sidecar_that_names_what_is_no_audio_of_its_take_is_damaged(ledger, key):
+    store = MemoryStore()
+    one, *_ = a_catalog(store, ledger)
+    astray = one.model_copy(update={"audio": one.audio.model_copy(update={"key": key})})
+    store.objects[sidecar_key(one.take)] = astray.to_json()
+    assert examine(store, ledger) == [(FindingKind.DAMAGED_SIDECAR, one.take_id)]
+    assert mend(store, ledger).remedies == {Remedy.RESTORE: 1}
+    assert examine(store, ledger) == []
 
 
 def test_takes_on_their_way_are_no_findings(store, ledger, monkeypatch):
@@ -237,9 +261,10 @@ def test_takes_on_their_way_are_no_findings(store, ledger, monkeypatch):
     for one, state in ((sent, "sent"), (waiting, "waiting")):
         set_take(ledger, one.take_id, state=state, rendition_id=None)
     store.delete(sidecar_key(waiting.take))
+    monkeypatch.setattr(survey_module, "FRESH_MS", 86_400_000)
     assert examine(store, ledger) == []
     monkeypatch.setattr(survey_module, "FRESH_MS", -3_600_000)
-    assert examine(store, ledger) == [(Kind.ORPHAN_AUDIO, waiting.take_id)]
+    assert examine(store, ledger) == [(FindingKind.ORPHAN_AUDIO, waiting.take_id)]
 
 
 def test_a_take_that_ends_while_it_is_looked_at_is_no_finding(ledger):
@@ -276,7 +301,7 @@ def test_a_sidecar_that_the_ledger_does_not_have_is_recorded_as_a_rebuild_would(
         ledger.begin_or_resume_run(CATALOG, "tone", takes(3))
         set_take(ledger, late.id, state=known)
     sidecar = put_take(store, late, run_id="an-older-run")
-    assert examine(store, ledger) == [(Kind.UNRECORDED_SIDECAR, late.id)]
+    assert examine(store, ledger) == [(FindingKind.UNRECORDED_SIDECAR, late.id)]
     assert mend(store, ledger).remedies == {Remedy.RECORD: 1}
     assert examine(store, ledger) == []
     assert states(ledger)[late.id] == ("accepted", True)
@@ -349,7 +374,9 @@ def test_a_sidecar_goes_before_its_take_waits_and_a_repair_that_was_cut_off_goes
     monkeypatch.setattr(repair_module, "_mend_ledger", lambda *_: pytest.fail("cut off before the ledger"))
     with pytest.raises(pytest.fail.Exception):
         mend(store, ledger)
-    assert [kind for kind, _ in examine(store, ledger)] == [Kind.MISSING_AUDIO] * 2 + [Kind.MISSING_SIDECAR] * 2
+    assert [kind for kind, _ in examine(store, ledger)] == [FindingKind.MISSING_AUDIO] * 2 + [
+        FindingKind.MISSING_SIDECAR
+    ] * 2
     monkeypatch.undo()
     assert mend(store, ledger).waiting == len(expected) == 4
     assert mend(store, ledger).remedies == {}
@@ -448,14 +475,14 @@ def test_a_rebuild_that_is_cut_off_leaves_an_empty_ledger(ledger, monkeypatch):
     def find_some(key: str) -> bytes | None:
         answered.append(key)
         if len(answered) > 70:
-            raise StoreError("no answer")
+            store.refuse = -1
         return find(key)
 
     store.find = find_some
     with pytest.raises(StoreError):
         rebuild(store, ledger)
     assert states(ledger) == {}
-    store.find = find
+    store.find, store.refuse = find, 0
     assert rebuild(store, ledger).takes == 80
 
 

@@ -21,7 +21,7 @@ from catalog.store import open_store
 from orchestrator.cli import worker
 from orchestrator.ledger import open_ledger
 from orchestrator.ledger.facts import record_facts
-from tests.support.fakes import FakeLane, a_studio
+from tests.support.fakes import FakeRenderer, a_context
 from tests.support.makers import a_message, a_take
 from workers.render import render_take
 from workers.tone import load_engine
@@ -39,14 +39,14 @@ def run(*arguments: str) -> Result:
 def attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AttemptMade:
     """A take that was rendered into the store and recorded in the ledger of TUNEMILL_HOME."""
     monkeypatch.setenv("TUNEMILL_HOME", str(tmp_path))
-    studio = a_studio(FakeLane(load_engine()), store=open_store(str(tmp_path / "store")))
-    render_take(a_message(TAKE).model_dump(mode="json"), studio)
+    context = a_context(FakeRenderer(load_engine()), store=open_store(str(tmp_path / "store")))
+    render_take(a_message(TAKE).model_dump(mode="json"), context)
     ledger = open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
     ledger.begin_or_resume_run("spa", "tone", [TAKE])
     with ledger.write() as connection:
-        record_facts(connection, studio.recorder.records, lambda machine, at_ms: None, 1)
+        record_facts(connection, context.recorder.records, lambda machine, at_ms: None, 1)
     ledger.close()
-    return studio.recorder.attempts()[0]
+    return context.recorder.attempts()[0]
 
 
 @pytest.mark.usefixtures("attempt")
@@ -62,7 +62,7 @@ def test_replay_finds_a_take_by_its_first_digits_and_says_that_it_is_the_same():
 def test_replay_of_changed_audio_is_an_error_of_its_own(attempt, tmp_path):
     other = a_take("0002", keyscale="G minor")
     store = open_store(str(tmp_path / "store"))
-    render_take(a_message(other).model_dump(mode="json"), a_studio(FakeLane(load_engine()), store=store))
+    render_take(a_message(other).model_dump(mode="json"), a_context(FakeRenderer(load_engine()), store=store))
     wrong = Sidecar.model_validate_json(store.find(sidecar_key(other)) or b"")
     path = tmp_path / "store" / attempt.sidecar.audio.key
     path.chmod(0o644)

@@ -77,7 +77,7 @@ def test_a_quit_while_it_loads_ends_it(farm):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
-@pytest.mark.parametrize("batch_s", [60, 0.8])  # what hangs: the last words; the records of takes that are done
+@pytest.mark.parametrize("batch_s", [60, 0.8])  # what hangs: the exit report; the records of takes that are done
 def test_a_broker_that_hangs_holds_no_worker_back(short_tmp, tmp_path, number, batch_s):
     with servers.valkey(short_tmp) as url:
         farm = Farm(url, tmp_path)

@@ -13,7 +13,8 @@ from catalog.messages import AttemptMade, Heartbeat, Span, SpansClosed, WorkerSt
 from orchestrator.control.broker import Queues
 from tests.support import servers
 from tests.support.fakes import FakeRecorder
-from workers.records import Heartbeats, InHand, QueueRecorder, check_broker
+from workers.heartbeats import Heartbeats, TakesInHand
+from workers.records import QueueRecorder, check_broker
 from workers.spans import SpanLog
 
 
@@ -80,30 +81,30 @@ def test_a_broker_that_answers_passes(broker_url):
 
 
 def test_a_take_is_named_at_once_in_the_next_heartbeat_and_dropped_when_it_is_done():
-    recorder, holds = FakeRecorder(), InHand()
-    pulse = Heartbeats(recorder, holds, SpanLog(now_ms()), worker_id="worker-1", every_s=60)
-    pulse.start()
+    recorder, in_hand = FakeRecorder(), TakesInHand()
+    sender = Heartbeats(recorder, in_hand, SpanLog(now_ms()), worker_id="worker-1", every_s=60)
+    sender.start()
     for take_id in ("b", "a"):
-        assert holds.take(take_id)
-    assert not holds.take("a")
+        assert in_hand.add(take_id)
+    assert not in_hand.add("a")
     _wait(lambda: last_held(recorder) == ["a", "b"])
-    holds.drop("a")
-    pulse.wake()
+    in_hand.remove("a")
+    sender.wake()
     _wait(lambda: last_held(recorder) == ["b"])
-    pulse.end()
+    sender.end()
     assert len(heartbeats(recorder)) <= 6
 
 
 def test_closed_spans_are_published_once_and_in_order():
     recorder, spans = FakeRecorder(), SpanLog(0, clock=iter([10, 10, 30, 25, 40]).__next__)
-    pulse = Heartbeats(recorder, InHand(), spans, worker_id="worker-1", every_s=60)
+    sender = Heartbeats(recorder, TakesInHand(), spans, worker_id="worker-1", every_s=60)
     spans.close("startup")
     spans.close("idle", cause="no work")  # no time has passed: no span
     spans.close("render", batch_id="b")
     spans.close("idle")  # a clock that went back makes no span either
-    pulse.beat()
+    sender.beat()
     spans.close("teardown")
-    pulse.beat()
+    sender.beat()
     published = [record.spans for record in recorder.records if isinstance(record, SpansClosed)]
     assert published == [
         [

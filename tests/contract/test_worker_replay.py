@@ -21,7 +21,7 @@ from catalog.settings import Settings
 from catalog.sidecar import Sidecar
 from catalog.spec import MasterSpec
 from catalog.store import Store, open_store
-from tests.support.fakes import FakeLane, a_studio
+from tests.support.fakes import FakeRenderer, a_context
 from tests.support.makers import a_message, a_take
 from workers.render import render_take
 from workers.replay import replay_sidecar
@@ -42,8 +42,8 @@ def store(settings: Settings) -> Store:
 
 def a_stored_take(store: Store, **fields: Any) -> Sidecar:
     take = a_take(**fields)
-    studio = a_studio(FakeLane(load_engine(), batch_size=2), store=store)
-    render_take(a_message(take).model_dump(mode="json"), studio)
+    context = a_context(FakeRenderer(load_engine(), batch_size=2), store=store)
+    render_take(a_message(take).model_dump(mode="json"), context)
     return Sidecar.model_validate_json(store.find(sidecar_key(take)) or b"")
 
 

@@ -47,7 +47,7 @@ def go_on(step):
                 logging.getLogger("library").warning("said by a library")
                 print("said by nobody in particular")
             stop.wait(0.05)
-            if stop.made:
+            if stop.requested:
                 raise KeyboardInterrupt
 def until_interrupted(go):
     try:
@@ -62,25 +62,25 @@ SAID = [
     "said by nobody in particular",
 ]
 BAR = f"""{SAYING}
-from orchestrator.cli.watching import display_for
+from orchestrator.cli.display import watching
 from orchestrator.ledger.readings import Spend, TakeCounts
-from orchestrator.runs.progress import Progress
+from orchestrator.runs.progress import RunProgress
 counts = TakeCounts(waiting=60_000, sent=256, accepted=38_000, rejected=1_234, failed=510)
 def go():
-    with display_for() as display:
-        go_on(lambda turn: display.show(Progress(counts, Spend(1_234_560_000, ()), 1_234.5, 7_800_000)))
+    with watching() as watcher:
+        go_on(lambda turn: watcher.show(RunProgress(counts, Spend(1_234_560_000, ()), 1_234.5, 7_800_000)))
 until_interrupted(go)
 """
 WORKING = f"""{SAYING}
-from orchestrator.cli import working
-working._AFTER_S = 0.0
+from orchestrator.cli import display
+display._SHOWN_AFTER_S = 0.0
 def go():
-    with working.working("posting what is new") as tell:
-        go_on(lambda turn: tell(1_000 + turn, 1_000_000))
+    with display.working("posting what is new") as report:
+        go_on(lambda turn: report(1_000 + turn, 1_000_000))
 until_interrupted(go)
 """
 COUNTING = f"""{SAYING}
-from orchestrator.cli.counting import counting
+from orchestrator.cli.display import counting
 def go():
     with counting("comparing", 100_000) as on_take:
         go_on(lambda turn: on_take())
@@ -94,7 +94,7 @@ until_interrupted(lambda: worker._replay({{}}))
 """
 LINES = {
     "bar": (BAR, "/100,000"),
-    "working": (WORKING, "posting what is new: "),
+    "working": (WORKING, "posting what"),
     "counting": (COUNTING, "comparing "),
 }
 
@@ -344,7 +344,10 @@ def test_a_run_shows_one_bar_and_takes_it_away_before_it_sums_up(machine):
 
 
 def test_every_view_that_is_drawn_over_is_tried_here():
-    draws = re.compile(r"rich\.(live|progress|spinner|status) import|\b(out|err)\.(screen|status)\(|\bin_place\(")
+    draws = re.compile(
+        r"rich\.(live|progress|spinner|status) import|\b(out|err)\.(screen|status)\("
+        r"|\b(in_place|waiting|working|counting)\("
+    )
     sources = [path for package in ("orchestrator", "workers") for path in (REPO / package).rglob("*.py")]
     drawing = {path.stem for path in sources if draws.search(path.read_text())}
-    assert drawing == {"status", "watching", "working", "counting", "worker"}
+    assert drawing == {"display", "status", "worker", "upkeep", "report", "periods"}

@@ -17,11 +17,12 @@ import torch
 
 from catalog.errors import OutOfVram
 from catalog.models import TINY
-from catalog.spec import PlannerSpec
+from catalog.spec import DiffusionSpec, PlannerSpec
 from tests.support.ace_step_samples import a_plan, a_take, gap, renditions
 from workers.ace_step.assembly import load_engine
 from workers.ace_step.device.placement import Placement, choose_placement
-from workers.ace_step.diffusion.stages import Stages, TokenizedPrompt
+from workers.ace_step.diffusion.pipeline import Pipeline, TokenizedPrompt, context_of
+from workers.ace_step.diffusion.sampler import StepInputs, constant_steps
 from workers.ace_step.engine import AceStepEngine
 from workers.ace_step.tiny.checkpoint import tiny_checkpoint
 from workers.ace_step.weights.loading import load_components
@@ -30,6 +31,7 @@ from workers.engine.protocol import Job, Rendition
 pytestmark = pytest.mark.gpu
 
 EXACT = 1e-4  # of full scale, in float32: another device sums in another order
+DIFFUSION = DiffusionSpec()
 COARSE = 0.05  # relative RMS in bfloat16, whose steps are 2^-8
 
 
@@ -80,67 +82,72 @@ def test_neighbours_do_not_matter_in_bfloat16(engine: AceStepEngine):
         assert _relative_rms(alone, together[place]) < COARSE
 
 
-def _stages(home: Path, placement: Placement | None = None, **how: Any) -> Stages:
+def _pipeline(home: Path, placement: Placement | None = None, **how: Any) -> Pipeline:
     placement = placement or choose_placement("cuda")
     parts, _ = load_components(tiny_checkpoint(home), TINY.name, placement)
-    return Stages(parts, placement, **how)
+    return Pipeline(parts, placement, **how)
 
 
 def test_in_float32_the_gpu_makes_what_the_cpu_makes(engine: AceStepEngine, home: Path, no_tf32: None):
     jobs = [Job(a_take(n, duration_s=45), a_plan(n, n_codes=225) if n % 2 else None) for n in range(3)]
     made = []
     for name in ("cuda", "cpu"):
-        stages = _stages(home, _in_float32(choose_placement(name)))
-        alone = AceStepEngine(stages, planner=None, allotment=engine.allotment, card=engine.card)
+        pipeline = _pipeline(home, _in_float32(choose_placement(name)))
+        alone = AceStepEngine(pipeline, planner=None, budget=engine.budget, card=engine.card)
         made.append(renditions(alone.render(jobs)))
     assert max(gap(one, other) for one, other in zip(*made, strict=True)) < EXACT
 
 
+def _steps(pipeline: Pipeline, first: int, n_latents: int) -> list[StepInputs]:
+    prompts = [TokenizedPrompt("", [7 + n] * (40 + n), [5] * 4) for n in range(first, first + 2)]
+    source = pipeline.hints_or_silence([None] * 2, n_latents)
+    return constant_steps(pipeline.encode(prompts), context_of(source, torch.ones_like(source)), DIFFUSION)
+
+
 @torch.inference_mode()
-def _walked(stages: Stages, first: int = 0, n_latents: int = 1500) -> torch.Tensor:
-    scripts = [TokenizedPrompt("", [7 + n] * (40 + n), [5] * 4) for n in range(first, first + 2)]
-    conditions, context = stages.encode(scripts), stages.context([None] * 2, n_latents)
-    noise = stages.noise(range(first, first + 2), n_latents)
-    return stages.diffuse(noise, conditions, context, steps=8, shift=3.0)
+def _latents(pipeline: Pipeline, first: int = 0, n_latents: int = 1500, switch_at: int = 8) -> torch.Tensor:
+    """Latents of two takes; from step `switch_at` on they hear the words of the next two."""
+    steps = _steps(pipeline, first, n_latents)[:switch_at] + _steps(pipeline, first + 2, n_latents)[switch_at:]
+    return pipeline.diffuse(pipeline.noise(range(first, first + 2), n_latents), steps, DIFFUSION)
 
 
 def _apart(one: torch.Tensor, other: torch.Tensor) -> float:
     return float((one.float() - other.float()).norm() / other.float().norm())
 
 
+@pytest.mark.parametrize("switch_at", [3, 8])
 @pytest.mark.parametrize("n_latents", [250, 1500])
-def test_a_recorded_step_makes_bitwise_what_a_plain_one_makes(home: Path, n_latents: int):
-    recorded, plain = _stages(home), _stages(home, graphs_kept=0)
-    made = [_walked(recorded, first, n_latents) for first in range(3)]
-    assert len(recorded._walk._graphs._kept) == 1
-    assert recorded._walk._graphs.records
+def test_a_recorded_step_makes_bitwise_what_a_plain_one_makes(home: Path, n_latents: int, switch_at: int):
+    recorded, plain = _pipeline(home), _pipeline(home, graphs_kept=0)
+    made = [_latents(recorded, first, n_latents, switch_at) for first in range(3)]
+    assert len(recorded._sampler._graphs._kept) == 1
+    assert recorded._sampler._graphs.records
     for first, latents in enumerate(made):
-        assert torch.equal(latents, _walked(plain, first, n_latents))
+        assert torch.equal(latents, _latents(plain, first, n_latents, switch_at))
 
 
 def test_the_host_waits_for_nothing_while_it_queues_the_steps(home: Path):
-    for stages in (_stages(home), _stages(home, graphs_kept=0)):
-        scripts = [TokenizedPrompt("", [7] * 40, [5] * 4)] * 2
+    for pipeline in (_pipeline(home), _pipeline(home, graphs_kept=0)):
         with torch.inference_mode():
-            conditions, context = stages.encode(scripts), stages.context([None] * 2, 1500)
-            noise = stages.noise([0, 1], 1500)
+            steps = _steps(pipeline, 0, 1500)[:4] + _steps(pipeline, 2, 1500)[4:]
+            noise = pipeline.noise([0, 1], 1500)
             for _ in range(2):  # schedules are made, and graphs recorded, once
-                stages.diffuse(noise, conditions, context, steps=8, shift=3.0)
+                pipeline.diffuse(noise, steps, DIFFUSION)
             torch.cuda.set_sync_debug_mode("error")  # from here on whatever waits for the device raises
             try:
-                stages.diffuse(noise, conditions, context, steps=8, shift=3.0)
+                pipeline.diffuse(noise, steps, DIFFUSION)
             finally:
                 torch.cuda.set_sync_debug_mode("default")
 
 
 def test_compiled_the_model_makes_the_same_up_to_rounding(home: Path):
-    compiled, plain = _stages(home, compiled=True), _stages(home)
-    fast, slow = _walked(compiled), _walked(plain)
+    compiled, plain = _pipeline(home, compiled=True), _pipeline(home)
+    fast, slow = _latents(compiled), _latents(plain)
     assert 0 < _apart(fast, slow) < COARSE
     with torch.inference_mode():
-        audio = [torch.from_numpy(stages.decode([slow[0]])[0]) for stages in (compiled, plain)]
+        audio = [torch.from_numpy(pipeline.decode([slow[0]])[0]) for pipeline in (compiled, plain)]
     assert 0 < _apart(*audio) < COARSE
-    assert compiled._walk._graphs.records
+    assert compiled._sampler._graphs.records
 
 
 def test_decoding_beside_the_next_batch_changes_nothing(engine: AceStepEngine):
@@ -154,22 +161,22 @@ def test_decoding_beside_the_next_batch_changes_nothing(engine: AceStepEngine):
 
 
 def test_graphs_are_recorded_while_another_thread_decodes(engine: AceStepEngine, home: Path):
-    stages = _stages(home)
-    walking = AceStepEngine(stages, planner=None, allotment=engine.allotment, card=engine.card)
+    pipeline = _pipeline(home)
+    recording = AceStepEngine(pipeline, planner=None, budget=engine.budget, card=engine.card)
     batches = [[Job(a_take(n, duration_s=10 + n)), Job(a_take(n + 1, duration_s=10 + n))] for n in range(8)]
     with ThreadPoolExecutor(1) as decoding:
-        audio = [decoding.submit(walking.begin(jobs)) for jobs in batches]
+        audio = [decoding.submit(recording.begin(jobs)) for jobs in batches]
         assert all(np.isfinite(made.audio).all() for future in audio for made in renditions(future.result()))
-    assert stages._walk._graphs.records  # recording has not failed
+    assert pipeline._sampler._graphs.records  # recording has not failed
 
 
 def test_windows_decoded_together_give_what_single_ones_give(home: Path):
-    stages, latents = _stages(home), _walked(_stages(home), n_latents=3000)[0]
+    pipeline, latents = _pipeline(home), _latents(_pipeline(home), n_latents=3000)[0]
     made = []
     with torch.inference_mode():
         for together in (1, 4):
-            stages.decode._together = together
-            made.append(torch.from_numpy(stages.decode([latents])[0]))
+            pipeline.decode._together = together
+            made.append(torch.from_numpy(pipeline.decode([latents])[0]))
     assert _apart(*made) < COARSE
 
 

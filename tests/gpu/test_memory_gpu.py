@@ -1,4 +1,4 @@
-"""Memory on a CUDA device: real visits from pinned host memory, quantised weights, gauges and calibration.
+"""Memory on a CUDA device: weights loaded from pinned host memory, quantised weights, probes and calibration.
 
 Skipped where there is no CUDA device; with TUNEMILL_TEST_GPU=1, which promises one, that is a failure.
 """
@@ -15,10 +15,10 @@ from catalog.models import TINY
 from catalog.spec import PlannerSpec
 from tests.support.ace_step_samples import a_take, renditions
 from workers.ace_step.assembly import load_engine
-from workers.ace_step.device.gauge import free_bytes, open_gauge
+from workers.ace_step.device.probe import free_bytes, open_memory_probe
 from workers.ace_step.engine import AceStepEngine
 from workers.ace_step.weights.offload import Offloaded, module_bytes
-from workers.calibrate import Sitting
+from workers.calibrate import CalibrationRun
 from workers.engine.protocol import Job, Rendition
 
 pytestmark = pytest.mark.gpu
@@ -45,20 +45,20 @@ def _render(engine: AceStepEngine) -> list[Rendition]:
     return renditions(engine.render([Job(a_take(n, planner=PlannerSpec())) for n in range(3)]))
 
 
-def test_a_visit_brings_the_weights_and_leaves_the_device_empty(device: torch.device):
+def test_a_stage_loads_the_weights_and_leaves_the_device_empty(device: torch.device):
     model = torch.nn.Linear(4096, 4096, bias=False).requires_grad_(False)
     x = torch.randn(2, 4096, device=device)
     expected = model.weight.to(device)
-    residence = Offloaded.in_host_memory([model], device)
+    offloaded = Offloaded.in_host_memory([model], device)
     torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated(device)
     for _ in range(3):
-        with residence:
+        with offloaded:
             assert torch.equal(model.weight, expected)
             model(x)
             assert torch.cuda.memory_allocated(device) >= before + 64 * MIB
         assert torch.cuda.memory_allocated(device) < before + 16 * MIB
-    assert all(waiting.host.is_pinned() for waiting in residence._waiting)
+    assert all(tensor.host.is_pinned() for tensor in offloaded._host_tensors)
 
 
 def test_a_small_card_offloads_and_quantises_by_itself_and_offloading_changes_no_bit(device: torch.device, home: Path):
@@ -71,7 +71,7 @@ def test_a_small_card_offloads_and_quantises_by_itself_and_offloading_changes_no
         assert other.plan is not None
         assert one.plan.codes == other.plan.codes
         assert np.array_equal(one.audio, other.audio)
-    assert module_bytes(*small._stages.parts.modules) < 0.2 * module_bytes(*large._stages.parts.modules)
+    assert module_bytes(*small._pipeline.parts.modules) < 0.2 * module_bytes(*large._pipeline.parts.modules)
 
 
 @pytest.mark.parametrize("number_format", ["int8", "fp8"])
@@ -86,23 +86,23 @@ def test_quantised_weights_sound_nearly_the_same(device: torch.device, home: Pat
         assert 0 < off < 0.2  # bfloat16 alone is good for 0.05
 
 
-def test_the_gauge_sees_what_came_and_went(device: torch.device):
-    gauge = open_gauge(device)
-    gauge.start()
-    before, free = gauge.peak_bytes(), free_bytes(device)
+def test_the_probe_sees_what_came_and_went(device: torch.device):
+    probe = open_memory_probe(device)
+    probe.start()
+    before, free = probe.peak_bytes(), free_bytes(device)
     held = torch.empty(256 * MIB, dtype=torch.uint8, device=device)
     assert free - free_bytes(device) >= 255 * MIB
     del held
-    assert gauge.peak_bytes() - before >= 256 * MIB
-    gauge.start()
-    assert gauge.peak_bytes() - before < 64 * MIB
+    assert probe.peak_bytes() - before >= 256 * MIB
+    probe.start()
+    assert probe.peak_bytes() - before < 64 * MIB
 
 
 def test_the_tiny_model_is_calibrated_and_the_next_engine_goes_by_it(device: torch.device, home: Path):
     engine = _load(home, planner_wanted=False, trial=True)
-    Sitting(engine, home).measure([10], ceiling=16)
+    CalibrationRun(engine, home).measure([10], ceiling=16)
     again = _load(home, planner_wanted=False)
-    row = again.allotment.calibration.for_duration(10)
+    row = again.budget.calibration.for_duration(10)
     assert row is not None
     assert row.takes == 16
     assert 0 < row.peak_bytes < 8192 * MIB

@@ -54,12 +54,12 @@ def takes() -> list[Take]:
 
 
 def test_the_device_chooses_what_the_cpu_chooses(folder: Path) -> None:
-    chosen = [a_filler(folder, device, torch.float32).settle(takes()) for device in ("cpu", "cuda")]
+    chosen = [a_filler(folder, device, torch.float32).fill(takes()) for device in ("cpu", "cuda")]
     assert chosen[0] == chosen[1]
 
 
 def test_neighbours_do_not_matter_in_bfloat16(folder: Path) -> None:
     filler = a_filler(folder, "cuda", torch.bfloat16)
-    together = filler.settle(takes())
-    assert [filler.settle([take])[0] for take in takes()] == together
-    assert filler.settle(takes()[::-1]) == together[::-1]
+    together = filler.fill(takes())
+    assert [filler.fill([take])[0] for take in takes()] == together
+    assert filler.fill(takes()[::-1]) == together[::-1]

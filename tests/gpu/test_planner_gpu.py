@@ -18,7 +18,7 @@ from workers.ace_step.planner.codes import CodeWriter
 from workers.ace_step.planner.decoding import Decoding, Shape
 from workers.ace_step.planner.loading import load_model
 from workers.ace_step.planner.planner import Planner
-from workers.ace_step.planner.sampling import Settings, choose, choose_unseen
+from workers.ace_step.planner.sampling import SamplingParams, choose, choose_on_device
 from workers.ace_step.tiny.planner import write_tiny_planner
 
 pytestmark = pytest.mark.gpu
@@ -74,19 +74,19 @@ def test_graphs_write_what_single_launches_write(planner: Planner, caplog: pytes
     plans = recorded.plan(takes)
     assert plans == a_planner_like(planner, weights_stay=False).plan(takes)
     assert not caplog.records  # such as a graph that could not be recorded
-    desks = recorded._desks._kept.values()
-    assert any(desk.decoding.graphs._kept for desk in desks)
+    writers = recorded._buffers._writers.values()
+    assert any(len(writer.decoding.graphs._kept) for writer in writers)
 
 
 def test_steps_never_make_the_host_wait(planner: Planner):
-    scores = planner.scores([a_take(n) for n in (1, 2)])
+    requests = planner.requests([a_take(n) for n in (1, 2)])
     decoding = Decoding(planner.model, Shape.of(4, 512, 50))
     writer = CodeWriter(decoding, guided=True, first_code=planner.vocabulary.first_code)
-    expected = writer.write(scores)  # and with it, graphs are recorded
-    writer.begin(scores)
+    expected = writer.write(requests)  # and with it, graphs are recorded
+    writer.begin(requests)
     with no_waiting():
-        writer.go_on(49)
-    assert writer.read(scores) == expected
+        writer.write_on(49)
+    assert writer.read(requests) == expected
 
 
 def test_float32_writes_the_codes_that_the_cpu_writes(folder: Path, planner: Planner):
@@ -107,9 +107,9 @@ def test_codes_are_drawn_as_on_the_cpu():
     specs = [PlannerSpec(top_p=p, top_k=k) for p in (0.2, 0.9, 1.0) for k in (0, 7)]
     logits = torch.randn(len(specs), 64_000, generator=torch.Generator().manual_seed(0)) * 3
     for step in range(5):
-        expected = choose(logits, Settings.of(specs, range(len(specs)), CPU), step)
-        settings = Settings.of(specs, range(len(specs)), CUDA)
-        drawn = choose_unseen(logits.to(CUDA), settings, torch.tensor([step], device=CUDA))
+        expected = choose(logits, SamplingParams.of(specs, range(len(specs)), CPU), step)
+        params = SamplingParams.of(specs, range(len(specs)), CUDA)
+        drawn = choose_on_device(logits.to(CUDA), params, torch.tensor([step], device=CUDA))
         assert drawn.tolist() == expected.tolist()
 
 

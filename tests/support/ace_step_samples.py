@@ -36,7 +36,7 @@ KEYS = ("C major", "F# minor", "B♭ major", "G minor")
 
 
 def a_take(n: int = 0, *, duration_s: int = 10, planner: PlannerSpec | None = None, **changes: object) -> Take:
-    """Take number `n` of a varied choir: caption, lyrics, language, tempo, key, metre and seeds all depend on it."""
+    """Take number `n` of a varied series: caption, lyrics, language, tempo, key, metre and seeds all depend on it."""
     fields: dict[str, object] = {
         "caption": CAPTIONS[n % 8],
         "lyrics": LYRICS[n % 4],

@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from orchestrator.finance.allocation.charges import METHOD, CostRow, Kind
+from orchestrator.finance.allocation.charges import METHOD, ChargeKind, CostRow
 from orchestrator.finance.records import (
     Baseline,
     BudgetLine,
@@ -55,7 +55,7 @@ def a_row(**changes: Any) -> CostRow:
     plain = CostRow(
         period="2026-03",
         applies_to="2026-03",
-        kind=Kind.BILLED,
+        kind=ChargeKind.BILLED,
         category=Category.ACCEPTED,
         catalog="hotels",
         zone="lobby",
@@ -106,7 +106,9 @@ def a_big_month(
                     micros = size * weight * random_.randint(60, 140) // 10_000
                     tracks = micros // 900 if category is Category.ACCEPTED else 0
                     tries = tracks or (micros // 900 if category in _TRIED else 0)
-                    kind = random_.choices([Kind.BILLED, Kind.ESTIMATE, Kind.PROVISIONAL], [80, 15, 5])[0]
+                    kind = random_.choices(
+                        [ChargeKind.BILLED, ChargeKind.ESTIMATE, ChargeKind.PROVISIONAL], [80, 15, 5]
+                    )[0]
                     rows.append(a_row(**same, category=category, usd_micros=micros, ms=micros * 2, tracks=tracks,
                                       attempts=tries, audio_ms=tracks * 150_000, kind=kind))  # fmt: skip
     nobody = {"catalog": "unallocated", "zone": "unallocated", "genre": "unallocated", "run_id": "unallocated"}
@@ -131,9 +133,9 @@ _TRIED = (Category.REJECTED, Category.FAILED, Category.LOST)
 
 def a_trend(rows: Sequence[CostRow], months: int = 12) -> list[CostRow]:
     """Twelve months by kind and category alone, the last of which is that of `rows`."""
-    trend: Counter[tuple[str, Category, Kind]] = Counter()
-    seconds: Counter[tuple[str, Category, Kind]] = Counter()
-    tracks: Counter[tuple[str, Category, Kind]] = Counter()
+    trend: Counter[tuple[str, Category, ChargeKind]] = Counter()
+    seconds: Counter[tuple[str, Category, ChargeKind]] = Counter()
+    tracks: Counter[tuple[str, Category, ChargeKind]] = Counter()
     for back in range(months):
         year, month = divmod(2026 * 12 + 2 - back, 12)
         for row in rows:
@@ -163,7 +165,7 @@ def extracted_of(rows: Sequence[CostRow]) -> Iterator[Extracted]:
 
 def contents_of(rows: Sequence[CostRow], **changes: Any) -> Contents:
     """A month with these rows and nothing else: no budget, no invoice, no baseline."""
-    by_kind = {kind: sum(row.usd_micros for row in rows if row.kind is kind) for kind in Kind}
+    by_kind = {kind: sum(row.usd_micros for row in rows if row.kind is kind) for kind in ChargeKind}
     plain: dict[str, Any] = {
         "period": "2026-03", "start_ms": START_MS, "end_ms": END_MS, "time_zone": "Europe/Vienna", "state": "open",
         "closed_ms": None, "closed_by": "", "method": METHOD, "code": "0.1.0", "high_water_id": len(rows),
@@ -235,8 +237,8 @@ def months(draw: st.DrawFn, max_rows: int = 30) -> list[CostRow]:
     for _ in range(draw(st.integers(0, max_rows))):
         category = draw(st.sampled_from(list(Category)))
         is_adjusted = category in (Category.CREDIT, Category.TAX)
-        kind = draw(st.sampled_from(list(Kind)))
-        is_work = kind is Kind.WORK  # no money and no time
+        kind = draw(st.sampled_from(list(ChargeKind)))
+        is_work = kind is ChargeKind.WORK  # no money and no time
         is_adjusted = is_adjusted or is_work
         is_unpriced = not is_adjusted and draw(st.integers(0, 9)) == 0
         low = -(10**9) if is_adjusted or draw(st.integers(0, 9)) == 0 else 0

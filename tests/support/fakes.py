@@ -19,9 +19,10 @@ from catalog.errors import OutOfVram, StoreError, TunemillError
 from catalog.keys import checked_key
 from catalog.messages import AttemptMade, MemoryUse, Record, now_ms
 from catalog.models import TONE
+from catalog.retry import Backoff
 from catalog.sidecar import Fingerprints, Plan, StageTimes
-from catalog.spec import settle
-from catalog.store.base import ObjectInfo
+from catalog.spec import with_metadata
+from catalog.store.base import ObjectInfo, Receiver
 from catalog.store.integrity import check_sha256
 from catalog.tiers import BatchLimit
 from catalog.track import Take
@@ -29,9 +30,10 @@ from tests.support.makers import SHA, a_batch, an_effective
 from workers.engine.memory import resident_mib
 from workers.engine.protocol import Audio, BatchResult, Engine, EngineCard, Finish, Job, PlanResult, Refusal, Rendition
 from workers.engine.wire import EngineDied, EngineGone
-from workers.records import InHand
+from workers.heartbeats import TakesInHand
 from workers.render import WorkerContext
 from workers.scheduler.request import Rendered
+from workers.storage import TakeStorage
 from workers.tone import synthesise
 
 
@@ -141,7 +143,7 @@ class FakeEngine:
     def _outcome(self, job: Job) -> Rendition | Refusal:
         if "refuse" in job.take.spec.caption:
             return Refusal("the fake was told to refuse", elsewhere="refuse here" in job.take.spec.caption)
-        audio = synthesise(settled(job.take, job.plan))
+        audio = synthesise(with_plan(job.take, job.plan))
         return Rendition(audio=audio, plan=job.plan, effective=an_effective(job.take))
 
     def _die(self) -> None:
@@ -157,9 +159,9 @@ def a_plan(take: Take) -> Plan:
     return Plan(codes=[take.lm_seed % 64_000], metadata=chosen, prompt_sha256=SHA, batch_key="fake")
 
 
-def settled(take: Take, plan: Plan | None) -> Take:
+def with_plan(take: Take, plan: Plan | None) -> Take:
     """The take with what its plan has chosen."""
-    spec = settle(take.spec, plan.metadata if plan else {})
+    spec = with_metadata(take.spec, plan.metadata if plan else {})
     return take.model_copy(update={"track": take.track.model_copy(update={"spec": spec})})
 
 
@@ -283,9 +285,12 @@ def broken_engine(error: Exception) -> FakeEngine:
     raise error
 
 
+TWO_SHORT_WAITS = Backoff(first_s=0.001, longest_s=0.001, patience_s=0.002)
+
+
 @dataclass
-class FakeLane:
-    """A Lane that renders at once, or raises what it is told to; `spoil` changes the audio on its way."""
+class FakeRenderer:
+    """A Renderer that renders at once, or raises what it is told to; `spoil` changes the audio on its way."""
 
     engine: Engine = field(default_factory=FakeEngine)
     error: Exception | None = None
@@ -294,7 +299,7 @@ class FakeLane:
     rendered: int = 0
     alone: list[bool] = field(default_factory=list)
     plans: list[Plan | None] = field(default_factory=list)
-    let_go_of: list[Rendered] = field(default_factory=list)
+    released: list[Rendered] = field(default_factory=list)
 
     def render(self, take: Take, *, alone: bool = False, plan: Plan | None = None) -> Rendered:
         self.alone.append(alone)
@@ -310,22 +315,30 @@ class FakeLane:
             outcome = replace(outcome, audio=self.spoil(outcome.audio))
         return Rendered(outcome, a_batch(take, size=self.batch_size), result.times)
 
-    def let_go(self, rendered: Rendered) -> None:
-        self.let_go_of.append(rendered)
+    def release(self, rendered: Rendered) -> None:
+        self.released.append(rendered)
 
 
-def a_studio(lane: FakeLane | None = None, **parts: Any) -> WorkerContext:
+def a_context(
+    renderer: FakeRenderer | None = None,
+    *,
+    store: Any = None,
+    backoff: Backoff = TWO_SHORT_WAITS,
+    clock: Callable[[], float] = lambda: 0.0,
+    **parts: Any,
+) -> WorkerContext:
     """A WorkerContext of fakes; name the parts that the test is about."""
-    lane = lane or FakeLane()
+    renderer = renderer or FakeRenderer()
+    store = MemoryStore() if store is None else store
+    on_outage = parts.get("on_trouble", lambda error: None)
     known = {
         "worker_id": "worker-1",
         "gpu": "A100",
-        "card": lane.engine.card,
-        "lane": lane,
-        "store": MemoryStore(),
+        "card": renderer.engine.card,
+        "renderer": renderer,
+        "storage": TakeStorage(store, backoff=backoff, on_outage=on_outage, clock=clock),
         "recorder": FakeRecorder(),
-        "holds": InHand(),
-        "store_waits_s": (0.0, 0.0),
+        "in_hand": TakesInHand(),
     }
     return WorkerContext(**{**known, **parts})
 
@@ -356,6 +369,17 @@ class MemoryStore:
             return False
         self._write(key, body)
         return True
+
+    def put_file(self, key: str, path: Path, *, content_type: str) -> None:
+        self._answer(key)
+        self.on_put(key)
+        self._write(key, path.read_bytes())
+
+    def read_into(self, key: str, receiver: Receiver) -> bool:
+        body = self.find(key)
+        if body is not None:
+            receiver.write(body)
+        return body is not None
 
     def find(self, key: str) -> bytes | None:
         self._answer(key)

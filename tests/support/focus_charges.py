@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from hypothesis import strategies as st
 
-from orchestrator.finance.allocation.charges import Charge, Entry, Kind, Meter, Posting, Rental
+from orchestrator.finance.allocation.charges import Charge, ChargeKind, CostEntry, Meter, Posting, Rental
 from orchestrator.finance.focus.measures import find_measure
 from orchestrator.finance.focus.rows import FocusCharge
 from orchestrator.ledger.observations import UNALLOCATED, Category, CostObject
@@ -35,7 +35,13 @@ def a_rental(name: str = "r1", **fields) -> Rental:
 
 def a_charge(meter: Meter = Meter.GPU, **fields) -> Charge:
     values = {
-        **{"key": f"{meter}-1", "kind": Kind.BILLED, "meter": meter, "rental_id": "runpod/r1", "provider": "runpod"},
+        **{
+            "key": f"{meter}-1",
+            "kind": ChargeKind.BILLED,
+            "meter": meter,
+            "rental_id": "runpod/r1",
+            "provider": "runpod",
+        },
         **{"gpu": "A100-SXM4-80GB", "market": "on_demand", "region": "EU-1", "sku": "a100", "applies_to": "2026-11"},
         **{"start_ms": NOVEMBER + 79_000 * S, "end_ms": NOVEMBER + 84_000 * S, "usd_micros": 2_280_000},
         **{"rate_usd_micros_per_h": 1_640_000, "source": "INV-1", "invoice_line_id": "INV-1/1"},
@@ -43,11 +49,11 @@ def a_charge(meter: Meter = Meter.GPU, **fields) -> Charge:
     return Charge(**{**values, **fields})
 
 
-def a_focus_charge(charge: Charge | None = None, entries: tuple[Entry, ...] | None = None, **fields) -> FocusCharge:
+def a_focus_charge(charge: Charge | None = None, entries: tuple[CostEntry, ...] | None = None, **fields) -> FocusCharge:
     """A charge paid by zone A alone, unless `entries` say otherwise."""
     charge = charge or a_charge()
     if entries is None:
-        entries = (Entry(Category.ACCEPTED, A, charge.usd_micros, charge.ms),)
+        entries = (CostEntry(Category.ACCEPTED, A, charge.usd_micros, charge.ms),)
     posting = {"posting_id": 1, "period": "2026-11", "posted_ms": NOVEMBER, "reverses_id": None}
     posting |= {key: fields.pop(key) for key in posting.keys() & fields.keys()}
     values = {
@@ -55,18 +61,18 @@ def a_focus_charge(charge: Charge | None = None, entries: tuple[Entry, ...] | No
         **{"billing_start_ms": NOVEMBER, "billing_end_ms": DECEMBER, "invoice_id": "INV-1"},
         **{"list_unit_price": Decimal("1.64"), "price_valid_from": "2026-11-20", "tags": {"env": "prod"}},
     }
-    if charge.kind is not Kind.BILLED:
+    if charge.kind is not ChargeKind.BILLED:
         values["invoice_id"] = None
     return FocusCharge(Posting(charge=charge, entries=entries, **posting), **{**values, **fields})
 
 
-def _entries(table: dict[Category, tuple[int, int]], seconds: dict[Category, tuple[int, int]]) -> tuple[Entry, ...]:
+def _entries(table: dict[Category, tuple[int, int]], seconds: dict[Category, tuple[int, int]]) -> tuple[CostEntry, ...]:
     """(micros of A, micros of B) by category, with the seconds of each."""
     found = []
     for category, amounts in table.items():
         for payer, micros, used_s in zip((A, B), amounts, seconds.get(category, (0, 0)), strict=True):
             if micros:
-                found.append(Entry(category, payer, micros, used_s * S))
+                found.append(CostEntry(category, payer, micros, used_s * S))
     return tuple(found)
 
 
@@ -103,7 +109,7 @@ def worked_example() -> list[FocusCharge]:
             posting_id=3,
             rental=a_rental("r2", market="spot", rate_usd_micros_per_h=900_000),
         ),
-        a_focus_charge(credit, (Entry(c.CREDIT, UNALLOCATED, -100_000, 0),), posting_id=4, rental=None),
+        a_focus_charge(credit, (CostEntry(c.CREDIT, UNALLOCATED, -100_000, 0),), posting_id=4, rental=None),
     ]
 
 
@@ -125,7 +131,7 @@ def focus_charges(draw) -> FocusCharge:
     lengths = draw(st.lists(st.integers(0, 10**8), min_size=len(parts), max_size=len(parts)))
     start_ms = draw(st.integers(NOVEMBER, DECEMBER - 1))
     end_ms = draw(st.integers(start_ms, min(DECEMBER, start_ms + 5 * 86_400_000)))
-    kind = draw(st.sampled_from([Kind.BILLED, Kind.ESTIMATE]))
+    kind = draw(st.sampled_from([ChargeKind.BILLED, ChargeKind.ESTIMATE]))
     charge = a_charge(meter, kind=kind, start_ms=start_ms, end_ms=end_ms, usd_micros=sum(amounts))
     charge = charge._replace(
         market=draw(st.sampled_from(["on_demand", "spot", "other"])),
@@ -133,7 +139,7 @@ def focus_charges(draw) -> FocusCharge:
         region=draw(st.sampled_from(["", "EU-1"])),
     )
     entries = tuple(
-        Entry(category, payer, micros, sign * length)
+        CostEntry(category, payer, micros, sign * length)
         for (category, payer, _), micros, length in zip(parts, amounts, lengths, strict=True)
     )
     measure = find_measure(str(draw(st.integers(0, 10**6))), draw(st.sampled_from(["GB", "seconds", "?"])), "0.5")

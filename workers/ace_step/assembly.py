@@ -14,24 +14,26 @@ import torch
 from catalog.errors import ModelError
 from catalog.models import TINY, find_model
 from catalog.sidecar import Fingerprints
-from workers.ace_step.device.budget import Allotment, count_weights
+from catalog.spec import DiffusionSpec
+from workers.ace_step.device.budget import BatchBudget, count_weights
 from workers.ace_step.device.fitting import GIB, MIB, Fit, MemoryBudget, Offload, Quantize, choose_fit
 from workers.ace_step.device.placement import Placement, choose_placement
-from workers.ace_step.diffusion.stages import Stages
-from workers.ace_step.diffusion.transformer import GROUNDS_KEPT
+from workers.ace_step.diffusion.pipeline import Pipeline
+from workers.ace_step.diffusion.sampler import SHAPES_KEPT
 from workers.ace_step.engine import AceStepEngine, no_code_modules
 from workers.ace_step.tiny.checkpoint import holds_random_weights, tiny_checkpoint
 from workers.ace_step.weights.files import check_pinned, fingerprint, open_weights
 from workers.ace_step.weights.loading import Components, check_layout, load_components
 from workers.ace_step.weights.offload import Offloaded, OffloadedParts, module_bytes
 from workers.ace_step.weights.quantize import check_quantization
-from workers.engine.calibration import Calibration, CalibrationKey, Found, read_calibration
+from workers.engine.calibration import Calibration, CalibrationKey, FoundCalibration, read_calibration
 from workers.engine.protocol import EngineCard
 
 if TYPE_CHECKING:
     from workers.ace_step.planner.planner import Planner
 
 _WARM_UP_TAKES, _WARM_UP_LATENTS = 2, 3000  # two of 120 s: one alone would be compiled as a case of its own
+_WARM_UP_DIFFUSION = DiffusionSpec(steps=3, shift=1.0)
 _PLANNER_PREFIX = "acestep-5Hz-lm-"
 PLANNER_FOLDERS = ("planner", *(f"{_PLANNER_PREFIX}{size}" for size in ("1.7B", "0.6B", "4B")))
 
@@ -71,7 +73,7 @@ def load_engine(  # noqa: PLR0913 - the settings, all by name
         if planner_folder and not parts.reads_codes:
             raise no_code_modules(model)
         planner = _load_planner(planner_folder, placement, home) if planner_folder else None
-        residences = _move_in(parts, planner, fit, placement)
+        offloaded = _place(parts, planner, fit, placement)
     except torch.OutOfMemoryError:
         raise _too_large(model, placement) from None
     noise = holds_random_weights(folder)
@@ -89,54 +91,54 @@ def load_engine(  # noqa: PLR0913 - the settings, all by name
     if planner_folder:
         check_pinned(planner_folder, fingerprints.planner, planner_weights_sha256, "TUNEMILL_PLANNER_WEIGHTS_SHA256")
     compiles = _compiles(compiled, placement)
-    stages = Stages(
+    pipeline = Pipeline(
         parts,
         placement,
-        residences=residences,
+        offload=offloaded,
         compiled=compiles,
-        graphs_kept=0 if fit.offload_dit else GROUNDS_KEPT,
+        graphs_kept=0 if fit.offload_dit else SHAPES_KEPT,
     )
-    room = _room(parts, planner, residences, placement)
+    memory = _memory(parts, planner, offloaded, placement)
     if planner is not None:
-        planner.limit_memory(room.for_planner / GIB, weights_stay=not fit.offload)
+        planner.limit_memory(memory.for_planner / GIB, weights_stay=not fit.offload)
     found = _found(_key(model, placement, fingerprints, fit, compiles=compiles), home, trial=trial)
-    card = _card(model, placement, fingerprints, fit, stages.attention_kernels(), found.note)
+    card = _card(model, placement, fingerprints, fit, pipeline.attention_kernels(), found.note)
     if compiles or placement.device.type == "cuda":
-        stages.warm_up(_WARM_UP_TAKES, _WARM_UP_LATENTS)
+        pipeline.warm_up(_WARM_UP_TAKES, _WARM_UP_LATENTS, _WARM_UP_DIFFUSION)
     return AceStepEngine(
-        stages,
+        pipeline,
         planner=planner,
         planner_name=_planner_name(planner_folder, planner_weights),
-        allotment=Allotment(placement, room, count_weights(parts.transformer), found.calibration, noise, trial),
+        budget=BatchBudget(placement, memory, count_weights(parts.transformer), found.calibration, noise, trial),
         card=card,
     )
 
 
-def _move_in(parts: Components, planner: Planner | None, fit: Fit, placement: Placement) -> OffloadedParts:
-    """Put every part where `fit` wants it to live."""
+def _place(parts: Components, planner: Planner | None, fit: Fit, placement: Placement) -> OffloadedParts:
+    """Put the weights of every part where `fit` wants them."""
 
-    def home(*modules: torch.nn.Module | None, visits: bool = fit.offload) -> Offloaded:
+    def placed(*modules: torch.nn.Module | None, offload: bool = fit.offload) -> Offloaded:
         present = [module for module in modules if module is not None]
-        if not visits:
+        if not offload:
             return Offloaded(placement.device)
         # Silence is no weight but what every batch begins from: it stays.
         return Offloaded.in_host_memory(present, placement.device, stays=["silence_latent"])
 
     return OffloadedParts(
-        encoding=home(parts.text_encoder, parts.condition_encoder),
-        hinting=home(parts.audio_tokenizer, parts.audio_token_detokenizer),
-        diffusion=home(parts.transformer, visits=fit.offload_dit),
-        decoding=home(parts.vae),
-        planning=home(planner.model if planner else None),
+        encoding=placed(parts.text_encoder, parts.condition_encoder),
+        hinting=placed(parts.audio_tokenizer, parts.audio_token_detokenizer),
+        diffusion=placed(parts.transformer, offload=fit.offload_dit),
+        decoding=placed(parts.vae),
+        planning=placed(planner.model if planner else None),
     )
 
 
-def _room(parts: Components, planner: Planner | None, residences: OffloadedParts, placement: Placement) -> MemoryBudget:
+def _memory(
+    parts: Components, planner: Planner | None, offloaded: OffloadedParts, placement: Placement
+) -> MemoryBudget:
     """The device's memory, less what was really loaded."""
     resident = module_bytes(*parts.modules, *([planner.model] if planner else []))
-    return MemoryBudget(
-        round(placement.vram_gib * GIB), resident, residences.visiting_bytes, planned=planner is not None
-    )
+    return MemoryBudget(round(placement.vram_gib * GIB), resident, offloaded.onload_bytes, planned=planner is not None)
 
 
 def _key(model: str, placement: Placement, fingerprints: Fingerprints, fit: Fit, *, compiles: bool) -> CalibrationKey:
@@ -152,9 +154,9 @@ def _key(model: str, placement: Placement, fingerprints: Fingerprints, fit: Fit,
     )
 
 
-def _found(key: CalibrationKey, home: Path, *, trial: bool) -> Found:
-    """What was measured for `key` before; an engine that is to be measured anew heeds none of it."""
-    return Found(Calibration(key=key), "") if trial else read_calibration(home, key)
+def _found(key: CalibrationKey, home: Path, *, trial: bool) -> FoundCalibration:
+    """The earlier calibration of `key`; an engine that is to be measured anew heeds none."""
+    return FoundCalibration(Calibration(key=key), "") if trial else read_calibration(home, key)
 
 
 def _dtype(placement: Placement, fit: Fit) -> str:
@@ -173,7 +175,7 @@ def _card(
     notes = [f"{model} on {placement.gpu} ({placement.device}), {dtype}, attention {attention}, {planner}"]
     notes.extend(filter(None, more))
     if fit.offloaded:
-        notes.append(f"{fit.offloaded}: these weights wait in host memory and visit the device for their stage")
+        notes.append(f"{fit.offloaded}: these weights wait in host memory and are on the device for their stage only")
     if fingerprints.noise:
         notes.append(f"{model} has random weights: its audio is noise, by design")
     return EngineCard(
@@ -185,7 +187,7 @@ def _card(
         fingerprints=fingerprints,
         guarantees=find_model(model).guarantees,
         attention=attention,
-        # Weights that visit the device in turn would have to visit it at once.
+        # Weights that are loaded in turn would have to be loaded at once.
         overlaps=placement.device.type == "cuda" and not fit.offloaded,
         notes=notes,
     )

@@ -16,12 +16,13 @@ from catalog.buckets import Bucket
 from catalog.errors import ModelError, OutOfVram
 from catalog.messages import MemoryUse
 from catalog.sidecar import Plan, StageTimes
+from catalog.spec import TrackSpec
 from catalog.tiers import BatchLimit
 from catalog.track import Take
-from workers.ace_step.device.budget import Allotment
+from workers.ace_step.device.budget import BatchBudget
 from workers.ace_step.device.placement import free_cache, is_out_of_memory, memory_use, wait_for
 from workers.ace_step.device.stopwatch import Stopwatch
-from workers.ace_step.diffusion.stages import Stages
+from workers.ace_step.diffusion.pipeline import Pipeline, TokenizedPrompt
 from workers.ace_step.requests import (
     PreparedJob,
     TokenLimits,
@@ -29,15 +30,16 @@ from workers.ace_step.requests import (
     coded,
     effective,
     given_plan_refusal,
-    settled,
+    spec_with_plan,
 )
+from workers.ace_step.tasks import get_diffusion_task
 from workers.engine.protocol import BatchResult, EngineCard, Finish, Job, PlanResult, Refusal, Rendition
 
 T = TypeVar("T")
 
 
 class PlanWriter(Protocol):
-    """What the engine needs of a planner; `workers.ace_step.planner.planner.Planner` is the real one."""
+    """The planner as the engine sees it; `workers.ace_step.planner.planner.Planner` is the real one."""
 
     @property
     def fingerprint(self) -> str:
@@ -50,15 +52,15 @@ class PlanWriter(Protocol):
         """One plan for each take, of exactly the codes it needs."""
 
     def refusal(self, take: Take) -> str | None:
-        """Why `take` cannot be planned in any company, or None."""
+        """Why `take` cannot be planned whatever else is in the batch, or None."""
 
 
-class _Front(NamedTuple):
+class _DiffusedBatch(NamedTuple):
     """A batch as far as its latents."""
 
     outcomes: list[Rendition | Refusal]  # those that are not refused are still to come
-    orders: list[PreparedJob]
-    latents: list[torch.Tensor]  # (latents, width) of each order
+    prepared: list[PreparedJob]
+    latents: list[torch.Tensor]  # (latents, width) of each prepared job
     watch: Stopwatch
 
 
@@ -67,29 +69,29 @@ class AceStepEngine:
 
     def __init__(
         self,
-        stages: Stages,
+        pipeline: Pipeline,
         *,
         planner: PlanWriter | None,
         planner_name: str = "",  # "": not known, so any that a take names will do
-        allotment: Allotment,
+        budget: BatchBudget,
         card: EngineCard,
     ) -> None:
-        self._stages = stages
+        self._pipeline = pipeline
         self._planner = planner
         self._planner_name = planner_name
-        self.allotment = allotment
-        self._placement = allotment.placement
+        self.budget = budget
+        self._placement = budget.placement
         self._card = card
         self._limits = TokenLimits.of(noise=card.fingerprints.noise)
 
     @property
     def card(self) -> EngineCard:
-        """What it is and runs on."""
+        """Its model, device and promises."""
         return self._card
 
     def batch_limit(self, bucket: Bucket) -> BatchLimit:
         """The most takes of `bucket` in one model call, with the reason."""
-        return self.allotment.batch_limit(bucket)
+        return self.budget.batch_limit(bucket)
 
     def plan_limit(self, bucket: Bucket) -> BatchLimit:
         """The most takes as long as those of `bucket` in one planner call; 0 when there is no planner."""
@@ -98,7 +100,7 @@ class AceStepEngine:
         return self._planner.slots(bucket.duration_s)
 
     def memory(self) -> MemoryUse:
-        """What the process and the device hold now."""
+        """The memory that process and device hold now."""
         return memory_use(self._placement.device)
 
     def plan(self, takes: Sequence[Take]) -> PlanResult:
@@ -117,15 +119,15 @@ class AceStepEngine:
         """
         if len({bucket_of(job) for job in jobs}) > 1:
             raise ValueError("the jobs of one batch must share a bucket")
-        front = self._within_memory(lambda: self._front(jobs), otherwise=self.forget_shapes)
-        # What is kept for shapes may be in use by the next batch, so a finish leaves it alone.
+        diffused = self._within_memory(lambda: self._diffused(jobs), otherwise=self.forget_shapes)
+        # Buffers and graphs that are kept may be in use by the next batch, so a finish leaves them alone.
         free = partial(free_cache, self._placement.device)
-        return lambda: self._within_memory(lambda: self._finish(front), otherwise=free)
+        return lambda: self._within_memory(lambda: self._finish(diffused), otherwise=free)
 
     def render(self, jobs: Sequence[Job]) -> BatchResult:
         """`begin` and its finish in one.
 
-        A take alone and in any company differ by rounding only (below 1e-5 of full scale in float32).
+        A take alone and in any batch differ by rounding only (below 1e-5 of full scale in float32).
         """
         return self.begin(jobs)()
 
@@ -146,7 +148,7 @@ class AceStepEngine:
         """Plans in the order of the takes, or why there is none."""
         outcomes: list[Plan | Refusal | None] = [self._planning_refusal(take) for take in takes]
         free = [take for take, refusal in zip(takes, outcomes, strict=True) if refusal is None]
-        with watch.stage("plan_ms"), self._stages.homes.planning:
+        with watch.stage("plan_ms"), self._pipeline.offload.planning:
             plans = iter(self._planner.plan(free) if free and self._planner is not None else [])
         return [next(plans) if outcome is None else outcome for outcome in outcomes]
 
@@ -157,25 +159,25 @@ class AceStepEngine:
             return Refusal(unable, elsewhere=True)
         reason = self._planner.refusal(take) if self._planner is not None else None
         if not reason and not take.spec.is_open:
-            reason = self._limits.refusal(self._stages.write_script(take.spec, coded=True))
+            reason = self._limits.refusal(self._tokenized(take.spec, coded=True))
         return Refusal(reason) if reason else None
 
-    def _front(self, jobs: Sequence[Job]) -> _Front:
+    def _diffused(self, jobs: Sequence[Job]) -> _DiffusedBatch:
         watch = Stopwatch(self._placement.device)
         outcomes: list[Rendition | Refusal] = [Refusal("not rendered")] * len(jobs)
-        orders: list[PreparedJob] = []
+        prepared: list[PreparedJob] = []
         for place, (job, plan) in enumerate(zip(jobs, self._planned(jobs, watch), strict=True)):
-            order = plan if isinstance(plan, Refusal) else self._order(place, job, plan)
-            if isinstance(order, Refusal):
-                outcomes[place] = order
+            ready = plan if isinstance(plan, Refusal) else self._prepare(place, job, plan)
+            if isinstance(ready, Refusal):
+                outcomes[place] = ready
             else:
-                orders.append(order)
+                prepared.append(ready)
         latents: dict[int, torch.Tensor] = {}
-        for group in _by_bucket(orders):
+        for group in _alike(prepared):
             rows = self._latents(group, watch)
-            latents.update(zip([order.place for order in group], rows, strict=True))
+            latents.update(zip([job.place for job in group], rows, strict=True))
         wait_for(self._placement.device)  # decoding has a stream of its own and must find them there
-        return _Front(outcomes, orders, [latents[order.place] for order in orders], watch)
+        return _DiffusedBatch(outcomes, prepared, [latents[job.place] for job in prepared], watch)
 
     def _planned(self, jobs: Sequence[Job], watch: Stopwatch) -> list[Plan | Refusal | None]:
         """Each job's plan: the one it brought, a new one, or None where the take wants none."""
@@ -183,59 +185,62 @@ class AceStepEngine:
         fresh = iter(self._plans(wanting, watch) if wanting else [])
         return [job.plan if job.plan or job.take.spec.planner is None else next(fresh) for job in jobs]
 
-    def _order(self, place: int, job: Job, plan: Plan | None) -> PreparedJob | Refusal:
+    def _prepare(self, place: int, job: Job, plan: Plan | None) -> PreparedJob | Refusal:
         if unable := self._setup_refusal(job):
             return Refusal(unable, elsewhere=True)
         if reason := given_plan_refusal(job):
             return Refusal(reason)
-        spec = settled(job, plan)
-        script = self._stages.write_script(spec, coded=coded(job))
-        if reason := self._limits.refusal(script):
+        spec = spec_with_plan(job, plan)
+        prompt = self._tokenized(spec, coded=coded(job))
+        if reason := self._limits.refusal(prompt):
             return Refusal(reason)
-        return PreparedJob(place, job, plan, spec, script)
+        return PreparedJob(place, job, plan, spec, prompt)
 
-    def _latents(self, orders: Sequence[PreparedJob], watch: Stopwatch) -> torch.Tensor:
-        """Latents (orders, latents, width) of orders that are equally long."""
-        spec = orders[0].spec
-        self._require_room(len(orders), spec.duration_s)
+    def _tokenized(self, spec: TrackSpec, *, coded: bool) -> TokenizedPrompt:
+        """The prompt of `spec`, under the instruction of its task."""
+        instruction = get_diffusion_task(spec.task).facts.instruction_for(coded=coded)
+        return self._pipeline.tokenize(spec, instruction)
+
+    def _latents(self, jobs: Sequence[PreparedJob], watch: Stopwatch) -> torch.Tensor:
+        """Latents (jobs, latents, width) of jobs that share task and bucket."""
+        spec = jobs[0].spec
+        task = get_diffusion_task(spec.task)
+        self._require_memory(len(jobs), spec.duration_s)
         with watch.stage("encode_ms"):
-            conditions = self._stages.encode([order.script for order in orders])
-            codes = [order.plan.codes if order.plan else None for order in orders]
-            context = self._stages.context(codes, spec.n_latents)
+            steps = task.steps(self._pipeline, jobs)
         with watch.stage("diffuse_ms"):
-            noise = self._stages.noise([order.job.take.dit_seed for order in orders], spec.n_latents)
-            return self._stages.diffuse(
-                noise, conditions, context, steps=spec.diffusion.steps, shift=spec.diffusion.shift
-            )
+            return self._pipeline.diffuse(task.noise(self._pipeline, jobs), steps, spec.diffusion)
 
-    def _require_room(self, takes: int, duration_s: float) -> None:
+    def _require_memory(self, takes: int, duration_s: float) -> None:
         """Raise OutOfVram before time is spent on a batch that will not fit."""
         try:
-            self.allotment.require_room(takes, duration_s)
+            self.budget.require_memory(takes, duration_s)
         except OutOfVram:
             self.forget_shapes()
-            self.allotment.require_room(takes, duration_s)
+            self.budget.require_memory(takes, duration_s)
 
     def forget_shapes(self) -> None:
-        """Let go of all that is kept for batches of shapes that came before."""
-        self._stages.forget()
+        """Drop the buffers and graphs of batches that came before."""
+        self._pipeline.forget()
         free_cache(self._placement.device)
 
-    def _finish(self, front: _Front) -> BatchResult:
-        outcomes = list(front.outcomes)
-        decode = self._stages.decode
-        with decode.stream(), front.watch.stage("decode_ms"):
-            waves = decode(front.latents)
-        for order, audio in zip(front.orders, waves, strict=True):
-            outcomes[order.place] = Rendition(audio, order.plan, effective(order, self._card))
-        return BatchResult(outcomes, StageTimes(**front.watch.spent_ms()))
+    def _finish(self, diffused: _DiffusedBatch) -> BatchResult:
+        outcomes = list(diffused.outcomes)
+        decode = self._pipeline.decode
+        with decode.stream(), diffused.watch.stage("decode_ms"):
+            decoded = decode(diffused.latents)
+        for job, audio in zip(diffused.prepared, decoded, strict=True):
+            outcomes[job.place] = Rendition(audio, job.plan, effective(job, self._card))
+        return BatchResult(outcomes, StageTimes(**diffused.watch.spent_ms()))
 
     def _setup_refusal(self, job: Job) -> str:
         """Why this worker, as it was started, cannot render `job`, or "". Raises ModelError."""
         spec = job.take.spec
         if spec.model != self._card.model:
             return f"the take wants {spec.model} and this worker holds {self._card.model}"
-        if coded(job) and not self._stages.parts.reads_codes:
+        if spec.task not in self._card.guarantees.tasks:
+            return f"the take wants {spec.task}, which {self._card.model} does not do"
+        if coded(job) and not self._pipeline.parts.reads_codes:
             raise no_code_modules(self._card.model)
         if job.plan is not None or spec.planner is None:
             return ""
@@ -255,9 +260,9 @@ def no_code_modules(model: str) -> ModelError:
     )
 
 
-def _by_bucket(orders: Iterable[PreparedJob]) -> list[list[PreparedJob]]:
-    """Orders that may share a call; planned on the way, takes of one bucket may have come out of different length."""
-    groups: dict[Bucket, list[PreparedJob]] = {}
-    for order in orders:
-        groups.setdefault(Bucket.of(order.spec), []).append(order)
+def _alike(jobs: Iterable[PreparedJob]) -> list[list[PreparedJob]]:
+    """Jobs that may share a call; planned on the way, takes of one bucket may have come out of different length."""
+    groups: dict[tuple[str, Bucket], list[PreparedJob]] = {}
+    for job in jobs:
+        groups.setdefault((job.spec.task, Bucket.of(job.spec)), []).append(job)
     return list(groups.values())

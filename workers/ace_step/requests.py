@@ -1,4 +1,4 @@
-"""Orders: what the engine was asked for, made ready, and why it must refuse some of it.
+"""Requests: what the engine was asked for, made ready, and why it must refuse some of it.
 
 The model would quietly do the wrong thing with a prompt longer than it reads or a plan of the wrong length;
 here that is said in words, take by take, before anything is computed.
@@ -12,8 +12,8 @@ from catalog import limits
 from catalog.buckets import Bucket
 from catalog.errors import ModelError, OutOfRangeError
 from catalog.sidecar import Effective, Plan, diffusion_used
-from catalog.spec import PlannerSpec, TrackSpec, settle
-from workers.ace_step.diffusion.stages import TokenizedPrompt
+from catalog.spec import PlannerSpec, TrackSpec, with_metadata
+from workers.ace_step.diffusion.pipeline import TokenizedPrompt
 from workers.engine.protocol import EngineCard, Job
 
 # The tiny tokenizer knows few words and spells the rest in bytes, so it needs up to eight times the tokens
@@ -28,7 +28,7 @@ class PreparedJob(NamedTuple):
     job: Job
     plan: Plan | None
     spec: TrackSpec
-    script: TokenizedPrompt
+    prompt: TokenizedPrompt
 
 
 class TokenLimits(NamedTuple):
@@ -43,22 +43,22 @@ class TokenLimits(NamedTuple):
         factor = TINY_TOKENS_PER_TOKEN if noise else 1
         return cls(limits.TEXT_TOKENS_MAX * factor, limits.LYRIC_TOKENS_MAX * factor)
 
-    def refusal(self, script: TokenizedPrompt) -> str:
-        """Why the model would not read all of `script`, or ""."""
-        if len(script.text) > self.text:
+    def refusal(self, prompt: TokenizedPrompt) -> str:
+        """Why the model would not read all of `prompt`, or ""."""
+        if len(prompt.text) > self.text:
             return (
-                f"caption and metadata are {len(script.text)} tokens; the model reads {self.text} and "
+                f"caption and metadata are {len(prompt.text)} tokens; the model reads {self.text} and "
                 "would lose tempo, key and duration, which stand last: shorten the caption"
             )
-        if len(script.lyrics) > self.lyrics:
-            return f"lyrics are {len(script.lyrics)} tokens; the model reads {self.lyrics}: shorten them"
+        if len(prompt.lyrics) > self.lyrics:
+            return f"lyrics are {len(prompt.lyrics)} tokens; the model reads {self.lyrics}: shorten them"
         return ""
 
 
 def bucket_of(job: Job) -> Bucket:
     """The bucket of `job`, by the length its plan chose where it brings one."""
     try:
-        return Bucket.of(settle(job.take.spec, job.plan.metadata) if job.plan else job.take.spec)
+        return Bucket.of(with_metadata(job.take.spec, job.plan.metadata) if job.plan else job.take.spec)
     except OutOfRangeError:  # a plan that will be refused
         return Bucket.of(job.take.spec)
 
@@ -74,7 +74,7 @@ def given_plan_refusal(job: Job) -> str:
     if plan is None:
         return ""
     try:
-        n_codes = settle(job.take.spec, plan.metadata).n_codes
+        n_codes = with_metadata(job.take.spec, plan.metadata).n_codes
     except OutOfRangeError as error:
         return str(error)
     if len(plan.codes) != n_codes:
@@ -84,11 +84,11 @@ def given_plan_refusal(job: Job) -> str:
     return ""
 
 
-def settled(job: Job, plan: Plan | None) -> TrackSpec:
+def spec_with_plan(job: Job, plan: Plan | None) -> TrackSpec:
     """The spec of `job` with what `plan` chose. Raises ModelError when the plan has not the codes that it needs."""
     if plan is None:
         return job.take.spec
-    spec = settle(job.take.spec, plan.metadata)
+    spec = with_metadata(job.take.spec, plan.metadata)
     if len(plan.codes) != spec.n_codes:
         raise ModelError(
             f"the planner wrote {len(plan.codes)} codes for take {job.take.id}",
@@ -98,12 +98,12 @@ def settled(job: Job, plan: Plan | None) -> TrackSpec:
     return spec
 
 
-def effective(order: PreparedJob, card: EngineCard) -> Effective:
-    """What was really used to render `order`."""
-    take, spec = order.job.take, order.spec
-    extra: dict[str, str | int | float | bool] = {"lyric_tokens": len(order.script.lyrics)}
-    if order.plan is not None:
-        extra |= {"codes": len(order.plan.codes), "plan_given": order.job.plan is not None}
+def effective(prepared: PreparedJob, card: EngineCard) -> Effective:
+    """What was really used to render `prepared`."""
+    take, spec = prepared.job.take, prepared.spec
+    extra: dict[str, str | int | float | bool] = {"lyric_tokens": len(prepared.prompt.lyrics)}
+    if prepared.plan is not None:
+        extra |= {"codes": len(prepared.plan.codes), "plan_given": prepared.job.plan is not None}
         extra |= _planner_settings(take.spec.planner)
     return Effective(
         dit_seed=take.dit_seed,
@@ -112,8 +112,8 @@ def effective(order: PreparedJob, card: EngineCard) -> Effective:
         device=card.device,
         dtype=card.dtype,
         attention=card.attention,
-        instruction=order.script.instruction,
-        text_tokens=len(order.script.text),
+        instruction=prepared.prompt.instruction,
+        text_tokens=len(prepared.prompt.text),
         extra=extra,
     )
 

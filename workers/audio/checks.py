@@ -1,8 +1,8 @@
-"""Checks: what is wrong with a take's raw audio, found before any gain could hide it.
+"""Checks: flaws of a take's raw audio are found before any gain could hide them.
 
-Every reason is given at once, each with its value and its limit. What no music can survive (not a number,
-wrong length, digital silence) always stops a take. What trained weights should never make (noise, a dead side,
-clipping) stops it too, but is only a warning where the weights are random and noise is what they make.
+Every reason is given at once, each with its value and its limit. Broken audio (not a number, wrong length, digital
+silence) always stops a take. Flaws that trained weights should never make (noise, a dead side, clipping) stop it too,
+but are only a warning where the weights are random and make noise by design.
 The limits are start values, measured in 2026 on 35 synthesised tracks of 180 s at -16 LUFS ("good") against
 deliberately broken ones ("broken"); a pilot of real renditions should move them.
 """
@@ -24,17 +24,17 @@ from catalog.spec import TrackSpec
 from workers.engine.protocol import Audio
 
 
-class Limit(NamedTuple):
-    """Where a value is worth a warning, and where it stops the take."""
+class Threshold(NamedTuple):
+    """The values that lead to a warning and to a rejected take."""
 
     warn: float
     fail: float
 
 
 SILENCE_RMS_DBFS: Final = -50.0  # collapses seen in the field lie 32 to 60 dB below music
-FLATNESS: Final = Limit(warn=0.1, fail=0.25)  # good < .005; pink noise .31, white .56
-STRONGEST_SHARE: Final = Limit(warn=0.85, fail=0.6)  # good .96 to 1; pink noise .48, white .20
-CLIPPED_RUNS_PER_MIN: Final = Limit(warn=17, fail=333)  # good 0 to 7; saturated: a thousand and more
+FLATNESS: Final = Threshold(warn=0.1, fail=0.25)  # good < .005; pink noise .31, white .56
+STRONGEST_SHARE: Final = Threshold(warn=0.85, fail=0.6)  # good .96 to 1; pink noise .48, white .20
+CLIPPED_RUNS_PER_MIN: Final = Threshold(warn=17, fail=333)  # good 0 to 7; saturated: a thousand and more
 BALANCE_DB: Final = 20.0  # a dead side: 140 dB
 CORRELATION: Final = -0.9  # good -.69 to .85; at -1 a mono loudspeaker plays nothing
 DC_OFFSET: Final = 0.005  # of the peak; synthesiser pads may have more
@@ -70,7 +70,7 @@ class _Spectrum(NamedTuple):
 def check_audio(audio: Audio, spec: TrackSpec, *, noise: bool) -> Measures:
     """Measure raw audio, float32 (2, n) at 48 kHz, and raise Rejected when it is not what `spec` asks for.
 
-    `noise` says that the weights are random: what would be a flaw of trained weights becomes a warning.
+    `noise` says that the weights are random: a flaw of trained weights becomes a warning.
     The audio is only read.
     """
     broken = list(_broken(audio, spec))
@@ -99,7 +99,7 @@ def check_audio(audio: Audio, spec: TrackSpec, *, noise: bool) -> Measures:
 
 
 def _broken(audio: Audio, spec: TrackSpec) -> Iterator[str]:
-    """What stops a take of any weights."""
+    """Reasons that stop a take of any weights."""
     expected = (CHANNELS, spec.n_samples)
     if audio.shape != expected:
         yield f"shape {audio.shape}, expected {expected}: {spec.duration_s} s of stereo at {SAMPLE_RATE_HZ} Hz"
@@ -161,7 +161,7 @@ def _clipping_flaws(scaled: Audio) -> Iterator[_Flaw]:
 
 
 def _runs_at_maximum(channel: npt.NDArray[np.float32]) -> int:
-    """How often the channel stays at its own maximum for three samples or more."""
+    """Count the runs of three samples or more at the channel's own maximum."""
     level = np.abs(channel)
     maximum = level.max()
     if maximum == 0:

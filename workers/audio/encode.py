@@ -22,7 +22,7 @@ from workers.engine.protocol import Audio
 
 
 class Container(NamedTuple):
-    """How libsndfile is asked for a format, and how the world names it."""
+    """One file format: its names, and the arguments that libsndfile wants for it."""
 
     extension: str
     content_type: str

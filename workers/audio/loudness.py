@@ -1,4 +1,4 @@
-"""Loudness: how loud audio is to a listener, how high its true peak lies, and the one gain that follows.
+"""Loudness: the integrated loudness of audio, its true peak, and the one gain that follows from them.
 
 Integrated loudness is ITU-R BS.1770-4 by pyloudnorm; the true peak is its Annex 2, upsampled four times.
 There is no limiter: a quiet, dynamic track ends below the target rather than squeezed.
@@ -28,7 +28,7 @@ _SINC: Final = (OVERSAMPLING * firwin(TAPS, 1 / OVERSAMPLING, window=("kaiser", 
 
 
 class Level(NamedTuple):
-    """How loud a piece of audio is."""
+    """The measured level of a piece of audio."""
 
     loudness_lufs: float | None  # None: below the meter's gate throughout, such as a single click
     true_peak_dbtp: float

@@ -23,13 +23,13 @@ from workers.engine.protocol import Audio
 
 FADE_IN_S: Final = 0.010  # only so that no file begins with a click
 FADE_OUT_S: Final = 0.050
-CUT_OFF_FADE_S: Final = 2.0  # for music that was still playing when its time was over
+CUT_OFF_FADE_S: Final = 2.0  # for music that still plays at its end
 CUT_OFF_DB: Final = -12.0  # level of the last 50 ms against the mean: sound endings measured -72 to -17
 BELOW_TARGET_LU: Final = 0.1  # worth telling
 
 
 class Mastered(NamedTuple):
-    """One finished file and what it measures."""
+    """One finished file and its measurements."""
 
     body: bytes
     sha256: str  # of `body`
@@ -41,13 +41,13 @@ class Mastered(NamedTuple):
 
 
 def master(
-    audio: Audio, take: Take, *, measures: Measures, noise: bool, model: str, settled: TrackSpec | None = None
+    audio: Audio, take: Take, *, measures: Measures, noise: bool, model: str, rendered_spec: TrackSpec | None = None
 ) -> Mastered:
     """Finish raw audio, float32 (2, n) at 48 kHz, that `check_audio` accepted with `measures`.
 
     `model` is the name of what made it, `noise` says that its weights are random; both go into the tags.
-    `settled` is the take's spec with what its planner chose, where it left something open. The audio itself is not
-    written to.
+    `rendered_spec` is the take's spec with what its planner chose, where it left something open. The audio itself is
+    not written to.
     """
     spec = take.spec.master
     container = encode.CONTAINERS[spec.format]
@@ -61,7 +61,7 @@ def master(
         bit_depth=encode.bit_depth(spec),
         dither_seed=take.dit_seed,
     )
-    labels = tags.labels_of(take, model=model, noise=noise, spec=settled)
+    labels = tags.labels_of(take, model=model, noise=noise, spec=rendered_spec)
     body = _file(pcm, spec.format, labels)
     return Mastered(
         body=body,
@@ -75,7 +75,7 @@ def master(
 
 
 def fade_ends(audio: Audio) -> tuple[Audio, list[str]]:
-    """A copy of (2, n) audio that starts and ends at zero, and what there is to tell about its end."""
+    """A copy of (2, n) audio that starts and ends at zero, and warnings about its end."""
     faded = np.array(audio, np.float32)
     n_in, n_out = round(FADE_IN_S * SAMPLE_RATE_HZ), round(FADE_OUT_S * SAMPLE_RATE_HZ)
     mean, end = (float(np.square(part, dtype=np.float64).mean()) for part in (faded, faded[:, -n_out:]))
@@ -104,7 +104,7 @@ def _file(pcm: encode.Pcm, audio_format: AudioFormat, labels: tags.Labels) -> by
 
 
 def _measures(measures: Measures, level: Level, change_db: float, spec: MasterSpec, warnings: list[str]) -> Measures:
-    """What the checks found, completed. The gain is linear, so the readings after it need no second measuring."""
+    """The measures of the checks, completed. The gain is linear, so the levels after it need no second measurement."""
     before = level.loudness_lufs
     after = None if before is None else before + change_db
     target = spec.loudness_lufs

@@ -1,4 +1,4 @@
-"""Tags: what the file itself says of the take, in the fields that players and libraries read.
+"""Tags: the metadata in the file itself, in the fields that players and libraries read.
 
 With mutagen (the extra `tags`; GPL) every field is written; without it those that libsndfile has: title, genre,
 album and comment. The comment alone carries all of it in words, the disclosure included. WAV stays untagged,
@@ -25,7 +25,7 @@ _MADE: Final = {"trainedAlgorithmicMedia": "made by AI", "algorithmicMedia": "sy
 
 
 class Labels(NamedTuple):
-    """What is written about one take."""
+    """The tags of one take."""
 
     title: str
     genre: str
@@ -37,12 +37,12 @@ class Labels(NamedTuple):
 
 
 def source_type(model: str) -> str:
-    """IPTC's word for how the audio came about: by a trained model, or by an algorithm alone."""
+    """The IPTC digital source type of the audio: made by a trained model, or by an algorithm alone."""
     return _SOURCE_TYPES + find_model(model).source_type
 
 
 def labels_of(take: Take, *, model: str, noise: bool, spec: TrackSpec | None = None) -> Labels:
-    """The labels of `take` as `model` rendered it; `spec` is its settled one, where its own left something open."""
+    """The labels of `take` as `model` rendered it; `spec` has what the planner chose where the take's own is open."""
     track, music = take.track, (spec or take.spec).music
     title = _printable(track.title) or f"{_words(track.genre)} {track.slot}"
     fields = {
@@ -77,7 +77,7 @@ def short_key(keyscale: str) -> str:
 
 
 def has_mutagen() -> bool:
-    """Whether the complete tags can be written."""
+    """The complete tags can be written: mutagen is installed."""
     return find_spec("mutagen") is not None
 
 

@@ -1,7 +1,7 @@
-"""Calibration: what batches were measured to need on one GPU, kept in a file of its own.
+"""Calibration: the memory that batches need on one GPU, measured and kept in a file.
 
-A measurement holds for one GPU type, memory, model, precision and version of the code; the file says which, and one
-that was made for anything else is not believed. Durations between two measured ones are treated as the longer.
+A measurement holds for one GPU type, memory, model, precision and version of the code; the file names them, and a
+file that was made for anything else is not used. Durations between two measured ones are treated as the longer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MIB, _GIB = 2**20, 2**30
 
 
 class CalibrationKey(Frozen):
-    """What a measurement depends on."""
+    """Everything that a measurement depends on."""
 
     gpu: str
     total_mib: int
@@ -33,13 +33,13 @@ class CalibrationKey(Frozen):
 
     @property
     def slug(self) -> str:
-        """The file's name without its ending; what may well change on one machine is part of it."""
+        """The file's name without its ending; it names what may well change on one machine."""
         parts = [self.gpu, self.model, self.setup, "planner" if self.planner_fingerprint else "no planner"]
         return re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")
 
 
 class Measured(Frozen):
-    """What was found for takes of one duration."""
+    """The measurement for takes of one duration."""
 
     duration_s: int = Field(gt=0)
     takes: int = Field(ge=1)  # the largest batch that is promised; it was rendered
@@ -53,63 +53,65 @@ class Measured(Frozen):
 
     @property
     def reason(self) -> str:
-        """Why the batch limit is what it is."""
+        """The reason for the batch limit, for the log."""
         day = datetime.fromtimestamp(self.at_ms / 1000, UTC).date()
         return f"measured on this GPU on {day}, {size(self.take_bytes)} a take of {self.duration_s} s"
 
 
 class Calibration(Frozen):
-    """All that was measured for one key, shortest duration first."""
+    """All measurements for one key, shortest duration first."""
 
     v: Literal[1] = _VERSION
     key: CalibrationKey
     measured: tuple[Measured, ...] = ()
 
     def for_duration(self, duration_s: float) -> Measured | None:
-        """What holds for takes of `duration_s`: the next longer that was measured, or None."""
+        """The measurement for takes of `duration_s`: that of the same or the next longer duration, or None."""
         return next((row for row in self.measured if row.duration_s >= duration_s), None)
 
     def with_measured(self, row: Measured) -> Calibration:
-        """The same with `row` in place of what was known of its duration."""
+        """This calibration with `row` in place of an earlier measurement of its duration."""
         others = [known for known in self.measured if known.duration_s != row.duration_s]
         return Calibration(key=self.key, measured=tuple(sorted([*others, row], key=lambda one: one.duration_s)))
 
 
-class Found(NamedTuple):
-    """A calibration, empty when there is none to believe, and what the log should say of it."""
+class FoundCalibration(NamedTuple):
+    """The calibration on this machine."""
 
-    calibration: Calibration
-    note: str
+    calibration: Calibration  # empty: none can be used
+    note: str  # for the log
 
 
 def calibration_path(home: Path, key: CalibrationKey) -> Path:
-    """Where the calibration of `key` lies."""
+    """The path of the calibration file of `key`."""
     return home / "calibration" / f"{key.slug}.json"
 
 
-def read_calibration(home: Path, key: CalibrationKey) -> Found:
-    """What was measured for `key`; a file that is broken or was made for another key is passed over with a note."""
+def read_calibration(home: Path, key: CalibrationKey) -> FoundCalibration:
+    """Read what was measured for `key`; a file that is broken or was made for another key is noted and not used."""
     path = calibration_path(home, key)
     nothing = Calibration(key=key)
     try:
         found = Calibration.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        return Found(nothing, "")
+        return FoundCalibration(nothing, "")
     except (OSError, ValidationError) as error:
-        return Found(nothing, f"{path} is not used: {str(error).splitlines()[0]}")
+        return FoundCalibration(nothing, f"{path} is not used: {str(error).splitlines()[0]}")
     if changed := [name for name, value in found.key if value != getattr(key, name)]:
-        return Found(nothing, f"{path} is not used: {', '.join(changed)} differ; `tunemill worker calibrate` renews it")
+        return FoundCalibration(
+            nothing, f"{path} is not used: {', '.join(changed)} differ; `tunemill worker calibrate` renews it"
+        )
     durations = ", ".join(f"{row.takes} of {row.duration_s} s" for row in found.measured)
-    return Found(found, f"batch limits measured on this GPU: {durations}")
+    return FoundCalibration(found, f"batch limits measured on this GPU: {durations}")
 
 
 def write_calibration(home: Path, calibration: Calibration) -> Path:
     """Write the file whole or not at all; returns its path."""
     path = calibration_path(home, calibration.key)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as draft:
-        draft.write(calibration.model_dump_json(indent=2) + "\n")
-    return Path(draft.name).replace(path)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as part:
+        part.write(calibration.model_dump_json(indent=2) + "\n")
+    return Path(part.name).replace(path)
 
 
 def size(n_bytes: int) -> str:

@@ -22,13 +22,13 @@ from catalog.tiers import BatchLimit
 from workers.engine.protocol import Engine, EngineCard, Finish, PlanResult
 from workers.engine.wire import (
     LOADING,
-    Ask,
-    AskBatch,
-    AskLimit,
-    AskPlans,
-    Begun,
+    BatchBegun,
+    BatchRequest,
     EngineDied,
+    EngineRequest,
     Failure,
+    LimitRequest,
+    PlanRequest,
     Reply,
     pack,
     send_block,
@@ -41,16 +41,16 @@ log = logging.getLogger(__name__)
 _PR_SET_PDEATHSIG = 1
 
 
-class Recipe(Protocol):
-    """How to come by an engine."""
+class BuildsEngine(Protocol):
+    """A way to make an engine that the child can be given."""
 
     def build(self) -> Engine:
-        """Load it. Raises ModelError."""
+        """Load the engine. Raises ModelError."""
 
 
-def serve_engine(conn: Connection, recipe: Recipe, parent_pid: int) -> None:
+def serve_engine(conn: Connection, recipe: BuildsEngine, parent_pid: int) -> None:
     """Build the engine, then answer requests until the pipe closes. The body of the process."""
-    _live_and_die_with(parent_pid)
+    _follow_parent(parent_pid)
     start_log()
     try:
         engine = recipe.build()
@@ -64,7 +64,7 @@ def serve_engine(conn: Connection, recipe: Recipe, parent_pid: int) -> None:
 class _Server:
     def __init__(self, conn: Connection, engine: Engine) -> None:
         self._conn, self._engine = conn, engine
-        self._mouth = threading.Lock()  # a reply and its descriptor must not be torn apart
+        self._sending = threading.Lock()  # no other reply may come between a reply and its descriptor
         self._finishes: queue.Queue[tuple[int, Finish]] = queue.Queue(maxsize=1)
         if engine.card.overlaps:
             threading.Thread(target=self._finish_in_turn, name="decoder", daemon=True).start()
@@ -73,31 +73,31 @@ class _Server:
         while True:
             try:
                 number, request = self._conn.recv()
-                self._say(self._reply(number, request))
+                self._send(self._reply(number, request))
             except (EOFError, OSError):  # the parent is gone
                 return
 
-    def _reply(self, number: int, request: Ask) -> Reply:
+    def _reply(self, number: int, request: EngineRequest) -> Reply:
         try:
             return Reply(number, self._answer(number, request), memory=self._engine.memory())
         except Exception as error:
             return Reply(number, _failure_of(error))
 
-    def _answer(self, number: int, request: Ask) -> EngineCard | BatchLimit | PlanResult | Begun:
+    def _answer(self, number: int, request: EngineRequest) -> EngineCard | BatchLimit | PlanResult | BatchBegun:
         match request:
-            case AskLimit(bucket, "batch"):
+            case LimitRequest(bucket, "batch"):
                 return self._engine.batch_limit(bucket)
-            case AskLimit(bucket):
+            case LimitRequest(bucket):
                 return self._engine.plan_limit(bucket)
-            case AskPlans(takes):
+            case PlanRequest(takes):
                 return self._engine.plan(takes)
-            case AskBatch(jobs):
+            case BatchRequest(jobs):
                 finish = self._engine.begin(jobs)
                 if self._engine.card.overlaps:
                     self._finishes.put((number, finish))
                 else:
                     self._finish(number, finish)
-                return Begun()
+                return BatchBegun()
 
     def _finish_in_turn(self) -> None:
         while True:
@@ -106,27 +106,27 @@ class _Server:
             except OSError:  # the parent is gone; the other thread sees it too
                 return
             except BaseException:
-                # Without this thread the batch would never land; without the process it is tried again.
+                # Without this thread the batch would never be answered; without the process it is tried again.
                 log.exception("a reply could not be sent")
                 os._exit(1)
 
     def _finish(self, number: int, finish: Finish) -> None:
         try:
-            told, audios = pack(finish())
-            block = write_block(audios) if told.block_bytes else None
+            decoded, audios = pack(finish())
+            block = write_block(audios) if decoded.block_bytes else None
         except Exception as error:
-            self._say(Reply(number, _failure_of(error), audio=True))
+            self._send(Reply(number, _failure_of(error), audio=True))
             return
-        self._say(Reply(number, told, audio=True), block)
+        self._send(Reply(number, decoded, audio=True), block)
 
-    def _say(self, reply: Reply, block: int | None = None) -> None:
-        with self._mouth:
+    def _send(self, reply: Reply, block: int | None = None) -> None:
+        with self._sending:
             self._conn.send(reply)
             if block is not None:
                 send_block(self._conn, block, os.getppid())
 
 
-def _live_and_die_with(parent_pid: int) -> None:
+def _follow_parent(parent_pid: int) -> None:
     """Leave signals to the parent, which decides when the engine ends, and never survive it."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
@@ -137,7 +137,7 @@ def _live_and_die_with(parent_pid: int) -> None:
 
 
 def _failure_of(error: Exception) -> Failure:
-    """`error` as it may cross the pipe: words for what we know, class and message for what we do not."""
+    """The error as it may cross the pipe: ours as it is, any other by its class and message."""
     if isinstance(error, OutOfVram):
         return Failure(OutOfVram(str(error)))
     if isinstance(error, TunemillError) and type(error).__module__ == TunemillError.__module__:

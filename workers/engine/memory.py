@@ -1,4 +1,4 @@
-"""Memory: what this process holds and what this machine has, as the kernel says."""
+"""Memory: what this process holds and what this machine has, read from the kernel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LIMIT_FILES: Final = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/m
 
 
 def resident_mib() -> float:
-    """What this process holds in memory now, in MiB; where there is no /proc, the most it ever held."""
+    """Resident memory of this process in MiB; where there is no /proc, the most it ever had."""
     if sys.platform == "linux":
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / _MIB

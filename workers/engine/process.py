@@ -1,8 +1,8 @@
 """The engine's own process: it alone owns the GPU and the model, and a fault in it never ends the worker.
 
-The child is spawned, builds its engine from a recipe and serves requests over a pipe. `begin` comes back as soon as
-the engine can take the next request, and the audio follows when it is decoded; one thread here reads all replies
-and gives each to whoever waits for it. When the child dies or hangs, so does everything that was asked of it.
+The child is spawned, builds its engine from a recipe and serves requests over a pipe. `begin` returns as soon as the
+engine can take the next request, and the audio follows when it is decoded; one thread here reads all replies and
+gives each to the caller that waits for it. When the child dies or hangs, every request under way fails.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from workers.engine.child import serve_engine
 from workers.engine.protocol import BatchResult, Engine, EngineCard, Job, PlanResult
 from workers.engine.wire import (
     LOADING,
-    Ask,
-    AskBatch,
-    AskLimit,
-    AskPlans,
-    Audible,
+    BatchDecoded,
+    BatchRequest,
     EngineDied,
     EngineGone,
+    EngineRequest,
     Failure,
+    LimitRequest,
+    PlanRequest,
     Reply,
     receive_block,
     unpack,
@@ -54,7 +54,7 @@ ENDING_S = 15.0  # a killed process is gone in milliseconds, unless a driver hol
 
 @dataclass(frozen=True, slots=True)
 class EngineRecipe:
-    """How the child builds its engine: a function by name, so that the parent imports no model library."""
+    """The way in which the child builds its engine: a function by name, so that the parent imports no model library."""
 
     factory: str  # "package.module:function"
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -66,8 +66,8 @@ class EngineRecipe:
 
 
 @dataclass(slots=True)
-class _Asked:
-    """A request under way: `answer` frees the engine's front, `audio` is what a batch becomes later."""
+class _PendingRequest:
+    """A request under way: `answer` comes when the engine may be asked again, `audio` when a batch is decoded."""
 
     deadline_s: float
     answer: Future[Any] = field(default_factory=Future)
@@ -75,13 +75,13 @@ class _Asked:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will come. A batch that failed in front has nothing to finish."""
+        """No more replies will come; a batch whose diffusion failed has nothing to decode."""
         if self.audio is None or (self.answer.done() and self.answer.exception()):
             return self.answer.done()
         return self.answer.done() and self.audio.done()
 
     def fail(self, error: Exception) -> None:
-        """Give up what is still awaited."""
+        """Fail the replies that have not come."""
         for future in (self.audio, self.answer):
             if future is not None and not future.done():
                 future.set_exception(error)
@@ -104,11 +104,13 @@ class EngineProcess:
         )
         self._timeout_s = timeout_s
         self._numbers = itertools.count(LOADING + 1)
-        self._loading = _Asked(time.monotonic() + loading_timeout_s)  # by default a download takes as long as it takes
-        self._asked = {LOADING: self._loading}
+        self._loading = _PendingRequest(
+            time.monotonic() + loading_timeout_s
+        )  # by default a download takes as long as it takes
+        self._pending = {LOADING: self._loading}
         self._memory: MemoryUse | None = None
         self._ended: EngineDied | None = None
-        self._table = threading.Lock()
+        self._lock = threading.Lock()
         self._sending = threading.Lock()
         self._process.start()
         child_end.close()
@@ -121,7 +123,7 @@ class EngineProcess:
 
     @property
     def card(self) -> EngineCard:
-        """What the engine is and runs on; waits for it to load."""
+        """The engine's card; waits for the engine to load."""
         return self.wait_until_loaded()
 
     @property
@@ -131,20 +133,20 @@ class EngineProcess:
 
     def batch_limit(self, bucket: Bucket) -> BatchLimit:
         """The engine's own limit for a batch of `bucket`."""
-        return cast(BatchLimit, self._ask(AskLimit(bucket, "batch")).answer.result())
+        return cast(BatchLimit, self._ask(LimitRequest(bucket, "batch")).answer.result())
 
     def plan_limit(self, bucket: Bucket) -> BatchLimit:
         """The engine's own limit for a planner call of takes like those of `bucket`."""
-        return cast(BatchLimit, self._ask(AskLimit(bucket, "plan")).answer.result())
+        return cast(BatchLimit, self._ask(LimitRequest(bucket, "plan")).answer.result())
 
     def plan(self, takes: Sequence[Take]) -> PlanResult:
         """Write the plans of `takes`."""
-        return cast(PlanResult, self._ask(AskPlans(list(takes))).answer.result())
+        return cast(PlanResult, self._ask(PlanRequest(list(takes))).answer.result())
 
     def begin(self, jobs: Sequence[Job]) -> Future[BatchResult]:
-        """Render one batch; returns when the next request may come, with what the batch will be when it is decoded."""
+        """Render one batch; returns when the next request may come, with a future of the decoded batch."""
         audio: Future[BatchResult] = Future()
-        self._ask(AskBatch(list(jobs)), audio).answer.result()
+        self._ask(BatchRequest(list(jobs)), audio).answer.result()
         return audio
 
     def render(self, jobs: Sequence[Job]) -> BatchResult:
@@ -152,17 +154,17 @@ class EngineProcess:
         return self.begin(jobs).result()
 
     def memory(self) -> MemoryUse | None:
-        """What the engine held when it last replied; None before it has loaded."""
+        """The engine's memory when it last replied; None before it has loaded."""
         return self._memory
 
     def kill(self) -> None:
-        """End the child at once; whatever waits for it raises EngineDied."""
-        # AttributeError: another thread is taking leave of it at this moment.
+        """End the child at once; every request under way raises EngineDied."""
+        # AttributeError: another thread is closing the process at this moment.
         with contextlib.suppress(ProcessLookupError, ValueError, AttributeError):
             self._process.kill()
 
     def close(self) -> None:
-        """Kill the child and take leave of it; when this returns, nothing waits for it any more."""
+        """Kill the child and free its resources; when this returns, no request is under way."""
         self.kill()
         self._reader.join(timeout=ENDING_S)
         self._fail_all(EngineDied("the engine was closed"))
@@ -173,25 +175,25 @@ class EngineProcess:
 
     # ------------------------------------------------------------ asking
 
-    def _ask(self, request: Ask, audio: Future[BatchResult] | None = None) -> _Asked:
+    def _ask(self, request: EngineRequest, audio: Future[BatchResult] | None = None) -> _PendingRequest:
         self.wait_until_loaded()
-        asked = _Asked(time.monotonic() + self._timeout_s, audio=audio)
-        with self._table:
+        pending = _PendingRequest(time.monotonic() + self._timeout_s, audio=audio)
+        with self._lock:
             if self._ended is not None:
                 raise _gone(self._ended)
             number = next(self._numbers)
-            self._asked[number] = asked
+            self._pending[number] = pending
         try:
             if wait([self._process.sentinel], timeout=0):
                 raise BrokenPipeError
             with self._sending:
                 self._conn.send((number, request))
         except OSError:
-            with self._table:
-                self._asked.pop(number, None)
+            with self._lock:
+                self._pending.pop(number, None)
             self._reader.join(timeout=ENDING_S)  # it finds out how the child ended
             raise _gone(self._ended or EngineDied("the engine process ended")) from None
-        return asked
+        return pending
 
     # ------------------------------------------------------------ the reader's thread
 
@@ -206,7 +208,7 @@ class EngineProcess:
         self._fail_all(error)
 
     def _read_one(self) -> EngineDied | None:
-        """Take one reply, if there is one; why there will be no more, when the child has ended or must end."""
+        """Take one reply, if there is one; returns the reason when there will be no more."""
         ready = wait([self._conn, self._process.sentinel], timeout=min(TICK_S, self._timeout_s))
         if self._conn in ready:
             try:
@@ -221,38 +223,38 @@ class EngineProcess:
         return None
 
     def _is_overdue(self) -> bool:
-        with self._table:
-            return any(asked.deadline_s < time.monotonic() for asked in self._asked.values())
+        with self._lock:
+            return any(pending.deadline_s < time.monotonic() for pending in self._pending.values())
 
     def _route(self, reply: Reply) -> EngineDied | None:
-        """Give `reply` to whoever waits for it; what it says of a broken engine. Raises EOFError when that is gone."""
+        """Give `reply` to its request; returns the error of a broken engine. Raises EOFError when the child is gone."""
         self._memory = reply.memory or self._memory
         body: Any = reply.body
-        if isinstance(body, Audible):
+        if isinstance(body, BatchDecoded):
             floats = receive_block(self._conn, body.block_bytes) if body.block_bytes else np.empty(0, np.float32)
             body = unpack(body, floats)
-        with self._table:
-            asked = self._asked[reply.number]
-            asked.deadline_s = time.monotonic() + self._timeout_s  # what is left has its own time
-            future = asked.audio if reply.audio and asked.audio is not None else asked.answer
+        with self._lock:
+            pending = self._pending[reply.number]
+            pending.deadline_s = time.monotonic() + self._timeout_s  # the second reply has a time of its own
+            future = pending.audio if reply.audio and pending.audio is not None else pending.answer
         if not isinstance(body, Failure):
             future.set_result(body)
         else:
             future.set_exception(body.error)
-        with self._table:
-            if asked.is_over:
-                del self._asked[reply.number]
+        with self._lock:
+            if pending.is_over:
+                del self._pending[reply.number]
         if isinstance(body, Failure) and body.broken:
             self.kill()
             return cast(EngineDied, body.error)
         return None
 
     def _fail_all(self, error: EngineDied) -> None:
-        with self._table:
+        with self._lock:
             self._ended = self._ended or error
-            left, self._asked = list(self._asked.values()), {}
-        for asked in left:
-            asked.fail(error)
+            left, self._pending = list(self._pending.values()), {}
+        for pending in left:
+            pending.fail(error)
 
     def _how_it_ended(self) -> EngineDied:
         self._process.join(timeout=ENDING_S)

@@ -1,7 +1,7 @@
 """The engine protocol: a batch of takes in, raw audio out.
 
-An engine lives alone in its process and pins one model. It decides nothing about queues, files or money;
-what it cannot do it says: OutOfVram for a batch that does not fit, a Refusal for one take, ModelError when
+An engine lives alone in its process and pins one model. It decides nothing about queues, files or money, and says
+what it cannot do: OutOfVram for a batch that does not fit, a Refusal for one take, ModelError when
 the model itself is at fault.
 """
 
@@ -34,7 +34,7 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rendition:
-    """What one take became."""
+    """The audio of one take, with all that explains how it was made."""
 
     audio: Audio  # at the card's rate
     plan: Plan | None  # None: it has no planner, or the plan does not come back
@@ -43,7 +43,7 @@ class Rendition:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One take the engine cannot render whatever its company, and why."""
+    """The reason why the engine cannot render a take, in whatever batch."""
 
     reason: str
     elsewhere: bool = False  # a worker that is set up otherwise may render it
@@ -70,7 +70,7 @@ Finish = Callable[[], BatchResult]  # decodes what `begin` has left; runs on any
 
 @dataclass(frozen=True, slots=True)
 class EngineCard:
-    """What an engine says of itself once it has loaded."""
+    """The engine's description of itself once it has loaded."""
 
     model: str
     gpu: str  # the driver's name, or "cpu"
@@ -78,10 +78,10 @@ class EngineCard:
     dtype: str
     vram_gib: float  # total memory that batches are limited by
     fingerprints: Fingerprints
-    guarantees: Guarantees  # what it promises of seeds, plans, batches, tasks and adapters
+    guarantees: Guarantees  # its promises about seeds, plans, batches, tasks and adapters
     sample_rate_hz: int = SAMPLE_RATE_HZ  # of its audio
     attention: str = ""
-    overlaps: bool = False  # whether a finish gains by running beside the next call, as on a GPU
+    overlaps: bool = False  # a finish gains by running beside the next call, as on a GPU
     notes: list[str] = field(default_factory=list)  # lines for the first log entries
 
 
@@ -90,7 +90,7 @@ class Engine(Protocol):
 
     @property
     def card(self) -> EngineCard:
-        """What it is and runs on."""
+        """The engine's model, device and guarantees."""
 
     def batch_limit(self, bucket: Bucket) -> BatchLimit:
         """The most takes of `bucket` in one model call, with the reason."""
@@ -112,7 +112,7 @@ class Engine(Protocol):
         """
 
     def render(self, jobs: Sequence[Job]) -> BatchResult:
-        """`begin` and its finish in one. Each take sounds as it would alone."""
+        """Render one batch: `begin` and its finish in one. Each take sounds as it would alone."""
 
     def memory(self) -> MemoryUse:
-        """What it holds now; growth is left to whoever watches."""
+        """The memory that the engine holds now; the scheduler watches its growth."""

@@ -1,4 +1,4 @@
-"""What a worker and its engine's process say to each other: requests one way, replies the other.
+"""The wire between a worker and its engine's process: requests one way, replies the other.
 
 A request has a number and its replies repeat it. Audio is no part of a reply: it follows as the descriptor of an
 anonymous file, one for each batch, so it has no name to leak and no limit but the machine's memory (containers give
@@ -37,36 +37,36 @@ class EngineDied(WorkerError):
 
 
 class EngineGone(EngineDied):
-    """It had ended before it was given the request, so no take is under suspicion."""
+    """The engine had ended before it was given the request, so no take is under suspicion."""
 
 
-class AskLimit(NamedTuple):
-    """How many takes of `bucket` one call may hold."""
+class LimitRequest(NamedTuple):
+    """Asks how many takes of `bucket` one call may hold."""
 
     bucket: Bucket
     call: Literal["plan", "batch"]
 
 
-class AskPlans(NamedTuple):
-    """Plan these takes."""
+class PlanRequest(NamedTuple):
+    """Asks for the plans of these takes."""
 
     takes: list[Take]
 
 
-class AskBatch(NamedTuple):
-    """Render these jobs. Answered by `Begun` when the next request may come, and by `Audible` when all is there."""
+class BatchRequest(NamedTuple):
+    """Asks to render these jobs; `BatchBegun` answers when the next request may come, `BatchDecoded` at the end."""
 
     jobs: list[Job]
 
 
-Ask = AskLimit | AskPlans | AskBatch
+EngineRequest = LimitRequest | PlanRequest | BatchRequest
 
 
-class Begun(NamedTuple):
-    """The engine's front is free again."""
+class BatchBegun(NamedTuple):
+    """The batch has its latents, and the engine takes the next request."""
 
 
-class Placed(NamedTuple):
+class SilentRendition(NamedTuple):
     """A rendition without its audio, which lies in the batch's block in the order of the outcomes."""
 
     shape: tuple[int, int]
@@ -74,51 +74,51 @@ class Placed(NamedTuple):
     effective: Effective
 
 
-class Audible(NamedTuple):
-    """A batch is done; its block follows unless it has no bytes."""
+class BatchDecoded(NamedTuple):
+    """A batch is done; its block of audio follows unless it has no bytes."""
 
-    outcomes: list[Placed | Refusal]
+    outcomes: list[SilentRendition | Refusal]
     times: StageTimes
     block_bytes: int
 
 
 class Failure(NamedTuple):
-    """What the engine raised."""
+    """The error that the engine raised."""
 
     error: TunemillError | OutOfVram
     broken: bool = False  # the engine cannot be trusted any more
 
 
 class Reply(NamedTuple):
-    """One answer. `audio` says that it belongs to what a batch has left to finish."""
+    """One answer. `audio` says that it is the second answer to a batch request, the decoded batch."""
 
     number: int
-    body: EngineCard | BatchLimit | PlanResult | Begun | Audible | Failure
+    body: EngineCard | BatchLimit | PlanResult | BatchBegun | BatchDecoded | Failure
     audio: bool = False
-    memory: MemoryUse | None = None  # what the engine holds, when it could be asked
+    memory: MemoryUse | None = None  # the engine's, when it could be asked
 
 
 # ---------------------------------------------------------------- audio
 
 
-def pack(result: BatchResult) -> tuple[Audible, list[Audio]]:
-    """`result` as it is told, and the audio that is sent beside it."""
+def pack(result: BatchResult) -> tuple[BatchDecoded, list[Audio]]:
+    """Split `result` into the reply and the audio that is sent beside it."""
     audios = [outcome.audio for outcome in result.outcomes if isinstance(outcome, Rendition)]
-    outcomes: list[Placed | Refusal] = [
+    outcomes: list[SilentRendition | Refusal] = [
         outcome
         if isinstance(outcome, Refusal)
-        else Placed((outcome.audio.shape[0], outcome.audio.shape[1]), outcome.plan, outcome.effective)
+        else SilentRendition((outcome.audio.shape[0], outcome.audio.shape[1]), outcome.plan, outcome.effective)
         for outcome in result.outcomes
     ]
     block_bytes = sum(audio.size for audio in audios) * np.dtype(np.float32).itemsize
-    return Audible(outcomes, result.times, block_bytes), audios
+    return BatchDecoded(outcomes, result.times, block_bytes), audios
 
 
-def unpack(told: Audible, floats: Floats) -> BatchResult:
-    """The result with each rendition's view of the block."""
+def unpack(decoded: BatchDecoded, floats: Floats) -> BatchResult:
+    """Put the result together again; each rendition views its part of the block."""
     outcomes: list[Rendition | Refusal] = []
     start = 0
-    for outcome in told.outcomes:
+    for outcome in decoded.outcomes:
         if isinstance(outcome, Refusal):
             outcomes.append(outcome)
             continue
@@ -126,11 +126,11 @@ def unpack(told: Audible, floats: Floats) -> BatchResult:
         audio: Audio = floats[start:end].reshape(outcome.shape)
         outcomes.append(Rendition(audio=audio, plan=outcome.plan, effective=outcome.effective))
         start = end
-    return BatchResult(outcomes=outcomes, times=told.times)
+    return BatchResult(outcomes=outcomes, times=decoded.times)
 
 
 def send_block(conn: Connection, block: int, pid: int) -> None:
-    """Hand the block over and let go of it here."""
+    """Send the block and close it here."""
     try:
         send_handle(conn, block, pid)
     finally:
@@ -138,7 +138,7 @@ def send_block(conn: Connection, block: int, pid: int) -> None:
 
 
 def receive_block(conn: Connection, block_bytes: int) -> Floats:
-    """The block that was sent, as one array. Raises OSError or EOFError when the sender is gone."""
+    """Receive a block as one array. Raises OSError or EOFError when the sender is gone."""
     block = recv_handle(conn)
     try:
         return np.frombuffer(mmap.mmap(block, block_bytes), np.float32)
@@ -147,7 +147,7 @@ def receive_block(conn: Connection, block_bytes: int) -> Floats:
 
 
 def write_block(audios: Sequence[Audio]) -> int:
-    """The descriptor of an anonymous shared file with the audios one after another."""
+    """Write the audios one after another into an anonymous shared file; returns its descriptor."""
     block = _anonymous_file()
     # Written, not mapped: the kernel fills pages a third faster than they can be faulted in.
     with os.fdopen(block, "wb", buffering=0, closefd=False) as file:

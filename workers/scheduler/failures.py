@@ -1,8 +1,9 @@
-"""Failures: what becomes of the takes when a call of the engine has failed, and who pays for it.
+"""Failures: what becomes of the takes when a call of the engine has failed, and which take is held responsible.
 
-A call that did not fit is halved. When the engine died, all who were aboard are suspects: each is tried again alone,
-behind those that are above suspicion, and only a take that keeps killing the engine alone is given up. An error in
-words is treated the same way, without the engine's death. What the takes cannot be blamed for costs them nothing.
+A call that did not fit is halved. When the engine died, every take in the call is a suspect: each is tried again
+alone, behind those that are above suspicion, and only a take that keeps killing the engine alone is given up. An
+error in words is treated the same way, without the engine's death. What the takes cannot be blamed for costs them
+nothing.
 """
 
 from __future__ import annotations
@@ -24,89 +25,89 @@ _ONE = {"plan": "a planner call for one take", "render": "a batch of one"}
 
 
 class FailedCall(NamedTuple):
-    """A call that failed; without a flight when no take was aboard."""
+    """A call that failed."""
 
-    flight: InFlight | None
+    in_flight: InFlight | None  # None: the engine was only asked for its limits
     error: BaseException
 
 
 @dataclass(slots=True)
-class Aftermath:
-    """Where everybody goes from here."""
+class Recovery:
+    """The way on for each take of the failed calls."""
 
-    again: list[Request] = field(default_factory=list)  # to their old places in the line
-    behind: list[Request] = field(default_factory=list)  # behind all others
+    requeued: list[Request] = field(default_factory=list)  # at their old places among the waiting
+    requeued_last: list[Request] = field(default_factory=list)  # behind all others
     given_up: list[tuple[Request, TakeFailed]] = field(default_factory=list)
-    fatal: BaseException | None = None  # the model or the lane itself is at fault: the lane must end
+    fatal: BaseException | None = None  # the model or this program is at fault: the worker must end
 
 
-def aftermath_of(mishaps: Iterable[FailedCall], capacities: Mapping[CallKind, Capacity]) -> Aftermath:
-    """What follows from `mishaps`, which one engine suffered; limits that turned out too high are lowered."""
-    end = Aftermath()
-    suspects: list[tuple[InFlight, EngineDied]] = []
-    for flight, error in mishaps:
-        if flight is None:
+def recover(failed_calls: Iterable[FailedCall], capacities: Mapping[CallKind, Capacity]) -> Recovery:
+    """Decide how the takes of `failed_calls` of one engine go on; lower the limits that turned out too high."""
+    recovery = Recovery()
+    deaths: list[tuple[InFlight, EngineDied]] = []
+    for in_flight, error in failed_calls:
+        if in_flight is None:
             continue
         if isinstance(error, EngineGone):
-            end.again += flight.takes
+            recovery.requeued += in_flight.takes
         elif isinstance(error, EngineDied):
-            suspects.append((flight, error))
+            deaths.append((in_flight, error))
         elif isinstance(error, OutOfVram):
-            _halve(end, flight, error, capacities[flight.step.call])
+            _halve(recovery, in_flight, error, capacities[in_flight.call.kind])
         elif isinstance(error, TunemillError) and not isinstance(error, ModelError):
-            _blame(end, flight, error)
+            _try_each_alone(recovery, in_flight, error)
         else:
-            end.again += flight.takes
-            end.fatal = error
-    _suspect(end, suspects)
-    return end
+            recovery.requeued += in_flight.takes
+            recovery.fatal = error
+    _suspect_all(recovery, deaths)
+    return recovery
 
 
-def _halve(end: Aftermath, flight: InFlight, error: OutOfVram, capacity: Capacity) -> None:
-    step, takes = flight.step, flight.takes
+def _halve(recovery: Recovery, in_flight: InFlight, error: OutOfVram, capacity: Capacity) -> None:
+    call, takes = in_flight.call, in_flight.takes
     if len(takes) > 1:
         limit = len(takes) // 2
-        capacity.shrink(step.bucket, limit)
-        log.warning("%s limit %d for %s: %d takes did not fit (%s)", step.call, limit, step.bucket, len(takes), error)
+        capacity.shrink(call.bucket, limit)
+        log.warning("%s limit %d for %s: %d takes did not fit (%s)", call.kind, limit, call.bucket, len(takes), error)
         for each in takes:
-            each.oom_limit = limit if step.call == "render" else each.oom_limit
-        end.again += takes
+            each.oom_limit = limit if call.kind == "render" else each.oom_limit
+        recovery.requeued += takes
     elif not takes[0].alone:
-        log.warning("%s did not fit beside what was under way (%s); it is tried again alone", _ONE[step.call], error)
+        log.warning("%s did not fit beside what was under way (%s); it is tried again alone", _ONE[call.kind], error)
         takes[0].alone = True
-        end.again += takes
+        recovery.requeued += takes
     else:
-        _give_up(end, flight, f"{_ONE[step.call]} does not fit the device: {error}", retry=True)
+        _give_up(recovery, in_flight, f"{_ONE[call.kind]} does not fit the device: {error}", retry=True)
 
 
-def _suspect(end: Aftermath, suspects: list[tuple[InFlight, EngineDied]]) -> None:
-    takes = [each for flight, _ in suspects for each in flight.takes]
+def _suspect_all(recovery: Recovery, deaths: list[tuple[InFlight, EngineDied]]) -> None:
+    takes = [each for in_flight, _ in deaths for each in in_flight.takes]
     if not takes:
         return
-    flight, error = suspects[0]
+    in_flight, error = deaths[0]
     log.warning("the engine died with %d takes aboard (%s); each is tried again alone", len(takes), error)
     for each in takes:
         each.alone = True
         each.deaths_alone += len(takes) == 1
     if takes[0].deaths_alone < DEATHS_ALONE_MAX:
-        end.behind += takes
+        recovery.requeued_last += takes
     else:
         reason = f"the engine died {DEATHS_ALONE_MAX} times with this take alone aboard: {error.what}"
-        _give_up(end, flight, reason, retry=False)
+        _give_up(recovery, in_flight, reason, retry=False)
 
 
-def _blame(end: Aftermath, flight: InFlight, error: TunemillError) -> None:
-    """Whose fault an error in words is shows when each is tried alone."""
-    takes = flight.takes
+def _try_each_alone(recovery: Recovery, in_flight: InFlight, error: TunemillError) -> None:
+    """Give up a take that the engine refused alone; of several, rendering each alone shows which is at fault."""
+    takes = in_flight.takes
     if len(takes) == 1:
-        _give_up(end, flight, str(error), retry=False)
+        _give_up(recovery, in_flight, str(error), retry=False)
         return
     log.warning("a call for %d takes was refused (%s); each is tried again alone", len(takes), error)
     for each in takes:
         each.alone = True
-    end.behind += takes
+    recovery.requeued_last += takes
 
 
-def _give_up(end: Aftermath, flight: InFlight, reason: str, *, retry: bool) -> None:
-    (only,) = flight.takes
-    end.given_up.append((only, TakeFailed(reason, retry=retry, batch=flight.note_of(only))))
+def _give_up(recovery: Recovery, in_flight: InFlight, reason: str, *, retry: bool) -> None:
+    (only,) = in_flight.takes
+    recovery.given_up.append((only, TakeFailed(reason, retry=retry, batch=in_flight.note_of(only))))

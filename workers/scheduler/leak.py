@@ -1,8 +1,8 @@
-"""Leaks: whether an engine's memory creeps, told from its readings after each batch.
+"""Leaks: an engine whose memory keeps growing is found from its readings after each batch.
 
 A leak is a slope over takes, so it is fitted (least squares) and not taken from two readings, which jump with
-caches. How far an engine may grow counts from the level at which it settles; a batch larger than any before moves
-that level, because it needs more and is entitled to it.
+caches. How far an engine may grow counts from the level at which it settles; a batch larger than any before raises
+that level, because it really needs more.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 
 READINGS: Final = 64  # batches that the slope looks back over
 READINGS_MIN: Final = 8
-SETTLING_BATCHES: Final = 8  # after which caches are full and buffers made
-STEADY_BATCHES: Final = 4  # a reading beside a decoding is higher than one without; the lowest of a few counts
+SETTLING_BATCHES: Final = 8  # after these caches are full and buffers made
+STEADY_BATCHES: Final = 4  # the lowest of so many readings counts: one taken while a batch is decoded is higher
 BOUND_MIB: Final = 1024.0
 BOUND_SHARE: Final = 0.25
 
@@ -26,21 +26,21 @@ class _Reading(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LeakBound:
-    """An engine has outgrown it when it holds this much more than its settled level, in both measures."""
+    """The growth above its settled level at which an engine is replaced; both measures must be passed."""
 
     mib: float = BOUND_MIB
     share: float = BOUND_SHARE
 
 
 class LeakWatch:
-    """The readings of one engine."""
+    """The memory readings of one engine."""
 
     def __init__(self, bound: LeakBound | None = None) -> None:
         self._bound = bound or LeakBound()
-        self.begin_anew()
+        self.reset()
 
-    def begin_anew(self) -> None:
-        """Forget all; a new engine starts from nothing."""
+    def reset(self) -> None:
+        """Forget all readings, because a new engine starts."""
         self._readings: deque[_Reading] = deque(maxlen=READINGS)
         self._takes = 0
         self._largest_s = 0
@@ -48,7 +48,7 @@ class LeakWatch:
         self._settled_mib = 0.0
 
     def add(self, mib: float, *, takes: int, audio_s: int) -> None:
-        """What the engine held after a batch of `takes` that made `audio_s` seconds of audio in all."""
+        """Add a reading: the engine held `mib` after a batch of `takes` that made `audio_s` seconds of audio in all."""
         self._takes += takes
         self._readings.append(_Reading(self._takes, mib))
         if audio_s > self._largest_s:
@@ -59,7 +59,7 @@ class LeakWatch:
 
     @property
     def mib_per_100_takes(self) -> float | None:
-        """The slope over the last readings; None while there are too few."""
+        """Growth over the last readings; None while there are too few."""
         if len(self._readings) < READINGS_MIN:
             return None
         mean_takes = sum(reading.takes for reading in self._readings) / len(self._readings)
@@ -70,7 +70,7 @@ class LeakWatch:
 
     @property
     def outgrown(self) -> str:
-        """Why the engine should be started anew, or ""."""
+        """The reason why the engine should be replaced, or ""."""
         if self._settling or not self._readings:
             return ""
         before_mib = self._settled_mib

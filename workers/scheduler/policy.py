@@ -1,8 +1,8 @@
-"""What the engine does next: the rule that turns waiting takes into planner calls and render batches.
+"""Policy: what the engine does next, the rule that turns waiting takes into planner calls and render batches.
 
-A full batch goes first; then takes that want a plan are planned, many at once and neighbours in length together,
+A full batch goes first; then takes that want a plan are planned, many at once and those of similar length together,
 because a planner call costs about the same for one as for all it can hold; then a batch that is not full. A take
-that many younger ones have overtaken goes before all that, so nothing starves. A suspect travels alone.
+that many younger ones have overtaken goes before all that, so nothing starves. A suspect is called alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from catalog.buckets import Bucket
-from catalog.sidecar import StageTimes
 from workers.scheduler.request import EngineCall, Request
 
 PATIENCE_ROUNDS = 4  # rounds of younger takes that may be rendered before a take; a round is the largest call
@@ -26,31 +25,31 @@ class Limits(NamedTuple):
     plan: LimitOf
 
 
-def next_step(waiting: Sequence[Request], limits: Limits) -> EngineCall | None:
+def next_call(waiting: Sequence[Request], limits: Limits) -> EngineCall | None:
     """The engine's next call; `waiting` is in order of age, oldest first."""
     if not waiting:
         return None
     pressing = [each for each in waiting if _is_overdue(each, limits)]
     if not pressing and waiting[0].alone:
-        # One suspect until its verdict, then the next: in turns, none would have one before the lane gives up.
+        # One suspect until it is cleared or given up: in turns, the worker would end before any of them is.
         pressing = [max((each for each in waiting if each.alone), key=lambda each: each.deaths_alone)]
     if pressing:
-        return _step_of(pressing[0], waiting, limits)
-    return _full_batch(waiting, limits) or plan_step(waiting, limits) or _step_of(waiting[0], waiting, limits)
+        return _call_for(pressing[0], waiting, limits)
+    return _full_batch(waiting, limits) or planner_call(waiting, limits) or _call_for(waiting[0], waiting, limits)
 
 
-def plan_step(waiting: Sequence[Request], limits: Limits) -> EngineCall | None:
-    """The next planner call, if there is anything to plan."""
+def planner_call(waiting: Sequence[Request], limits: Limits) -> EngineCall | None:
+    """The next planner call; None when no take wants a plan."""
     first = next((each for each in waiting if _is_unplanned(each, limits) and not each.alone), None)
     return _plan_with(first, waiting, limits) if first else None
 
 
-def take_out(step: EngineCall, waiting: Sequence[Request]) -> list[Request]:
-    """What still waits once `step` is taken; those that younger takes go before are told how many."""
-    taken, younger, left = set(map(id, step.takes)), 0, []
+def take_out(call: EngineCall, waiting: Sequence[Request]) -> list[Request]:
+    """The requests that still wait once `call` is taken out; each take that younger ones overtake counts them."""
+    taken, younger, left = set(map(id, call.takes)), 0, []
     for each in reversed(waiting):
         if id(each) in taken:
-            younger += step.call == "render"
+            younger += call.kind == "render"
         else:
             each.overtaken += younger
             left.append(each)
@@ -66,8 +65,8 @@ def _is_overdue(each: Request, limits: Limits) -> bool:
     return each.overtaken >= PATIENCE_ROUNDS * max(1, limits.batch(each.bucket), limits.plan(each.bucket))
 
 
-def _step_of(first: Request, waiting: Sequence[Request], limits: Limits) -> EngineCall:
-    """The call that `first` needs now, in the company it may have."""
+def _call_for(first: Request, waiting: Sequence[Request], limits: Limits) -> EngineCall:
+    """The call that `first` needs now, with the takes that may share it."""
     if first.alone:
         return EngineCall("plan" if _is_unplanned(first, limits) else "render", [first], is_full=True)
     if _is_unplanned(first, limits):
@@ -88,9 +87,9 @@ def _full_batch(waiting: Sequence[Request], limits: Limits) -> EngineCall | None
     for first in waiting:
         if _is_ready(first, limits) and first.bucket not in seen:
             seen.add(first.bucket)
-            step = _batch_with(first, waiting, limits)
-            if step.is_full:
-                return step
+            call = _batch_with(first, waiting, limits)
+            if call.is_full:
+                return call
     return None
 
 
@@ -112,19 +111,3 @@ def _plan_with(first: Request, waiting: Sequence[Request], limits: Limits) -> En
 
 def _by_length(takes: Iterable[Request]) -> list[Request]:
     return sorted(takes, key=lambda each: each.spec.duration_s)
-
-
-# ---------------------------------------------------------------- what it took
-
-
-def share_ms(total_ms: int, shares: int) -> list[int]:
-    """A time split into parts that sum to it exactly; the first parts take the odd milliseconds."""
-    part, odd = divmod(total_ms, shares)
-    return [part + (i < odd) for i in range(shares)]
-
-
-def share_times(times: StageTimes, size: int) -> list[StageTimes]:
-    """The batch's times split over its takes, in parts that sum to them exactly."""
-    stages = (times.plan_ms, times.encode_ms, times.diffuse_ms, times.decode_ms)
-    shares = zip(*(share_ms(total_ms, size) for total_ms in stages), strict=True)
-    return [StageTimes(plan_ms=p, encode_ms=e, diffuse_ms=d, decode_ms=a) for p, e, d, a in shares]

@@ -1,4 +1,4 @@
-"""Requests: a take on its way through the engine; what it waits with, in whose company it travels, and how it ends."""
+"""Requests: a take on its way through the engine, from its arrival to the answer that its caller gets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from catalog.buckets import Bucket
 from catalog.limits import CHANNELS
 from catalog.messages import new_id
 from catalog.sidecar import BatchNote, Plan, StageTimes
-from catalog.spec import TrackSpec, settle
+from catalog.spec import TrackSpec, with_metadata
 from catalog.track import Take
 from workers.engine.protocol import Refusal, Rendition
 
@@ -33,7 +33,7 @@ class TakeFailed(Exception):
 
 
 class Rendered(NamedTuple):
-    """What became of one take: its outcome, the company it was in and its share of the engine's time."""
+    """One take after its last engine call: the outcome, the batch it was in and its share of the engine's time."""
 
     outcome: Rendition | Refusal
     batch: BatchNote
@@ -42,7 +42,7 @@ class Rendered(NamedTuple):
 
 @dataclass(eq=False)
 class Request:
-    """A take on its way through the engine, and what it has met so far."""
+    """A take on its way through the engine, and what has happened to it so far."""
 
     take: Take
     alone: bool = False  # it may have killed an engine, or not have fitted beside others: it gets the engine to itself
@@ -52,32 +52,32 @@ class Request:
     plan_ms: int = 0  # its share of that call
     deaths_alone: int = 0
     oom_limit: int = 0  # the batch limit after the last batch that did not fit; 0: all fitted
-    turn: int = 0  # its place in the line: of two, the one with the lower came first
+    arrival: int = 0  # a running number: of two requests, the one with the lower came first
     overtaken: int = 0  # younger takes that have been rendered before it
     done: Future[Rendered] = field(default_factory=Future)
     spec: TrackSpec = field(init=False)  # with what the plan has chosen
     bucket: Bucket = field(init=False)  # what a batch with it must share; an open length counts as the longest
 
     def __post_init__(self) -> None:
-        self.follow(self.plan)
+        self.use_plan(self.plan)
 
-    def follow(self, plan: Plan | None) -> None:
-        """Be rendered by `plan`. Raises OutOfRangeError when it was not made for this take."""
-        self.spec = settle(self.take.spec, plan.metadata) if plan else self.take.spec
+    def use_plan(self, plan: Plan | None) -> None:
+        """Be rendered by `plan`. Raises OutOfRangeError when the plan was not made for this take."""
+        self.spec = with_metadata(self.take.spec, plan.metadata) if plan else self.take.spec
         self.plan, self.bucket = plan, Bucket.of(self.spec)
 
     @property
     def wants_plan(self) -> bool:
-        """Whether a planner must write before the take can be rendered."""
+        """A planner must write before the take can be rendered."""
         return self.plan is None and self.take.spec.planner is not None
 
     @property
     def audio_bytes(self) -> int:
-        """Memory that its audio takes."""
+        """Memory that the take's audio needs."""
         return self.spec.n_samples * CHANNELS * _SAMPLE_BYTES
 
-    def noted(self, outcome: Rendition | Refusal) -> Rendition | Refusal:
-        """The outcome with the limit that its batch was cut down to, if it was."""
+    def with_oom_limit(self, outcome: Rendition | Refusal) -> Rendition | Refusal:
+        """The outcome, with the batch limit that running out of memory has led to, if it has."""
         if not self.oom_limit or isinstance(outcome, Refusal):
             return outcome
         extra = {**outcome.effective.extra, "batch_limit_after_oom": self.oom_limit}
@@ -85,54 +85,54 @@ class Request:
 
     @property
     def is_done(self) -> bool:
-        """Whether its caller has an answer."""
+        """The caller has its answer."""
         return self.done.done()
 
 
 class EngineCall(NamedTuple):
-    """One call of the engine, and whether it holds as many takes as it may."""
+    """One call of the engine: a planner call or a render batch."""
 
-    call: CallKind
+    kind: CallKind
     takes: list[Request]
-    is_full: bool
+    is_full: bool  # it holds as many takes as it may
 
     @property
     def is_exclusive(self) -> bool:
-        """Whether nothing else may be with the engine meanwhile."""
+        """Nothing else may be with the engine during the call."""
         return self.takes[0].alone
 
     @property
     def bucket(self) -> Bucket:
-        """The bucket whose limit the call keeps: that of all, or in a planner call that of the longest."""
+        """The bucket whose limit the call keeps: that of all its takes; in a planner call that of the longest."""
         return self.takes[-1].bucket
 
     @property
     def audio_bytes(self) -> int:
-        """Memory that its audio takes."""
+        """Memory that the audio of all its takes needs."""
         return sum(each.audio_bytes for each in self.takes)
 
 
 @dataclass(eq=False, frozen=True, slots=True)
 class InFlight:
-    """A step that is with the engine."""
+    """A call that is with the engine."""
 
-    step: EngineCall
+    call: EngineCall
     note: BatchNote
 
     @classmethod
-    def of(cls, step: EngineCall) -> InFlight:
-        """`step` under a new id."""
-        size, ids = len(step.takes), [each.take.id for each in step.takes]
-        if step.call == "plan":
-            return cls(step, BatchNote(id="", size=size, position=0, takes=ids, plan_id=new_id(), plan_size=size))
-        return cls(step, BatchNote(id=new_id(), size=size, position=0, takes=ids))
+    def of(cls, call: EngineCall) -> InFlight:
+        """Give `call` a new id."""
+        size, ids = len(call.takes), [each.take.id for each in call.takes]
+        if call.kind == "plan":
+            return cls(call, BatchNote(id="", size=size, position=0, takes=ids, plan_id=new_id(), plan_size=size))
+        return cls(call, BatchNote(id=new_id(), size=size, position=0, takes=ids))
 
     @property
     def takes(self) -> Sequence[Request]:
-        """Who is aboard."""
-        return self.step.takes
+        """The requests that the call is for."""
+        return self.call.takes
 
     def note_of(self, each: Request) -> BatchNote:
-        """The note as it concerns one of its takes."""
+        """The batch note as it stands in the record of one of the takes."""
         planned = {"plan_id": each.plan_id, "plan_size": each.plan_size} if each.plan_id else {}
-        return self.note.model_copy(update={"position": self.step.takes.index(each), **planned})
+        return self.note.model_copy(update={"position": self.call.takes.index(each), **planned})

@@ -1,14 +1,13 @@
-"""The scheduler: takes wait here, one thread asks the engine for the next step, nothing is lost.
+"""The scheduler: takes wait here, one thread calls the engine for them, and no take is lost.
 
-What comes next is a pure rule (`policy`), and so is what follows when a call fails (`failures`). While one batch is
-decoded the next step has begun, and finished takes go on their way at once; the audio on that way is bounded. A plan
-once written is kept whatever happens to the engine. Each caller waits in its own thread, so no more takes wait than
-there are threads.
+What the engine does next is a pure rule (`policy`), and so is what follows when a call fails (`failures`). While one
+batch is decoded the next call has begun, and finished takes leave at once; the memory of their audio is bounded
+(`backpressure`). A plan once written is kept whatever happens to the engine. Each caller waits in its own thread, so
+no more takes wait than there are threads.
 """
 
 from __future__ import annotations
 
-import itertools
 import logging
 import threading
 import time
@@ -20,394 +19,344 @@ from typing import NamedTuple
 from catalog.buckets import Bucket
 from catalog.errors import TunemillError, WorkerError
 from catalog.messages import MemoryUse
-from catalog.sidecar import BatchNote, Plan, StageTimes
+from catalog.sidecar import Plan
 from catalog.tiers import BatchLimit
 from catalog.track import Take
 from workers.engine.memory import machine_bytes
-from workers.engine.protocol import BatchResult, EngineCard, Job, PlanResult, Refusal, Rendition
+from workers.engine.protocol import BatchResult, EngineCard, Job, Refusal, Rendition
 from workers.engine.wire import EngineDied
+from workers.scheduler.activity import ActivityLog, EngineActivity
+from workers.scheduler.backlog import Backlog
 from workers.scheduler.backpressure import Backpressure
-from workers.scheduler.failures import FailedCall, aftermath_of
+from workers.scheduler.failures import FailedCall, Recovery, recover
 from workers.scheduler.leak import LeakBound
-from workers.scheduler.policy import next_step, plan_step, share_ms, share_times, take_out
+from workers.scheduler.policy import next_call, planner_call
 from workers.scheduler.request import EngineCall, InFlight, Rendered, Request, TakeFailed, TakeReturned
-from workers.scheduler.supervisor import LaneEngine, Succession
-from workers.spans import LOADING, NO_WORK, RECOVERING, WAITING_FOR_POST, SpanLog, State
+from workers.scheduler.results import deliver_batch, deliver_plans, fail_suspect, return_takes
+from workers.scheduler.supervisor import SupervisedEngine, Supervisor
+from workers.spans import LOADING, NO_WORK, RECOVERING, WAITING_FOR_POST, SpanLog
 
 log = logging.getLogger(__name__)
 
 QUIET_S = 0.05  # takes arrive about a millisecond apart; so long a pause means that no more are coming
-LINGER_S = 0.25  # longest wait for company in a batch
+LINGER_S = 0.25  # longest wait for more takes in a batch
 PLAN_LINGER_S = 1.0  # and in a planner call, which holds more and costs about the same for one as for all
 IDLE_SPAN_S = 60.0  # an idle stretch goes on the books this often, so that little is lost with a worker
 AUDIO_SHARE = 4  # audio on its way to the store may fill one part in so many of the memory
 
 
-class LaneBounds(NamedTuple):
-    """What a lane and its engine may fill."""
+class MemoryBounds(NamedTuple):
+    """Bounds of the memory that audio and a growing engine may fill."""
 
     audio_bytes: int | None = None  # audio on its way to the store; None: a share of the machine's memory
     growth: LeakBound = LeakBound()
 
 
-class _Use(NamedTuple):
-    """What a stretch of the lane's time goes to while it waits."""
-
-    state: State
-    batch_id: str = ""
-    cause: str = ""
-
-
 class Scheduler:
-    """The engine's lane. `run` is the body of its one thread; every other method works from any thread."""
+    """Takes on their way through one engine. `run` is the body of one thread; any thread may call the other methods."""
 
     def __init__(
         self,
-        open_engine: Callable[[], LaneEngine],
+        open_engine: Callable[[], SupervisedEngine],
         spans: SpanLog,
         *,
         typical: Bucket,
-        on_batch: Callable[[], None] = lambda: None,
-        bounds: LaneBounds | None = None,
+        on_call: Callable[[], None] = lambda: None,
+        bounds: MemoryBounds | None = None,
     ) -> None:
-        bounds = bounds or LaneBounds()
+        bounds = bounds or MemoryBounds()
         self._spans = spans
-        self._on_batch = on_batch  # called after each call of the engine and each booked idle stretch
-        self._engines = Succession(
+        self._on_call = on_call  # called after each call of the engine and each booked idle stretch
+        self._supervisor = Supervisor(
             open_engine, typical=typical, bound=bounds.growth, is_stopping=lambda: self._stopping
         )
-        self._shelf = Backpressure(machine_bytes() // AUDIO_SHARE if bounds.audio_bytes is None else bounds.audio_bytes)
+        audio_bytes = machine_bytes() // AUDIO_SHARE if bounds.audio_bytes is None else bounds.audio_bytes
         self.threads = 1  # how many takes the worker can hold at most; set once the limits are known
         self.ready = threading.Event()  # set when the engine has loaded or failed to
-        self.failure: TunemillError | None = None  # why the lane has ended before it was told to
+        self.failure: TunemillError | None = None  # why `run` has ended before it was told to
         # Guarded by `_changed`, which is never held while the engine is asked for anything.
         self._changed = threading.Condition()
-        self._turns = itertools.count()
-        self._waiting: list[Request] = []
-        self._planning: list[Request] = []
-        self._flights: list[InFlight] = []  # batches that are being decoded, oldest first
-        self._mishaps: list[FailedCall] = []
-        self._inside = 0  # takes that have come and whose audio is not yet done with
-        self._arrival_s = 0.0
+        self._backlog = Backlog()
+        self._backpressure = Backpressure(audio_bytes)
+        self._decoding: list[InFlight] = []  # batches that are being decoded, oldest first
+        self._failed_calls: list[FailedCall] = []
+        self._admitted = 0  # takes that have come and have not been released
         self._stopping = False
-        # The lane's thread alone.
-        self._use: _Use | None = None
-        self._ripe_s: float | None = None  # since when there is a step that could be taken
+        # For the thread of `run` alone.
+        self._activity = ActivityLog(spans)
+        self._runnable_since_s: float | None = None  # since when there is a call that could begin
 
-    # ------------------------------------------------------------ for everybody
+    # ------------------------------------------------------------ for any thread
 
     @property
     def card(self) -> EngineCard | None:
-        """What the engine is, once it is ready."""
-        return self._engines.card
+        """The engine's card, once it is ready."""
+        return self._supervisor.card
 
     @property
     def batch_limit(self) -> BatchLimit | None:
-        """How many takes of the usual kind a batch holds."""
-        return self._engines.batch_limit
+        """The most takes of the usual kind in one batch, with the reason."""
+        return self._supervisor.batch_limit
 
     @property
     def plan_limit(self) -> BatchLimit | None:
-        """How many of them a planner call holds; 0: there is no planner."""
-        return self._engines.plan_limit
+        """The most takes of the usual kind in one planner call, with the reason; 0: there is no planner."""
+        return self._supervisor.plan_limit
 
     @property
     def memory(self) -> MemoryUse | None:
-        """What the engine held after its last batch, and how that grows."""
-        return self._engines.memory
+        """The engine's memory after its last batch, and how it grows."""
+        return self._supervisor.memory
 
     def render(self, take: Take, *, alone: bool = False, plan: Plan | None = None) -> Rendered:
-        """Wait for the engine; `plan` spares it the planning. What it returns must be let go.
+        """Wait for the engine; a given `plan` is used as it is. The caller must release the result.
 
-        Raises TakeReturned when the worker stops first, TakeFailed when it cannot be done.
+        Raises TakeReturned when the worker stops first, TakeFailed when the take cannot be rendered.
         """
-        waiting = Request(take, alone, plan)
+        request = Request(take, alone, plan)
         with self._changed:
             if self._stopping:
                 raise TakeReturned
-            waiting.turn = next(self._turns)
-            self._waiting.append(waiting)
-            self._inside += 1
-            self._arrival_s = time.monotonic()
+            self._backlog.add(request)
+            self._admitted += 1
             self._changed.notify_all()
         try:
-            return waiting.done.result()
+            return request.done.result()
         except (TakeReturned, TakeFailed):
             self._leave()
             raise
 
-    def let_go(self, rendered: Rendered) -> None:
-        """The take is done with; the memory of its audio may be counted on, and its thread."""
+    def release(self, rendered: Rendered) -> None:
+        """Free the memory of the take's audio and its place among the threads."""
         self._leave(rendered.batch.id if isinstance(rendered.outcome, Rendition) else "")
 
     def _leave(self, batch_id: str = "") -> None:
         with self._changed:
-            self._inside -= 1
-            self._shelf.take_one(batch_id)
+            self._admitted -= 1
+            self._backpressure.release_take(batch_id)
             self._changed.notify_all()
 
     def drain(self) -> None:
-        """Give back all that has not been begun; the batches with the engine are finished, and then the lane ends."""
+        """Give back every take that has not begun, finish the batches with the engine, and end `run`."""
         with self._changed:
             self._stopping = True
-            _give_back([*self._waiting, *self._planning])
-            self._waiting.clear()
+            return_takes(self._backlog.clear())
             self._changed.notify_all()
 
     def kill(self) -> None:
         """End the engine at once, in the middle of whatever it does."""
         self.drain()
-        self._engines.kill()
+        self._supervisor.kill()
 
-    # ------------------------------------------------------------ the lane's own thread
+    # ------------------------------------------------------------ the scheduler's thread
 
     def run(self) -> None:
-        """Load the engine, take step after step until drained, and end it."""
+        """Load the engine, make call after call until drained, and end the engine."""
         try:
-            self._engines.start()
+            self._supervisor.start()
             self._spans.close("startup")
             self.ready.set()
-            while step := self._await_step():
-                self._take(InFlight.of(step))
-                del step  # or its audio would stay in memory for as long as the lane idles
+            while call := self._await_call():
+                self._execute(InFlight.of(call))
+                del call  # or its audio would stay in memory for as long as the engine idles
         except TunemillError as error:
             self.failure = error
         except Exception as error:  # a defect of ours must end the worker in words, not leave its threads waiting
-            log.exception("the engine lane failed")
-            self.failure = WorkerError(f"the engine lane failed: {type(error).__name__}: {error}")
+            log.exception("the scheduler failed")
+            self.failure = WorkerError(f"the scheduler failed: {type(error).__name__}: {error}")
         finally:
             self.drain()
-            self._engines.close()
-            for mishap in self._take_mishaps():
-                _give_back(mishap.flight.takes if mishap.flight else [])
+            self._supervisor.close()
+            for failed in self._take_failed_calls():
+                return_takes(failed.in_flight.takes if failed.in_flight else [])
             if not self.ready.is_set():
                 self._spans.close("startup")
             self.ready.set()
-            self._on_batch()
+            self._on_call()
 
-    def _await_step(self) -> EngineCall | None:
-        """The next step, as full as a short wait can make it; None when the lane is to end."""
-        self._ripe_s = None
+    def _await_call(self) -> EngineCall | None:
+        """The next call, as full as a short wait can make it; None when the scheduler is to end."""
+        self._runnable_since_s = None
         while True:
-            self._do_chores()
+            self._maintain()
             with self._changed:
-                while not self._has_chores():
-                    if self._stopping and not self._flights:
-                        self._book()
+                while not self._needs_maintenance():
+                    if self._stopping and not self._decoding:
+                        self._activity.book()
                         return None
-                    step = self._possible_step()
-                    self._spend_on(self._pastime(step))
-                    if step and not self._may_grow(step):
-                        self._book()
-                        self._waiting = take_out(step, self._waiting)
-                        self._planning = step.takes if step.call == "plan" else []
-                        return step
-                    self._wait(step)
+                    call = self._runnable_call()
+                    self._activity.switch_to(self._activity_with(call))
+                    if call and not self._may_grow(call):
+                        self._activity.book()
+                        self._backlog.take_out(call)
+                        return call
+                    self._wait(call)
 
-    def _possible_step(self) -> EngineCall | None:
-        """The next step, if there is one and it may be taken now."""
-        if self._engines.has_outgrown:  # it is replaced as soon as nothing is under way
+    def _runnable_call(self) -> EngineCall | None:
+        """The next call, if there is one that may begin now."""
+        if self._supervisor.has_outgrown:  # it is replaced as soon as nothing is under way
             return None
-        limits = self._engines.limits
-        step = next_step(self._waiting, limits)
-        if step and step.call == "render" and not self._shelf.has_room(step.audio_bytes):
-            step = plan_step(self._waiting, limits)
-        if step and self._flights and (step.is_exclusive or self._flights[0].step.is_exclusive):
+        limits = self._supervisor.limits
+        call = next_call(self._backlog.waiting, limits)
+        if call and call.kind == "render" and not self._backpressure.has_room(call.audio_bytes):
+            call = planner_call(self._backlog.waiting, limits)
+        if call and self._decoding and (call.is_exclusive or self._decoding[0].call.is_exclusive):
             return None
-        return step
+        return call
 
-    def _may_grow(self, step: EngineCall) -> bool:
-        """Whether company for `step` may still arrive within the linger."""
-        if step.is_full or step.is_exclusive or self._inside >= self.threads:
+    def _may_grow(self, call: EngineCall) -> bool:
+        """More takes for `call` may still arrive within the linger."""
+        if call.is_full or call.is_exclusive or self._admitted >= self.threads:
             return False
         now_s = time.monotonic()
-        self._ripe_s = self._ripe_s or now_s
-        linger_s = PLAN_LINGER_S if step.call == "plan" else LINGER_S
-        return now_s - self._ripe_s < linger_s and now_s - self._arrival_s < QUIET_S
+        self._runnable_since_s = self._runnable_since_s or now_s
+        linger_s = PLAN_LINGER_S if call.kind == "plan" else LINGER_S
+        return now_s - self._runnable_since_s < linger_s and now_s - self._backlog.last_arrival_s < QUIET_S
 
-    def _wait(self, step: EngineCall | None) -> None:
-        """Until something changes, or the company that `step` waits for is not coming."""
-        if step is None:
-            self._ripe_s = None
-        if not self._changed.wait(QUIET_S if step else IDLE_SPAN_S) and step is None:
-            self._book()
-            self._on_batch()
+    def _wait(self, call: EngineCall | None) -> None:
+        """Wait until something changes, or until no more takes for `call` are coming."""
+        if call is None:
+            self._runnable_since_s = None
+        if not self._changed.wait(QUIET_S if call else IDLE_SPAN_S) and call is None:
+            self._activity.book()
+            self._on_call()
 
-    # ------------------------------------------------------------ its time
+    def _activity_with(self, call: EngineCall | None) -> EngineActivity:
+        """The use of the engine's time while the scheduler waits; `call` could begin."""
+        if self._decoding:
+            return EngineActivity("render", batch_id=self._decoding[0].note.id)
+        crowded = call is None and (self._backlog.waiting or self._admitted >= self.threads)
+        return EngineActivity("idle", cause=WAITING_FOR_POST if crowded else NO_WORK)
 
-    def _pastime(self, step: EngineCall | None) -> _Use:
-        """What the lane's time goes to while it waits."""
-        if self._flights:
-            return _Use("render", batch_id=self._flights[0].note.id)
-        crowded = step is None and (self._waiting or self._inside >= self.threads)
-        return _Use("idle", cause=WAITING_FOR_POST if crowded else NO_WORK)
+    # ------------------------------------------------------------ calls
 
-    def _spend_on(self, use: _Use) -> None:
-        if use != self._use:
-            self._book()
-        self._use = use
-
-    def _book(self) -> None:
-        """Put the time since the last span on the books."""
-        if self._use is not None:
-            self._spans.close(self._use.state, batch_id=self._use.batch_id, cause=self._use.cause)
-        self._use = None
-
-    # ------------------------------------------------------------ its calls
-
-    def _take(self, flight: InFlight) -> None:
+    def _execute(self, in_flight: InFlight) -> None:
         try:
-            if flight.step.call == "plan":
-                self._plan(flight)
+            if in_flight.call.kind == "plan":
+                self._plan(in_flight)
             else:
-                self._begin(flight)
+                self._begin(in_flight)
         except Exception as error:
             with self._changed:
-                self._mishaps.append(FailedCall(flight, error))
+                self._failed_calls.append(FailedCall(in_flight, error))
         finally:
-            self._on_batch()
+            self._on_call()
 
-    def _plan(self, flight: InFlight) -> None:
+    def _plan(self, in_flight: InFlight) -> None:
         try:
-            result = self._engines.engine.plan([each.take for each in flight.takes])
+            result = self._supervisor.engine.plan([each.take for each in in_flight.takes])
         finally:
-            self._spans.close("plan", batch_id=flight.note.plan_id)
+            self._spans.close("plan", batch_id=in_flight.note.plan_id)
         with self._changed:
-            self._engines.fitted("plan", flight.step.bucket)
-            _hand_out_plans(flight, result)
-            self._put_back(flight.takes)
+            self._supervisor.note_success("plan", in_flight.call.bucket)
+            deliver_plans(in_flight, result)
+            self._put_back(in_flight.takes)
 
-    def _begin(self, flight: InFlight) -> None:
+    def _begin(self, in_flight: InFlight) -> None:
+        batch_id, size_bytes = in_flight.note.id, in_flight.call.audio_bytes
         with self._changed:
-            self._shelf.put(flight.note.id, size_bytes=flight.step.audio_bytes, takes=len(flight.takes))
+            self._backpressure.reserve(batch_id, size_bytes=size_bytes, takes=len(in_flight.takes))
         try:
-            audio = self._engines.engine.begin([Job(each.take, each.plan) for each in flight.takes])
+            audio = self._supervisor.engine.begin([Job(each.take, each.plan) for each in in_flight.takes])
         finally:
-            self._spans.close("render", batch_id=flight.note.id)
+            self._spans.close("render", batch_id=batch_id)
         with self._changed:
-            self._flights.append(flight)
-        audio.add_done_callback(partial(self._land, flight))
-        self._engines.watch_memory(flight.takes)
+            self._decoding.append(in_flight)
+        audio.add_done_callback(partial(self._finish, in_flight))
+        self._supervisor.watch_memory(in_flight.takes)
 
-    def _land(self, flight: InFlight, audio: Future[BatchResult]) -> None:
-        """A batch is decoded, or has failed in that; called by whichever thread finds out."""
+    def _finish(self, in_flight: InFlight, audio: Future[BatchResult]) -> None:
+        """Deliver a decoded batch, or note that its decoding failed. The thread that reads replies calls this."""
         with self._changed:
-            self._flights.remove(flight)
+            self._decoding.remove(in_flight)
             try:
-                self._deliver(flight, audio.result())
+                result = audio.result()
+                for outcome in result.outcomes:
+                    if isinstance(outcome, Refusal):
+                        self._backpressure.release_take(in_flight.note.id)
+                deliver_batch(in_flight, result)
+                self._supervisor.note_success("render", in_flight.call.bucket)
             except Exception as error:
-                self._mishaps.append(FailedCall(flight, error))
+                self._failed_calls.append(FailedCall(in_flight, error))
             self._changed.notify_all()
-        self._on_batch()
+        self._on_call()
 
-    def _deliver(self, flight: InFlight, result: BatchResult) -> None:
-        shares = share_times(result.times, len(flight.takes))
-        for each, outcome, share in zip(flight.takes, result.outcomes, shares, strict=True):
-            if isinstance(outcome, Refusal):
-                self._shelf.take_one(flight.note.id)
-            times = share.model_copy(update={"plan_ms": share.plan_ms + each.plan_ms})
-            each.done.set_result(Rendered(each.noted(outcome), flight.note_of(each), times))
-        self._engines.fitted("render", flight.step.bucket)
+    # ------------------------------------------------------------ maintenance
 
-    # ------------------------------------------------------------ its chores
+    def _needs_maintenance(self) -> bool:
+        return bool(self._failed_calls or self._without_limits() or self._is_replacement_due())
 
-    def _has_chores(self) -> bool:
-        return bool(self._mishaps or self._unasked() or self._is_replacement_due())
-
-    def _do_chores(self) -> None:
-        """What cannot be done with the lock held, because the engine is asked for it."""
+    def _maintain(self) -> None:
+        """Do what must not be done with the lock held, because the engine is asked for it."""
         with self._changed:
-            due, unasked = self._is_replacement_due(), self._unasked()
-        if self._mishaps:
-            self._book()
-            self._mend()
+            due, buckets = self._is_replacement_due(), self._without_limits()
+        if self._failed_calls:
+            self._activity.book()
+            self._recover()
         elif due:
-            self._book()
-            self._engines.replace()
+            self._activity.book()
+            self._supervisor.replace()
             self._spans.close("idle", cause=LOADING)
-        elif unasked:
-            self._ask_limits(unasked)
+        elif buckets:
+            self._ask_limits(buckets)
 
     def _is_replacement_due(self) -> bool:
-        return self._engines.has_outgrown and not self._flights and not self._stopping
+        return self._supervisor.has_outgrown and not self._decoding and not self._stopping
 
-    def _unasked(self) -> set[Bucket]:
-        return self._engines.unasked({each.bucket for each in self._waiting})
+    def _without_limits(self) -> set[Bucket]:
+        return self._supervisor.without_limits(self._backlog.buckets)
 
     def _ask_limits(self, buckets: set[Bucket]) -> None:
         try:
-            self._engines.ask(buckets)
+            self._supervisor.ask_limits(buckets)
         except EngineDied as error:
             with self._changed:
-                self._mishaps.append(FailedCall(None, error))
+                self._failed_calls.append(FailedCall(None, error))
 
-    def _mend(self) -> None:
-        """Put right what has failed. Raises what ends the lane."""
-        mishaps = self._take_mishaps()
-        death = next((mishap.error for mishap in mishaps if isinstance(mishap.error, EngineDied)), None)
-        if death is not None:
-            self._engines.close()  # with that, everything that was under way has failed
-            mishaps += self._take_mishaps()
-        with self._changed:
-            for mishap in mishaps:
-                self._shelf.clear(mishap.flight.note.id if mishap.flight else "")
-            end = aftermath_of(mishaps, self._engines.capacities)
-            for each, failed in end.given_up:
-                if not each.is_done:
-                    each.done.set_exception(failed)
-            self._put_back(end.again)
-            self._put_back(end.behind, behind=True)
-        if end.fatal is not None:
-            raise end.fatal
-        if death is not None and not self._stopping:
-            try:
-                self._engines.follow(death)
-            except WorkerError:
-                self._fail_suspects(death)
-                raise
-            self._spans.close("idle", cause=RECOVERING)
+    def _recover(self) -> None:
+        """Decide how the takes of failed calls go on, and start another engine if this one died.
 
-    def _fail_suspects(self, death: EngineDied) -> None:
-        """No engine follows: a take that was alone with a dying one takes that along as a try.
-
-        Given back without it, it would end one worker after the other and never have a verdict.
+        Raises what ends the worker.
         """
+        failed_calls = self._take_failed_calls()
+        death = next((failed.error for failed in failed_calls if isinstance(failed.error, EngineDied)), None)
+        if death is not None:
+            self._supervisor.close()  # with that, every call under way has failed
+            failed_calls += self._take_failed_calls()
         with self._changed:
-            for each in [each for each in self._waiting if each.deaths_alone]:
-                note = BatchNote(id="", size=1, position=0, takes=[each.take.id])
-                reason = f"the engine died with this take alone aboard: {death.what}"
-                each.done.set_exception(TakeFailed(reason, retry=True, batch=note))
-                self._waiting.remove(each)
+            recovery = recover(failed_calls, self._supervisor.capacities)
+            for failed in failed_calls:
+                self._backpressure.cancel(failed.in_flight.note.id if failed.in_flight else "")
+            self._apply(recovery)
+        if recovery.fatal is not None:
+            raise recovery.fatal
+        if death is not None and not self._stopping:
+            self._restart_after(death)
 
-    def _take_mishaps(self) -> list[FailedCall]:
+    def _apply(self, recovery: Recovery) -> None:
+        for each, failed in recovery.given_up:
+            if not each.is_done:
+                each.done.set_exception(failed)
+        self._put_back(recovery.requeued)
+        self._put_back(recovery.requeued_last, last=True)
+
+    def _restart_after(self, death: EngineDied) -> None:
+        try:
+            self._supervisor.restart_after(death)
+        except WorkerError:
+            with self._changed:
+                for suspect in self._backlog.remove_suspects():
+                    fail_suspect(suspect, death)
+            raise
+        self._spans.close("idle", cause=RECOVERING)
+
+    def _take_failed_calls(self) -> list[FailedCall]:
         with self._changed:
-            mishaps, self._mishaps = self._mishaps, []
-            return mishaps
+            failed_calls, self._failed_calls = self._failed_calls, []
+            return failed_calls
 
-    def _put_back(self, takes: Sequence[Request], *, behind: bool = False) -> None:
-        """Into the line again, where they were or behind all others, unless they have their answer."""
-        self._planning = []
+    def _put_back(self, requests: Sequence[Request], *, last: bool = False) -> None:
+        """Let requests wait again; once the worker stops, give them back."""
+        self._backlog.put_back(requests, last=last)
         if self._stopping:
-            _give_back(takes)
-            return
-        left = [each for each in takes if not each.is_done]
-        for each in left if behind else ():
-            each.turn = next(self._turns)
-        self._waiting = sorted([*self._waiting, *left], key=lambda each: each.turn)
-
-
-def _hand_out_plans(flight: InFlight, result: PlanResult) -> None:
-    """Give each take its plan and its share of the call's time; one that cannot be planned has its answer."""
-    plan_ms = share_ms(result.plan_ms, len(flight.takes))
-    for each, outcome, share in zip(flight.takes, result.outcomes, plan_ms, strict=True):
-        each.plan_id, each.plan_size, each.plan_ms = flight.note.plan_id, flight.note.plan_size, share
-        if not isinstance(outcome, Refusal):
-            each.follow(outcome)
-        elif not each.is_done:
-            each.done.set_result(Rendered(outcome, flight.note_of(each), StageTimes(plan_ms=share)))
-
-
-def _give_back(takes: Sequence[Request]) -> None:
-    for each in takes:
-        if not each.is_done:
-            each.done.set_exception(TakeReturned())
+            return_takes(self._backlog.clear())

@@ -1,7 +1,7 @@
-"""The supervisor: the engines of one worker, one at a time, each in the place of the one before.
+"""The supervisor: one engine at a time, started, watched and replaced.
 
-An engine that dies is followed by another unless they only die; one that has grown is replaced before it fills the
-machine. What a successor can hold it is asked anew; what did not fit its predecessor is remembered.
+An engine that dies is followed by another one unless all engines die; one whose memory grows is replaced before it
+fills the machine. Each new engine is asked for its limits; what did not fit an earlier engine is remembered.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ DEATHS_IN_A_ROW_MAX = 8  # nothing succeeds any more: the fault is not in the ta
 LOG_TAKES = 100
 
 
-class LaneEngine(Protocol):
-    """An engine whose batches are finished beside its next call, and that can be ended. See `EngineProcess`."""
+class SupervisedEngine(Protocol):
+    """An engine that finishes a batch beside its next call, and that any thread can end. See `EngineProcess`."""
 
     @property
     def card(self) -> EngineCard:
-        """What it is; waits for it to load."""
+        """The engine's card; waits for the engine to load."""
 
     def batch_limit(self, bucket: Bucket) -> BatchLimit:
         """The most takes of `bucket` in one batch."""
@@ -50,31 +50,31 @@ class LaneEngine(Protocol):
         """Begin a batch; returns when the next call may come."""
 
     def memory(self) -> MemoryUse | None:
-        """What it held when it last replied."""
+        """Memory that the engine held when it last replied."""
 
     def kill(self) -> None:
-        """End it from any thread; what is under way raises EngineDied."""
+        """End the engine from any thread; calls under way raise EngineDied."""
 
     def close(self) -> None:
-        """End it and take leave of it; when this returns, all that was under way has its outcome."""
+        """End the engine and free its resources; when this returns, every call under way has its outcome."""
 
 
-class Succession:
-    """The engine in office and what is known of it. For the lane's thread alone, except `kill` and what is read."""
+class Supervisor:
+    """The current engine and what is known of it. For the scheduler's thread; others may `kill` and read."""
 
     def __init__(
         self,
-        open_engine: Callable[[], LaneEngine],
+        open_engine: Callable[[], SupervisedEngine],
         *,
         typical: Bucket,
         bound: LeakBound,
         is_stopping: Callable[[], bool],
     ) -> None:
         self._open_engine = open_engine
-        self._typical = typical  # the bucket whose limits are told at the start
+        self._typical = typical  # the bucket whose limits are logged at the start
         self._is_stopping = is_stopping
-        self._engine: LaneEngine | None = None
-        self._growth = LeakWatch(bound)
+        self._engine: SupervisedEngine | None = None
+        self._leak_watch = LeakWatch(bound)
         self._rendered = 0
         self._deaths_in_a_row = 0
         self.capacities: dict[CallKind, Capacity] = {"plan": Capacity(), "render": Capacity()}
@@ -84,19 +84,19 @@ class Succession:
         self.memory: MemoryUse | None = None  # after the last batch, and how it grows
 
     @property
-    def engine(self) -> LaneEngine:
-        """The one in office."""
-        assert self._engine is not None, "the lane asks an engine before it has one"  # noqa: S101
+    def engine(self) -> SupervisedEngine:
+        """The current engine."""
+        assert self._engine is not None, "an engine is asked before it was started"  # noqa: S101
         return self._engine
 
     def start(self) -> None:
-        """Load an engine. Raises ModelError, or EngineDied when it keeps dying over that."""
-        self._growth.begin_anew()
+        """Load an engine. Raises ModelError, or EngineDied when engines keep dying while they load."""
+        self._leak_watch.reset()
         for capacity in self.capacities.values():
             capacity.forget()
         for attempt in range(1, STARTS_MAX + 1):
             self._engine = engine = self._open_engine()
-            if self._is_stopping():  # told so before there was an engine to kill
+            if self._is_stopping():  # the order came before there was an engine to kill
                 engine.kill()
             try:
                 self.card, self.memory = engine.card, engine.memory()
@@ -109,8 +109,8 @@ class Succession:
                     raise
                 log.warning("the engine died while it loaded, starting it again: %s", error)
 
-    def follow(self, death: EngineDied) -> None:
-        """Start the next engine after a death. Raises WorkerError when engines only die."""
+    def restart_after(self, death: EngineDied) -> None:
+        """Start another engine after a death. Raises WorkerError when engines die and nothing succeeds in between."""
         self._deaths_in_a_row += 1
         if self._deaths_in_a_row >= DEATHS_IN_A_ROW_MAX:
             raise WorkerError(
@@ -121,8 +121,8 @@ class Succession:
         self.start()
 
     def replace(self) -> None:
-        """Start the next engine in place of one that has grown."""
-        log.warning("the engine is started anew: %s", self._growth.outgrown)
+        """Start another engine in place of one whose memory has grown."""
+        log.warning("the engine is started anew: %s", self._leak_watch.outgrown)
         self.close()
         self.start()
 
@@ -132,52 +132,52 @@ class Succession:
             self._engine.close()
 
     def kill(self) -> None:
-        """End it at once, from any thread."""
+        """End the engine at once, from any thread."""
         if self._engine is not None:
             self._engine.kill()
 
-    # ------------------------------------------------------------ what it can hold
+    # ------------------------------------------------------------ batch limits
 
     @property
     def limits(self) -> Limits:
-        """The most takes of a bucket in one call: what the engine says, or less where that did not fit."""
+        """The most takes of a bucket in one call: the engine's own limit, or less where that did not fit."""
         plans = self.capacities["plan"]
         return Limits(self.capacities["render"].of, lambda bucket: plans.of(bucket) if bucket.planner else 0)
 
-    def unasked(self, buckets: Iterable[Bucket]) -> set[Bucket]:
-        """Those whose limits are not known."""
+    def without_limits(self, buckets: Iterable[Bucket]) -> set[Bucket]:
+        """Those of `buckets` whose limits the engine has not been asked for."""
         batches, plans = self.capacities["render"], self.capacities["plan"]
         return {each for each in buckets if not batches.knows(each) or (each.planner and not plans.knows(each))}
 
-    def ask(self, buckets: Iterable[Bucket]) -> None:
-        """Have the engine say its limits. Raises EngineDied."""
+    def ask_limits(self, buckets: Iterable[Bucket]) -> None:
+        """Ask the engine for its limits. Raises EngineDied."""
         for bucket in buckets:
             self.capacities["render"].ask(self.engine.batch_limit, bucket)
             if bucket.planner:
                 self.capacities["plan"].ask(self.engine.plan_limit, bucket)
 
-    def fitted(self, call: CallKind, bucket: Bucket) -> None:
-        """A call succeeded: engines that make takes do not only die, and a limit that was lowered recovers in time."""
-        if call == "render":
+    def note_success(self, kind: CallKind, bucket: Bucket) -> None:
+        """Note a call that succeeded: it ends a row of deaths, and a limit that was lowered recovers in time."""
+        if kind == "render":
             self._deaths_in_a_row = 0
-        if limit := self.capacities[call].fitted(bucket):
-            log.info("%s limit %d for %s again: smaller calls have all fitted", call, limit, bucket)
+        if limit := self.capacities[kind].note_success(bucket):
+            log.info("%s limit %d for %s again: smaller calls have all fitted", kind, limit, bucket)
 
-    # ------------------------------------------------------------ what it holds
+    # ------------------------------------------------------------ memory
 
     @property
     def has_outgrown(self) -> bool:
-        """Whether it should be replaced."""
-        return bool(self._growth.outgrown)
+        """The engine's memory has grown so much that it should be replaced."""
+        return bool(self._leak_watch.outgrown)
 
     def watch_memory(self, takes: Sequence[Request]) -> None:
-        """Read what the engine holds after it has begun a batch of `takes`, and log it now and then."""
+        """Read the engine's memory after it has begun a batch of `takes`, and log it now and then."""
         memory = self.engine.memory()
         if memory is None:
             return
         audio_s = sum(each.spec.duration_s for each in takes)
-        self._growth.add(memory.rss_mib + memory.device_mib, takes=len(takes), audio_s=audio_s)
-        slope = self._growth.mib_per_100_takes
+        self._leak_watch.add(memory.rss_mib + memory.device_mib, takes=len(takes), audio_s=audio_s)
+        slope = self._leak_watch.mib_per_100_takes
         self.memory = memory.model_copy(update={"growth_mib_per_100_takes": slope})
         before, self._rendered = self._rendered, self._rendered + len(takes)
         if before // LOG_TAKES != self._rendered // LOG_TAKES:

@@ -10,11 +10,11 @@ import typer
 from catalog.errors import SettingsError, UnknownNameError
 from catalog.messages import now_ms
 from catalog.settings import Settings, read_settings
-from orchestrator.cli.columns import Column, number, print_table
 from orchestrator.cli.console import JsonFlag, print_json, say, warn
-from orchestrator.cli.opening import find_ledger
+from orchestrator.cli.display import Column, number, print_table
+from orchestrator.cli.ledger import find_ledger
 from orchestrator.finance.books import budgets as ledger_budgets
-from orchestrator.finance.budgets import BudgetScope, Left
+from orchestrator.finance.budgets import BudgetLeft, BudgetScope
 from orchestrator.finance.money import dollars, parse_usd
 from orchestrator.finance.months import month_of, parse_period
 from orchestrator.ledger import Ledger, open_ledger, readings
@@ -57,7 +57,7 @@ def list_budgets(
     settings = read_settings()
     month = parse_period(period) if period else month_of(now_ms(), settings.finance_tz)
     ledger = find_ledger(settings)
-    lefts: list[Left] = []
+    lefts: list[BudgetLeft] = []
     if ledger is not None:
         with closing(ledger), ledger.read() as connection:
             lefts = ledger_budgets.read_lefts(connection, period=month, time_zone=settings.finance_tz)
@@ -141,7 +141,7 @@ def _checked_name(ledger: Ledger, scope: BudgetScope, name: str) -> str:
     return name
 
 
-def _as_json(left: Left) -> dict[str, Any]:
+def _as_json(left: BudgetLeft) -> dict[str, Any]:
     budget = left.budget
     return {
         **budget._asdict(),
@@ -151,7 +151,7 @@ def _as_json(left: Left) -> dict[str, Any]:
     }
 
 
-def _row(left: Left) -> tuple[str, ...]:
+def _row(left: BudgetLeft) -> tuple[str, ...]:
     budget = left.budget
     used = f"{left.spent_usd_micros / budget.usd_micros:.0%}" if budget.usd_micros else "-"
     over = left.usd_micros < 0

@@ -13,9 +13,9 @@ from catalog.errors import DisagreementError, SettingsError, UnknownNameError
 from catalog.messages import now_ms
 from catalog.rental import Market, parse_rental, rental_id_of
 from catalog.settings import read_settings
-from orchestrator.cli.columns import Column, number, print_table
 from orchestrator.cli.console import JsonFlag, clock, print_json, say, warn
-from orchestrator.cli.opening import find_ledger, get_ledger
+from orchestrator.cli.display import Column, number, print_table
+from orchestrator.cli.ledger import find_ledger, get_ledger
 from orchestrator.cli.options import PricesOption
 from orchestrator.finance.accounts import bring_up_to_date
 from orchestrator.finance.allocation.charges import Rental

@@ -10,9 +10,9 @@ import typer
 from catalog.errors import UnknownNameError
 from catalog.messages import now_ms
 from catalog.settings import read_settings
-from orchestrator.cli.columns import Column, number, print_table
 from orchestrator.cli.console import JsonFlag, print_json, say, usd, warn
-from orchestrator.cli.opening import find_ledger
+from orchestrator.cli.display import Column, number, print_table
+from orchestrator.cli.ledger import find_ledger
 from orchestrator.cli.options import PricesOption
 from orchestrator.finance import accounts
 from orchestrator.finance.prices.book import find_prices_folder, read_price_book

@@ -12,11 +12,10 @@ import typer
 from catalog.errors import DisagreementError
 from catalog.messages import now_ms
 from catalog.settings import read_settings
-from orchestrator.cli.columns import Column, number, print_table
 from orchestrator.cli.console import JsonFlag, print_json, say
-from orchestrator.cli.opening import find_ledger, get_ledger
+from orchestrator.cli.display import Column, number, print_table, working
+from orchestrator.cli.ledger import find_ledger, get_ledger
 from orchestrator.cli.options import PricesOption
-from orchestrator.cli.working import working
 from orchestrator.finance.accounts import bring_up_to_date
 from orchestrator.finance.books import periods as ledger_periods
 from orchestrator.finance.books import readings as cost_readings

@@ -11,8 +11,8 @@ import typer
 from catalog.errors import SettingsError
 from catalog.messages import now_ms
 from catalog.settings import read_settings
-from orchestrator.cli.columns import Column, number, print_table
 from orchestrator.cli.console import JsonFlag, out, print_json, say, warn
+from orchestrator.cli.display import Column, number, print_table
 from orchestrator.cli.options import PricesOption
 from orchestrator.finance.money import dollars
 from orchestrator.finance.prices.book import (

@@ -12,15 +12,14 @@ from sqlalchemy import Connection
 
 from catalog.errors import SettingsError, UnknownNameError
 from catalog.settings import Settings, read_settings
-from orchestrator.cli.columns import Column, number, print_table
 from orchestrator.cli.console import JsonFlag, clock, out, print_json, say, warn
 from orchestrator.cli.costs import budgets, invoices, outlook, periods
 from orchestrator.cli.costs.prices import register_prices
-from orchestrator.cli.opening import find_ledger, no_ledger
+from orchestrator.cli.display import Column, number, print_table, working
+from orchestrator.cli.ledger import find_ledger, no_ledger
 from orchestrator.cli.options import PricesOption
-from orchestrator.cli.working import working
 from orchestrator.finance.accounts import Accounts, bring_up_to_date, read_accounts
-from orchestrator.finance.allocation.charges import Group, Kind
+from orchestrator.finance.allocation.charges import ChargeKind, CostGroup
 from orchestrator.finance.books import readings as cost_readings
 from orchestrator.finance.books import time as time_readings
 from orchestrator.finance.books.readings import Scope, Unpriced
@@ -252,12 +251,12 @@ def _sums_as_json(sums: Sums) -> dict[str, Any]:
         "accepted": sums.tracks,
         "attempts": sums.attempts,
         "audio_ms": sums.audio_ms,
-        **{f"{group}_usd_micros": sums.usd([group]) if known else None for group in Group},
+        **{f"{group}_usd_micros": sums.usd([group]) if known else None for group in CostGroup},
         "loaded_usd_micros": sums.usd(LOADED) if known else None,
         "total_usd_micros": sums.usd() if known else None,
         "usd_micros_per_accepted": sums.per_track(),
         "usd_micros_per_audio_min": sums.per_audio_min(),
-        "direct_usd_micros_per_accepted": sums.per_track([Group.DIRECT]),
+        "direct_usd_micros_per_accepted": sums.per_track([CostGroup.DIRECT]),
         "unpriced_ms": sums.unpriced(),
         "usd_micros_by_category": {str(each): micros for each, micros in sorted(sums.usd_micros.items()) if micros},
     }
@@ -268,7 +267,7 @@ def _sums_as_json(sums: Sums) -> dict[str, Any]:
 
 def _print_report(report: Shown) -> None:
     paper = paper_of(report.table.total)
-    groups = [group for group in Group if group is not Group.ADJUSTMENT or report.table.total.usd([group])]
+    groups = [group for group in CostGroup if group is not CostGroup.ADJUSTMENT or report.table.total.usd([group])]
     columns_of = _columns_of(groups)
     month = f" in {report.scope.period}" if report.scope.period else ""
     say(f"costs by {', '.join(report.table.cuts)}{month} in USD ({_basis(report)})", hang=2)
@@ -294,26 +293,26 @@ def _basis(report: Shown) -> str:
     """What the figures rest on, in a few words."""
     micros = report.accounts.coverage.usd_micros
     parts = []
-    if Kind.BILLED in micros:
+    if ChargeKind.BILLED in micros:
         share = report.accounts.coverage.billed_share or 0.0
         # All of it only when it is: 99.9 % must not look like a month that is covered by bills.
         parts.append("billed" if len(micros) == 1 else f"{min(share, 0.99):.0%} billed")
-    if Kind.ESTIMATE in micros:
+    if ChargeKind.ESTIMATE in micros:
         parts.append(f"estimate: {', '.join(report.sources) or 'price book'}")
-    if Kind.PROVISIONAL in micros:
+    if ChargeKind.PROVISIONAL in micros:
         parts.append("provisional for what still runs")
     return ", ".join(parts) or "no priced time"
 
 
-def _columns_of(groups: list[Group]) -> dict[str, list[Group]]:
+def _columns_of(groups: list[CostGroup]) -> dict[str, list[CostGroup]]:
     """The columns of money. A narrow terminal has room for fewer, and they add up there as well."""
     if out.is_terminal and out.width < _NARROW:
-        rest: list[Group] = [group for group in groups if group not in LOADED]
-        return {"direct": [Group.DIRECT], "wasted": [Group.WASTED], "other": rest}
+        rest: list[CostGroup] = [group for group in groups if group not in LOADED]
+        return {"direct": [CostGroup.DIRECT], "wasted": [CostGroup.WASTED], "other": rest}
     return {str(group): [group] for group in groups}
 
 
-def _cells(sums: Sums, units: dict[Group, int], columns: dict[str, list[Group]], unit: int) -> list[str]:
+def _cells(sums: Sums, units: dict[CostGroup, int], columns: dict[str, list[CostGroup]], unit: int) -> list[str]:
     if sums.is_unknown():
         money = [*["-"] * len(columns), "unknown"]
     else:

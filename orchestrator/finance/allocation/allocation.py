@@ -28,8 +28,6 @@ from orchestrator.ledger.observations import (
     WorkerLife,
 )
 
-WASTED: Final = frozenset({Category.REJECTED, Category.FAILED, Category.LOST})
-
 
 class Segment(NamedTuple):
     """What a lane did in a stretch of time; the pieces of a lane cover its window."""
@@ -43,6 +41,9 @@ class Segment(NamedTuple):
         """Length of its part in that window."""
         return max(0, min(self.end_ms, end_ms) - max(self.start_ms, start_ms))
 
+
+# Of spans: two that claim the same stretch are told apart by what they say, never by the order they come in.
+IN_ORDER: Final = ("start_ms", "end_ms", "state", "batch_id", "cause")
 
 Use = tuple[str, str]  # (state, call): what a stretch of time was for
 Payers = Mapping[tuple[CostObject, Category], int]  # weights
@@ -70,7 +71,7 @@ def pieces_of(
 
 def _of_life(life: WorkerLife, spans: Sequence[SpanTime], reached_ms: int) -> Iterator[Segment]:
     """The pieces of a life from an instant on: time that two spans claim belongs to the earlier one."""
-    for span in sorted(spans, key=attrgetter("start_ms", "end_ms")):
+    for span in sorted(spans, key=attrgetter(*IN_ORDER)):
         start_ms, end_ms = max(span.start_ms, reached_ms), min(span.end_ms, life.end_ms)
         if end_ms <= start_ms:
             continue

@@ -10,7 +10,6 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from orchestrator.finance.allocation.allocation import WASTED
 from orchestrator.ledger.observations import Category, CostObject
 
 
@@ -30,7 +29,7 @@ class Sharing(StrEnum):
 METHOD: Final = Sharing.BUSY.method  # unless somebody asks for another
 
 
-class Kind(StrEnum):
+class ChargeKind(StrEnum):
     """What an amount rests on."""
 
     BILLED = "billed"  # a line of an invoice
@@ -59,7 +58,7 @@ CATEGORY_OF_METER: Final = {
 }
 
 
-class Group(StrEnum):
+class CostGroup(StrEnum):
     """The columns of a report: every category is in one."""
 
     DIRECT = "direct"
@@ -69,17 +68,21 @@ class Group(StrEnum):
     ADJUSTMENT = "adjustment"
 
 
-def group_of(category: Category) -> Group:
-    """The column in which a category is shown."""
-    if category is Category.ACCEPTED:
-        return Group.DIRECT
-    if category in WASTED:
-        return Group.WASTED
-    if category is Category.IDLE:
-        return Group.IDLE
-    if category in (Category.CREDIT, Category.TAX):
-        return Group.ADJUSTMENT
-    return Group.OVERHEAD
+_GROUPS: Final = {
+    Category.ACCEPTED: CostGroup.DIRECT,
+    Category.REJECTED: CostGroup.WASTED,
+    Category.FAILED: CostGroup.WASTED,
+    Category.LOST: CostGroup.WASTED,
+    Category.IDLE: CostGroup.IDLE,
+    Category.CREDIT: CostGroup.ADJUSTMENT,
+    Category.TAX: CostGroup.ADJUSTMENT,
+}
+WASTED: Final = tuple(category for category, group in _GROUPS.items() if group is CostGroup.WASTED)
+
+
+def group_of(category: Category) -> CostGroup:
+    """The column in which a category is shown; what is in none of the others is overhead."""
+    return _GROUPS.get(category, CostGroup.OVERHEAD)
 
 
 class Rental(NamedTuple):
@@ -103,7 +106,7 @@ class Charge(NamedTuple):
     """An amount to hand down, for one month of finance."""
 
     key: str  # its identity: the same charge computed again has the same key
-    kind: Kind
+    kind: ChargeKind
     meter: Meter
     rental_id: str | None  # None: a line of no rental that we know
     provider: str
@@ -125,7 +128,7 @@ class Charge(NamedTuple):
         return max(0, self.end_ms - self.start_ms)
 
 
-class Entry(NamedTuple):
+class CostEntry(NamedTuple):
     """A part of a charge: who pays it and for what. `usd_micros` is None where the price is unknown."""
 
     category: Category
@@ -143,7 +146,7 @@ class Posting(NamedTuple):
     posting_id: int  # 0: provisional
     period: str  # YYYY-MM it is booked in; later than `applies_to` when that month had been closed
     charge: Charge
-    entries: tuple[Entry, ...]
+    entries: tuple[CostEntry, ...]
     posted_ms: int
     reverses_id: int | None = None
 
@@ -153,7 +156,7 @@ class CostRow(NamedTuple):
 
     period: str
     applies_to: str
-    kind: Kind
+    kind: ChargeKind
     category: Category
     catalog: str
     zone: str

@@ -13,7 +13,7 @@ from functools import reduce
 from orchestrator.finance.allocation.allocation import Calls, Charges, Weights, split_over
 from orchestrator.finance.allocation.charges import Meter, Sharing
 from orchestrator.finance.allocation.posting import (
-    Draft,
+    PostingDraft,
     RentalFacts,
     draft_work,
     entries_of,
@@ -31,7 +31,7 @@ Uses = Counter[tuple[Category, CostObject]]  # milliseconds; of what the payers 
 
 def draft_living(
     facts: RentalFacts, times: Mapping[str, WorkerTime], time_zone: str, sharing: Sharing = Sharing.BUSY
-) -> list[Draft] | None:
+) -> list[PostingDraft] | None:
     """The postings that its open months would call for now; `times` is by worker, `facts` holds no spans or attempts.
 
     None for a rental of which tallies do not say all: one that is billed within these months, whose lanes two workers
@@ -91,7 +91,9 @@ def _weights(lanes: Sequence[Uses]) -> Counter[CostObject]:
     return weights
 
 
-def _estimate(facts: RentalFacts, stretch: MonthSlice, lanes: Sequence[Uses], weights: Weights, start_ms: int) -> Draft:
+def _estimate(
+    facts: RentalFacts, stretch: MonthSlice, lanes: Sequence[Uses], weights: Weights, start_ms: int
+) -> PostingDraft:
     rate = facts.price[0]
     amount = None if rate is None else money_of(stretch, start_ms, rate)
     money, time = Charges(), Charges()
@@ -99,7 +101,7 @@ def _estimate(facts: RentalFacts, stretch: MonthSlice, lanes: Sequence[Uses], we
         _hand_down(money, amount or 0, uses)
         _hand_down(time, stretch.ms, uses)
     entries = entries_of(money, time, weights, is_priced=amount is not None)
-    return Draft(estimate_of(facts, stretch, None if amount is None else amount * len(lanes)), entries)
+    return PostingDraft(estimate_of(facts, stretch, None if amount is None else amount * len(lanes)), entries)
 
 
 def _hand_down(charges: Charges, amount: int, uses: Uses) -> None:

@@ -30,8 +30,8 @@ from orchestrator.finance.allocation.charges import (
     CATEGORY_OF_METER,
     METHOD,
     Charge,
-    Entry,
-    Kind,
+    ChargeKind,
+    CostEntry,
     Meter,
     Rental,
     Sharing,
@@ -121,11 +121,11 @@ class RentalFacts:
         return min(living, default=_WHOLE[1])
 
 
-class Draft(NamedTuple):
+class PostingDraft(NamedTuple):
     """A charge with its entries, ready to be put down."""
 
     charge: Charge
-    entries: tuple[Entry, ...]
+    entries: tuple[CostEntry, ...]
 
     @property
     def digest(self) -> str:
@@ -135,7 +135,7 @@ class Draft(NamedTuple):
         return hashlib.sha256(repr((METHOD, charge, entries)).encode()).hexdigest()
 
 
-def draft_rental(facts: RentalFacts, time_zone: str, sharing: Sharing = Sharing.BUSY) -> list[Draft]:
+def draft_rental(facts: RentalFacts, time_zone: str, sharing: Sharing = Sharing.BUSY) -> list[PostingDraft]:
     """The postings that `facts` call for: estimates, billed lines and the work done, month by month."""
     return list(_Draft(facts, time_zone, sharing).all())
 
@@ -147,7 +147,7 @@ def shared_by(sharing: Sharing, busy: Weights) -> Weights:
     return {payer: 1 for payer, ms in busy.items() if ms} if sharing is Sharing.EVEN else busy
 
 
-def draft_line(line: BilledLine, provider: str, time_zone: str) -> list[Draft]:
+def draft_line(line: BilledLine, provider: str, time_zone: str) -> list[PostingDraft]:
     """The postings of a line that names no rental we know: its money is there, and nobody to pay it."""
     start_ms, end_ms = _line_window(line, line.invoice_start_ms, line.invoice_end_ms)
     drafts = []
@@ -155,7 +155,7 @@ def draft_line(line: BilledLine, provider: str, time_zone: str) -> list[Draft]:
         charge = _billed(line, stretch, usd_micros, provider=provider)
         ms = stretch.ms if line.meter is Meter.GPU else 0
         category = CATEGORY_OF_METER.get(line.meter, Category.UNOBSERVED)
-        drafts.append(Draft(charge, (Entry(category, UNALLOCATED, usd_micros, ms),)))
+        drafts.append(PostingDraft(charge, (CostEntry(category, UNALLOCATED, usd_micros, ms),)))
     return drafts
 
 
@@ -169,7 +169,7 @@ class _Draft:
         self._start_ms, self._end_ms = facts.window
         self._weights: dict[str, Weights] = {}
 
-    def all(self) -> Iterator[Draft]:
+    def all(self) -> Iterator[PostingDraft]:
         billed = [line for line in self._facts.lines if line.meter is not Meter.TOPUP]
         for line in billed:
             yield from self._of_line(line)
@@ -212,7 +212,7 @@ class _Draft:
 
     # ------------------------------------------------------------ charges
 
-    def _of_line(self, line: BilledLine) -> Iterator[Draft]:
+    def _of_line(self, line: BilledLine) -> Iterator[PostingDraft]:
         start_ms = max(self._start_ms, line.invoice_start_ms)
         end_ms = min(self._end_ms, line.invoice_end_ms)
         if end_ms <= start_ms:  # the rental was not seen within the invoice's period
@@ -227,11 +227,13 @@ class _Draft:
             if line.meter is Meter.GPU:
                 lanes = self._lanes
                 shares = split(usd_micros, {f"{index:04d}": 1 for index in range(len(lanes))})
-                yield Draft(charge, self._entries(stretch, [shares[f"{index:04d}"] for index in range(len(lanes))]))
+                yield PostingDraft(
+                    charge, self._entries(stretch, [shares[f"{index:04d}"] for index in range(len(lanes))])
+                )
             else:
-                yield Draft(charge, self._shared(CATEGORY_OF_METER[line.meter], usd_micros, stretch))
+                yield PostingDraft(charge, self._shared(CATEGORY_OF_METER[line.meter], usd_micros, stretch))
 
-    def _estimates(self, windows: Sequence[tuple[int, int]]) -> Iterator[Draft]:
+    def _estimates(self, windows: Sequence[tuple[int, int]]) -> Iterator[PostingDraft]:
         by_month: defaultdict[str, list[MonthSlice]] = defaultdict(list)
         for start_ms, end_ms in windows:
             for stretch in cut_by_month(start_ms, end_ms, self._time_zone):
@@ -240,20 +242,20 @@ class _Draft:
         for period in sorted(by_month):
             yield self._estimate(period, by_month[period])
 
-    def _estimate(self, period: str, stretches: Sequence[MonthSlice]) -> Draft:
+    def _estimate(self, period: str, stretches: Sequence[MonthSlice]) -> PostingDraft:
         rate = self._facts.price[0]
-        entries: list[Entry] = []
+        entries: list[CostEntry] = []
         total = None if rate is None else 0
         for stretch in stretches:
             amount = None if rate is None else money_of(stretch, self._start_ms, rate)
             entries += self._entries(stretch, [amount] * len(self._lanes))
             total = None if total is None or amount is None else total + amount * len(self._lanes)
         window = MonthSlice(period, stretches[0].start_ms, stretches[-1].end_ms)
-        return Draft(estimate_of(self._facts, window, total), _merged(entries))
+        return PostingDraft(estimate_of(self._facts, window, total), _merged(entries))
 
     # ------------------------------------------------------------ entries
 
-    def _entries(self, stretch: MonthSlice, amounts: Sequence[int | None]) -> tuple[Entry, ...]:
+    def _entries(self, stretch: MonthSlice, amounts: Sequence[int | None]) -> tuple[CostEntry, ...]:
         """What the lanes did in a stretch, and what that cost: `amounts` by lane, None where no price is known."""
         money, time = Charges(), Charges()
         for pieces, amount in zip(self._lanes, amounts, strict=True):
@@ -264,11 +266,11 @@ class _Draft:
         weights = self._weights_of(stretch)
         return entries_of(money, time, weights, is_priced=None not in amounts)
 
-    def _shared(self, category: Category, usd_micros: int, stretch: MonthSlice) -> tuple[Entry, ...]:
+    def _shared(self, category: Category, usd_micros: int, stretch: MonthSlice) -> tuple[CostEntry, ...]:
         charges = Charges()
         charges.shared[category] = usd_micros
         settled = charges.settled(self._weights_of(stretch))
-        return tuple(Entry(category, payer, micros, 0) for (payer, _), micros in sorted(settled.items()))
+        return tuple(CostEntry(category, payer, micros, 0) for (payer, _), micros in sorted(settled.items()))
 
 
 def on_lanes(lives: Iterable[WorkerLife]) -> Iterator[tuple[WorkerLife, str]]:
@@ -283,16 +285,16 @@ def on_lanes(lives: Iterable[WorkerLife]) -> Iterator[tuple[WorkerLife, str]]:
         yield life, f"#{place:04d}"
 
 
-def _merged(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+def _merged(entries: Iterable[CostEntry]) -> tuple[CostEntry, ...]:
     """One entry for each category and payer."""
-    sums: dict[tuple[Category, CostObject], Entry] = {}
+    sums: dict[tuple[Category, CostObject], CostEntry] = {}
     for entry in entries:
         key = (entry.category, entry.payer)
         if (before := sums.get(key)) is None:
             sums[key] = entry
         else:
             micros = None if entry.usd_micros is None else (before.usd_micros or 0) + entry.usd_micros
-            sums[key] = Entry(*key, micros, before.ms + entry.ms)
+            sums[key] = CostEntry(*key, micros, before.ms + entry.ms)
     return tuple(sums[key] for key in sorted(sums))
 
 
@@ -306,34 +308,34 @@ def estimate_of(facts: RentalFacts, window: MonthSlice, usd_micros: int | None) 
     """What no bill covers of a rental, at its price."""
     rate, sku, source = facts.price
     key = f"estimate:{facts.rental.rental_id}:{window.period}"
-    charge = _charge(key, Kind.ESTIMATE, Meter.GPU, window, usd_micros, rental=facts.rental)
+    charge = _charge(key, ChargeKind.ESTIMATE, Meter.GPU, window, usd_micros, rental=facts.rental)
     return charge._replace(sku=sku, rate_usd_micros_per_h=rate, source=source)
 
 
-def entries_of(money: Charges, time: Charges, weights: Weights, *, is_priced: bool) -> tuple[Entry, ...]:
+def entries_of(money: Charges, time: Charges, weights: Weights, *, is_priced: bool) -> tuple[CostEntry, ...]:
     """What a rental's lanes have cost and how long they took, by who pays; None where the price is unknown."""
     micros, ms = money.settled(weights), time.settled(weights)
     return tuple(
-        Entry(category, payer, micros[payer, category] if is_priced else None, ms[payer, category])
+        CostEntry(category, payer, micros[payer, category] if is_priced else None, ms[payer, category])
         for payer, category in sorted({*micros, *ms}, key=lambda each: (each[1], each[0]))
     )
 
 
-def draft_work(rental: Rental, tally: Tally, time_zone: str, *, first: str = "") -> Iterator[Draft]:
+def draft_work(rental: Rental, tally: Tally, time_zone: str, *, first: str = "") -> Iterator[PostingDraft]:
     """What came of a rental, apart from money: attempts, kept tracks and their audio, from the month `first` on."""
     for period in sorted({cut.period for cut, counts in tally.items() if counts.attempts and cut.period >= first}):
         month = MonthSlice(period, *bounds_of(period, time_zone))
         entries = (
-            Entry(Category(cut.category), cut.payer, 0, 0, *counts[1:])
+            CostEntry(Category(cut.category), cut.payer, 0, 0, *counts[1:])
             for cut, counts in sorted(tally.items())
             if counts.attempts and cut.period == period
         )
-        charge = _charge(f"work:{rental.rental_id}:{period}", Kind.WORK, Meter.GPU, month, 0, rental=rental)
-        yield Draft(charge, tuple(entries))
+        charge = _charge(f"work:{rental.rental_id}:{period}", ChargeKind.WORK, Meter.GPU, month, 0, rental=rental)
+        yield PostingDraft(charge, tuple(entries))
 
 
 def _charge(
-    key: str, kind: Kind, meter: Meter, window: MonthSlice, usd_micros: int | None, *, rental: Rental | None
+    key: str, kind: ChargeKind, meter: Meter, window: MonthSlice, usd_micros: int | None, *, rental: Rental | None
 ) -> Charge:
     return Charge(
         key=key,
@@ -359,7 +361,7 @@ def _billed(
     line: BilledLine, window: MonthSlice, usd_micros: int, *, provider: str, rental: Rental | None = None
 ) -> Charge:
     key = f"line:{line.line_id}:{window.period}"
-    charge = _charge(key, Kind.BILLED, line.meter, window, usd_micros, rental=rental)
+    charge = _charge(key, ChargeKind.BILLED, line.meter, window, usd_micros, rental=rental)
     return charge._replace(
         provider=provider, sku=line.sku, source=f"invoice {line.invoice}", invoice_line_id=line.line_id
     )

@@ -14,7 +14,7 @@ from itertools import accumulate
 from operator import attrgetter
 from typing import Final, NamedTuple
 
-from orchestrator.finance.allocation.allocation import Calls, as_known, split_over
+from orchestrator.finance.allocation.allocation import IN_ORDER, Calls, as_known, split_over
 from orchestrator.finance.months import MonthSlice, bounds_of, cut_by_month, month_of
 from orchestrator.ledger.observations import BUSY_STATES, AttemptFact, Category, CostObject, SpanTime, WorkerLife
 
@@ -30,7 +30,7 @@ class SegmentKey(NamedTuple):
     payer: CostObject  # or NOBODY
 
 
-class Counts(NamedTuple):
+class WorkCounts(NamedTuple):
     """A sum of a tally."""
 
     ms: int = 0
@@ -39,7 +39,7 @@ class Counts(NamedTuple):
     audio_ms: int = 0  # of accepted takes
 
 
-Tally = dict[SegmentKey, Counts]
+Tally = dict[SegmentKey, WorkCounts]
 
 
 class Cursor(NamedTuple):
@@ -72,11 +72,12 @@ class WorkerTime:
         known_ms = max([self.reached_ms, *(span.end_ms for span in self.spans)])
         shares = calls.of((Category.LOST, self.life.worker_id)) if self.life.is_over else None
         for stretch in cut_by_month(known_ms, max(known_ms, self.life.end_ms), time_zone):
-            silent = {SegmentKey(stretch.period, SILENCE, NOBODY): Counts(stretch.ms)}
+            silent = {SegmentKey(stretch.period, SILENCE, NOBODY): WorkCounts(stretch.ms)}
             if shares:
                 parts = split_over(stretch.ms, shares)
                 silent = {
-                    SegmentKey(stretch.period, category, payer): Counts(ms) for (payer, category), ms in parts.items()
+                    SegmentKey(stretch.period, category, payer): WorkCounts(ms)
+                    for (payer, category), ms in parts.items()
                 }
             whole = added(whole, silent)
         return whole
@@ -86,7 +87,7 @@ class WorkerTime:
 
         Only what was over before `before_ms`: a later attempt may still name one of these calls.
         """
-        self.spans.sort(key=attrgetter("start_ms", "end_ms"))
+        self.spans.sort(key=attrgetter(*IN_ORDER))
         cut = find_cut(self.spans, self.attempts, before_ms)
         if cut is None:
             return None
@@ -111,7 +112,7 @@ def added(tally: Tally, more: Tally) -> Tally:
     whole = dict(tally)
     for cut, counts in more.items():
         before = whole.get(cut)
-        whole[cut] = Counts(*map(sum, zip(before, counts, strict=True))) if before else counts
+        whole[cut] = WorkCounts(*map(sum, zip(before, counts, strict=True))) if before else counts
     return whole
 
 
@@ -134,14 +135,14 @@ def count(
                 ms[SegmentKey(period, category, payer)] += part
         else:
             ms[SegmentKey(period, Category.LOST, NOBODY)] += length_ms
-    tally = {cut: Counts(length_ms) for cut, length_ms in ms.items()}
+    tally = {cut: WorkCounts(length_ms) for cut, length_ms in ms.items()}
     return added(tally, count_work(attempts, time_zone))
 
 
 def _pieces(spans: Iterable[SpanTime], reached_ms: int, time_zone: str) -> Iterator[tuple[str, str, str, int]]:
     """(month, state, call, milliseconds) of what spans tell, and of the silence between them."""
     month = MonthSlice("", 0, 0)
-    for span in sorted(spans, key=attrgetter("start_ms", "end_ms")):
+    for span in sorted(spans, key=attrgetter(*IN_ORDER)):
         start_ms = max(span.start_ms, reached_ms)
         for state, call_id, begin_ms, end_ms in (
             (SILENCE, "", reached_ms, start_ms),
@@ -175,7 +176,7 @@ def count_work(attempts: Iterable[AttemptFact], time_zone: str) -> Tally:
         counts[1] += kept
         counts[2] += 1
         counts[3] += attempt.audio_ms if kept else 0
-    return {cut: Counts(*counts) for cut, counts in work.items()}
+    return {cut: WorkCounts(*counts) for cut, counts in work.items()}
 
 
 # ---------------------------------------------------------------- the mark

@@ -18,9 +18,9 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.sql import func
 
 from catalog.errors import SettingsError
-from orchestrator.finance.allocation.charges import Charge, CostRow, Entry, Kind, Sharing
+from orchestrator.finance.allocation.charges import Charge, ChargeKind, CostEntry, CostRow, Sharing
 from orchestrator.finance.allocation.living import draft_living
-from orchestrator.finance.allocation.posting import Draft, RentalFacts, draft_line, draft_rental
+from orchestrator.finance.allocation.posting import PostingDraft, RentalFacts, draft_line, draft_rental
 from orchestrator.finance.books import rentals as rental_facts
 from orchestrator.finance.books import tallies
 from orchestrator.finance.months import bounds_of, month_of, next_month
@@ -49,7 +49,7 @@ class Updated:
 
     posted: int = 0
     reversed: int = 0
-    provisional: list[Draft] = field(default_factory=list)
+    provisional: list[PostingDraft] = field(default_factory=list)
     complete_through_ms: int | None = None  # of the living rental that is known for the shortest time; None without any
 
 
@@ -146,7 +146,7 @@ _Place = tuple[Any, ...]  # what a charge is for, whatever it is called: what ta
 
 
 def _place(charge: Charge) -> _Place:
-    return charge.provider, charge.meter, charge.kind is Kind.WORK, charge.applies_to
+    return charge.provider, charge.meter, charge.kind is ChargeKind.WORK, charge.applies_to
 
 
 class Poster:
@@ -221,12 +221,12 @@ class Poster:
 
     # ------------------------------------------------------------ what differs
 
-    def _is_ready(self, draft: Draft, facts: RentalFacts) -> bool:
+    def _is_ready(self, draft: PostingDraft, facts: RentalFacts) -> bool:
         """Whether it will only change if something unforeseen comes: a bill, a month that is over, a rental that is."""
         _, end_ms = bounds_of(draft.charge.applies_to, self._time_zone)
-        return draft.charge.kind is Kind.BILLED or facts.is_over or end_ms <= facts.complete_through_ms
+        return draft.charge.kind is ChargeKind.BILLED or facts.is_over or end_ms <= facts.complete_through_ms
 
-    def _replace(self, drafts: Sequence[Draft], owned: Any) -> None:
+    def _replace(self, drafts: Sequence[PostingDraft], owned: Any) -> None:
         wanted = {draft.charge.key: draft for draft in drafts}
         standing = self._standing(owned, list(wanted))
         wrong = {
@@ -257,7 +257,7 @@ class Poster:
             }
         return found
 
-    def _post(self, draft: Draft, period: str | None) -> dict[str, Any]:
+    def _post(self, draft: PostingDraft, period: str | None) -> dict[str, Any]:
         charge = draft.charge
         if period is None or charge.applies_to > self._closed_to:
             period = self._period_for(charge.applies_to)
@@ -295,7 +295,9 @@ class Poster:
 
     # ------------------------------------------------------------ rows
 
-    def _put(self, charge: Charge, entries: Iterable[Entry], period: str, digest: str, reverses_id: int | None) -> None:
+    def _put(
+        self, charge: Charge, entries: Iterable[CostEntry], period: str, digest: str, reverses_id: int | None
+    ) -> None:
         self._posting_id += 1
         posting_id = self._posting_id
         known = (posting_id, self._at_ms, period, self._method, digest, reverses_id)
@@ -333,7 +335,7 @@ def _added_to_sums(connection: Connection, after_id: int) -> Any:
 Sums = defaultdict[tuple[str, ...], list[int]]
 
 
-def add_to(sums: Sums, charge: Charge, entry: Entry, period: str) -> None:
+def add_to(sums: Sums, charge: Charge, entry: CostEntry, period: str) -> None:
     """Add an entry to the sums that reports are made of."""
     payer = entry.payer
     key = (
@@ -348,9 +350,9 @@ def add_to(sums: Sums, charge: Charge, entry: Entry, period: str) -> None:
         row[place] += number
 
 
-def negated(entry: Entry) -> Entry:
+def negated(entry: CostEntry) -> CostEntry:
     """The entry that takes another back."""
-    return Entry(
+    return CostEntry(
         entry.category,
         entry.payer,
         None if entry.usd_micros is None else -entry.usd_micros,
@@ -358,11 +360,11 @@ def negated(entry: Entry) -> Entry:
     )
 
 
-def provisional_rows(drafts: Iterable[Draft]) -> Iterator[CostRow]:
+def provisional_rows(drafts: Iterable[PostingDraft]) -> Iterator[CostRow]:
     """What rentals that still run have cost so far, as reports sum it up; nothing of it is posted."""
     sums: Sums = defaultdict(lambda: [0] * len(_SUMS))
     for draft in drafts:
-        kind = draft.charge.kind if draft.charge.kind is Kind.WORK else Kind.PROVISIONAL
+        kind = draft.charge.kind if draft.charge.kind is ChargeKind.WORK else ChargeKind.PROVISIONAL
         for entry in draft.entries:
             add_to(sums, draft.charge._replace(kind=kind), entry, draft.charge.applies_to)
     for key in sorted(sums):

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Float, case, cast, func, select
 
 from orchestrator.finance.allocation.posting import draft_rental
 from orchestrator.finance.books import rentals as rental_facts
-from orchestrator.finance.budgets import Budget, BudgetScope, Left, in_force
+from orchestrator.finance.budgets import Budget, BudgetLeft, BudgetScope, in_force
 from orchestrator.finance.months import bounds_of, month_of
 from orchestrator.ledger import readings, work
 from orchestrator.ledger.facts import PriceOf, WorkerPrice
@@ -135,7 +135,7 @@ def read_budgets(connection: Connection) -> list[Budget]:
 
 def lefts_for(
     connection: Connection, catalog: str, run: RunRow | None, *, at_ms: int, spending: Spending
-) -> tuple[list[Left], tuple[str, ...]]:
+) -> tuple[list[BudgetLeft], tuple[str, ...]]:
     """What is left of each budget that a run of `catalog` draws on now, and GPUs whose price is unknown."""
     period = month_of(at_ms, spending.time_zone)
     chosen = [
@@ -148,10 +148,10 @@ def lefts_for(
     if not chosen:
         return [], ()
     spent = spending.read(connection, period)
-    return [Left(budget, _spent_of(connection, budget, spent, run)) for budget in chosen], spent.unpriced
+    return [BudgetLeft(budget, _spent_of(connection, budget, spent, run)) for budget in chosen], spent.unpriced
 
 
-def read_lefts(connection: Connection, *, period: str, time_zone: str) -> list[Left]:
+def read_lefts(connection: Connection, *, period: str, time_zone: str) -> list[BudgetLeft]:
     """What is left of every budget that counts in a month."""
     budgets = in_force(read_budgets(connection), period=period)
     spent = spent_in(connection, period, time_zone) if budgets else Spent(0, Counter(), ())
@@ -160,7 +160,7 @@ def read_lefts(connection: Connection, *, period: str, time_zone: str) -> list[L
         run = None
         if budget.scope is BudgetScope.RUN and readings.find_run_ids(connection, budget.name):
             run = readings.get_run(connection, budget.name)
-        lefts.append(Left(budget, _spent_of(connection, budget, spent, run)))
+        lefts.append(BudgetLeft(budget, _spent_of(connection, budget, spent, run)))
     return lefts
 
 

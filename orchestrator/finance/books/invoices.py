@@ -19,7 +19,7 @@ from orchestrator.ledger.facts import insert_new, unsettle
 from orchestrator.ledger.tables import INVOICE, INVOICE_LINE, RENTAL, RentalRow
 
 
-class Imported(NamedTuple):
+class ImportedInvoice(NamedTuple):
     """What an import did."""
 
     invoice_id: str
@@ -29,7 +29,9 @@ class Imported(NamedTuple):
     replaces: str | None  # number of the invoice whose place it takes
 
 
-def write_invoice(connection: Connection, invoice: Invoice, at_ms: int, *, replaces: str | None = None) -> Imported:
+def write_invoice(
+    connection: Connection, invoice: Invoice, at_ms: int, *, replaces: str | None = None
+) -> ImportedInvoice:
     """Write an invoice down.
 
     Raises InvoiceError for what was billed before, UnknownNameError for nothing to replace.
@@ -48,7 +50,7 @@ def write_invoice(connection: Connection, invoice: Invoice, at_ms: int, *, repla
         named = select(INVOICE_LINE.c.external_id).where(INVOICE_LINE.c.invoice_id == old)
         touched |= {rental_id_of(invoice.provider, each) for each in connection.execute(named).scalars()}
     unsettle(connection, touched)
-    return Imported(invoice_id, True, len(invoice.lines), _matched(connection, invoice), replaces)
+    return ImportedInvoice(invoice_id, True, len(invoice.lines), _matched(connection, invoice), replaces)
 
 
 def _imports_of(connection: Connection, sha256: str) -> list[str]:
@@ -58,7 +60,7 @@ def _imports_of(connection: Connection, sha256: str) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
-def _known(connection: Connection, invoice: Invoice, invoice_id: str) -> Imported:
+def _known(connection: Connection, invoice: Invoice, invoice_id: str) -> ImportedInvoice:
     """A file that was imported before: nothing to do, unless another has taken its place."""
     successor = select(INVOICE.c.number).where(INVOICE.c.replaces == invoice_id)
     if (number := connection.execute(successor).scalar()) is not None:
@@ -67,7 +69,7 @@ def _known(connection: Connection, invoice: Invoice, invoice_id: str) -> Importe
             why="booking it again would bill the same time twice",
             fix=f"if it is right after all, import it with --replaces {number}",
         )
-    return Imported(invoice_id, False, len(invoice.lines), _matched(connection, invoice), None)
+    return ImportedInvoice(invoice_id, False, len(invoice.lines), _matched(connection, invoice), None)
 
 
 def _current_invoice(connection: Connection, provider: str, number: str) -> str:

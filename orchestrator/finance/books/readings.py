@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, and_, case, exists, func, literal, or_, select, text
 
 from catalog.errors import UnknownNameError
-from orchestrator.finance.allocation.charges import CostRow, Kind, Meter, Posting, Rental
+from orchestrator.finance.allocation.charges import ChargeKind, CostRow, Meter, Posting, Rental
 from orchestrator.finance.books.rentals import charge_of, cost_row, entry_of
 from orchestrator.finance.forecast import RUNS_MAX, RunCost
 from orchestrator.finance.months import bounds_of
@@ -158,7 +158,7 @@ def _posting_of_entries(connection: Connection, posting_id: int) -> tuple[Any, .
     """What all entries of a posting have from it: they stand one after the other, so it is read once."""
     query = select(*(POSTING.c[name] for name in _OF_POSTING)).where(POSTING.c.posting_id == posting_id)
     row = connection.execute(query).mappings().one()
-    return tuple({**row, "kind": Kind(row["kind"]), "rental_id": row["rental_id"] or ""}.values())
+    return tuple({**row, "kind": ChargeKind(row["kind"]), "rental_id": row["rental_id"] or ""}.values())
 
 
 def _counting(period: str | None) -> list[Any]:
@@ -180,7 +180,10 @@ def iterate_postings(connection: Connection, period: str) -> Iterator[Posting]:
     A posting and its reversal in the same month cancel each other, and neither is told.
     """
     query = (
-        select(POSTING).where(POSTING.c.kind != Kind.WORK, *_counting(period)).order_by(POSTING.c.posting_id).limit(500)
+        select(POSTING)
+        .where(POSTING.c.kind != ChargeKind.WORK, *_counting(period))
+        .order_by(POSTING.c.posting_id)
+        .limit(500)
     )
     after = 0
     while rows := connection.execute(query.where(POSTING.c.posting_id > after)).mappings().all():
@@ -194,7 +197,7 @@ def iterate_postings(connection: Connection, period: str) -> Iterator[Posting]:
 def read_prices_used(connection: Connection, period: str | None = None) -> list[PriceUsed]:
     """The rates that the estimates booked in a month rest on, or all that stand."""
     columns = (POSTING.c.sku, POSTING.c.market, POSTING.c.rate_usd_micros_per_h, POSTING.c.source)
-    query = select(*columns).where(POSTING.c.kind == Kind.ESTIMATE, *_counting(period))
+    query = select(*columns).where(POSTING.c.kind == ChargeKind.ESTIMATE, *_counting(period))
     return [PriceUsed(*row) for row in connection.execute(query.distinct().order_by(*columns))]
 
 
@@ -241,7 +244,7 @@ def read_unpriced(connection: Connection, rows: Iterable[CostRow]) -> list[Unpri
 
 def read_sources(connection: Connection, period: str | None = None) -> list[str]:
     """What the estimates rest on that are booked in a month, or that stand."""
-    query = select(POSTING.c.source).where(POSTING.c.kind == Kind.ESTIMATE, POSTING.c.usd_micros.is_not(None))
+    query = select(POSTING.c.source).where(POSTING.c.kind == ChargeKind.ESTIMATE, POSTING.c.usd_micros.is_not(None))
     query = query.where(*_counting(period))
     return list(connection.execute(query.distinct().order_by(POSTING.c.source)).scalars())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from sys import intern
 from typing import Any, Final, NamedTuple
@@ -11,10 +11,11 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, Connection, Select, case, exists, false, func, literal, or_, select, update
 
 from catalog.rental import LOCAL
-from orchestrator.finance.allocation.charges import Charge, CostRow, Entry, Kind, Meter, Rental
+from orchestrator.finance.allocation.charges import Charge, ChargeKind, CostEntry, CostRow, Meter, Rental
 from orchestrator.finance.allocation.posting import BilledLine, RentalFacts
 from orchestrator.ledger.facts import PriceOf, machine_of
 from orchestrator.ledger.observations import UNALLOCATED, AttemptFact, Category, CostObject, SpanTime, WorkerLife
+from orchestrator.ledger.slots import SlotState, category_of
 from orchestrator.ledger.tables import (
     ATTEMPT,
     INVOICE,
@@ -30,7 +31,7 @@ from orchestrator.ledger.tables import (
 
 # Of results with a row for each attempt: a driver that takes all at once would hold them twice.
 _IN_PAGES: Final[dict[str, Any]] = {"execution_options": {"yield_per": 5_000}}
-_KINDS: Final = {str(each): each for each in Kind}
+_KINDS: Final = {str(each): each for each in ChargeKind}
 _CATEGORIES: Final = {str(each): each for each in Category}
 
 
@@ -172,9 +173,9 @@ def read_attempts(connection: Connection, rental_id: str, *, since: bool = False
         .outerjoin(TAKE, TAKE.c.take_id == ATTEMPT.c.take_id)
         .where(*made)
     )
-    verdicts, payers = _verdicts(connection, made), dict[Any, CostObject]()
+    refused, payers = _refused(connection, made), dict[Any, CostObject]()
     for row in connection.execute(query, **_IN_PAGES):
-        yield _attempt(row, verdicts, payers)
+        yield _attempt(row, refused, payers)
 
 
 def _losses(connection: Connection, rental_id: str) -> list[AttemptFact]:
@@ -196,8 +197,8 @@ def _losses(connection: Connection, rental_id: str) -> list[AttemptFact]:
     ]
 
 
-def _verdicts(connection: Connection, made: Sequence[ColumnElement[bool]]) -> dict[str, str]:
-    """What was decided afterwards about some workers' renditions, by rendition; the newest counts."""
+def _refused(connection: Connection, made: Sequence[ColumnElement[bool]]) -> set[str]:
+    """Renditions of some workers that listeners have rejected; the newest word counts."""
     query = (
         select(VERDICT.c.record_id, VERDICT.c.outcome)
         .join(ATTEMPT, ATTEMPT.c.record_id == VERDICT.c.record_id)
@@ -205,19 +206,22 @@ def _verdicts(connection: Connection, made: Sequence[ColumnElement[bool]]) -> di
         .where(*made)
         .order_by(VERDICT.c.verdict_id)
     )
-    return {row.record_id: row.outcome for row in connection.execute(query)}
+    newest = {row.record_id: row.outcome for row in connection.execute(query)}
+    return {record_id for record_id, outcome in newest.items() if outcome == "rejected"}
 
 
-def _attempt(row: Any, verdicts: Mapping[str, str], payers: dict[Any, CostObject]) -> AttemptFact:
+def _attempt(row: Any, refused: Set[str], payers: dict[Any, CostObject]) -> AttemptFact:
     """An attempt by its row of `_attempts`; those of one payer share it from `payers`."""
     record_id, take_id, worker_id, batch_id, plan_id, said, *rest = row
     audio_ms, run_id, adopted, at_ms, duration_ms, catalog, zone, genre, state, rendition_id = rest
     outcome = _CATEGORIES[said]
     if outcome is Category.ACCEPTED:
-        if verdicts.get(record_id) == Category.REJECTED:
-            outcome = Category.REJECTED
-        elif rendition_id != record_id and (rendition_id or state != Category.ACCEPTED):
+        if record_id in refused:
+            outcome = category_of(SlotState.REJECTED)
+        elif rendition_id != record_id and (rendition_id or state != "accepted"):
             outcome = Category.LOST  # rendered twice, or lost from the store since: another one is kept, or none
+        else:
+            outcome = category_of(SlotState.KEPT)  # and of what was kept once, until something takes its place
     cuts = (catalog, zone, genre, run_id)
     if cuts not in payers:
         payers[cuts] = CostObject(*cuts) if catalog else UNALLOCATED
@@ -307,16 +311,16 @@ def _run_weights(connection: Connection, run_id: str) -> dict[CostObject, int]:
     return {CostObject(*row[:3], run_id): int(row[3]) for row in connection.execute(query) if row[3] > 0}
 
 
-def entry_of(row: Any) -> Entry:
+def entry_of(row: Any) -> CostEntry:
     """A written entry."""
     payer = CostObject(row.catalog, row.zone, row.genre, row.run_id)
-    return Entry(_CATEGORIES[row.category], payer, row.usd_micros, row.ms, row.tracks, row.attempts, row.audio_ms)
+    return CostEntry(_CATEGORIES[row.category], payer, row.usd_micros, row.ms, row.tracks, row.attempts, row.audio_ms)
 
 
 def charge_of(row: Mapping[Any, Any]) -> Charge:
     """The charge of a written posting."""
     values = {name: row[name] for name in Charge._fields}
-    return Charge(**{**values, "kind": Kind(row["kind"]), "meter": Meter(row["meter"])})
+    return Charge(**{**values, "kind": ChargeKind(row["kind"]), "meter": Meter(row["meter"])})
 
 
 def cost_row(values: Sequence[Any]) -> CostRow:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Select, bindparam, select, update
 
 from orchestrator.finance.allocation.allocation import Calls, calls_over_ms
 from orchestrator.finance.allocation.posting import RentalFacts, on_lanes
-from orchestrator.finance.allocation.tally import Counts, Cursor, SegmentKey, Tally, WorkerTime
+from orchestrator.finance.allocation.tally import Cursor, SegmentKey, Tally, WorkCounts, WorkerTime
 from orchestrator.finance.books import rentals as rental_facts
 from orchestrator.finance.months import bounds_of, month_of
 from orchestrator.ledger.bulk import insert_rows, plain
@@ -164,7 +164,7 @@ def _read(connection: Connection, rental_id: str) -> defaultdict[str, Tally]:
     )
     tallies: defaultdict[str, Tally] = defaultdict(dict)
     for worker_id, period, category, *rest in connection.execute(query):
-        tallies[worker_id][SegmentKey(period, category, CostObject(*rest[:4]))] = Counts(*rest[4:])
+        tallies[worker_id][SegmentKey(period, category, CostObject(*rest[:4]))] = WorkCounts(*rest[4:])
     return tallies
 
 

@@ -35,7 +35,7 @@ class Role(StrEnum):
     SHARE = "share"  # says something of the part alone
 
 
-class Column(NamedTuple):
+class FocusColumn(NamedTuple):
     """One column. `scale` is the number of decimals that a decimal may have."""
 
     name: str
@@ -151,32 +151,34 @@ SUBCATEGORIES: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
-def _text(name: str, since: str, *, null: bool = True, values: tuple[str, ...] = (), mandatory: bool = False) -> Column:
-    return Column(name, DataType.STRING, since, null, Role.DIMENSION, values, is_mandatory=mandatory)
+def _text(
+    name: str, since: str, *, null: bool = True, values: tuple[str, ...] = (), mandatory: bool = False
+) -> FocusColumn:
+    return FocusColumn(name, DataType.STRING, since, null, Role.DIMENSION, values, is_mandatory=mandatory)
 
 
-def _instant(name: str) -> Column:
-    return Column(name, DataType.DATETIME, "0.5", False, Role.DIMENSION, is_mandatory=True)
+def _instant(name: str) -> FocusColumn:
+    return FocusColumn(name, DataType.DATETIME, "0.5", False, Role.DIMENSION, is_mandatory=True)
 
 
-def _money(name: str, since: str, scale: int, *, mandatory: bool = True) -> Column:
-    return Column(name, DataType.DECIMAL, since, False, Role.SUM, scale=scale, is_mandatory=mandatory)
+def _money(name: str, since: str, scale: int, *, mandatory: bool = True) -> FocusColumn:
+    return FocusColumn(name, DataType.DECIMAL, since, False, Role.SUM, scale=scale, is_mandatory=mandatory)
 
 
-def _quantity(name: str, since: str, *, mandatory: bool = False) -> Column:
-    return Column(name, DataType.DECIMAL, since, True, Role.SUM, scale=QUANTITY_DECIMALS, is_mandatory=mandatory)
+def _quantity(name: str, since: str, *, mandatory: bool = False) -> FocusColumn:
+    return FocusColumn(name, DataType.DECIMAL, since, True, Role.SUM, scale=QUANTITY_DECIMALS, is_mandatory=mandatory)
 
 
-def _price(name: str, since: str) -> Column:
-    return Column(name, DataType.DECIMAL, since, True, Role.PRICE, scale=QUANTITY_DECIMALS)
+def _price(name: str, since: str) -> FocusColumn:
+    return FocusColumn(name, DataType.DECIMAL, since, True, Role.PRICE, scale=QUANTITY_DECIMALS)
 
 
-def _json(name: str, since: str, role: Role = Role.DIMENSION) -> Column:
-    return Column(name, DataType.JSON, since, True, role)
+def _json(name: str, since: str, role: Role = Role.DIMENSION) -> FocusColumn:
+    return FocusColumn(name, DataType.JSON, since, True, role)
 
 
-def _share(name: str, since: str = "") -> Column:
-    return Column(name, DataType.STRING, since, True, Role.SHARE)
+def _share(name: str, since: str = "") -> FocusColumn:
+    return FocusColumn(name, DataType.STRING, since, True, Role.SHARE)
 
 
 _FOCUS: Final = (
@@ -251,7 +253,7 @@ _OURS: Final = (
     _share("x_Zone"),
 )
 
-COLUMNS: Final[tuple[Column, ...]] = _FOCUS + _OURS
+COLUMNS: Final[tuple[FocusColumn, ...]] = _FOCUS + _OURS
 NAMES: Final = tuple(column.name for column in COLUMNS)
 COLUMN_OF_NAME: Final = {column.name: column for column in COLUMNS}
 SPLIT_COLUMNS: Final = tuple(column.name for column in COLUMNS if column.role is Role.SHARE and not column.is_ours)

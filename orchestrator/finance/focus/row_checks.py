@@ -10,7 +10,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from orchestrator.finance.focus.columns import COLUMNS, MONEY_DECIMALS, Column, DataType
+from orchestrator.finance.focus.columns import COLUMNS, MONEY_DECIMALS, DataType, FocusColumn
 from orchestrator.finance.focus.rules import Cells, Found, Rule
 
 _DECIMAL: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
@@ -47,7 +47,7 @@ def row_breaches(row: Cells) -> Found:
         yield from check(row)
 
 
-def _cell_breaches(column: Column, text: str) -> Found:
+def _cell_breaches(column: FocusColumn, text: str) -> Found:
     if not column.is_ours and text.strip().lower() in _PLACEHOLDERS:
         yield Rule.PLACEHOLDER, column.name, repr(text)
     if column.values and text not in column.values:
@@ -64,7 +64,7 @@ def _cell_breaches(column: Column, text: str) -> Found:
         yield Rule.FORMULA, column.name, repr(text)
 
 
-def _decimal_breaches(column: Column, text: str) -> Found:
+def _decimal_breaches(column: FocusColumn, text: str) -> Found:
     if not _DECIMAL.fullmatch(text):
         yield Rule.DECIMAL, column.name, repr(text)
     elif len(text.partition(".")[2]) > column.scale:

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 from catalog.errors import TunemillError
 from catalog.split import split
-from orchestrator.finance.allocation.charges import METHOD, Entry, Kind, Meter, Posting, Rental
+from orchestrator.finance.allocation.charges import METHOD, ChargeKind, CostEntry, Meter, Posting, Rental
 from orchestrator.finance.focus.columns import MONEY_DECIMALS, NAMES, QUANTITY_DECIMALS
 from orchestrator.finance.focus.measures import NANO, ONE_UNIT, Measure, decimal_text, measure_of_ms, nano_of
 from orchestrator.ledger.observations import UNALLOCATED, Category
@@ -28,11 +28,11 @@ Row = dict[str, str | None]  # a cell for every column, as text; None is null
 
 _CURRENCY: Final = "USD"
 _RATIO_DECIMALS: Final = 12
-_WITH_MONEY: Final = frozenset({Kind.BILLED, Kind.ESTIMATE, Kind.PROVISIONAL})
+_WITH_MONEY: Final = frozenset({ChargeKind.BILLED, ChargeKind.ESTIMATE, ChargeKind.PROVISIONAL})
 _PRICING_OF_MARKET: Final = {"on_demand": "Standard", "spot": "Dynamic", "reserved": "Committed"}
 
 
-class _Service(NamedTuple):
+class _FocusService(NamedTuple):
     """What FOCUS calls the thing that a meter counts. One subcategory for each name."""
 
     charge_category: str
@@ -43,12 +43,12 @@ class _Service(NamedTuple):
 
 
 _SERVICES: Final = {
-    Meter.GPU: _Service("Usage", "Compute", "Virtual Machines", "Pods", "GPU time"),
-    Meter.DISK: _Service("Usage", "Storage", "Block Storage", "Pod Storage", "Disk"),
-    Meter.EGRESS: _Service("Usage", "Networking", "Network Connectivity", "Pod Traffic", "Traffic"),
-    Meter.CREDIT: _Service("Credit", "Other", "Other (Other)", "Account Credits", "Credit"),
-    Meter.TAX: _Service("Tax", "Other", "Other (Other)", "Taxes", "Tax"),
-    Meter.TOPUP: _Service("Purchase", "Other", "Other (Other)", "Account Balance", "Top-up"),
+    Meter.GPU: _FocusService("Usage", "Compute", "Virtual Machines", "Pods", "GPU time"),
+    Meter.DISK: _FocusService("Usage", "Storage", "Block Storage", "Pod Storage", "Disk"),
+    Meter.EGRESS: _FocusService("Usage", "Networking", "Network Connectivity", "Pod Traffic", "Traffic"),
+    Meter.CREDIT: _FocusService("Credit", "Other", "Other (Other)", "Account Credits", "Credit"),
+    Meter.TAX: _FocusService("Tax", "Other", "Other (Other)", "Taxes", "Tax"),
+    Meter.TOPUP: _FocusService("Purchase", "Other", "Other (Other)", "Account Balance", "Top-up"),
 }
 
 
@@ -80,7 +80,7 @@ class FocusCharge(NamedTuple):
         return self.corrects_invoiced or self.posting.period > self.posting.charge.applies_to
 
     @property
-    def service(self) -> _Service:
+    def service(self) -> _FocusService:
         """What it is charged for."""
         return _SERVICES[self.posting.charge.meter]
 
@@ -157,12 +157,12 @@ def _why_left_out(charge: FocusCharge) -> str:
     return ""
 
 
-def _entries(charge: FocusCharge) -> Sequence[Entry]:
+def _entries(charge: FocusCharge) -> Sequence[CostEntry]:
     """Who pays; an amount that is handed down to nobody is one entry of nobody's."""
     posting = charge.posting
     amount = posting.charge.usd_micros or 0
     if not posting.entries:
-        return (Entry(Category.UNOBSERVED, UNALLOCATED, amount, 0),)
+        return (CostEntry(Category.UNOBSERVED, UNALLOCATED, amount, 0),)
     amounts = [entry.usd_micros or 0 for entry in posting.entries]
     if sum(amounts) != amount:
         raise TunemillError(
@@ -240,7 +240,7 @@ def _unit_prices(charge: FocusCharge, counted: Measure | None) -> tuple[Decimal 
 # ------------------------------------------------------------ parts
 
 
-class _Part(NamedTuple):
+class _ChargePart(NamedTuple):
     """A charge between two midnights. The lists hold what falls to each entry."""
 
     number: int
@@ -252,7 +252,9 @@ class _Part(NamedTuple):
     ms: list[int]
 
 
-def _parts(charge: FocusCharge, entries: Sequence[Entry], pricing: _Pricing, *, by_day: bool) -> Iterator[_Part]:
+def _parts(
+    charge: FocusCharge, entries: Sequence[CostEntry], pricing: _Pricing, *, by_day: bool
+) -> Iterator[_ChargePart]:
     windows = _windows(charge, by_day=by_day)
     weights = [end_ms - start_ms for start_ms, end_ms in windows]
     usd_micros = [entry.usd_micros or 0 for entry in entries]
@@ -264,7 +266,7 @@ def _parts(charge: FocusCharge, entries: Sequence[Entry], pricing: _Pricing, *, 
     consumed = list(split(pricing.consumed.nano_units if pricing.consumed else 0, keyed).values())
     spread = [_spread(amounts, weights) for amounts in (usd_micros, priced, consumed, ms)]
     for number, (start_ms, end_ms) in enumerate(windows):
-        yield _Part(number, start_ms, end_ms, *(days[number] for days in spread))
+        yield _ChargePart(number, start_ms, end_ms, *(days[number] for days in spread))
 
 
 def _windows(charge: FocusCharge, *, by_day: bool) -> list[tuple[int, int]]:
@@ -300,7 +302,7 @@ def _spread(amounts: Sequence[int], weights: Sequence[int]) -> list[list[int]]:
     return [*days, [sign * amount for amount in left]]
 
 
-def _ratios(part: _Part) -> list[int]:
+def _ratios(part: _ChargePart) -> list[int]:
     """The share of each entry in the part, in 10^-12; they add up to one exactly."""
     basis = next((each for each in (part.usd_micros, part.pricing_nano, part.ms) if any(each)), [1] * len(part.ms))
     return list(split(10**_RATIO_DECIMALS, {_key(index): abs(each) for index, each in enumerate(basis)}).values())
@@ -378,7 +380,7 @@ def _resource_cells(charge: FocusCharge) -> Row:
     return {"ResourceId": known, "ResourceName": name or None, "ResourceType": "GPU Pod"}
 
 
-def _origin_row(charge: FocusCharge, part: _Part, fixed: Row) -> Row:
+def _origin_row(charge: FocusCharge, part: _ChargePart, fixed: Row) -> Row:
     """What the part says in both files. Instants are whole seconds, and no window is empty."""
     start_ms = part.start_ms // 1000 * 1000
     end_ms = max(part.end_ms // 1000 * 1000, start_ms + 1000)
@@ -419,7 +421,7 @@ def _number_cells(
     return cells
 
 
-def _share_cells(charge: FocusCharge, entry: Entry, ratio: int, ms: int) -> Row:
+def _share_cells(charge: FocusCharge, entry: CostEntry, ratio: int, ms: int) -> Row:
     """What one who pays adds to the row. Nobody's part has no resource: that is how FOCUS says unallocated."""
     payer = entry.payer
     own = _own_tags(charge)

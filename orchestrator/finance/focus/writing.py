@@ -27,8 +27,8 @@ from orchestrator.finance.focus.columns import (
     MONEY_DECIMALS,
     NAMES,
     SCHEMA_ID,
-    Column,
     DataType,
+    FocusColumn,
 )
 from orchestrator.finance.focus.measures import decimal_text
 from orchestrator.finance.focus.rows import FocusCharge, LeftOut, Row, find_left_out, rows_of
@@ -163,7 +163,7 @@ def _quoted(path: Path) -> str:
     return str(path).replace("'", "''")
 
 
-def _sql_type(column: Column) -> str:
+def _sql_type(column: FocusColumn) -> str:
     if column.type is DataType.DECIMAL:
         return f"DECIMAL({DIGITS},{column.scale})"
     return "TIMESTAMP" if column.type is DataType.DATETIME else "VARCHAR"
@@ -193,7 +193,7 @@ def _metadata(
     }
 
 
-def _definition(column: Column) -> dict[str, Any]:
+def _definition(column: FocusColumn) -> dict[str, Any]:
     definition: dict[str, Any] = {"ColumnName": column.name, "DataType": column.type.value}
     if column.type is DataType.DECIMAL:
         definition |= {"NumericPrecision": DIGITS, "NumberScale": column.scale}

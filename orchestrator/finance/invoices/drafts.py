@@ -25,7 +25,7 @@ _HALF_CENT: Final = Fraction(1, 200)
 MICROS_MAX: Final = 10**15  # a billion dollars: whatever is more was not meant, and sums of it would overflow
 
 
-class Draft(NamedTuple):
+class LineDraft(NamedTuple):
     """A line as its provider bills it."""
 
     line: int  # of the file, from 1
@@ -45,7 +45,7 @@ class Draft(NamedTuple):
 class Reading(NamedTuple):
     """What a provider's file says."""
 
-    drafts: Sequence[Draft]
+    drafts: Sequence[LineDraft]
     provider: str = ""
     number: str = ""
     currency: str = ""
@@ -72,7 +72,7 @@ def check_drafts(reading: Reading, path: Path) -> None:
         seen[key] = draft.line
 
 
-def _check_signs(draft: Draft, where: str) -> None:
+def _check_signs(draft: LineDraft, where: str) -> None:
     if draft.meter in _USAGE and draft.amount < 0:
         raise InvoiceError(
             f"{where}: negative usage of {draft.amount}",
@@ -95,7 +95,7 @@ def _check_signs(draft: Draft, where: str) -> None:
         raise InvoiceError(f"{where}: a quantity of {draft.quantity}", why="usage is never negative", fix="correct it")
 
 
-def _check_window(draft: Draft, where: str) -> None:
+def _check_window(draft: LineDraft, where: str) -> None:
     if (draft.start_ms is None) != (draft.end_ms is None):
         raise InvoiceError(
             f"{where}: the line has a start or an end, but not both",

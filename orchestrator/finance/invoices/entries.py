@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
 from catalog.errors import InvoiceError, UnreadableFileError
-from orchestrator.finance.invoices.files import Record, Row, SourceFile, plain
+from orchestrator.finance.invoices.files import FileRow, Record, SourceFile, plain
 from orchestrator.finance.invoices.values import instant_of, provider_amount_of
 
 Value = TypeVar("Value")
@@ -25,7 +25,7 @@ class Reader(NamedTuple):
     zone: ZoneInfo  # of times without an offset
 
 
-class Entry(NamedTuple):
+class InvoiceEntry(NamedTuple):
     """A record, with its values by plain column name."""
 
     reader: Reader
@@ -93,12 +93,12 @@ class Entry(NamedTuple):
             ) from None
 
 
-def entry_of(record: Row | Any, reader: Reader) -> Entry:
+def entry_of(record: FileRow | Any, reader: Reader) -> InvoiceEntry:
     """A row or a JSON object as an entry. Raises UnreadableFileError for JSON that is no object."""
-    if isinstance(record, Row):
-        return Entry(reader, record.line, record.cells)
+    if isinstance(record, FileRow):
+        return InvoiceEntry(reader, record.line, record.cells)
     if isinstance(record, Record):
-        return Entry(reader, record.line, {plain(name): value for name, value in record.items()})
+        return InvoiceEntry(reader, record.line, {plain(name): value for name, value in record.items()})
     raise UnreadableFileError(
         f"{reader.path}: {str(record)[:40]!r} stands where an entry is expected", fix="export the file again"
     )

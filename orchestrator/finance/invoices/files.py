@@ -31,18 +31,18 @@ class SourceFile(NamedTuple):
     text: str
 
 
-class Row(NamedTuple):
+class FileRow(NamedTuple):
     """One record: its cells by plain name of the column, and the line it begins on."""
 
     line: int
     cells: Mapping[str, str]
 
 
-class Table(NamedTuple):
+class FileTable(NamedTuple):
     """Records under a header."""
 
     header: tuple[str, ...]  # as written
-    rows: tuple[Row, ...]
+    rows: tuple[FileRow, ...]
 
 
 class Record(dict[str, Any]):
@@ -100,10 +100,10 @@ def read_header(source: SourceFile) -> tuple[str, ...]:
     return tuple(cell.strip() for cell in cells)
 
 
-def read_table(source: SourceFile, delimiter: str = ",") -> Table:
+def read_table(source: SourceFile, delimiter: str = ",") -> FileTable:
     """The file as CSV with a header. Raises UnreadableFileError for a row that does not fit under it."""
     header: tuple[str, ...] = ()
-    rows: list[Row] = []
+    rows: list[FileRow] = []
     for line, cells in _lines_of(_csv_reader(source, delimiter), source.path):
         if not any(cell.strip() for cell in cells):
             continue
@@ -118,8 +118,8 @@ def read_table(source: SourceFile, delimiter: str = ",") -> Table:
                 fix="export the file again, or name its delimiter in a mapping",
             )
         named = zip(header, cells, strict=True)
-        rows.append(Row(line, {plain(name): cell.strip() for name, cell in named}))
-    return Table(header, tuple(rows))
+        rows.append(FileRow(line, {plain(name): cell.strip() for name, cell in named}))
+    return FileTable(header, tuple(rows))
 
 
 def _csv_reader(source: SourceFile, delimiter: str) -> Any:

@@ -15,8 +15,8 @@ from typing import Final
 
 from catalog.errors import InvoiceError
 from orchestrator.finance.allocation.charges import Meter
-from orchestrator.finance.invoices.drafts import Draft, Reading
-from orchestrator.finance.invoices.entries import Entry, Reader, entry_of, unknown_layout
+from orchestrator.finance.invoices.drafts import LineDraft, Reading
+from orchestrator.finance.invoices.entries import InvoiceEntry, Reader, entry_of, unknown_layout
 from orchestrator.finance.invoices.files import SourceFile, plain, read_table
 from orchestrator.finance.invoices.values import after_day, is_day
 
@@ -51,7 +51,7 @@ def read_lambda(source: SourceFile, reader: Reader) -> Reading:
     table = read_table(source)
     if not recognizes(table.header):
         raise unknown_layout(source, ", ".join(table.header), WANTED)
-    drafts: list[Draft] = []
+    drafts: list[LineDraft] = []
     total: Decimal | None = None
     said: dict[str, dict[str, int]] = {"number": {}, "currency": {}}
     for row in table.rows:
@@ -79,7 +79,7 @@ def the_one(values: dict[str, int], what: str, source: SourceFile) -> str:
     return next(iter(values), "")
 
 
-def _draft(entry: Entry) -> Draft:
+def _draft(entry: InvoiceEntry) -> LineDraft:
     meter = _meter_of(entry)
     unit = entry.text(*COLUMNS["unit"])
     quantity = entry.quantity(*COLUMNS["quantity"])
@@ -93,7 +93,7 @@ def _draft(entry: Entry) -> Draft:
     end_ms = entry.find_instant(*COLUMNS["end"])
     if end_ms is not None and is_day(entry.get(*COLUMNS["end"])):
         end_ms = after_day(end_ms, entry.reader.zone)
-    return Draft(
+    return LineDraft(
         entry.line,
         meter,
         entry.get_amount(*COLUMNS["amount"]),
@@ -108,7 +108,7 @@ def _draft(entry: Entry) -> Draft:
     )
 
 
-def _meter_of(entry: Entry) -> Meter:
+def _meter_of(entry: InvoiceEntry) -> Meter:
     item = entry.text(*COLUMNS["item"]).lower()
     for words, meter in (
         (("tax",), Meter.TAX),

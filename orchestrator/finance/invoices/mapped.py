@@ -18,8 +18,8 @@ from pydantic import Field, ValidationError, field_validator
 from catalog.errors import InvoiceError, SettingsError, UnreadableFileError
 from catalog.forms import Frozen
 from orchestrator.finance.allocation.charges import Meter
-from orchestrator.finance.invoices.drafts import Draft, Reading
-from orchestrator.finance.invoices.entries import Entry, Reader, entry_of
+from orchestrator.finance.invoices.drafts import LineDraft, Reading
+from orchestrator.finance.invoices.entries import InvoiceEntry, Reader, entry_of
 from orchestrator.finance.invoices.files import SourceFile, plain, read_source, read_table
 from orchestrator.finance.invoices.lambda_labs import the_one
 from orchestrator.finance.invoices.values import after_day, amount_of, instant_of, is_day, zone_of
@@ -119,7 +119,7 @@ def read_mapped(source: SourceFile, reader: Reader, mapping: Mapping) -> Reading
             why=f"found: {', '.join(table.header)}; wanted: {', '.join(wanted.values())}",
             fix="correct the mapping, or its delimiter",
         )
-    drafts: list[Draft] = []
+    drafts: list[LineDraft] = []
     total: Decimal | None = None
     said: dict[str, dict[str, int]] = {"number": {}, "currency": {}}
     for row in table.rows:
@@ -139,7 +139,7 @@ def read_mapped(source: SourceFile, reader: Reader, mapping: Mapping) -> Reading
 class _MappedLine:
     """One row, asked for what the mapping's columns hold."""
 
-    def __init__(self, entry: Entry, mapping: Mapping) -> None:
+    def __init__(self, entry: InvoiceEntry, mapping: Mapping) -> None:
         self._entry, self._mapping = entry, mapping
 
     def text(self, field: str) -> str:
@@ -181,8 +181,8 @@ class _MappedLine:
         at_ms = self._entry.read((column,), text, lambda value: instant_of(value, zone, form))
         return after_day(at_ms, zone) if is_end and is_day(text, form) else at_ms
 
-    def draft(self, meter: Meter) -> Draft:
-        return Draft(
+    def draft(self, meter: Meter) -> LineDraft:
+        return LineDraft(
             self._entry.line,
             meter,
             self.amount(),

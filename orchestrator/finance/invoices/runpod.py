@@ -19,8 +19,8 @@ from typing import Any, Final
 from catalog.errors import InvoiceError
 from orchestrator.finance.allocation.charges import Meter
 from orchestrator.finance.allocation.windows import BUCKET
-from orchestrator.finance.invoices.drafts import Draft, Reading, plus, slack_of
-from orchestrator.finance.invoices.entries import Entry, Reader, entry_of, unknown_layout
+from orchestrator.finance.invoices.drafts import LineDraft, Reading, plus, slack_of
+from orchestrator.finance.invoices.entries import InvoiceEntry, Reader, entry_of, unknown_layout
 from orchestrator.finance.invoices.files import Record, SourceFile, looks_like_json, plain, read_json, read_table
 
 PROVIDER: Final = "runpod"
@@ -76,7 +76,7 @@ def _records_of(source: SourceFile) -> tuple[Sequence[Any], Any]:
     return records, metadata.get("totals")
 
 
-def _id_of(entry: Entry) -> str:
+def _id_of(entry: InvoiceEntry) -> str:
     if found := entry.text("podId", "endpointId", "serverlessId"):
         return found
     raise InvoiceError(
@@ -86,7 +86,7 @@ def _id_of(entry: Entry) -> str:
     )
 
 
-def _parts(entry: Entry) -> Iterator[Draft]:
+def _parts(entry: InvoiceEntry) -> Iterator[LineDraft]:
     """The parts of a record of v2, which add up to its total: what computes, in one line, and the disk."""
     total, disk = entry.get_amount("totalAmount"), entry.find_amount("diskAmount") or Decimal(0)
     named = {name: entry.find_amount(name) or Decimal(0) for name in _COMPUTE}
@@ -102,7 +102,7 @@ def _parts(entry: Entry) -> Iterator[Draft]:
     if compute < Fraction(disk):
         disk, off = plus(disk, off), Fraction()
     words = ", ".join(f"{name.removesuffix('Amount').upper()} {amount}" for name, amount in named.items() if amount)
-    draft = Draft(
+    draft = LineDraft(
         entry.line,
         Meter.GPU,
         plus(Decimal(0), compute + off),
@@ -119,7 +119,7 @@ def _parts(entry: Entry) -> Iterator[Draft]:
         yield draft._replace(meter=Meter.DISK, amount=disk, sku="disk", description="disk of a pod", unit="")
 
 
-def _whole(entry: Entry, bucket: str, *, is_told: bool) -> Draft:
+def _whole(entry: InvoiceEntry, bucket: str, *, is_told: bool) -> LineDraft:
     """A record of v1: one amount for GPU and disk together."""
     start_ms = entry.get_instant("time", "bucket")
     end_ms = _end_of(start_ms, bucket, entry.reader)
@@ -133,7 +133,7 @@ def _whole(entry: Entry, bucket: str, *, is_told: bool) -> Draft:
         )
     is_disk = not billed_ms and bool(disk_gb)
     description = "disk of a stopped pod" if is_disk else "GPU and disk, not told apart by the provider"
-    return Draft(
+    return LineDraft(
         entry.line,
         Meter.DISK if is_disk else Meter.GPU,
         entry.get_amount("amount"),
@@ -147,7 +147,7 @@ def _whole(entry: Entry, bucket: str, *, is_told: bool) -> Draft:
     )
 
 
-def _usual_bucket(entries: Sequence[Entry]) -> str:
+def _usual_bucket(entries: Sequence[InvoiceEntry]) -> str:
     """An hour when any bucket begins within a day, else a day, as the API has it when nobody asks for another."""
     starts = [entry.get_instant("time", "bucket") for entry in entries]
     return "hour" if any(start % _DAY_MS for start in starts) else "day"

@@ -18,8 +18,8 @@ from typing import Any, Final
 
 from catalog.errors import InvoiceError
 from orchestrator.finance.allocation.charges import Meter
-from orchestrator.finance.invoices.drafts import Draft, Reading, plus, slack_of
-from orchestrator.finance.invoices.entries import Entry, Reader, entry_of, unknown_layout
+from orchestrator.finance.invoices.drafts import LineDraft, Reading, plus, slack_of
+from orchestrator.finance.invoices.entries import InvoiceEntry, Reader, entry_of, unknown_layout
 from orchestrator.finance.invoices.files import SourceFile, looks_like_json, plain, read_json, read_table
 from orchestrator.finance.invoices.values import is_day
 
@@ -78,7 +78,7 @@ def _records_of(source: SourceFile) -> Sequence[Any]:
     return records
 
 
-def _leaves(entry: Entry, amount: Decimal, owner: str) -> Iterator[Draft]:
+def _leaves(entry: InvoiceEntry, amount: Decimal, owner: str) -> Iterator[LineDraft]:
     """The innermost items of a charge; they add up to its amount."""
     owner = _id_of(entry.text("source")) or owner
     items = entry.get("items") or []
@@ -102,13 +102,13 @@ def _leaves(entry: Entry, amount: Decimal, owner: str) -> Iterator[Draft]:
         yield from _leaves(each, part, owner)
 
 
-def _leaf(entry: Entry, amount: Decimal, owner: str) -> Draft:
+def _leaf(entry: InvoiceEntry, amount: Decimal, owner: str) -> LineDraft:
     kind = entry.text("type").lower()
     description = entry.text("description")
     priced = _PRICED.search(description)
     meter = _meter_of(entry, kind)
     start_ms, end_ms = _window(entry)
-    return Draft(
+    return LineDraft(
         entry.line,
         meter,
         abs(amount) if meter is Meter.TOPUP else amount,  # the API counts a payment against the balance that is owed
@@ -124,7 +124,7 @@ def _leaf(entry: Entry, amount: Decimal, owner: str) -> Draft:
     )
 
 
-def _meter_of(entry: Entry, kind: str) -> Meter:
+def _meter_of(entry: InvoiceEntry, kind: str) -> Meter:
     description = entry.text("description").lower()
     if kind in _PAYMENTS and "refund" not in description:
         return Meter.TOPUP
@@ -139,7 +139,7 @@ def _meter_of(entry: Entry, kind: str) -> Meter:
     )
 
 
-def _window(entry: Entry) -> tuple[int | None, int | None]:
+def _window(entry: InvoiceEntry) -> tuple[int | None, int | None]:
     start_ms, end_ms = entry.find_instant("start"), entry.find_instant("end")
     if start_ms is None or end_ms is None:
         return start_ms, end_ms
@@ -147,11 +147,11 @@ def _window(entry: Entry) -> tuple[int | None, int | None]:
     return start_ms, end_ms + _DAY_MS if of_days and end_ms >= start_ms else end_ms
 
 
-def _dated(entry: Entry) -> Draft:
+def _dated(entry: InvoiceEntry) -> LineDraft:
     """A line of the older list: it says when it was charged, not for which time."""
     kind = entry.text("type").lower()
     meter = _meter_of(entry, kind)
-    return Draft(
+    return LineDraft(
         entry.line,
         meter,
         entry.get_amount("amount"),

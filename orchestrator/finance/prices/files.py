@@ -22,7 +22,7 @@ import yaml
 from pydantic import ValidationError
 
 from catalog.errors import PriceError, UnreadableFileError
-from orchestrator.finance.invoices.files import Row, Table, plain, read_source, read_table
+from orchestrator.finance.invoices.files import FileRow, FileTable, plain, read_source, read_table
 from orchestrator.finance.invoices.values import amount_of
 from orchestrator.finance.money import MICROS_PER_USD, dollars
 from orchestrator.finance.prices.book import Price, PriceBook, PriceRow, UnitPrice, read_price_book, read_price_file
@@ -34,7 +34,7 @@ _NAMES_MAX: Final = 99  # files of one day
 _WIDTH: Final = 10_000  # of a line: a source stays on one
 
 
-class Imported(NamedTuple):
+class ImportedPrices(NamedTuple):
     """What an import wrote."""
 
     path: Path
@@ -85,7 +85,7 @@ def import_prices(  # noqa: PLR0913 - every option of the import is one
     region: str | None = None,
     skus: Sequence[str] = (),
     is_correction: bool = False,
-) -> Imported:
+) -> ImportedPrices:
     """Write the prices of a catalog's CSV into one new file of `folder`.
 
     A GPU with several prices in one market (regions, sizes of machines) gets the highest of them, which its source
@@ -114,7 +114,7 @@ def import_prices(  # noqa: PLR0913 - every option of the import is one
             why="; ".join(notes) or "no row is of that region and GPU",
             fix="check --region and --sku, and that the file has prices of GPUs",
         )
-    return Imported(_write(folder, book, rows, valid_from, is_correction=is_correction), rows, notes)
+    return ImportedPrices(_write(folder, book, rows, valid_from, is_correction=is_correction), rows, notes)
 
 
 # Writing
@@ -228,7 +228,7 @@ class _Offer(NamedTuple):
     usd_micros: int
 
 
-def _kind_of(table: Table, kind: str, path: Path) -> str:
+def _kind_of(table: FileTable, kind: str, path: Path) -> str:
     columns = {plain(name) for name in table.header}
     fits = {
         "skypilot": all(plain(name) in columns for name in _SKYPILOT),
@@ -244,7 +244,7 @@ def _kind_of(table: Table, kind: str, path: Path) -> str:
     return found
 
 
-def _skypilot_offers(table: Table, path: Path, left_out: Counter[str]) -> Iterator[_Offer]:
+def _skypilot_offers(table: FileTable, path: Path, left_out: Counter[str]) -> Iterator[_Offer]:
     for row in table.rows:
         name, count = row.cells[plain("AcceleratorName")], row.cells[plain("AcceleratorCount")]
         for column, market in (("Price", "on_demand"), ("SpotPrice", "spot")):
@@ -254,7 +254,7 @@ def _skypilot_offers(table: Table, path: Path, left_out: Counter[str]) -> Iterat
                 yield _Offer(name, None, market, row.cells[plain("Region")], micros)
 
 
-def _gpuhunt_offers(table: Table, path: Path, left_out: Counter[str]) -> Iterator[_Offer]:
+def _gpuhunt_offers(table: FileTable, path: Path, left_out: Counter[str]) -> Iterator[_Offer]:
     for row in table.rows:
         cells = row.cells
         name, count = cells[plain("gpu_name")], cells[plain("gpu_count")]
@@ -269,7 +269,7 @@ def _gpuhunt_offers(table: Table, path: Path, left_out: Counter[str]) -> Iterato
 _OFFERS_OF: Final = {"skypilot": _skypilot_offers, "gpuhunt": _gpuhunt_offers}
 
 
-def _per_gpu(row: Row, name: str, count: str, price: str, path: Path, left_out: Counter[str]) -> int | None:
+def _per_gpu(row: FileRow, name: str, count: str, price: str, path: Path, left_out: Counter[str]) -> int | None:
     """Micro-dollars an hour of one GPU; None, and a reason counted, for what has no exact price."""
     if not name or not count or name.lower().startswith("tpu"):
         left_out["machines without a GPU"] += 1
@@ -290,7 +290,7 @@ def _per_gpu(row: Row, name: str, count: str, price: str, path: Path, left_out: 
     return int(micros)
 
 
-def _number(row: Row, text: str, column: str, path: Path) -> Decimal:
+def _number(row: FileRow, text: str, column: str, path: Path) -> Decimal:
     try:
         return amount_of(text, thousands="")
     except ValueError as error:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from catalog.errors import UnknownNameError
 from catalog.split import split
-from orchestrator.finance.allocation.charges import CostRow, Group, group_of
+from orchestrator.finance.allocation.charges import WASTED, CostGroup, CostRow, group_of
 from orchestrator.finance.money import MICROS_PER_USD
 from orchestrator.ledger.observations import UNALLOCATED, Category
 
@@ -29,10 +29,10 @@ FIELD_OF_CUT: Final = {
     "month": "period",  # in which it is booked
     "belongs to": "applies_to",
 }
-DIRECT: Final = (Group.DIRECT,)
-LOADED: Final = (Group.DIRECT, Group.WASTED)
-FULLY_LOADED: Final = tuple(Group)
-WASTE_REASONS: Final = (Category.REJECTED, Category.FAILED, Category.LOST)
+DIRECT: Final = (CostGroup.DIRECT,)
+LOADED: Final = (CostGroup.DIRECT, CostGroup.WASTED)
+FULLY_LOADED: Final = tuple(CostGroup)
+WASTE_REASONS: Final = WASTED
 
 MICRO: Final = 1
 CENT: Final = MICROS_PER_USD // 100
@@ -73,17 +73,17 @@ class Sums:
     def _counters(self) -> tuple[Counter[Category], ...]:
         return self.usd_micros, self.unpriced_ms, self.ms, self.attempts_at
 
-    def usd(self, groups: Iterable[Group] = FULLY_LOADED) -> int:
+    def usd(self, groups: Iterable[CostGroup] = FULLY_LOADED) -> int:
         """Micro-dollars of some columns; of all of them when none is named."""
         chosen = set(groups)
         return sum(micros for category, micros in self.usd_micros.items() if group_of(category) in chosen)
 
-    def unpriced(self, groups: Iterable[Group] = FULLY_LOADED) -> int:
+    def unpriced(self, groups: Iterable[CostGroup] = FULLY_LOADED) -> int:
         """Milliseconds in them that have no known price."""
         chosen = set(groups)
         return sum(ms for category, ms in self.unpriced_ms.items() if group_of(category) in chosen)
 
-    def is_unknown(self, groups: Iterable[Group] = FULLY_LOADED) -> bool:
+    def is_unknown(self, groups: Iterable[CostGroup] = FULLY_LOADED) -> bool:
         """Whether there is time in them and nothing at all that is known of its price."""
         groups = tuple(groups)
         return bool(self.unpriced(groups)) and not self.usd(groups)
@@ -98,11 +98,11 @@ class Sums:
         """Paid time."""
         return sum(self.ms.values())
 
-    def per_track(self, groups: Sequence[Group] = FULLY_LOADED) -> int | None:
+    def per_track(self, groups: Sequence[CostGroup] = FULLY_LOADED) -> int | None:
         """Micro-dollars of an accepted track, rounded; None without any, or where a price is unknown."""
         return None if self.unpriced(groups) else quotient(self.usd(groups), self.tracks)
 
-    def per_audio_min(self, groups: Sequence[Group] = FULLY_LOADED) -> int | None:
+    def per_audio_min(self, groups: Sequence[CostGroup] = FULLY_LOADED) -> int | None:
         """Micro-dollars of an accepted minute of audio, rounded; None as for a track."""
         return None if self.unpriced(groups) else quotient(self.usd(groups) * _MS_PER_MIN, self.audio_ms)
 
@@ -206,14 +206,14 @@ class RoundedTable(NamedTuple):
     """How the month's money is printed: in units, by column of the report."""
 
     unit: int  # micro-dollars
-    groups: Mapping[Group, int]
+    groups: Mapping[CostGroup, int]
 
     @property
     def total(self) -> int:
         """All of it, in units."""
         return sum(self.groups.values())
 
-    def lines(self, table: Pivot) -> list[dict[Group, int]]:
+    def lines(self, table: Pivot) -> list[dict[CostGroup, int]]:
         """Units of each cell of a pivot over all rows of the month: each column adds up to this paper's.
 
         So that a line's own sum, too, is a rounding of what it was, cells that were rounded up are exchanged for
@@ -225,7 +225,7 @@ class RoundedTable(NamedTuple):
         units = {group: rounded_together(cells[group], self.unit, total) for group, total in self.groups.items()}
         wanted = rounded_together({name: each.usd() for name, each in sums.items()}, self.unit, self.total)
         _settle(units, cells, self.unit, wanted)
-        return [{group: units[group][name] for group in Group} for name in names]
+        return [{group: units[group][name] for group in CostGroup} for name in names]
 
     def categories(self, total: Sums) -> dict[Category, int]:
         """Units by category: those of a column add up to it."""
@@ -237,8 +237,8 @@ class RoundedTable(NamedTuple):
 
 
 def _settle(
-    units: Mapping[Group, dict[str, int]],
-    cells: Mapping[Group, Mapping[str, int]],
+    units: Mapping[CostGroup, dict[str, int]],
+    cells: Mapping[CostGroup, Mapping[str, int]],
     unit: int,
     wanted: Mapping[str, int],
 ) -> None:
@@ -253,16 +253,16 @@ def _settle(
 
 def _find_taker(
     name: str,
-    units: Mapping[Group, Mapping[str, int]],
-    cells: Mapping[Group, Mapping[str, int]],
+    units: Mapping[CostGroup, Mapping[str, int]],
+    cells: Mapping[CostGroup, Mapping[str, int]],
     unit: int,
     excess: Mapping[str, int],
-) -> tuple[dict[str, tuple[str, Group]], str]:
+) -> tuple[dict[str, tuple[str, CostGroup]], str]:
     """The nearest line that wants a unit more, and the way to it: from which line, in which column, it would come.
 
     A cell gives when it was rounded up, and takes when it was rounded down.
     """
-    came_from: dict[str, tuple[str, Group]] = {}
+    came_from: dict[str, tuple[str, CostGroup]] = {}
     queue = [name]
     for giver in queue:
         for group, column in units.items():
@@ -278,7 +278,9 @@ def _find_taker(
     return came_from, ""
 
 
-def _exchange(units: Mapping[Group, dict[str, int]], came_from: Mapping[str, tuple[str, Group]], end: str) -> None:
+def _exchange(
+    units: Mapping[CostGroup, dict[str, int]], came_from: Mapping[str, tuple[str, CostGroup]], end: str
+) -> None:
     """Hand one unit along a path of lines."""
     while end in came_from:
         giver, group = came_from[end]
@@ -289,7 +291,7 @@ def _exchange(units: Mapping[Group, dict[str, int]], came_from: Mapping[str, tup
 
 def paper_of(total: Sums) -> RoundedTable:
     """How to print a month with these sums."""
-    amounts = {group: total.usd([group]) for group in Group}
+    amounts = {group: total.usd([group]) for group in CostGroup}
     unit = unit_of((*amounts.values(), total.usd()))
     return RoundedTable(unit, rounded_together(amounts, unit))
 

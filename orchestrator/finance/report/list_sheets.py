@@ -13,9 +13,9 @@ from orchestrator.finance.report.sheet import (
     UNKNOWN,
     Book,
     Cell,
-    Column,
     Formula,
     Sheet,
+    SheetColumn,
     cell_at,
     dollars,
     dollars_or,
@@ -32,8 +32,13 @@ _MS_PER_H: Final = 3_600_000
 def write_budgets(book: Book, budgets: Sequence[BudgetLine]) -> None:
     """Budgets against what was spent and reserved. Scopes overlap, so there is no total."""
     sheet = Sheet(book, "Budgets", "Budgets against actual")
-    columns = [Column("scope", 12), Column("name", 32), Column("budget", 15, "usd"), Column("actual", 15, "usd")]
-    columns += [Column("left", 15, "usd"), Column("used", 10, "percent")]
+    columns = [
+        SheetColumn("scope", 12),
+        SheetColumn("name", 32),
+        SheetColumn("budget", 15, "usd"),
+        SheetColumn("actual", 15, "usd"),
+    ]
+    columns += [SheetColumn("left", 15, "usd"), SheetColumn("used", 10, "percent")]
     sheet.widths(columns)
     sheet.head(_HEAD, columns, frozen_columns=2)
     for row, line in enumerate(budgets, start=_FIRST):
@@ -51,7 +56,7 @@ def write_budgets(book: Book, budgets: Sequence[BudgetLine]) -> None:
 def write_invoices(book: Book, contents: Contents) -> None:
     """Invoices of the month, their reconciliation with rentals, and the prepaid accounts."""
     sheet = Sheet(book, "Invoices", "Invoices, reconciliation and prepaid accounts")
-    sheet.widths([Column("", width) for width in (22, 16, 30, 14, 12, 16, 16, 16, 14, 14, 48)])
+    sheet.widths([SheetColumn("", width) for width in (22, 16, 30, 14, 12, 16, 16, 16, 14, 14, 48)])
     row = _write_invoice_list(sheet, contents, 3)
     row = _write_findings(sheet, contents.matches, row + 2)
     row = _write_statements(sheet, contents, row + 2)
@@ -60,8 +65,16 @@ def write_invoices(book: Book, contents: Contents) -> None:
 
 def _write_invoice_list(sheet: Sheet, contents: Contents, row: int) -> int:
     sheet.section(row, "Invoices with lines in the month")
-    columns = [Column("provider", 0), Column("number", 0), Column("invoice", 0), Column("currency", 0)]
-    columns += [Column("", 0), *(Column(title, 0, "usd") for title in ("charges", "paid in advance", "in this month"))]
+    columns = [
+        SheetColumn("provider", 0),
+        SheetColumn("number", 0),
+        SheetColumn("invoice", 0),
+        SheetColumn("currency", 0),
+    ]
+    columns += [
+        SheetColumn("", 0),
+        *(SheetColumn(title, 0, "usd") for title in ("charges", "paid in advance", "in this month")),
+    ]
     sheet.head(row + 1, columns)
     first = row + 2
     for at, each in enumerate(contents.invoices, start=first):
@@ -83,7 +96,7 @@ def _write_invoice_list(sheet: Sheet, contents: Contents, row: int) -> int:
 
 def _write_findings(sheet: Sheet, matches: Sequence[Match], row: int) -> int:
     sheet.section(row, "Reconciliation in one look")
-    columns = [Column("finding", 0), Column("lines", 0, "count")]
+    columns = [SheetColumn("finding", 0), SheetColumn("lines", 0, "count")]
     sheet.head(row + 1, columns)
     found = sorted(Counter(match.finding for match in matches).items())
     for at, (finding, count) in enumerate(found, start=row + 2):
@@ -96,7 +109,11 @@ def _write_findings(sheet: Sheet, matches: Sequence[Match], row: int) -> int:
 def _write_statements(sheet: Sheet, contents: Contents, row: int) -> int:
     sheet.section(row, "Prepaid accounts: opening + top-ups - draw-down = closing")
     titles = ("opening", "top-ups", "draw-down", "closing")
-    columns = [Column("provider", 0), *(Column("", 0) for _ in range(4)), *(Column(each, 0, "usd") for each in titles)]
+    columns = [
+        SheetColumn("provider", 0),
+        *(SheetColumn("", 0) for _ in range(4)),
+        *(SheetColumn(each, 0, "usd") for each in titles),
+    ]
     sheet.head(row + 1, columns)
     for at, each in enumerate(contents.statements, start=row + 2):
         opening, topups, drawn = (cell_at(at, column) for column in (5, 6, 7))
@@ -110,9 +127,9 @@ def _write_statements(sheet: Sheet, contents: Contents, row: int) -> int:
 
 def _write_matches(sheet: Sheet, matches: Sequence[Match], row: int) -> None:
     sheet.section(row, "Reconciliation line by line: what differs comes first")
-    columns = [Column(title, 0) for title in ("finding", "provider", "machine", "meter", "period")]
-    columns += [Column(title, 0, "usd") for title in ("expected", "billed", "billed - expected")]
-    columns += [Column("expected, h", 0, "hours"), Column("billed, h", 0, "hours"), Column("note", 0)]
+    columns = [SheetColumn(title, 0) for title in ("finding", "provider", "machine", "meter", "period")]
+    columns += [SheetColumn(title, 0, "usd") for title in ("expected", "billed", "billed - expected")]
+    columns += [SheetColumn("expected, h", 0, "hours"), SheetColumn("billed, h", 0, "hours"), SheetColumn("note", 0)]
     sheet.head(row + 1, columns)
     for at, each in enumerate(sorted(matches, key=lambda match: match.finding == "matched"), start=row + 2):
         expected, billed = cell_at(at, 5), cell_at(at, 6)
@@ -131,13 +148,13 @@ def _hours(ms: int | None) -> float | str:
 def write_outlook(book: Book, contents: Contents) -> None:
     """What the next refresh will cost, and what rendering saved against buying."""
     sheet = Sheet(book, "Forecast and savings", "Forecast and savings")
-    sheet.widths([Column("", width) for width in (44, 16, 16, 16, 16, 16, 18, 18)])
-    columns = [Column("next refresh of", 0), Column("tracks", 0, "count")]
-    columns += [Column(title, 0, "usd") for title in ("forecast", "low", "high")]
+    sheet.widths([SheetColumn("", width) for width in (44, 16, 16, 16, 16, 16, 18, 18)])
+    columns = [SheetColumn("next refresh of", 0), SheetColumn("tracks", 0, "count")]
+    columns += [SheetColumn(title, 0, "usd") for title in ("forecast", "low", "high")]
     columns += [
-        Column("finished runs", 0, "count"),
-        Column("confidence", 0),
-        Column("past error, median", 0, "percent"),
+        SheetColumn("finished runs", 0, "count"),
+        SheetColumn("confidence", 0),
+        SheetColumn("past error, median", 0, "percent"),
     ]
     sheet.section(3, "Forecast")
     sheet.head(4, columns)
@@ -182,7 +199,7 @@ def _write_savings(sheet: Sheet, contents: Contents, row: int) -> None:
 def write_assumptions(book: Book, contents: Contents, roll_up: RollUp) -> None:
     """What the figures rest on, and what the words mean."""
     sheet = Sheet(book, "Assumptions", "What the figures rest on")
-    sheet.widths([Column("", width) for width in (28, 20, 18, 70)])
+    sheet.widths([SheetColumn("", width) for width in (28, 20, 18, 70)])
     facts = [
         ("period", contents.period),
         ("from", instant(contents.start_ms, contents.time_zone)),
@@ -214,7 +231,12 @@ def write_assumptions(book: Book, contents: Contents, roll_up: RollUp) -> None:
 
 def _write_prices(sheet: Sheet, contents: Contents, row: int) -> int:
     sheet.section(row, "Prices used")
-    columns = [Column("sku", 0), Column("market", 0), Column("usd an hour", 0, "usd_micro"), Column("source", 0)]
+    columns = [
+        SheetColumn("sku", 0),
+        SheetColumn("market", 0),
+        SheetColumn("usd an hour", 0, "usd_micro"),
+        SheetColumn("source", 0),
+    ]
     sheet.head(row + 1, columns)
     for at, price in enumerate(contents.prices, start=row + 2):
         sheet.line(at, columns, [price.sku, price.market, dollars_or(price.usd_micros_per_h, UNKNOWN), price.source])

@@ -11,7 +11,17 @@ from orchestrator.finance.report import charts
 from orchestrator.finance.report.charts import Fill, Part, Range
 from orchestrator.finance.report.figures import brief_money, money, pivot, rounded, rounded_together, shares_of, unit_of
 from orchestrator.finance.report.sections import Fact, Figure, Legend, Month, Section, rounded_share
-from orchestrator.finance.report.tables import NONE, UNKNOWN, Cell, Head, Table, count, money_cell, money_table, percent
+from orchestrator.finance.report.tables import (
+    NONE,
+    UNKNOWN,
+    Head,
+    ReportTable,
+    TableCell,
+    count,
+    money_cell,
+    money_table,
+    percent,
+)
 from orchestrator.finance.report.words import MONEY_KINDS, instant
 
 _LISTED_MAX: Final = 200  # findings on the page; the workbook has every one
@@ -39,11 +49,11 @@ def _budgets(budgets: Sequence[BudgetLine]) -> Section:
         used = rounded_share(line.actual_usd_micros, line.budget_usd_micros) if line.budget_usd_micros > 0 else None
         left = budget - actual
         state = f"{money(left, unit)} left" if left >= 0 else f"{money(-left, unit)} over"
-        share = Cell(NONE, "quiet") if used is None else percent(used)
+        share = TableCell(NONE, "quiet") if used is None else percent(used)
         fills.append(Fill(f"{line.name}, {line.scope}", f"{share.text}, {state}", 2_000 if used is None else used))
         tone = "over" if left < 0 else ""
-        cells = [money_cell(budget, unit), money_cell(actual, unit), Cell(money(left, unit), tone), share]
-        lines.append([Cell(line.name), Cell(line.scope, "quiet"), *cells])
+        cells = [money_cell(budget, unit), money_cell(actual, unit), TableCell(money(left, unit), tone), share]
+        lines.append([TableCell(line.name), TableCell(line.scope, "quiet"), *cells])
     heads = [Head("name", is_number=False), Head("scope", is_number=False)]
     heads += [Head("budget"), Head("actual"), Head("left"), Head("used")]
     legend = [Legend("f-direct", "within the budget"), Legend("f-wasted", "over it")]
@@ -51,7 +61,7 @@ def _budgets(budgets: Sequence[BudgetLine]) -> Section:
     over = sum(line.actual_usd_micros > line.budget_usd_micros for line in budgets)
     lead = f"{count(over)} of {count(len(budgets))} exceeded." if over else "Every budget was kept."
     lead += " Actual holds what was spent and what takes on their way have reserved."
-    return Section("budgets", "Budgets", lead, [figure], tables=[Table("Budget against actual", heads, lines)])
+    return Section("budgets", "Budgets", lead, [figure], tables=[ReportTable("Budget against actual", heads, lines)])
 
 
 def _forecasts(forecasts: Sequence[Forecast]) -> Section:
@@ -67,9 +77,13 @@ def _forecasts(forecasts: Sequence[Forecast]) -> Section:
             low, high = middle if low is None else low, middle if high is None else high
             spread = f"{money(rounded(low, unit), unit)} to {money(rounded(high, unit), unit)}"
             rows.append(Range(each.catalog, amounts[0].text, spread, max(0, low), max(0, middle), max(0, high)))
-        error = Cell(UNKNOWN, "unknown") if each.past_error is None else percent(round(each.past_error * 1000))
-        runs = [Cell(count(each.runs)), Cell(each.confidence, "" if each.confidence == "ok" else "over"), error]
-        lines.append([Cell(each.catalog), Cell(count(each.tracks)), *amounts, *runs])
+        error = TableCell(UNKNOWN, "unknown") if each.past_error is None else percent(round(each.past_error * 1000))
+        runs = [
+            TableCell(count(each.runs)),
+            TableCell(each.confidence, "" if each.confidence == "ok" else "over"),
+            error,
+        ]
+        lines.append([TableCell(each.catalog), TableCell(count(each.tracks)), *amounts, *runs])
     heads = [Head("next refresh of", is_number=False), Head("tracks"), Head("forecast"), Head("low"), Head("high")]
     heads += [Head("finished runs"), Head("confidence", is_number=False), Head("past error")]
     legend = [Legend("f-dot", "forecast"), Legend("spread", "from low to high")]
@@ -77,11 +91,11 @@ def _forecasts(forecasts: Sequence[Forecast]) -> Section:
         [Figure("", charts.ranges("forecast-chart", "Forecast of the next refresh", rows), legend)] if rows else []
     )
     lead = "What the next refresh of each catalog will cost, from the medians of its last runs."
-    return Section("forecast", "Forecast", lead, figures, tables=[Table("Forecast", heads, lines)])
+    return Section("forecast", "Forecast", lead, figures, tables=[ReportTable("Forecast", heads, lines)])
 
 
-def _amount(micros: int | None, unit: int) -> Cell:
-    return Cell(UNKNOWN, "unknown") if micros is None else money_cell(rounded(micros, unit), unit)
+def _amount(micros: int | None, unit: int) -> TableCell:
+    return TableCell(UNKNOWN, "unknown") if micros is None else money_cell(rounded(micros, unit), unit)
 
 
 def _savings(baseline: Baseline | None) -> Section:
@@ -103,12 +117,14 @@ def _savings(baseline: Baseline | None) -> Section:
         f"({baseline.source}, valid from {baseline.valid_from})."
     )
     lines = [
-        [Cell(name), Cell(UNKNOWN, "unknown") if each is None else Cell(count(each))]
+        [TableCell(name), TableCell(UNKNOWN, "unknown") if each is None else TableCell(count(each))]
         for name, each in baseline.break_even.items()
     ]
     heads = [Head("GPU and rate", is_number=False), Head("tracks an hour to break even")]
     tables = (
-        [Table("Break-even: accepted tracks an hour from which rendering is cheaper", heads, lines)] if lines else []
+        [ReportTable("Break-even: accepted tracks an hour from which rendering is cheaper", heads, lines)]
+        if lines
+        else []
     )
     return Section("savings", "Savings", lead, facts=facts, tables=tables)
 
@@ -126,7 +142,7 @@ def _invoices(month: Month) -> Section:
     return Section("invoices", "Invoices and reconciliation", lead, tables=tables)
 
 
-def _findings(matches: Sequence[Match]) -> Table:
+def _findings(matches: Sequence[Match]) -> ReportTable:
     found: defaultdict[str, list[Match]] = defaultdict(list)
     for match in matches:
         found[match.finding].append(match)
@@ -135,16 +151,16 @@ def _findings(matches: Sequence[Match]) -> Table:
     unit = unit_of(billed.values())
     printed = rounded_together(billed, unit)
     lines = [
-        [Cell(name, "over" if name == "line without rental" else ""), Cell(count(len(found[name]))),
-         Cell("not billed", "quiet") if name == "rental without line" else money_cell(printed[name], unit)]
+        [TableCell(name, "over" if name == "line without rental" else ""), TableCell(count(len(found[name]))),
+         TableCell("not billed", "quiet") if name == "rental without line" else money_cell(printed[name], unit)]
         for name in names
     ]  # fmt: skip
     heads = [Head("finding", is_number=False), Head("lines"), Head("billed")]
-    bottom = [Cell("total"), Cell(count(len(matches))), money_cell(sum(printed.values()), unit)]
-    return Table("Reconciliation", heads, lines, bottom)
+    bottom = [TableCell("total"), TableCell(count(len(matches))), money_cell(sum(printed.values()), unit)]
+    return ReportTable("Reconciliation", heads, lines, bottom)
 
 
-def _differences(matches: Sequence[Match]) -> list[Table]:
+def _differences(matches: Sequence[Match]) -> list[ReportTable]:
     differing = [match for match in matches if match.finding != "matched"]
     if not differing:
         return []
@@ -153,25 +169,30 @@ def _differences(matches: Sequence[Match]) -> list[Table]:
     lines = []
     for match in differing[:_LISTED_MAX]:
         expected, billed = _amount(match.expected_usd_micros, unit), _amount(match.billed_usd_micros, unit)
-        difference = Cell(UNKNOWN, "unknown")
+        difference = TableCell(UNKNOWN, "unknown")
         if match.finding == "line without rental":
-            expected, difference = Cell("no rental", "quiet"), billed
+            expected, difference = TableCell("no rental", "quiet"), billed
         elif match.billed_usd_micros is None:
-            billed, difference = Cell("not billed", "quiet"), Cell("open", "quiet")
+            billed, difference = TableCell("not billed", "quiet"), TableCell("open", "quiet")
         elif match.expected_usd_micros is not None:
             printed = rounded(match.billed_usd_micros, unit) - rounded(match.expected_usd_micros, unit)
             difference = money_cell(printed, unit)
         amounts = [expected, billed, difference]
-        names = [Cell(match.external_id), Cell(match.provider), Cell(match.meter), Cell(match.finding)]
-        lines.append([*names, *amounts, Cell(match.note)])
+        names = [
+            TableCell(match.external_id),
+            TableCell(match.provider),
+            TableCell(match.meter),
+            TableCell(match.finding),
+        ]
+        lines.append([*names, *amounts, TableCell(match.note)])
     heads = [*(Head(name, is_number=False) for name in ("machine", "provider", "meter", "finding"))]
     heads += [Head("expected"), Head("billed"), Head("difference"), Head("note", is_number=False)]
     left_out = len(differing) - len(lines)
     note = f"{count(left_out)} smaller differences are in the workbook." if left_out else ""
-    return [Table("What differs", heads, lines, note=note)]
+    return [ReportTable("What differs", heads, lines, note=note)]
 
 
-def _invoice_list(month: Month) -> Table:
+def _invoice_list(month: Month) -> ReportTable:
     invoices = month.contents.invoices
     amounts = [each[4:7] for each in invoices]
     unit = unit_of([int(amount) for row in amounts for amount in row])
@@ -179,17 +200,22 @@ def _invoice_list(month: Month) -> Table:
         rounded_together({f"{at:09d}": int(row[column]) for at, row in enumerate(amounts)}, unit) for column in range(3)
     ]
     lines = [
-        [Cell(each.number), Cell(each.provider), Cell(each.currency),
+        [TableCell(each.number), TableCell(each.provider), TableCell(each.currency),
          *(money_cell(column[f"{at:09d}"], unit) for column in columns)]
         for at, each in enumerate(invoices)
     ]  # fmt: skip
     heads = [*(Head(name, is_number=False) for name in ("invoice", "provider", "currency"))]
     heads += [Head("charges"), Head("paid in advance"), Head("in this month")]
-    bottom = [Cell("total"), Cell(""), Cell(""), *(money_cell(sum(column.values()), unit) for column in columns)]
-    return Table("Invoices with lines in the month", heads, lines, bottom)
+    bottom = [
+        TableCell("total"),
+        TableCell(""),
+        TableCell(""),
+        *(money_cell(sum(column.values()), unit) for column in columns),
+    ]
+    return ReportTable("Invoices with lines in the month", heads, lines, bottom)
 
 
-def _statements(month: Month) -> Table:
+def _statements(month: Month) -> ReportTable:
     statements = month.contents.statements
     unit = unit_of([abs(int(amount)) for each in statements for amount in each[1:4]])
     lines, down = [], [0, 0, 0, 0]
@@ -197,13 +223,13 @@ def _statements(month: Month) -> Table:
         opening, topups, drawn = (rounded(int(amount), unit) for amount in each[1:4])
         units = [opening, topups, drawn, opening + topups - drawn]
         down = [before + more for before, more in zip(down, units, strict=True)]
-        lines.append([Cell(each.provider), *(money_cell(amount, unit) for amount in units)])
+        lines.append([TableCell(each.provider), *(money_cell(amount, unit) for amount in units)])
     heads = [
         Head("provider", is_number=False),
         *(Head(name) for name in ("opening", "top-ups", "draw-down", "closing")),
     ]
-    bottom = [Cell("total"), *(money_cell(amount, unit) for amount in down)]
-    return Table("Prepaid accounts: opening + top-ups − draw-down = closing", heads, lines, bottom)
+    bottom = [TableCell("total"), *(money_cell(amount, unit) for amount in down)]
+    return ReportTable("Prepaid accounts: opening + top-ups − draw-down = closing", heads, lines, bottom)
 
 
 def _basis(month: Month) -> Section:
@@ -233,15 +259,20 @@ def _basis(month: Month) -> Section:
         heads = [*(Head(name, is_number=False) for name in ("sku", "market")), Head("an hour")]
         heads.append(Head("source", is_number=False))
         lines = [
-            [Cell(each.sku), Cell(each.market.replace("_", " ")), _price(each.usd_micros_per_h), Cell(each.source)]
+            [
+                TableCell(each.sku),
+                TableCell(each.market.replace("_", " ")),
+                _price(each.usd_micros_per_h),
+                TableCell(each.source),
+            ]
             for each in contents.prices
         ]
-        tables.append(Table("Prices used", heads, lines))
+        tables.append(ReportTable("Prices used", heads, lines))
     belonging = pivot(contents.rows, "belongs to")
     if len(belonging.lines) > 1:
         tables.append(money_table("By the month that the costs belong to", belonging, paper))
     return Section("basis", "What the figures rest on", "", figures, facts, tables)
 
 
-def _price(micros: int | None) -> Cell:
-    return Cell(UNKNOWN, "unknown") if micros is None else Cell(brief_money(micros))
+def _price(micros: int | None) -> TableCell:
+    return TableCell(UNKNOWN, "unknown") if micros is None else TableCell(brief_money(micros))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from orchestrator.finance.allocation.charges import CostRow, Group
+from orchestrator.finance.allocation.charges import CostGroup, CostRow
 from orchestrator.finance.report.figures import DIRECT, FULLY_LOADED, LOADED, WASTE_REASONS, Pivot, Sums, pivot, shown
 from orchestrator.finance.report.roll_up import KEYED, RollUp, group_formula, money_formula, sum_of, value_or
 from orchestrator.finance.report.sheet import (
@@ -16,9 +16,9 @@ from orchestrator.finance.report.sheet import (
     UNKNOWN,
     Book,
     Cell,
-    Column,
     Formula,
     Sheet,
+    SheetColumn,
     along,
     cell_at,
     dollars,
@@ -31,17 +31,17 @@ HEAD: Final = 3  # row of every pivot's head
 FIRST: Final = HEAD + 1
 VALUES_ONLY: Final = "Formulas over so many rows would take minutes to open: this sheet holds their values."
 _FIGURES: Final = (
-    *(Column(str(group), 13, "usd") for group in Group),
-    Column("fully loaded", 14, "usd"),
-    Column("direct + wasted", 14, "usd"),
-    Column("accepted tracks", 10, "count"),
-    Column("attempts", 10, "count"),
-    Column("accepted audio, min", 12, "minutes"),
-    Column("direct per track", 12, "usd_micro"),
-    Column("direct + wasted per track", 12, "usd_micro"),
-    Column("fully loaded per track", 12, "usd_micro"),
-    Column("fully loaded per audio minute", 12, "usd_micro"),
-    Column("time without a price, h", 11, "hours"),
+    *(SheetColumn(str(group), 13, "usd") for group in CostGroup),
+    SheetColumn("fully loaded", 14, "usd"),
+    SheetColumn("direct + wasted", 14, "usd"),
+    SheetColumn("accepted tracks", 10, "count"),
+    SheetColumn("attempts", 10, "count"),
+    SheetColumn("accepted audio, min", 12, "minutes"),
+    SheetColumn("direct per track", 12, "usd_micro"),
+    SheetColumn("direct + wasted per track", 12, "usd_micro"),
+    SheetColumn("fully loaded per track", 12, "usd_micro"),
+    SheetColumn("fully loaded per audio minute", 12, "usd_micro"),
+    SheetColumn("time without a price, h", 11, "hours"),
 )
 _MS_PER_MIN: Final = 60_000
 _MS_PER_H: Final = 3_600_000
@@ -67,8 +67,8 @@ CUT_SHEETS: Final = (
 def write_cut(book: Book, roll_up: RollUp, cut: Cut, table: Pivot) -> None:
     """A sheet with one line for each name and every figure of it."""
     sheet = Sheet(book, cut.sheet, cut.title)
-    names = [Column(name, width) for name, width in zip(KEYED[cut.key], cut.widths, strict=True)]
-    columns = [Column("no.", 5, "number"), *names, *_FIGURES]
+    names = [SheetColumn(name, width) for name, width in zip(KEYED[cut.key], cut.widths, strict=True)]
+    columns = [SheetColumn("no.", 5, "number"), *names, *_FIGURES]
     sheet.widths(columns)
     sheet.head(HEAD, columns, frozen_columns=1 + len(names))
     is_live = roll_up.can_sum(cut.key, len(table.lines))
@@ -88,7 +88,7 @@ def write_cut(book: Book, roll_up: RollUp, cut: Cut, table: Pivot) -> None:
 
 def _figures(roll_up: RollUp, sums: Sums, row: int, first: int, key: tuple[str, str]) -> list[Formula]:
     """The cells of `_FIGURES`, in order; `first` is the column of the first."""
-    groups = along(row, first, first + len(Group) - 1)
+    groups = along(row, first, first + len(CostGroup) - 1)
     unpriced = cell_at(row, first + len(_FIGURES) - 1)
     tracks, minutes, full = (cell_at(row, first + offset) for offset in (7, 9, 5))
     unpriced_of = {
@@ -99,7 +99,7 @@ def _figures(roll_up: RollUp, sums: Sums, row: int, first: int, key: tuple[str, 
         unpriced_of = dict.fromkeys(unpriced_of, "0")
     direct, loaded = cell_at(row, first), cell_at(row, first + 6)
     return [
-        *(group_formula(roll_up, sums, group, key) for group in Group),
+        *(group_formula(roll_up, sums, group, key) for group in CostGroup),
         _sum_of_groups(groups, sums, FULLY_LOADED, can_be_unknown=roll_up.has_unknown),
         _sum_of_groups(along(row, first, first + 1), sums, LOADED, can_be_unknown=roll_up.has_unknown),
         Formula(f"={sum_of('tracks', key)}", sums.tracks),
@@ -113,13 +113,13 @@ def _figures(roll_up: RollUp, sums: Sums, row: int, first: int, key: tuple[str, 
     ]
 
 
-def _sum_of_groups(area: str, sums: Sums, groups: Sequence[Group], *, can_be_unknown: bool) -> Formula:
+def _sum_of_groups(area: str, sums: Sums, groups: Sequence[CostGroup], *, can_be_unknown: bool) -> Formula:
     has_unknown = any(sums.is_unknown([group]) for group in groups)
     return money_sum(area, sums.usd(groups), has_unknown=has_unknown, can_be_unknown=can_be_unknown)
 
 
 def _per(
-    amount: str, count: str, unpriced: str, sums: Sums, of: Sequence[Group], *, is_by_audio: bool = False
+    amount: str, count: str, unpriced: str, sums: Sums, of: Sequence[CostGroup], *, is_by_audio: bool = False
 ) -> Formula:
     """An amount by a count: `unknown` over time without a price, `none` without anything to divide by."""
     divisor = sums.audio_ms / _MS_PER_MIN if is_by_audio else sums.tracks
@@ -138,7 +138,7 @@ def _totals(roll_up: RollUp, table: Pivot, first: int) -> list[Formula]:
     areas = [down(first + index, FIRST, max(FIRST, row - 1)) for index in range(len(_FIGURES))]
     if not table.lines:
         return [Formula("=0", 0.0)] * len(_FIGURES)
-    columns_of_money = [*((group,) for group in Group), FULLY_LOADED, LOADED]
+    columns_of_money = [*((group,) for group in CostGroup), FULLY_LOADED, LOADED]
     money = [
         money_sum(
             area,
@@ -161,12 +161,12 @@ def _totals(roll_up: RollUp, table: Pivot, first: int) -> list[Formula]:
     ]
 
 
-def _is_shown_unknown(sums: Sums, groups: Sequence[Group]) -> bool:
+def _is_shown_unknown(sums: Sums, groups: Sequence[CostGroup]) -> bool:
     """Whether a line's cell over these columns says `unknown`: one of them does, and the rest come to nothing."""
     return not sums.usd(groups) and any(sums.is_unknown([group]) for group in groups)
 
 
-def _per_total(total: Sums, of: Sequence[Group], amount: str, count: str) -> Formula:
+def _per_total(total: Sums, of: Sequence[CostGroup], amount: str, count: str) -> Formula:
     unpriced = "+".join(sum_of("unpriced_ms", ("group", f'"{group}"')) for group in of)
     return _per(amount, count, unpriced, total, of)
 
@@ -176,9 +176,9 @@ def write_matrix(book: Book, roll_up: RollUp, rows: Sequence[CostRow], zones: Pi
     sheet = Sheet(book, "By zone x genre", "Fully loaded costs by zone and genre")
     cells = {line.name: line.sums for line in pivot(rows, "zone", "genre").lines}
     width = len(genres.lines)
-    columns = [Column("no.", 5, "number"), Column("zone", 28)]
-    columns += [Column(shown(line.name[0]), 14, "usd") for line in genres.lines]
-    columns.append(Column("fully loaded", 14, "usd"))
+    columns = [SheetColumn("no.", 5, "number"), SheetColumn("zone", 28)]
+    columns += [SheetColumn(shown(line.name[0]), 14, "usd") for line in genres.lines]
+    columns.append(SheetColumn("fully loaded", 14, "usd"))
     sheet.widths(columns)
     for number in range(width):
         sheet.put(HEAD - 1, 2 + number, number + 1, look="number", place="key")
@@ -217,15 +217,18 @@ def write_matrix(book: Book, roll_up: RollUp, rows: Sequence[CostRow], zones: Pi
 def write_months(book: Book, trend: Sequence[CostRow]) -> int:
     """The months up to this one; the number of them. They are numbers: the Data sheet holds this month alone."""
     sheet = Sheet(book, "By month", "The last twelve months")
-    columns = [Column("month", 12), *(Column(str(group), 13, "usd") for group in Group)]
-    columns += [Column("fully loaded", 14, "usd"), Column("accepted tracks", 11, "count")]
-    columns += [Column("fully loaded per track", 13, "usd_micro"), Column("time without a price, h", 12, "hours")]
+    columns = [SheetColumn("month", 12), *(SheetColumn(str(group), 13, "usd") for group in CostGroup)]
+    columns += [SheetColumn("fully loaded", 14, "usd"), SheetColumn("accepted tracks", 11, "count")]
+    columns += [
+        SheetColumn("fully loaded per track", 13, "usd_micro"),
+        SheetColumn("time without a price, h", 12, "hours"),
+    ]
     sheet.widths(columns)
     sheet.head(HEAD, columns, frozen_columns=1)
     months = pivot(trend, "month").lines
     for index, month in enumerate(months):
         row, sums = FIRST + index, month.sums
-        amounts = [UNKNOWN if sums.is_unknown([group]) else dollars(sums.usd([group])) for group in Group]
+        amounts = [UNKNOWN if sums.is_unknown([group]) else dollars(sums.usd([group])) for group in CostGroup]
         full, tracks, unpriced = (cell_at(row, column) for column in (6, 7, 9))
         whole = _sum_of_groups(along(row, 1, 5), sums, FULLY_LOADED, can_be_unknown=bool(sums.unpriced()))
         line: list[Cell] = [month.name[0], *amounts, whole]
@@ -238,12 +241,12 @@ def write_waste(book: Book, roll_up: RollUp, zones: Pivot) -> None:
     """What was rendered and not kept: by reason, then by zone and reason."""
     sheet = Sheet(book, "Waste", "Waste: rendered and not kept")
     columns = [
-        Column("", 5, "number"),
-        Column("reason", 28),
-        Column("usd", 14, "usd"),
-        Column("share of all", 14, "percent"),
+        SheetColumn("", 5, "number"),
+        SheetColumn("reason", 28),
+        SheetColumn("usd", 14, "usd"),
+        SheetColumn("share of all", 14, "percent"),
     ]
-    columns += [Column("attempts", 14, "count"), Column("time, h", 12, "hours")]
+    columns += [SheetColumn("attempts", 14, "count"), SheetColumn("time, h", 12, "hours")]
     sheet.widths(columns)
     sheet.head(HEAD, columns)
     total = zones.total
@@ -256,7 +259,7 @@ def write_waste(book: Book, roll_up: RollUp, zones: Pivot) -> None:
         time = Formula(f"={sum_of('ms', where)}/{_MS_PER_H}", total.ms[reason] / _MS_PER_H)
         amount = money_formula(roll_up, total.usd_micros[reason], is_unknown, where)
         sheet.line(row, columns, [None, reason, amount, share, tried, time])
-    wasted = total.usd([Group.WASTED])
+    wasted = total.usd([CostGroup.WASTED])
     sums = [
         money_sum(
             down(2, FIRST, last - 1),
@@ -279,8 +282,8 @@ def _share(cell: str, part: int, whole: int) -> Formula:
 
 
 def _write_waste_by_zone(sheet: Sheet, roll_up: RollUp, zones: Pivot, head: int) -> None:
-    columns = [Column("no.", 5, "number"), Column("zone", 28)]
-    columns += [Column(str(reason), 14, "usd") for reason in (*WASTE_REASONS, "wasted")]
+    columns = [SheetColumn("no.", 5, "number"), SheetColumn("zone", 28)]
+    columns += [SheetColumn(str(reason), 14, "usd") for reason in (*WASTE_REASONS, "wasted")]
     sheet.head(head, columns)
     is_live = roll_up.can_sum("zone_no", len(zones.lines))
     shown_lines: list[list[Cell]] = []
@@ -292,12 +295,12 @@ def _write_waste_by_zone(sheet: Sheet, roll_up: RollUp, zones: Pivot, head: int)
             formula = money_formula(roll_up, zone.sums.usd_micros[reason], _is_unknown(zone.sums, reason), *where)
             line.append(value_or(formula, is_live=is_live))
         has_unknown = UNKNOWN in map(_value, line[2:])
-        wasted = zone.sums.usd([Group.WASTED])
+        wasted = zone.sums.usd([CostGroup.WASTED])
         line.append(money_sum(along(row, 2, 4), wasted, has_unknown=has_unknown, can_be_unknown=roll_up.has_unknown))
         sheet.line(row, columns, line)
         shown_lines.append([_value(cell) for cell in line])
     last = head + 1 + len(zones.lines)
-    micros = [*(zones.total.usd_micros[reason] for reason in WASTE_REASONS), zones.total.usd([Group.WASTED])]
+    micros = [*(zones.total.usd_micros[reason] for reason in WASTE_REASONS), zones.total.usd([CostGroup.WASTED])]
     totals = [
         money_sum(
             down(2 + at, head + 1, last - 1),

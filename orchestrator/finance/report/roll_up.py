@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from orchestrator.finance.allocation.charges import CostRow, Group, group_of
+from orchestrator.finance.allocation.charges import CostGroup, CostRow, group_of
 from orchestrator.finance.report.figures import FIELD_OF_CUT, Pivot, Sums, shown
-from orchestrator.finance.report.sheet import TEXT_MAX, UNKNOWN, Book, Cell, Column, Formula, dollars, set_up_print
+from orchestrator.finance.report.sheet import TEXT_MAX, UNKNOWN, Book, Cell, Formula, SheetColumn, dollars, set_up_print
 
 ROWS_MAX: Final = 80_000  # a sheet takes 1,048,575, and nobody waits a minute for one; `costs.csv` has every row
 # Above that a table of Excel would keep a gigabyte of cells in memory; the rows are streamed as a filtered range.
@@ -28,26 +28,26 @@ KEYED: Final = {
 }
 _DROPPED_FIRST: Final = ("run_id", "genre", "gpu", "zone", "catalog", "provider", "market")
 _COLUMNS: Final = (
-    Column("period", 10),
-    Column("applies to", 10),
-    Column("kind", 11),
-    Column("group", 12),
-    Column("category", 12),
-    Column("catalog", 20),
-    Column("zone", 22),
-    Column("genre", 18),
-    Column("run", 22),
-    Column("provider", 14),
-    Column("gpu", 24),
-    Column("market", 11),
-    Column("usd", 16, "usd_micro"),
-    Column("micros", 16, "count"),
-    Column("unpriced ms", 13, "count"),
-    Column("ms", 15, "count"),
-    Column("tracks", 10, "count"),
-    Column("attempts", 10, "count"),
-    Column("audio ms", 15, "count"),
-    *(Column(key.replace("_", " "), 11, "number") for key in KEYED),
+    SheetColumn("period", 10),
+    SheetColumn("applies to", 10),
+    SheetColumn("kind", 11),
+    SheetColumn("group", 12),
+    SheetColumn("category", 12),
+    SheetColumn("catalog", 20),
+    SheetColumn("zone", 22),
+    SheetColumn("genre", 18),
+    SheetColumn("run", 22),
+    SheetColumn("provider", 14),
+    SheetColumn("gpu", 24),
+    SheetColumn("market", 11),
+    SheetColumn("usd", 16, "usd_micro"),
+    SheetColumn("micros", 16, "count"),
+    SheetColumn("unpriced ms", 13, "count"),
+    SheetColumn("ms", 15, "count"),
+    SheetColumn("tracks", 10, "count"),
+    SheetColumn("attempts", 10, "count"),
+    SheetColumn("audio ms", 15, "count"),
+    *(SheetColumn(key.replace("_", " "), 11, "number") for key in KEYED),
 )
 _NAMED: Final = {
     "kind": 2, "group": 3, "category": 4, "micros": 13, "unpriced_ms": 14, "ms": 15, "tracks": 16, "attempts": 17,
@@ -147,7 +147,7 @@ def sum_of(column: str, *criteria: tuple[str, str]) -> str:
     return f"SUMIFS(data_{column},{','.join(f'data_{name},{wanted}' for name, wanted in criteria)})"
 
 
-def group_formula(roll_up: RollUp, sums: Sums, group: Group, *criteria: tuple[str, str]) -> Formula:
+def group_formula(roll_up: RollUp, sums: Sums, group: CostGroup, *criteria: tuple[str, str]) -> Formula:
     """The money of one column of a report, or the word for it."""
     where = (*criteria, ("group", f'"{group}"'))
     return money_formula(roll_up, sums.usd([group]), sums.is_unknown([group]), *where)

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from markupsafe import Markup
 
-from orchestrator.finance.allocation.charges import CostRow, Group, group_of
+from orchestrator.finance.allocation.charges import CostGroup, CostRow, group_of
 from orchestrator.finance.money import MICROS_PER_USD
 from orchestrator.finance.report import charts
 from orchestrator.finance.report.charts import Bar, Part
@@ -33,9 +33,9 @@ from orchestrator.finance.report.figures import (
 from orchestrator.finance.report.tables import (
     NONE,
     UNKNOWN,
-    Cell,
     Head,
-    Table,
+    ReportTable,
+    TableCell,
     count,
     folded,
     money_cell,
@@ -88,7 +88,7 @@ class Section:
     lead: str = ""
     figures: Sequence[Figure] = ()
     facts: Sequence[Fact] = ()
-    tables: Sequence[Table] = ()
+    tables: Sequence[ReportTable] = ()
 
 
 class Month(NamedTuple):
@@ -115,10 +115,10 @@ class Headline(NamedTuple):
 def headline(month: Month) -> list[Headline]:
     """The figures on top."""
     total, paper = month.total, month.paper
-    shares = shares_of({group: total.usd([group]) for group in Group})
+    shares = shares_of({group: total.usd([group]) for group in CostGroup})
     unpriced = total.unpriced()
     unit = time_unit(unpriced)
-    under = f"direct + wasted {month.text(paper.groups[Group.DIRECT] + paper.groups[Group.WASTED])}"
+    under = f"direct + wasted {month.text(paper.groups[CostGroup.DIRECT] + paper.groups[CostGroup.WASTED])}"
     if unpriced:
         under = f"{unit.text(unpriced // unit.ms)} {unit.name} more have no known price"
     amount = UNKNOWN if total.is_unknown() else month.text(paper.total)
@@ -128,13 +128,15 @@ def headline(month: Month) -> list[Headline]:
     kept = "no attempt in the month"
     if total.attempts > 0:
         kept = f"{percent(rounded_share(total.tracks, total.attempts)).text} of {count(total.attempts)} attempts"
-    wasted = UNKNOWN if total.is_unknown([Group.WASTED]) else month.text(paper.groups[Group.WASTED])
+    wasted = UNKNOWN if total.is_unknown([CostGroup.WASTED]) else month.text(paper.groups[CostGroup.WASTED])
     return [
         Headline("Fully loaded", amount, under, _tone(amount)),
         _unit_headline("Per accepted track", total.per_track(), total, of_track),
         _unit_headline("Per accepted audio minute", total.per_audio_min(), total, of_minute),
         Headline("Accepted tracks", count(total.tracks), kept),
-        Headline("Wasted", wasted, f"{percent(shares[Group.WASTED]).text} of all" if shares else "rendered, not kept"),
+        Headline(
+            "Wasted", wasted, f"{percent(shares[CostGroup.WASTED]).text} of all" if shares else "rendered, not kept"
+        ),
     ]
 
 
@@ -174,7 +176,7 @@ def where_it_went(month: Month) -> Section:
     """The use of the money: one bar, and every category."""
     total, paper = month.total, month.paper
     groups = shown_groups(total)
-    shares = shares_of({group: total.usd([group]) for group in Group})
+    shares = shares_of({group: total.usd([group]) for group in CostGroup})
     parts = [Part(group, f"f-{group}", paper.groups[group], month.text(paper.groups[group])) for group in groups]
     legend = [
         Legend(part.style, part.name, f"{part.text}, {percent(shares[group]).text}" if shares else part.text)
@@ -186,19 +188,19 @@ def where_it_went(month: Month) -> Section:
     return Section("money", "Where the money went", lead, [figure] if has_money else [], tables=[_categories(month)])
 
 
-def _categories(month: Month) -> Table:
+def _categories(month: Month) -> ReportTable:
     total, unit = month.total, time_unit(month.total.total_ms)
     printed = month.paper.categories(total)
     used = [each for each in Category if total.usd_micros[each] or total.ms[each] or total.attempts_at[each]]
-    used.sort(key=lambda each: list(Group).index(group_of(each)))
+    used.sort(key=lambda each: list(CostGroup).index(group_of(each)))
     times = rounded_together({each: total.ms[each] for each in used}, unit.ms)
     shares = _shares_of_categories(total)
     lines = [
         [
-            Cell(each),
-            Cell(group_of(each), "quiet"),
-            Cell(count(total.attempts_at[each]), "" if total.attempts_at[each] else "quiet"),
-            Cell(unit.text(times[each]), "" if times[each] else "quiet"),
+            TableCell(each),
+            TableCell(group_of(each), "quiet"),
+            TableCell(count(total.attempts_at[each]), "" if total.attempts_at[each] else "quiet"),
+            TableCell(unit.text(times[each]), "" if times[each] else "quiet"),
             money_cell(printed[each], month.paper.unit, is_unknown=_is_unknown(total, each)),
             shares[each],
         ]
@@ -206,18 +208,23 @@ def _categories(month: Month) -> Table:
     ]
     heads = [Head("category", is_number=False), Head("group", is_number=False), Head("attempts")]
     heads += [Head(f"time, {unit.name}"), Head("amount"), Head("share")]
-    bottom = [Cell("total"), Cell(""), Cell(count(total.attempts)), Cell(unit.text(sum(times.values())))]
-    whole = percent(1000) if total.usd() > 0 else Cell(NONE, "quiet")
+    bottom = [
+        TableCell("total"),
+        TableCell(""),
+        TableCell(count(total.attempts)),
+        TableCell(unit.text(sum(times.values()))),
+    ]
+    whole = percent(1000) if total.usd() > 0 else TableCell(NONE, "quiet")
     bottom += [money_cell(month.paper.total, month.paper.unit, is_unknown=total.is_unknown()), whole]
-    return Table("Money by category", heads, lines, bottom)
+    return ReportTable("Money by category", heads, lines, bottom)
 
 
-def _shares_of_categories(total: Sums) -> dict[Category, Cell]:
+def _shares_of_categories(total: Sums) -> dict[Category, TableCell]:
     """Shares of the whole; those of a group's categories add up to what its column says."""
-    groups = shares_of({group: total.usd([group]) for group in Group})
+    groups = shares_of({group: total.usd([group]) for group in CostGroup})
     if groups is None:
-        return dict.fromkeys(Category, Cell(NONE, "quiet"))
-    shares: dict[Category, Cell] = {}
+        return dict.fromkeys(Category, TableCell(NONE, "quiet"))
+    shares: dict[Category, TableCell] = {}
     for group, share in groups.items():
         parts = {each: 1000 * total.usd_micros[each] for each in Category if group_of(each) is group}
         shares.update({each: percent(part) for each, part in rounded_together(parts, total.usd(), share).items()})
@@ -245,16 +252,18 @@ def _dearest(month: Month, ident: str, title: str, table: Pivot) -> Figure:
     if len(rows) <= CHART_LINES_MAX:
         return Figure("", charts.bars(ident, title, rows), legend)
     rows, rest = rows[: CHART_LINES_MAX - 1], rows[CHART_LINES_MAX - 1 :]
-    together = [sum(bar.parts[at].amount for bar in rest) for at in range(len(Group))]
-    parts = [Part(group, f"f-{group}", units, month.text(units)) for group, units in zip(Group, together, strict=True)]
+    together = [sum(bar.parts[at].amount for bar in rest) for at in range(len(CostGroup))]
+    parts = [
+        Part(group, f"f-{group}", units, month.text(units)) for group, units in zip(CostGroup, together, strict=True)
+    ]
     others = Bar(f"{count(len(rest))} others together", month.text(sum(together)), parts)
     heading = f"The {len(rows)} dearest of {count(len(table.lines))}"
     return Figure(heading, charts.bars(ident, title, rows, others), legend)
 
 
-def _bar(month: Month, line: Line, units: Mapping[Group, int]) -> Bar:
+def _bar(month: Month, line: Line, units: Mapping[CostGroup, int]) -> Bar:
     text = UNKNOWN if line.sums.is_unknown() else month.text(sum(units.values()))
-    parts = [Part(group, f"f-{group}", units[group], month.text(units[group])) for group in Group]
+    parts = [Part(group, f"f-{group}", units[group], month.text(units[group])) for group in CostGroup]
     return Bar(shown(line.name[0]), text, parts)
 
 
@@ -298,9 +307,9 @@ def matrix(month: Month, zones: Pivot) -> Section:
         sums_down = [before + more for before, more in zip(sums_down, printed, strict=True)]
         lines.append(line)
     unit = month.paper.unit
-    bottom = [Cell("total"), *(money_cell(each, unit) for each in (*sums_down, month.paper.total))]
+    bottom = [TableCell("total"), *(money_cell(each, unit) for each in (*sums_down, month.paper.total))]
     heads = [Head("zone", is_number=False), *(Head(shown(name)) for name in names), Head("fully loaded")]
-    table = Table("Fully loaded costs by zone and genre", heads, lines, bottom)
+    table = ReportTable("Fully loaded costs by zone and genre", heads, lines, bottom)
     return Section(
         "matrix", "By zone and genre", "Fully loaded dollars. The darker a cell, the dearer.", tables=[table]
     )
@@ -316,7 +325,7 @@ def _others(rows: Sequence[CostRow], named: set[str], names: Sequence[str]) -> l
 
 def _matrix_line(
     month: Month, zone: Line, sums: Sequence[Sums], whole: int, dearest: int
-) -> tuple[list[Cell], list[int]]:
+) -> tuple[list[TableCell], list[int]]:
     keys = [f"{index:09d}" for index in range(len(sums))]
     amounts = {key: each.usd() for key, each in zip(keys, sums, strict=True)}
     units = rounded_together(amounts, month.paper.unit, whole)
@@ -330,14 +339,14 @@ def _matrix_line(
         for key, each in zip(keys, sums, strict=True)
     ]
     end = money_cell(whole, month.paper.unit, is_unknown=zone.sums.is_unknown() and not whole)
-    return [Cell(shown(zone.name[0])), *cells, end], [units[key] for key in keys]
+    return [TableCell(shown(zone.name[0])), *cells, end], [units[key] for key in keys]
 
 
 def waste(month: Month, zones: Pivot) -> Section:
     """What was rendered and not kept, by reason and by zone."""
     total, paper = month.total, month.paper
     printed = paper.categories(total)
-    shares = shares_of({group: total.usd([group]) for group in Group})
+    shares = shares_of({group: total.usd([group]) for group in CostGroup})
     rows = []
     for reason in WASTE_REASONS:
         text = UNKNOWN if _is_unknown(total, reason) else month.text(printed[reason])
@@ -347,14 +356,14 @@ def waste(month: Month, zones: Pivot) -> Section:
     has_waste = any(printed[reason] for reason in WASTE_REASONS)
     figures = [Figure("", charts.bars("waste-chart", "Waste by reason", rows))] if has_waste else []
     lead = "Rejected takes failed their checks, failed ones met an error, lost ones went down with their machine."
-    if shares and total.usd([Group.WASTED]) > 0:
-        lead = f"{percent(shares[Group.WASTED]).text} of the money went into takes that were not kept. {lead}"
+    if shares and total.usd([CostGroup.WASTED]) > 0:
+        lead = f"{percent(shares[CostGroup.WASTED]).text} of the money went into takes that were not kept. {lead}"
     return Section("waste", "Waste", lead, figures, tables=[_waste_by_zone(month, zones)])
 
 
-def _waste_by_zone(month: Month, zones: Pivot) -> Table:
+def _waste_by_zone(month: Month, zones: Pivot) -> ReportTable:
     unit = month.paper.unit
-    zones = folded(zones._replace(lines=sorted(zones.lines, key=lambda line: -line.sums.usd([Group.WASTED]))))
+    zones = folded(zones._replace(lines=sorted(zones.lines, key=lambda line: -line.sums.usd([CostGroup.WASTED]))))
     whole = month.paper.categories(month.total)
     keys = [f"{index:09d}" for index in range(len(zones.lines))]
     columns = {
@@ -371,17 +380,17 @@ def _waste_by_zone(month: Month, zones: Pivot) -> Table:
         units = [columns[reason][key] for reason in WASTE_REASONS]
         unknown = [_is_unknown(line.sums, reason) and not units[at] for at, reason in enumerate(WASTE_REASONS)]
         cells = [money_cell(each, unit, is_unknown=flag) for each, flag in zip(units, unknown, strict=True)]
-        own, of = line.sums.usd([Group.WASTED]), line.sums.usd()
-        part = percent(rounded_share(own, of)) if of > 0 else Cell(NONE, "quiet")
+        own, of = line.sums.usd([CostGroup.WASTED]), line.sums.usd()
+        part = percent(rounded_share(own, of)) if of > 0 else TableCell(NONE, "quiet")
         wasted = money_cell(sum(units), unit, is_unknown=any(unknown) and not sum(units))
-        lines.append([Cell(shown(line.name[0])), *cells, wasted, part])
-    own, of = month.total.usd([Group.WASTED]), month.total.usd()
-    bottom = [Cell("total"), *(money_cell(whole[reason], unit) for reason in WASTE_REASONS)]
-    bottom += [money_cell(month.paper.groups[Group.WASTED], unit)]
-    bottom += [percent(rounded_share(own, of)) if of > 0 else Cell(NONE, "quiet")]
+        lines.append([TableCell(shown(line.name[0])), *cells, wasted, part])
+    own, of = month.total.usd([CostGroup.WASTED]), month.total.usd()
+    bottom = [TableCell("total"), *(money_cell(whole[reason], unit) for reason in WASTE_REASONS)]
+    bottom += [money_cell(month.paper.groups[CostGroup.WASTED], unit)]
+    bottom += [percent(rounded_share(own, of)) if of > 0 else TableCell(NONE, "quiet")]
     heads = [Head("zone", is_number=False), *(Head(reason) for reason in WASTE_REASONS)]
     heads += [Head("wasted"), Head("of the zone's costs")]
-    return Table("Waste by zone and reason", heads, lines, bottom)
+    return ReportTable("Waste by zone and reason", heads, lines, bottom)
 
 
 def rounded_share(part: int, whole: int) -> int:
@@ -399,26 +408,31 @@ def months(month: Month) -> Section:
     groups = shown_groups(table.total)
     lines, rows, down = [], [], [0] * (len(groups) + 1)
     for line in table.lines:
-        units = rounded_together(dict(zip(Group, _amounts(line.sums), strict=True)), unit)
+        units = rounded_together(dict(zip(CostGroup, _amounts(line.sums), strict=True)), unit)
         whole = sum(units.values())
         parts = [Part(group, f"f-{group}", units[group] * unit, money(units[group], unit)) for group in groups]
         rows.append(Bar(month_name(line.name[0]), _known(whole, unit, line.sums), parts))
         cells = [money_cell(units[group], unit, is_unknown=line.sums.is_unknown([group])) for group in groups]
         per_track = unit_cost(line.sums.per_track(), is_unknown=bool(line.sums.unpriced()))
-        own = [Cell(_known(whole, unit, line.sums)), Cell(count(line.sums.tracks)), per_track]
-        lines.append([Cell(month_name(line.name[0])), *cells, *own])
+        own = [TableCell(_known(whole, unit, line.sums)), TableCell(count(line.sums.tracks)), per_track]
+        lines.append([TableCell(month_name(line.name[0])), *cells, *own])
         down = [before + more for before, more in zip(down, (*(units[each] for each in groups), whole), strict=True)]
     heads = [Head("month", is_number=False), *(Head(group) for group in groups)]
     heads += [Head("fully loaded"), Head("tracks"), Head("per track")]
     per_track = unit_cost(table.total.per_track(), is_unknown=bool(table.total.unpriced()))
-    bottom = [Cell("total"), *(money_cell(each, unit) for each in down), Cell(count(table.total.tracks)), per_track]
+    bottom = [
+        TableCell("total"),
+        *(money_cell(each, unit) for each in down),
+        TableCell(count(table.total.tracks)),
+        per_track,
+    ]
     chart = charts.columns("months-chart", "Costs by month", rows, _ticks(rows))
     figure = Figure("", chart, legend_of(table.total))
-    return Section("months", title, figures=[figure], tables=[Table("Costs by month", heads, lines, bottom)])
+    return Section("months", title, figures=[figure], tables=[ReportTable("Costs by month", heads, lines, bottom)])
 
 
 def _amounts(sums: Sums) -> list[int]:
-    return [sums.usd([group]) for group in Group]
+    return [sums.usd([group]) for group in CostGroup]
 
 
 def _known(units: int, unit: int, sums: Sums) -> str:

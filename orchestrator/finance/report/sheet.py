@@ -39,7 +39,7 @@ _NUMBER_FORMATS: Final = {
 _FORMULA_LOOKS: Final = frozenset({"usd", "usd_micro", "count", "minutes", "hours", "percent", "number"})
 
 
-class Column(NamedTuple):
+class SheetColumn(NamedTuple):
     """A column of a table: its head, its width in characters and what its cells are."""
 
     title: str
@@ -119,12 +119,12 @@ class Sheet:
         self.put(0, 0, title, place="title")
         self.put(1, 0, book.subtitle, place="note")
 
-    def widths(self, columns: Sequence[Column]) -> None:
+    def widths(self, columns: Sequence[SheetColumn]) -> None:
         """Give the columns their widths."""
         for index, column in enumerate(columns):
             self.paper.set_column(index, index, column.width)
 
-    def head(self, row: int, columns: Sequence[Column], *, frozen_columns: int | None = None) -> None:
+    def head(self, row: int, columns: Sequence[SheetColumn], *, frozen_columns: int | None = None) -> None:
         """A table's head, high enough for three lines.
 
         With `frozen_columns` it stays in sight, and is repeated on every printed page.
@@ -136,7 +136,7 @@ class Sheet:
             self.paper.freeze_panes(row + 1, frozen_columns)
             self.paper.repeat_rows(row)
 
-    def line(self, row: int, columns: Sequence[Column], cells: Sequence[Cell], place: str = "") -> None:
+    def line(self, row: int, columns: Sequence[SheetColumn], cells: Sequence[Cell], place: str = "") -> None:
         """A table's line."""
         for index, (column, cell) in enumerate(zip(columns, cells, strict=True)):
             self.put(row, index, cell, look=column.look, place=place)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from orchestrator.finance.allocation.charges import Group
+from orchestrator.finance.allocation.charges import CostGroup
 from orchestrator.finance.report.figures import (
     Line,
     Pivot,
@@ -31,7 +31,7 @@ class Head(NamedTuple):
     is_number: bool = True
 
 
-class Cell(NamedTuple):
+class TableCell(NamedTuple):
     """A cell: what it says, its tone (quiet, unknown or over), and a tint from 0 to 100."""
 
     text: str
@@ -40,13 +40,13 @@ class Cell(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class ReportTable:
     """A table; the first cell of a line names it."""
 
     caption: str
     heads: Sequence[Head]
-    lines: Sequence[Sequence[Cell]]
-    total: Sequence[Cell] = ()
+    lines: Sequence[Sequence[TableCell]]
+    total: Sequence[TableCell] = ()
     note: str = ""
 
     @property
@@ -83,24 +83,24 @@ def count(number: int) -> str:
     return f"{number:,}".replace("-", "−")
 
 
-def unit_cost(micros: int | None, *, is_unknown: bool) -> Cell:
+def unit_cost(micros: int | None, *, is_unknown: bool) -> TableCell:
     """Dollars of one track or minute, always to the micro."""
     if is_unknown:
-        return Cell(UNKNOWN, "unknown")
-    return Cell(NONE, "quiet") if micros is None else Cell(money(micros))
+        return TableCell(UNKNOWN, "unknown")
+    return TableCell(NONE, "quiet") if micros is None else TableCell(money(micros))
 
 
-def share_cells(weights: Mapping[str, int]) -> dict[str, Cell]:
+def share_cells(weights: Mapping[str, int]) -> dict[str, TableCell]:
     """Shares in percent that add up to 100.0."""
     shares = shares_of(weights)
     if shares is None:
-        return {key: Cell(NONE, "quiet") for key in weights}
+        return {key: TableCell(NONE, "quiet") for key in weights}
     return {key: percent(share) for key, share in shares.items()}
 
 
-def percent(per_mille: int) -> Cell:
+def percent(per_mille: int) -> TableCell:
     """Tenths of a percent."""
-    return Cell(f"{'−' if per_mille < 0 else ''}{abs(per_mille) // 10}.{abs(per_mille) % 10} %")
+    return TableCell(f"{'−' if per_mille < 0 else ''}{abs(per_mille) // 10}.{abs(per_mille) % 10} %")
 
 
 def folded(table: Pivot, lines_max: int = LINES_MAX) -> Pivot:
@@ -124,7 +124,7 @@ def named_as(cut: str, name: str) -> str:
     return shown(name) if name or cut != "gpu" else ""
 
 
-def money_table(caption: str, table: Pivot, paper: RoundedTable) -> Table:
+def money_table(caption: str, table: Pivot, paper: RoundedTable) -> ReportTable:
     """A pivot over all rows of the month, with every figure of a line."""
     table = folded(table)
     groups = shown_groups(table.total)
@@ -139,22 +139,24 @@ def money_table(caption: str, table: Pivot, paper: RoundedTable) -> Table:
         heads.append(Head(f"without a price, {time_unit(table.total.unpriced()).name}"))
     lines = []
     for index, (key, line, units) in enumerate(zip(keys, table.lines, cells, strict=True)):
-        names = [Cell(named_as(cut, name)) for cut, name in zip(table.cuts, line.name, strict=True)]
+        names = [TableCell(named_as(cut, name)) for cut, name in zip(table.cuts, line.name, strict=True)]
         lines.append(
             [*names, *_figures(line.sums, units, paper.unit, groups, shares[key]), *unpriced[index : index + 1]]
         )
-    whole = percent(1000) if table.total.usd() > 0 else Cell(NONE, "quiet")
+    whole = percent(1000) if table.total.usd() > 0 else TableCell(NONE, "quiet")
     bottom = _figures(table.total, paper.groups, paper.unit, groups, whole)
-    total = [Cell("total"), *[Cell("")] * (len(table.cuts) - 1), *bottom, *unpriced[len(table.lines) :]]
+    total = [TableCell("total"), *[TableCell("")] * (len(table.cuts) - 1), *bottom, *unpriced[len(table.lines) :]]
     note = "Dollars are of what is known: time without a price is in the last column." if has_unknown else ""
-    return Table(caption, heads, lines, total, note)
+    return ReportTable(caption, heads, lines, total, note)
 
 
-def _figures(sums: Sums, units: Mapping[Group, int], unit: int, groups: Sequence[Group], share: Cell) -> list[Cell]:
+def _figures(
+    sums: Sums, units: Mapping[CostGroup, int], unit: int, groups: Sequence[CostGroup], share: TableCell
+) -> list[TableCell]:
     unpriced = bool(sums.unpriced())
     cells = [money_cell(units[group], unit, is_unknown=sums.is_unknown([group])) for group in groups]
     cells.append(money_cell(sum(units.values()), unit, is_unknown=sums.is_unknown()))
-    cells += [share, Cell(count(sums.tracks))]
+    cells += [share, TableCell(count(sums.tracks))]
     return [
         *cells,
         unit_cost(sums.per_track(), is_unknown=unpriced),
@@ -162,23 +164,23 @@ def _figures(sums: Sums, units: Mapping[Group, int], unit: int, groups: Sequence
     ]
 
 
-def money_cell(units: int, unit: int, *, is_unknown: bool = False, tint: int = 0) -> Cell:
+def money_cell(units: int, unit: int, *, is_unknown: bool = False, tint: int = 0) -> TableCell:
     """An amount in units of the table; zero in a quiet tone."""
     if is_unknown:
-        return Cell(UNKNOWN, "unknown")
-    return Cell(money(units, unit), "" if units else "quiet", tint)
+        return TableCell(UNKNOWN, "unknown")
+    return TableCell(money(units, unit), "" if units else "quiet", tint)
 
 
-def _unpriced_column(table: Pivot) -> list[Cell]:
+def _unpriced_column(table: Pivot) -> list[TableCell]:
     """Time without a price of each line and of all."""
     unit = time_unit(table.total.unpriced())
     times = {f"{index:09d}": line.sums.unpriced() for index, line in enumerate(table.lines)}
     units = rounded_together(times, unit.ms)
-    each = [Cell(unit.text(units[key]), "" if units[key] else "quiet") for key in sorted(units)]
-    return [*each, Cell(unit.text(sum(units.values())))]
+    each = [TableCell(unit.text(units[key]), "" if units[key] else "quiet") for key in sorted(units)]
+    return [*each, TableCell(unit.text(sum(units.values())))]
 
 
-def shown_groups(total: Sums) -> list[Group]:
+def shown_groups(total: Sums) -> list[CostGroup]:
     """The columns of the report; without that of adjustments in a month that has none."""
     has_adjustments = any(total.usd_micros[each] for each in total.usd_micros if str(each) in ("credit", "tax"))
-    return [group for group in Group if group is not Group.ADJUSTMENT or has_adjustments]
+    return [group for group in CostGroup if group is not CostGroup.ADJUSTMENT or has_adjustments]

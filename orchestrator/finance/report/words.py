@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from orchestrator.finance.allocation.charges import Group, Kind
+from orchestrator.finance.allocation.charges import ChargeKind, CostGroup
 from orchestrator.finance.report.contents import Contents
 from orchestrator.finance.report.figures import shares_of
 
@@ -14,13 +14,13 @@ MONTHS: Final = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
     "December",
 )  # fmt: skip
-MONEY_KINDS: Final = (Kind.BILLED, Kind.ESTIMATE, Kind.PROVISIONAL)
+MONEY_KINDS: Final = (ChargeKind.BILLED, ChargeKind.ESTIMATE, ChargeKind.PROVISIONAL)
 MEANING: Final = {
-    Group.DIRECT: "rendering of takes that went into the catalog",
-    Group.WASTED: "rendering of takes that did not: rejected, failed, or lost with their machine",
-    Group.IDLE: "machines that were paid for and had nothing to do",
-    Group.OVERHEAD: "starting, ending, uploading, disks, traffic, and time that is billed and was not seen",
-    Group.ADJUSTMENT: "credits and taxes: lines without usage",
+    CostGroup.DIRECT: "rendering of takes that went into the catalog",
+    CostGroup.WASTED: "rendering of takes that did not: rejected, failed, or lost with their machine",
+    CostGroup.IDLE: "machines that were paid for and had nothing to do",
+    CostGroup.OVERHEAD: "starting, ending, uploading, disks, traffic, and time that is billed and was not seen",
+    CostGroup.ADJUSTMENT: "credits and taxes: lines without usage",
 }
 DEFINITIONS: Final = (
     *((str(group), meaning) for group, meaning in MEANING.items()),

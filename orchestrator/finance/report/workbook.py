@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from xlsxwriter.exceptions import FileCreateError  # type: ignore[import-untyped]
 
-from orchestrator.finance.allocation.charges import Group
+from orchestrator.finance.allocation.charges import CostGroup
 from orchestrator.finance.report.contents import Contents
 from orchestrator.finance.report.figures import CENT, FULLY_LOADED, WASTE_REASONS, Pivot, Sums, paper_of, pivot
 from orchestrator.finance.report.list_sheets import write_assumptions, write_budgets, write_invoices, write_outlook
@@ -40,9 +40,9 @@ from orchestrator.finance.report.sheet import (
     UNKNOWN,
     Book,
     Cell,
-    Column,
     Formula,
     Sheet,
+    SheetColumn,
     cell_at,
     dollars,
     down,
@@ -52,15 +52,21 @@ from orchestrator.finance.report.sheet import (
 from orchestrator.finance.report.words import MONEY_KINDS, coverage_sentence, instant, month_name, state_sentence
 
 COLOURS: Final = {
-    Group.DIRECT: "#1F6F8B",
-    Group.WASTED: "#C8553D",
-    Group.IDLE: "#D9A441",
-    Group.OVERHEAD: "#7D8AA0",
-    Group.ADJUSTMENT: "#8C6BB1",
+    CostGroup.DIRECT: "#1F6F8B",
+    CostGroup.WASTED: "#C8553D",
+    CostGroup.IDLE: "#D9A441",
+    CostGroup.OVERHEAD: "#7D8AA0",
+    CostGroup.ADJUSTMENT: "#8C6BB1",
 }
 _CHART_ZONES_MAX: Final = 15
 _CHART_BUDGETS_MAX: Final = 12
-_SUMMARY: Final = (Column("", 30), Column("", 18, "usd"), Column("", 18), Column("", 16), Column("", 3))
+_SUMMARY: Final = (
+    SheetColumn("", 30),
+    SheetColumn("", 18, "usd"),
+    SheetColumn("", 18),
+    SheetColumn("", 16),
+    SheetColumn("", 3),
+)
 
 
 def write_workbook(contents: Contents, path: Path) -> None:
@@ -117,18 +123,18 @@ def _write_summary(sheet: Sheet, contents: Contents, roll_up: RollUp, total: Sum
 
 def _write_groups(sheet: Sheet, roll_up: RollUp, total: Sums, head: int) -> int:
     """The money by column of the report; the row of its total."""
-    columns = [Column("where the money went", 0), Column("usd", 0, "usd"), Column("share", 0, "percent")]
+    columns = [SheetColumn("where the money went", 0), SheetColumn("usd", 0, "usd"), SheetColumn("share", 0, "percent")]
     sheet.section(head - 1, "Money")
     sheet.head(head, columns)
-    last = head + 1 + len(Group)
-    for row, group in enumerate(Group, start=head + 1):
+    last = head + 1 + len(CostGroup)
+    for row, group in enumerate(CostGroup, start=head + 1):
         share = total.usd([group]) / total.usd() if total.usd() > 0 else NONE
         text = f'=IF(N({cell_at(last, 1)})>0,N({cell_at(row, 1)})/{cell_at(last, 1)},"{NONE}")'
         sheet.line(row, columns, [group, group_formula(roll_up, total, group), Formula(text, share)])
     whole = money_sum(
         down(1, head + 1, last - 1),
         total.usd(),
-        has_unknown=any(total.is_unknown([group]) for group in Group),
+        has_unknown=any(total.is_unknown([group]) for group in CostGroup),
         can_be_unknown=roll_up.has_unknown,
     )
     share_of_all = Formula(f'=IF(N({cell_at(last, 1)})>0,1,"{NONE}")', 1 if total.usd() > 0 else NONE)
@@ -163,8 +169,12 @@ def _write_units(sheet: Sheet, total: Sums, whole: int, row: int) -> int:
 
 def _write_check(sheet: Sheet, contents: Contents, roll_up: RollUp, row: int) -> int:
     """The rows against the books, in micro-dollars, which are exact; the row after it."""
-    columns = [Column("control, micro-dollars", 0), Column("books", 0, "count"), Column("Data sheet", 0, "count")]
-    columns.append(Column("difference", 0, "count"))
+    columns = [
+        SheetColumn("control, micro-dollars", 0),
+        SheetColumn("books", 0, "count"),
+        SheetColumn("Data sheet", 0, "count"),
+    ]
+    columns.append(SheetColumn("difference", 0, "count"))
     sheet.section(row, "Control")
     sheet.head(row + 1, columns)
     first = row + 2
@@ -234,7 +244,7 @@ def _axes(chart: Any, unit: int, *, is_lying: bool = False) -> None:
 def _stacked(sheet: Sheet, title: str, source: str, lines: int, names: int, first: int) -> Any:
     """Stacked columns of a sheet's groups, `lines` of them from its top."""
     chart = _chart(sheet, title, {"type": "column", "subtype": "stacked"})
-    for offset, group in enumerate(Group):
+    for offset, group in enumerate(CostGroup):
         chart.add_series({
             "name": [source, HEAD, first + offset],
             "categories": [source, FIRST, names, FIRST + lines - 1, names],
@@ -254,7 +264,7 @@ def _waste_bars(sheet: Sheet) -> Any:
         "name": "wasted",
         "categories": ["Waste", FIRST, 1, last, 1],
         "values": ["Waste", FIRST, 2, last, 2],
-        "fill": {"color": COLOURS[Group.WASTED]},
+        "fill": {"color": COLOURS[CostGroup.WASTED]},
         "gap": 60,
         "data_labels": {"value": True, "num_format": "$#,##0.00"},
     })  # fmt: skip
@@ -265,7 +275,7 @@ def _waste_bars(sheet: Sheet) -> Any:
 
 def _budget_bars(sheet: Sheet, lines: int) -> Any:
     chart = _chart(sheet, "Budget against actual", {"type": "bar"})
-    for column, colour in ((2, "#B8C1CC"), (3, COLOURS[Group.DIRECT])):
+    for column, colour in ((2, "#B8C1CC"), (3, COLOURS[CostGroup.DIRECT])):
         chart.add_series({
             "name": ["Budgets", HEAD, column],
             "categories": ["Budgets", FIRST, 1, FIRST + lines - 1, 1],

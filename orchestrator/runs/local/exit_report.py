@@ -1,4 +1,4 @@
-"""Last words: what a process of ours said before it ended, as the error it meant."""
+"""Exit reports: turn the exit code and the log of a child process into the error that the child reported."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _TAIL_BYTES: Final = 8_192
 
 
 def error_of(who: str, code: int | None, log: Path, *, began_at: int = 0) -> TunemillError:
-    """The error that `who` ended with, from its exit code and its log since byte `began_at`.
+    """Return the error that ended the process called `who`, from its exit code and its log since byte `began_at`.
 
-    An error of ours comes back as its own kind; anything else is a WorkerError that quotes the last lines.
+    A TunemillError that the process printed keeps its class; any other end is a WorkerError with the last lines.
     """
     lines = _last_lines(log, began_at)
     first = max((index for index, line in enumerate(lines) if line.startswith("error: ")), default=None)

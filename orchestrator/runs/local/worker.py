@@ -1,7 +1,7 @@
-"""The local worker: one worker process on this machine, started, watched and ended by the run that needs it.
+"""The local worker: one worker process on this machine, which a run starts, checks and ends.
 
-It runs in a session of its own, so a Ctrl-C in the terminal reaches only the run, which then ends it in order.
-Should the run be killed, the kernel tells the worker to stop (on Linux), and the next run ends what is left.
+The worker has a session of its own, so a Ctrl-C in the terminal reaches only the run, which then ends the worker in
+order. When the run is killed, the kernel stops the worker (on Linux); elsewhere the next run does.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from typing import Final
 from catalog.errors import TunemillError
 from orchestrator.runs.local.exit_report import error_of
 
-STALE_TIMEOUT_S: Final = 20.0  # for the worker of a killed run to finish what it has in hand
+STALE_TIMEOUT_S: Final = 20.0  # for the worker of a killed run to finish the takes that it holds
 _KILL_TIMEOUT_S: Final = 5.0
 _POLL_S: Final = 0.1
 _PR_SET_PDEATHSIG: Final = 1
 
 
 class LocalWorker:
-    """One worker for one model; its log lies below `home`/logs."""
+    """A worker process for one model; its log lies below `home`/logs."""
 
     def __init__(self, home: Path, model: str, environment: Mapping[str, str], options: Sequence[str] = ()) -> None:
         self._note = home / "worker.json"
@@ -39,9 +39,9 @@ class LocalWorker:
         self._began_at = 0
 
     def start(self) -> None:
-        """Start the process; whether it stays up is for `running` to tell."""
+        """Start the process; `running` says later whether the process is still there."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        # -P: a folder named workers/ where the user stands must not take the place of ours.
+        # -P: a folder workers/ in the working directory must not replace this program's package.
         command = [sys.executable, "-P", "-m", "workers", "serve", "--model", self._model, *self._options]
         with self.log.open("ab") as log:
             self._began_at = log.tell()
@@ -59,50 +59,50 @@ class LocalWorker:
 
     @property
     def started(self) -> bool:
-        """Whether it was ever started."""
+        """The process was started at least once."""
         return self._process is not None
 
     @property
     def running(self) -> bool:
-        """Whether it runs now."""
+        """The process runs now."""
         return self._process is not None and self._process.poll() is None
 
     def ask_to_stop(self) -> None:
-        """Finish what is in hand, give the rest back, and end."""
+        """Ask the worker to finish the takes that it renders, give the others back, and end."""
         if self._process is not None and self.running:
             self._process.terminate()
 
     def kill(self) -> None:
-        """End it at once, with all it started."""
+        """End the worker at once, with every process that it started."""
         if self._process is not None and self.running:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
     def forget(self) -> None:
-        """It has ended: nothing is left for a later run to end."""
+        """Remove the note by which a later run finds a stale worker; for a worker that has ended."""
         self._note.unlink(missing_ok=True)
 
-    def why_it_ended(self) -> TunemillError:
-        """Its own words, as the kind of error its exit code stands for."""
+    def read_exit_error(self) -> TunemillError:
+        """Return the error that the ended worker reported."""
         code = self._process.poll() if self._process else None
         return error_of("the worker", code, self.log, began_at=self._began_at)
 
 
 def _without_database(environment: dict[str, str]) -> dict[str, str]:
-    """A worker never sees the database, not even on the ledger's own machine."""
+    """Remove the database's address: a worker never sees the database, not even on the ledger's machine."""
     return {name: value for name, value in environment.items() if name != "TUNEMILL_DATABASE_URL"}
 
 
 def end_stale_worker(home: Path) -> bool:
-    """End the worker of a run that was killed; True when there was one."""
+    """End the worker that a killed run left behind; True when there was one."""
     note = home / "worker.json"
     try:
         found = json.loads(note.read_text())
         pid, identity = int(found["pid"]), str(found["identity"])
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    was_alive = bool(identity) and _identity(pid) == identity  # a process id may belong to somebody else by now
+    was_alive = bool(identity) and _identity(pid) == identity  # the process id may belong to another process by now
     if was_alive:
         _end(pid, identity)
     note.unlink(missing_ok=True)
@@ -124,7 +124,7 @@ def _end(pid: int, identity: str) -> None:
 
 
 def _identity(pid: int) -> str:
-    """Start time and command line of a process; empty when there is none (a zombie is none)."""
+    """Start time and command line of a process; empty when there is no such process or a zombie only."""
     if not Path("/proc/self/stat").exists():
         asked = ["ps", "-o", "stat=,lstart=,command=", "-p", str(pid)]
         listed = subprocess.run(asked, capture_output=True, text=True, check=False).stdout
@@ -140,5 +140,5 @@ def _identity(pid: int) -> str:
 
 
 def _end_with_parent() -> None:
-    # SIGTERM, not SIGKILL: takes in hand are finished, and their records wait on the queue for the next run.
+    # SIGTERM, not SIGKILL: the worker finishes the takes that it renders; their records wait for the next run.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.ace_step.diffusion.attention import DENSE_FRAMES_MAX, attend, attend_in_blocks, hiding, window_of
+from workers.ace_step.diffusion.attention import DENSE_FRAMES_MAX, attend, attend_in_blocks, padding_mask, window_of
 
 REACH = 8
 
@@ -61,6 +61,6 @@ def test_hidden_tokens_are_not_heard(padding: float):
     query, key, value = _states(2, 6)
     keep = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
     key[1, 4:], value[1, 4:] = padding, padding
-    mixed = attend(query, key, value, 0.5, hiding(keep, query))
+    mixed = attend(query, key, value, 0.5, padding_mask(keep, query))
     alone = attend(query[1:], key[1:, :4], value[1:, :4], 0.5, None)
     assert torch.allclose(mixed[1:], alone, atol=1e-6)

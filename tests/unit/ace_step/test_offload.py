@@ -1,4 +1,4 @@
-"""Weights that visit the device: there for the stage, gone after it, the same values every time."""
+"""Offloaded weights: on the device for the stage, gone after it, the same values every time."""
 
 from __future__ import annotations
 
@@ -26,87 +26,87 @@ def weights(model: torch.nn.Module) -> list[torch.Tensor]:
 X = torch.linspace(-1, 1, 8)[None]
 
 
-def test_a_module_at_home_on_its_device_is_left_alone():
+def test_a_module_that_stays_on_its_device_is_left_alone():
     model = a_model()
     before = weights(model)
-    residence = Offloaded(CPU)
-    with residence:
+    offloaded = Offloaded(CPU)
+    with offloaded:
         assert all(one is other for one, other in zip(weights(model), before, strict=True))
-    assert residence.visiting_bytes == 0
+    assert offloaded.onload_bytes == 0
 
 
-def test_a_visit_changes_no_bit_of_the_result():
+def test_loading_changes_no_bit_of_the_result():
     model = a_model()
     expected = model(X)
-    residence = Offloaded.in_host_memory([model], CPU)
+    offloaded = Offloaded.in_host_memory([model], CPU)
     for _ in range(2):
-        with residence:
+        with offloaded:
             assert torch.equal(model(X), expected)
 
 
-def test_between_visits_the_device_holds_nothing_and_a_forgotten_visit_is_an_error():
+def test_between_stages_the_device_holds_nothing_and_a_forgotten_load_is_an_error():
     model = a_model()
     held = module_bytes(model)
-    residence = Offloaded.in_host_memory([model], CPU)
+    offloaded = Offloaded.in_host_memory([model], CPU)
     assert all(weight.is_meta for weight in weights(model))
     assert module_bytes(model) == 0
-    assert residence.visiting_bytes == held == (8 * 8 + 8 + 8 * 4 + 4 + 1) * 4
+    assert offloaded.onload_bytes == held == (8 * 8 + 8 + 8 * 4 + 4 + 1) * 4
     with pytest.raises((RuntimeError, NotImplementedError)):
         model(X)
 
 
-def test_the_last_one_out_ends_a_nested_visit():
+def test_weights_stay_until_the_outermost_of_nested_stages_ends():
     model = a_model()
-    residence = Offloaded.in_host_memory([model], CPU)
-    with residence:
+    offloaded = Offloaded.in_host_memory([model], CPU)
+    with offloaded:
         inside = weights(model)
-        with residence:
+        with offloaded:
             assert weights(model)[0] is inside[0]
         model(X)
     assert weights(model)[0].is_meta
 
 
-def test_an_error_in_a_stage_ends_the_visit_too():
+def test_an_error_in_a_stage_ends_it_too():
     model = a_model()
-    residence = Offloaded.in_host_memory([model], CPU)
-    with pytest.raises(ZeroDivisionError), residence:
+    offloaded = Offloaded.in_host_memory([model], CPU)
+    with pytest.raises(ZeroDivisionError), offloaded:
         raise ZeroDivisionError
     assert weights(model)[0].is_meta
-    with residence:
+    with offloaded:
         assert not weights(model)[0].is_meta
 
 
-def test_a_visit_for_which_there_is_no_room_leaves_nothing_behind():
+def test_weights_for_which_there_is_no_memory_leave_nothing_behind():
     model = a_model()
-    residence = Offloaded.in_host_memory([model], CPU)
-    residence.device = torch.device("cuda", 99)  # wherever tests run, this one is not there
-    with pytest.raises((RuntimeError, AssertionError)), residence:
+    offloaded = Offloaded.in_host_memory([model], CPU)
+    offloaded.device = torch.device("cuda", 99)  # wherever tests run, this one is not there
+    with pytest.raises((RuntimeError, AssertionError)), offloaded:
         pass
     assert all(weight.is_meta for weight in weights(model))
-    residence.device = CPU
-    with residence:
+    offloaded.device = CPU
+    with offloaded:
         model(X)
 
 
-def test_visits_from_two_threads_overlap_safely():
+def test_stages_of_two_threads_overlap_safely():
     model = a_model()
     expected = model(X)
-    residence = Offloaded.in_host_memory([model], CPU)
+    offloaded = Offloaded.in_host_memory([model], CPU)
     arrived, leave = threading.Event(), threading.Event()
 
     def stay() -> None:
-        with residence:
+        with offloaded:
             arrived.set()
             leave.wait(5)
 
-    guest = threading.Thread(target=stay)
-    guest.start()
+    other = threading.Thread(target=stay)
+    other.start()
     arrived.wait(5)
-    with residence:
+    with offloaded:
         pass
-    assert torch.equal(model(X), expected)  # the other guest is still there
+    assert torch.equal(model(X), expected)  # the other stage still runs
     leave.set()
-    guest.join()
+    other.join()
     assert weights(model)[0].is_meta
 
 
@@ -115,37 +115,37 @@ def test_tied_weights_stay_tied_and_are_counted_once():
     model.table, model.head = torch.nn.Embedding(10, 4), torch.nn.Linear(4, 10, bias=False)
     model.head.weight = model.table.weight
     model.requires_grad_(False)
-    residence = Offloaded.in_host_memory([model], CPU)
-    assert residence.visiting_bytes == 10 * 4 * 4
-    with residence:
+    offloaded = Offloaded.in_host_memory([model], CPU)
+    assert offloaded.onload_bytes == 10 * 4 * 4
+    with offloaded:
         assert model.head.weight is model.table.weight
         assert module_bytes(model) == 10 * 4 * 4
 
 
-def test_a_tensor_may_stay_while_its_module_visits():
+def test_a_tensor_may_stay_while_its_module_is_offloaded():
     model = a_model()
-    residence = Offloaded.in_host_memory([model], CPU, stays=["scale"])
+    offloaded = Offloaded.in_host_memory([model], CPU, stays=["scale"])
     assert float(model.get_buffer("scale")) == 3.0
-    assert residence.visiting_bytes == (8 * 8 + 8 + 8 * 4 + 4) * 4
-    with residence:
+    assert offloaded.onload_bytes == (8 * 8 + 8 + 8 * 4 + 4) * 4
+    with offloaded:
         assert float(model.get_buffer("scale")) == 3.0
 
 
 def test_weights_are_never_copied_back():
     model = a_model()
     expected = model(X)
-    residence = Offloaded.in_host_memory([model], CPU, stays=())
-    with residence, torch.inference_mode():
+    offloaded = Offloaded.in_host_memory([model], CPU, stays=())
+    with offloaded, torch.inference_mode():
         model[0].weight = torch.nn.Parameter(torch.zeros(8, 8), requires_grad=False)
-    with residence:
+    with offloaded:
         assert torch.equal(model(X), expected)
 
 
-def test_of_several_residences_the_largest_visit_counts():
+def test_of_several_parts_the_largest_counts():
     small, large = torch.nn.Linear(2, 2), torch.nn.Linear(20, 20)
-    residences = OffloadedParts.on(CPU)
-    assert residences.visiting_bytes == 0
-    residences = residences._replace(
+    parts = OffloadedParts.on(CPU)
+    assert parts.onload_bytes == 0
+    parts = parts._replace(
         encoding=Offloaded.in_host_memory([small], CPU), planning=Offloaded.in_host_memory([large], CPU)
     )
-    assert residences.visiting_bytes == residences.planning.visiting_bytes == (20 * 20 + 20) * 4
+    assert parts.onload_bytes == parts.planning.onload_bytes == (20 * 20 + 20) * 4

@@ -40,7 +40,7 @@ def small_bfloat16(planner, folder) -> Planner:
     model = load_model(folder, CPU, torch.bfloat16)
     del model.config.context_tokens
     small = Planner(model, planner.tokenizer, planner.vocabulary, planner.fingerprint)
-    small._desks.room = small._desks.room._replace(slots_max=8)
+    small._buffers.budget = small._buffers.budget._replace(slots_max=8)
     return small
 
 
@@ -51,7 +51,7 @@ def codes_of(plans: list[Plan]) -> list[list[int]]:
 def forgetful(planner: Planner) -> Planner:
     """The same planner, with no plan remembered and no buffer kept."""
     fresh = Planner(planner.model, planner.tokenizer, planner.vocabulary, planner.fingerprint)
-    fresh._desks.room = planner._desks.room
+    fresh._buffers.budget = planner._buffers.budget
     return fresh
 
 
@@ -144,7 +144,7 @@ def test_a_plan_is_remembered_for_a_while(planner):
     remembering = forgetful(planner)
     first = remembering.plan([a_take(1, seed=7)])
     remembering.model = None  # nothing can be written any more
-    remembering._desks.model = None
+    remembering._buffers.model = None
     assert remembering.plan([a_take(2, seed=7)]) == first
     with pytest.raises(AttributeError):
         remembering.plan([a_take(3, seed=8)])
@@ -153,10 +153,10 @@ def test_a_plan_is_remembered_for_a_while(planner):
 def test_only_so_many_plans_are_remembered(planner, monkeypatch):
     monkeypatch.setattr(planner_module, "_RECENT", 2)
     remembering = forgetful(planner)
-    remembering.plan([a_take(n, seed=n) for n in (1, 2, 3)])
+    _, two, _ = remembering.plan([a_take(n, seed=n) for n in (1, 2, 3)])
     remembering.plan([a_take(2, seed=2)])  # used again, so 3 is older now
-    remembering.plan([a_take(4, seed=4)])
-    assert [wish.seed for wish in remembering._recent] == [2, 4]
+    (four,) = remembering.plan([a_take(4, seed=4)])
+    assert list(remembering._recent.values()) == [two, four]
 
 
 def test_every_take_gets_exactly_its_codes_and_only_usable_ones(planner):

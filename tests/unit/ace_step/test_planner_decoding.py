@@ -1,4 +1,4 @@
-"""The decode core: what it computes is what the model computes, in whatever company and through whatever window."""
+"""The decode core: what it computes is what the model computes, beside whatever rows and through whatever window."""
 
 from __future__ import annotations
 

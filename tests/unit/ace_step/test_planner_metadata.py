@@ -17,9 +17,9 @@ from transformers import PreTrainedTokenizerFast
 
 from catalog import limits
 from catalog.errors import ModelError
-from catalog.spec import OPEN_FIELDS, Bounds, PlannerSpec, TrackSpec, settle
+from catalog.spec import OPEN_FIELDS, Bounds, PlannerSpec, TrackSpec, with_metadata
 from catalog.track import Take, Track
-from workers.ace_step.planner import metadata as planner_fill
+from workers.ace_step.planner import metadata
 from workers.ace_step.planner.loading import read_vocabulary
 from workers.ace_step.planner.metadata import MetadataTemplate, TextVocabulary
 from workers.ace_step.planner.planner import Planner
@@ -46,7 +46,7 @@ def planner(folder) -> Planner:
 
 
 @pytest.fixture(scope="module")
-def words(planner) -> TextVocabulary:
+def vocabulary(planner) -> TextVocabulary:
     return TextVocabulary.of(planner.tokenizer, planner.vocabulary)
 
 
@@ -80,12 +80,12 @@ def mixed_takes() -> list[Take]:
     return [a_take(spec, slot) for slot, spec in enumerate(specs, 1)]
 
 
-def settled(planner: Planner, takes: list[Take]) -> list[TrackSpec]:
-    return planner._filler.settle(takes)
+def filled(planner: Planner, takes: list[Take]) -> list[TrackSpec]:
+    return planner._filler.fill(takes)
 
 
 def test_every_choice_is_within_its_bounds_and_what_is_given_stays(planner):
-    for take, spec in zip(mixed_takes(), settled(planner, mixed_takes()), strict=True):
+    for take, spec in zip(mixed_takes(), filled(planner, mixed_takes()), strict=True):
         assert not spec.is_open
         for field, name in {"bpm": "bpm", "keyscale": "keyscale", "timesignature": "timesignature"}.items():
             allowed = take.spec.bounds.choices(field) if take.spec.bounds else ()
@@ -97,9 +97,9 @@ def test_every_choice_is_within_its_bounds_and_what_is_given_stays(planner):
 
 
 def test_neighbours_do_not_matter(planner):
-    together = settled(planner, mixed_takes())
-    assert [settled(planner, [take])[0] for take in mixed_takes()] == together
-    assert settled(planner, mixed_takes()[::-1]) == together[::-1]
+    together = filled(planner, mixed_takes())
+    assert [filled(planner, [take])[0] for take in mixed_takes()] == together
+    assert filled(planner, mixed_takes()[::-1]) == together[::-1]
 
 
 def test_neighbours_do_not_matter_in_bfloat16(folder, tmp_path):
@@ -108,24 +108,24 @@ def test_neighbours_do_not_matter_in_bfloat16(folder, tmp_path):
     (compact / "config.json").write_text(json.dumps({**config, "context_tokens": 4096}))
     planner = Planner.load(compact, device=CPU, dtype=torch.bfloat16)
     takes = [a_take(an_open_spec(caption="Slow piano " * slot), slot) for slot in range(1, 9)]
-    together = settled(planner, takes)
-    assert [settled(planner, [take])[0] for take in takes] == together
-    assert settled(planner, takes[::-1]) == together[::-1]
+    together = filled(planner, takes)
+    assert [filled(planner, [take])[0] for take in takes] == together
+    assert filled(planner, takes[::-1]) == together[::-1]
     assert len({spec.music for spec in together}) > 1
 
 
 def test_seeds_change_the_choice(planner):
-    chosen = settled(planner, [a_take(an_open_spec(), slot) for slot in range(1, 25)])
+    chosen = filled(planner, [a_take(an_open_spec(), slot) for slot in range(1, 25)])
     assert len({spec.music for spec in chosen}) > 3
-    assert settled(planner, [a_take(an_open_spec(), 5)])[0] == chosen[4]
+    assert filled(planner, [a_take(an_open_spec(), 5)])[0] == chosen[4]
 
 
 @torch.inference_mode()
 def plainly_filled(planner: Planner, take: Take) -> TrackSpec:
     """What should be chosen: no batch, no cache, no grammar engine; every possible block tried letter by letter."""
-    form = MetadataTemplate.of(take.spec)
-    texts = ["".join(parts).encode() for parts in itertools.product(*form.parts)]
-    prompt = planner._encode(render_opening(planner.tokenizer, take.spec, form.lead))
+    template = MetadataTemplate.of(take.spec)
+    texts = ["".join(parts).encode() for parts in itertools.product(*template.parts)]
+    prompt = planner._encode(render_opening(planner.tokenizer, take.spec, template.lead))
     # The tiny tokenizer's words are single bytes, so the id of a byte is that of the character it stands for.
     of_byte = {planner_id_byte(planner, token): token for token in range(planner.vocabulary.first_code - 5)}
     written = b""
@@ -135,10 +135,10 @@ def plainly_filled(planner: Planner, take: Take) -> TrackSpec:
         read = torch.tensor([[*prompt, *(of_byte[byte] for byte in written)]])
         logits = planner.model(read, logits_to_keep=1).logits[0, -1, ids].float()
         noise = gumbel_noise(torch.tensor(take.lm_seed ^ 0x66696C6C), len(written), ids)
-        token = int(ids[(logits / form.temperature + noise).argmax()])
+        token = int(ids[(logits / template.temperature + noise).argmax()])
         written += bytes([planner_id_byte(planner, token)])
-    found = dict(line.split(": ") for line in (form.lead + written.decode()).splitlines())
-    return settle(take.spec, {name: int(value) if value.isdecimal() else value for name, value in found.items()})
+    found = dict(line.split(": ") for line in (template.lead + written.decode()).splitlines())
+    return with_metadata(take.spec, {name: int(value) if value.isdecimal() else value for name, value in found.items()})
 
 
 def planner_id_byte(planner: Planner, token: int) -> int:
@@ -157,13 +157,13 @@ def test_the_choice_is_the_one_a_plain_loop_makes(planner):
         an_open_spec(Bounds(duration_s=(60, 240), duration_step_s=15), caption="Soft rain " * 5),
     ]
     takes = [a_take(spec, slot) for slot, spec in enumerate(small * 3)]
-    assert settled(planner, takes) == [plainly_filled(planner, take) for take in takes]
+    assert filled(planner, takes) == [plainly_filled(planner, take) for take in takes]
 
 
 def test_a_filled_take_gets_the_codes_of_one_whose_values_were_given(planner):
     for take in mixed_takes()[1:3]:
         plan = planner.plan([take])[0]
-        spec = settle(take.spec, plan.metadata)
+        spec = with_metadata(take.spec, plan.metadata)
         given_take = take.model_copy(update={"track": take.track.model_copy(update={"spec": spec})})
         assert planner.plan([given_take])[0] == plan
         assert len(plan.codes) == spec.n_codes
@@ -213,14 +213,14 @@ def some_bounds() -> st.SearchStrategy[Bounds]:
 )
 def test_any_form_filled_in_is_the_block_that_the_codes_are_written_after(bounds, fields, caption, language, chance):
     spec = an_open_spec(bounds, think_fields=fields, caption=caption, language=language)
-    form = MetadataTemplate.of(spec)
+    template = MetadataTemplate.of(spec)
     chosen = {field: chance.choice(bounds.choices(field)) for field in bounds.open}
-    done = settle(spec, chosen)
+    done = with_metadata(spec, chosen)
     assert done.planner is not None
     block = think_block(think_metadata(done, done.planner)).removeprefix("<think>\n").removesuffix("</think>")
-    assert block.startswith(form.lead)
-    rest = block.removeprefix(form.lead)
-    for part in form.parts:
+    assert block.startswith(template.lead)
+    rest = block.removeprefix(template.lead)
+    for part in template.parts:
         text = max((text for text in part if rest.startswith(text)), key=len)
         rest = rest.removeprefix(text)
         assert len(part) == 1 or text.endswith("\n")
@@ -230,53 +230,55 @@ def test_any_form_filled_in_is_the_block_that_the_codes_are_written_after(bounds
     ]
 
 
-def reads(words: TextVocabulary, grammar: str, text: str) -> bool:
-    matcher = LLMatcher(words.grammar_tokens, grammar)
+def reads(vocabulary: TextVocabulary, grammar: str, text: str) -> bool:
+    matcher = LLMatcher(vocabulary.grammar_tokens, grammar)
     assert not matcher.is_error()
-    return matcher.consume_tokens(words.grammar_tokens.tokenize_str(text)) and matcher.is_accepting()
+    return matcher.consume_tokens(vocabulary.grammar_tokens.tokenize_str(text)) and matcher.is_accepting()
 
 
-def test_the_grammar_lets_every_published_value_pass_and_no_other(words):
+def test_the_grammar_lets_every_published_value_pass_and_no_other(vocabulary):
     grammar = MetadataTemplate.of(an_open_spec(think_fields=EVERY_FIELD)).grammar
     block = " {}\ncaption: Slow piano\nduration: {}\nkeyscale: {}\nlanguage: unknown\ntimesignature: {}\n"
     assert MetadataTemplate.of(an_open_spec(think_fields=EVERY_FIELD)).lead == "bpm:"
     for key in ALL_KEYS:
-        assert reads(words, grammar, block.format(30, 600, key, 4))
+        assert reads(vocabulary, grammar, block.format(30, 600, key, 4))
     for metre in (2, 3, 4, 6):
-        assert reads(words, grammar, block.format(300, 10, "A♭ minor", metre))
+        assert reads(vocabulary, grammar, block.format(300, 10, "A♭ minor", metre))
     for bpm, duration in itertools.product((30, 31, 99, 100, 299, 300), (10, 11, 99, 100, 599, 600)):
-        assert reads(words, grammar, block.format(bpm, duration, "C major", 6))
+        assert reads(vocabulary, grammar, block.format(bpm, duration, "C major", 6))
     wrong = [(29, 10, "C major", 4), (301, 10, "C major", 4), (30, 9, "C major", 4), (30, 601, "C major", 4)]
     for values in [*wrong, (30, 10, "H major", 4), (30, 10, "C", 4), (30, 10, "C major", 5), ("030", 10, "C major", 4)]:
-        assert not reads(words, grammar, block.format(*values))
+        assert not reads(vocabulary, grammar, block.format(*values))
 
 
 def test_keys_of_other_scripts_are_chosen_whole(planner):
     keys = ("A♭ minor", "E♯ major")
     takes = [a_take(an_open_spec(Bounds(keyscales=keys)), slot) for slot in range(1, 5)]
-    assert {spec.keyscale for spec in settled(planner, takes)} <= set(keys)
+    assert {spec.keyscale for spec in filled(planner, takes)} <= set(keys)
 
 
 def test_a_row_is_masked_only_where_there_is_something_to_choose(planner, monkeypatch):
     looked_at: list[int] = []
-    plain = planner_fill._Row.allowed
-    monkeypatch.setattr(planner_fill._Row, "allowed", lambda row: (looked_at.append(row.blank.seed), plain(row))[1])
+    plain = metadata._TemplateRow.allowed
+    monkeypatch.setattr(
+        metadata._TemplateRow, "allowed", lambda row: (looked_at.append(row.prompt.seed), plain(row))[1]
+    )
     one, many = a_take(an_open_spec(Bounds(timesignatures=("3", "4"))), 1), a_take(an_open_spec(), 2)
-    settled(planner, [one, many, a_take(an_open_spec(Bounds(bpm=(77, 77))), 3)])
+    filled(planner, [one, many, a_take(an_open_spec(Bounds(bpm=(77, 77))), 3)])
     assert looked_at.count(one.lm_seed ^ 0x66696C6C) == 1
     assert len(looked_at) - 1 == looked_at.count(many.lm_seed ^ 0x66696C6C) > 3
 
 
 def test_noise_of_choices_and_of_codes_have_nothing_in_common(planner):
     take = a_take(an_open_spec())
-    assert planner._filler._blank(take).seed != take.lm_seed
+    assert planner._filler._prompt(take).seed != take.lm_seed
 
 
 def test_the_prompt_of_the_choice_begins_the_prompt_of_the_codes(planner):
     for take in mixed_takes()[:3]:
-        spec = settled(planner, [take])[0]
+        spec = filled(planner, [take])[0]
         assert spec.planner is not None
-        opening = planner.tokenizer.decode(planner._filler._blank(take).prompt)
+        opening = planner.tokenizer.decode(planner._filler._prompt(take).prompt)
         assert render_prompts(planner.tokenizer, spec, spec.planner).conditional.startswith(opening)
         assert opening.endswith(":")
 
@@ -285,9 +287,9 @@ def test_codes_that_do_not_come_last_are_left_in_the_vocabulary(folder):
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     tokenizer.add_tokens(["keyscale"])
     vocabulary = read_vocabulary(tokenizer, len(tokenizer) + 10)
-    words = TextVocabulary.of(tokenizer, vocabulary)
-    assert words.end == len(tokenizer) > vocabulary.first_code
-    assert reads(words, MetadataTemplate.of(an_open_spec(Bounds(bpm=(60, 62)))).grammar, " 61\n")
+    text = TextVocabulary.of(tokenizer, vocabulary)
+    assert text.end == len(tokenizer) > vocabulary.first_code
+    assert reads(text, MetadataTemplate.of(an_open_spec(Bounds(bpm=(60, 62)))).grammar, " 61\n")
 
 
 def test_a_model_without_numbers_is_damaged(folder):
@@ -295,7 +297,7 @@ def test_a_model_without_numbers_is_damaged(folder):
     with torch.no_grad():
         planner.model.model.norm.weight.fill_(torch.nan)
     with pytest.raises(ModelError, match="not numbers"):
-        settled(planner, [a_take(an_open_spec())])
+        filled(planner, [a_take(an_open_spec())])
 
 
 def test_fields_are_listed_as_the_think_block_orders_them():

@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 from catalog.spec import PlannerSpec
 from tests.support.plain_planner import draw_plainly
 from workers.ace_step.planner import sampling
-from workers.ace_step.planner.sampling import Settings, choose, choose_unseen, guide, gumbel_noise, hash_uniform
+from workers.ace_step.planner.sampling import (
+    SamplingParams,
+    choose,
+    choose_on_device,
+    guide,
+    gumbel_noise,
+    hash_uniform,
+)
 
 CPU = torch.device("cpu")
 SEED = 0x1234_5678_9ABC_DEF0
@@ -58,8 +65,8 @@ def some_logits(rows: int, codes: int, scale: float = 3.0) -> torch.Tensor:
     return torch.randn(rows, codes, generator=torch.Generator().manual_seed(rows * codes)) * scale
 
 
-def settings(*specs: PlannerSpec, seed: int = SEED) -> Settings:
-    return Settings.of(specs, [seed + row for row in range(len(specs))], CPU)
+def settings(*specs: PlannerSpec, seed: int = SEED) -> SamplingParams:
+    return SamplingParams.of(specs, [seed + row for row in range(len(specs))], CPU)
 
 
 SPECS = [
@@ -131,9 +138,11 @@ def test_every_row_has_its_own_settings():
 def test_drawing_unseen_chooses_the_same(scale):
     logits = some_logits(rows=len(SPECS), codes=5000, scale=scale)
     for step in range(5):
-        assert choose_unseen(logits, settings(*SPECS), step).tolist() == choose(logits, settings(*SPECS), step).tolist()
+        assert (
+            choose_on_device(logits, settings(*SPECS), step).tolist() == choose(logits, settings(*SPECS), step).tolist()
+        )
     free = settings(*[spec for spec in SPECS if not spec.top_k])
-    unlimited = choose_unseen(logits[: len(free.seed)], free, 9, limited=False)
+    unlimited = choose_on_device(logits[: len(free.seed)], free, 9, limited=False)
     assert unlimited.tolist() == choose(logits[: len(free.seed)], free, 9).tolist()
 
 
@@ -179,7 +188,7 @@ def test_logits_that_are_no_numbers_still_choose_some_code_and_spoil_no_other_ro
     expected = choose(logits, settings(*SPECS), 1)
     logits[5] = damage
     logits[7, 100] = damage
-    for draw in (choose, choose_unseen):
+    for draw in (choose, choose_on_device):
         chosen = draw(logits, settings(*SPECS), 1)
         assert ((chosen >= 0) & (chosen < 300)).all()
         sound = [row for row in range(len(SPECS)) if row not in {5, 7}]

@@ -50,14 +50,14 @@ def test_no_format_changes_nothing():
 
 
 @pytest.mark.parametrize("number_format", ["int8", "fp8"])
-def test_quantised_weights_visit_like_any_other(number_format: str):
+def test_quantised_weights_are_offloaded_like_any_other(number_format: str):
     model = a_transformer()
     quantize_blocks(model, number_format)
     expected, held = model.layers[1](X), module_bytes(model)
-    residence = Offloaded.in_host_memory([model], CPU)
-    assert residence.visiting_bytes == held
+    offloaded = Offloaded.in_host_memory([model], CPU)
+    assert offloaded.onload_bytes == held
     assert module_bytes(model) == 0
-    with residence, torch.inference_mode():
+    with offloaded, torch.inference_mode():
         assert torch.equal(model.layers[1](X), expected)
 
 

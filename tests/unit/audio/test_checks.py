@@ -1,4 +1,4 @@
-"""What the checks let pass and what they refuse."""
+"""The checks accept music and reject broken audio."""
 
 import pickle
 import time

@@ -14,7 +14,7 @@ from mutagen.id3 import ID3
 from mutagen.oggopus import OggOpus
 from mutagen.oggvorbis import OggVorbis
 
-from catalog.spec import AudioFormat, Bounds, MasterSpec, PlannerSpec, settle
+from catalog.spec import AudioFormat, Bounds, MasterSpec, PlannerSpec, with_metadata
 from catalog.track import Take, Track
 from tests.support.makers import a_spec
 from tests.support.sounds import RATE, chords, sine, stereo, white_noise
@@ -250,9 +250,9 @@ def test_tags_name_what_the_planner_chose():
     planner = PlannerSpec(metadata="fill", open=bounds.open)
     spec = a_spec(bpm=None, keyscale=None, planner=planner, bounds=bounds)
     take = Track(catalog="spa", zone="bar", genre="jazz", slot="1", spec=spec).take()
-    settled = settle(spec, {"bpm": 72, "keyscale": "E♭ minor"})
-    measures = check_audio(chords(10), settled, noise=False)
-    made = master(chords(10), take, measures=measures, noise=False, model="m", settled=settled)
+    spec_with_metadata = with_metadata(spec, {"bpm": 72, "keyscale": "E♭ minor"})
+    measures = check_audio(chords(10), spec_with_metadata, noise=False)
+    made = master(chords(10), take, measures=measures, noise=False, model="m", rendered_spec=spec_with_metadata)
     comments = FLAC(io.BytesIO(made.body))
     assert (comments["BPM"], comments["KEY"], comments["TAKE"]) == (["72"], ["Ebm"], [take.id])
     with pytest.raises(ValueError, match="still open"):

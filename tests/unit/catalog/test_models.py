@@ -10,7 +10,7 @@ import pytest
 
 from catalog.models import MODELS, TINY, TONE, TURBO, Model, find_model
 from tests.support.makers import a_message
-from tests.unit.workers.test_render import a_studio
+from tests.unit.workers.test_render import a_context
 from workers.audio.resample import at_our_rate
 from workers.engine.protocol import Rendition
 from workers.render import render_take
@@ -71,8 +71,8 @@ def test_audio_of_another_rate_keeps_its_length_and_its_tone():
 
 
 def test_an_engine_of_another_rate_and_without_plans_is_finished_like_any_other():
-    studio, message = a_studio(), a_message()
-    card, render = studio.card, studio.lane.render
+    context, message = a_context(), a_message()
+    card, render = context.card, context.renderer.render
     object.__setattr__(card, "sample_rate_hz", 24_000)
 
     def at_half_the_rate(take, **options):
@@ -82,9 +82,9 @@ def test_an_engine_of_another_rate_and_without_plans_is_finished_like_any_other(
         half = Rendition(outcome.audio[:, ::2].copy(), None, outcome.effective)
         return rendered.__class__(half, rendered.batch, rendered.times)
 
-    studio.lane.render = at_half_the_rate
-    render_take(message.model_dump(mode="json"), studio, shown_id=message.take.id)
-    (attempt,) = studio.recorder.attempts()
+    context.renderer.render = at_half_the_rate
+    render_take(message.model_dump(mode="json"), context, shown_id=message.take.id)
+    (attempt,) = context.recorder.attempts()
     assert attempt.outcome == "accepted", attempt.reasons
     assert attempt.sidecar.audio.n_samples == message.take.spec.n_samples
     assert attempt.audio_ms == message.take.spec.duration_s * 1000

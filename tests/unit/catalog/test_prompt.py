@@ -11,15 +11,14 @@ from hypothesis import strategies as st
 from catalog.limits import TEXT_TOKENS_MAX
 from catalog.prompt import (
     CAPTION_TOKENS_MAX,
-    CODES_INSTRUCTION,
     TEMPLATE_TOKENS,
-    TEXT_INSTRUCTION,
     lyric_prompt,
     text_prompt,
     token_ceiling,
     words_over,
 )
 from catalog.spec import PlannerSpec, TrackSpec
+from catalog.tasks import TEXT2MUSIC
 
 SPEC = TrackSpec(caption="warm piano", bpm=90, keyscale="F# minor", duration_s=120, timesignature="3", planner=None)
 
@@ -38,8 +37,8 @@ def test_the_text_prompt_is_the_models_template_to_the_letter() -> None:
 
 def test_planner_codes_change_the_instruction_and_nothing_else() -> None:
     planned = SPEC.model_copy(update={"planner": PlannerSpec()})
-    assert text_prompt(planned) == text_prompt(SPEC).replace(TEXT_INSTRUCTION, CODES_INSTRUCTION)
-    assert text_prompt(planned, TEXT_INSTRUCTION) == text_prompt(SPEC)
+    assert text_prompt(planned) == text_prompt(SPEC).replace(TEXT2MUSIC.instruction, TEXT2MUSIC.coded_instruction)
+    assert text_prompt(planned, TEXT2MUSIC.instruction) == text_prompt(SPEC)
 
 
 def test_the_lyric_prompt_is_the_models_template_to_the_letter() -> None:

@@ -15,6 +15,14 @@ def test_waits_double_up_to_the_longest() -> None:
     assert list(islice(Backoff(0.2, 1.0).waits_s(), 5)) == [0.2, 0.4, 0.8, 1.0, 1.0]
 
 
+def test_with_jitter_no_two_writers_wait_alike_and_none_longer_than_without() -> None:
+    ours, theirs = (list(islice(Backoff(0.1, 0.8, jitter=0.5).waits_s(), 4)) for _ in range(2))
+    assert ours != theirs
+    assert all(
+        longest_s / 2 <= wait_s <= longest_s for wait_s, longest_s in zip(ours, (0.1, 0.2, 0.4, 0.8), strict=True)
+    )
+
+
 @given(first_s=st.floats(0.01, 10), longest_s=st.floats(10, 60), factor=st.floats(1, 4), patience_s=st.floats(0, 500))
 def test_waits_add_up_to_the_patience(first_s: float, longest_s: float, factor: float, patience_s: float) -> None:
     waits_s = list(Backoff(first_s, longest_s, factor, patience_s).waits_s())

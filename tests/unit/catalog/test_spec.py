@@ -12,7 +12,7 @@ from catalog.errors import OutOfRangeError
 from catalog.prompt import text_prompt
 from catalog.queues import queue_of, queues_served
 from catalog.seeds import SEED_LIMIT, Seeds, stable_hash, take_seeds
-from catalog.spec import Bounds, MasterSpec, PlannerSpec, TrackSpec, settle
+from catalog.spec import Bounds, MasterSpec, PlannerSpec, TrackSpec, with_metadata
 from catalog.tiers import TIERS, fits, least_tier, tier_of
 from catalog.track import Take, Track
 
@@ -125,26 +125,26 @@ def test_an_unknown_planner_has_no_tier() -> None:
         least_tier(TrackSpec(**{**PLAIN.model_dump(), "planner": {"model": "huge"}}))
 
 
-def test_a_settled_spec_is_the_one_in_which_all_was_given() -> None:
-    settled = settle(OPEN, {"bpm": 90, "keyscale": "C major", "duration": 120, "caption": "not asked for"})
-    assert (OPEN.is_open, settled.is_open) == (True, False)
-    assert settled == PLAIN.model_copy(update={"planner": settled.planner})
-    assert settled.fingerprint == PLAIN.fingerprint
-    assert text_prompt(settled) == text_prompt(PLAIN)
+def test_a_spec_with_its_metadata_is_the_one_in_which_all_was_given() -> None:
+    complete = with_metadata(OPEN, {"bpm": 90, "keyscale": "C major", "duration": 120, "caption": "not asked for"})
+    assert (OPEN.is_open, complete.is_open) == (True, False)
+    assert complete == PLAIN.model_copy(update={"planner": complete.planner})
+    assert complete.fingerprint == PLAIN.fingerprint
+    assert text_prompt(complete) == text_prompt(PLAIN)
 
 
-def test_a_spec_that_is_not_open_is_settled_already() -> None:
-    assert settle(PLAIN, {"bpm": 61}) is PLAIN
-    assert settle(RICH, {}) is RICH
+def test_a_spec_that_is_not_open_stays_as_it_is() -> None:
+    assert with_metadata(PLAIN, {"bpm": 61}) is PLAIN
+    assert with_metadata(RICH, {}) is RICH
 
 
 def test_a_metre_is_a_number_in_a_plan_and_a_word_in_a_spec() -> None:
     planner = PlannerSpec(metadata="fill", open=("timesignature",))
     bounds = Bounds(timesignatures=("6", "3"))
     spec = changed(PLAIN, timesignature=None, planner=planner, bounds=bounds)
-    assert settle(spec, {"timesignature": 3}).timesignature == "3"
+    assert with_metadata(spec, {"timesignature": 3}).timesignature == "3"
     with pytest.raises(OutOfRangeError, match="'4' for timesignature; the spec leaves open 3, 6"):
-        settle(spec, {"timesignature": 4})
+        with_metadata(spec, {"timesignature": 4})
 
 
 @pytest.mark.parametrize(
@@ -156,14 +156,14 @@ def test_a_metre_is_a_number_in_a_plan_and_a_word_in_a_spec() -> None:
 )
 def test_a_choice_outside_the_bounds_is_refused_by_name(choice: dict[str, str | int], named: str) -> None:
     with pytest.raises(OutOfRangeError, match=named):
-        settle(OPEN, {"bpm": 72, "keyscale": "A minor", "duration": 150, **choice})
+        with_metadata(OPEN, {"bpm": 72, "keyscale": "A minor", "duration": 150, **choice})
 
 
 def test_a_field_that_was_chosen_stays_in_the_think_block() -> None:
     planner = FILLED.model_copy(update={"think_fields": ("caption", "bpm")})
-    settled = settle(changed(OPEN, planner=planner), {"bpm": 72, "keyscale": "A minor", "duration": 150})
-    assert settled.planner is not None
-    assert set(settled.planner.think_fields) == {"caption", "bpm", "keyscale", "duration"}
+    complete = with_metadata(changed(OPEN, planner=planner), {"bpm": 72, "keyscale": "A minor", "duration": 150})
+    assert complete.planner is not None
+    assert set(complete.planner.think_fields) == {"caption", "bpm", "keyscale", "duration"}
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_every_bound_is_part_of_the_identity() -> None:
 
 
 def test_an_open_spec_has_no_text_prompt_yet() -> None:
-    with pytest.raises(ValueError, match="settle"):
+    with pytest.raises(ValueError, match="still open"):
         text_prompt(OPEN)
 
 

@@ -22,7 +22,7 @@ from orchestrator.ledger import Ledger, open_ledger, readings
 from orchestrator.ledger.facts import record_facts
 from orchestrator.matrix import load_catalog
 from orchestrator.planning.plan import make_plan
-from orchestrator.runs.attached import Ending, Outcome
+from orchestrator.runs.attached import RunEnd, RunResult
 from tests.support.farm import DOLLAR_AN_HOUR, attempt, started
 from tests.support.preset_files import a_library, write
 
@@ -72,11 +72,11 @@ class Place:
         return closing(open_ledger(read_settings().database))
 
 
-def _go_ahead(attached: Any, rendered: list[str]) -> Outcome:
+def _go_ahead(attached: Any, rendered: list[str]) -> RunResult:
     """A run that only says which model it would have rendered with."""
     rendered.append(attached._model)
     with attached._ledger.read() as connection:
-        return Outcome(Ending.DONE, readings.count_takes(connection, attached._run_id))
+        return RunResult(RunEnd.DONE, readings.count_takes(connection, attached._run_id))
 
 
 @pytest.fixture

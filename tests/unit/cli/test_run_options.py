@@ -14,7 +14,7 @@ from catalog.errors import BusyError, PausedError, UnknownNameError
 from orchestrator.cli import app as program
 from orchestrator.ledger import open_ledger, readings, work
 from orchestrator.ledger.facts import record_facts
-from orchestrator.ledger.wishes import refuse_unless_going_on
+from orchestrator.ledger.run_control import refuse_unless_going_on
 from tests.support.farm import DOLLAR_AN_HOUR, attempt, takes
 
 program._register()

@@ -169,9 +169,9 @@ def test_a_rebuild_says_what_stays_lost_and_which_sidecars_it_could_not_read(hom
 
 
 def test_progress_is_shown_on_a_terminal_and_said_now_and_then_in_a_file(monkeypatch, capsys):
-    from orchestrator.cli import counting
+    from orchestrator.cli import display
 
-    monkeypatch.setattr(counting, "_LINE_EVERY_S", 0.0)
-    with counting.counting("comparing", 3) as on_take:
+    monkeypatch.setattr(display, "LINE_EVERY_S", 0.0)
+    with display.counting("comparing", 3) as on_take:
         on_take()
     assert "comparing: 1/3 takes" in capsys.readouterr().err

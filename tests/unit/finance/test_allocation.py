@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.finance.allocation.charges import Kind
+from orchestrator.finance.allocation.charges import ChargeKind
 from orchestrator.finance.allocation.posting import RentalFacts, draft_rental
 from orchestrator.ledger.observations import UNALLOCATED, AttemptFact, Category, CostObject, SpanTime, WorkerLife
 from tests.support.cost_facts import line, rental
@@ -44,7 +44,7 @@ def allocate(
     drafts = draft_rental(RentalFacts(rental(), [life], spans, attempts, [bill], losses=losses), "UTC")
     charges: Counter = Counter()
     for draft in drafts:
-        for entry in draft.entries if draft.charge.kind is Kind.BILLED else ():
+        for entry in draft.entries if draft.charge.kind is ChargeKind.BILLED else ():
             charges[entry.payer, entry.category] += entry.usd_micros
     return charges
 

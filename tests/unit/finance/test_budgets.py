@@ -12,8 +12,8 @@ from orchestrator.finance.books.books import update_books
 from orchestrator.finance.budgets import Budget, BudgetScope, in_force
 from orchestrator.finance.months import month_of, next_month
 from orchestrator.ledger.tables import WORKER
+from tests.contract.test_controller import START_MS, Farm
 from tests.support.farm import DOLLAR_AN_HOUR, attempt, started, takes
-from tests.unit.control.test_controller import START_MS, Farm
 
 NOW = month_of(START_MS, "UTC")
 HOUR_MS = 3_600_000

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.errors import SettingsError, TunemillError
-from orchestrator.finance.allocation.charges import Entry, Kind, Meter
+from orchestrator.finance.allocation.charges import ChargeKind, CostEntry, Meter
 from orchestrator.finance.focus.columns import COLUMN_OF_NAME, COLUMNS, NAMES, DataType
 from orchestrator.finance.focus.conformance import check_allocation_file, check_rental_file
 from orchestrator.finance.focus.measures import decimal_text, find_measure, measure_of_ms, nano_of
@@ -124,7 +124,7 @@ def test_an_allocated_row_names_its_payer_and_its_share():
 
 
 def test_what_nobody_pays_for_has_no_allocated_resource():
-    _, [row] = both(a_focus_charge(entries=(Entry(Category.IDLE, UNALLOCATED, 2_280_000, 5_000 * S),)))
+    _, [row] = both(a_focus_charge(entries=(CostEntry(Category.IDLE, UNALLOCATED, 2_280_000, 5_000 * S),)))
     assert row["AllocatedResourceId"] is row["AllocatedResourceName"] is row["AllocatedTags"] is None
     assert (row["AllocatedMethodId"], row["x_Zone"]) == ("busy-ms.v1", "unallocated")
 
@@ -166,7 +166,7 @@ def test_less_than_a_second_still_has_a_window():
 def test_several_gpus_are_hours_of_gpu_time():
     [row], _ = both(a_focus_charge(entries=(), rental=a_rental(gpu_count=4)))
     assert row["PricingQuantity"] == "5.555555556"
-    both_lanes = tuple(Entry(Category.ACCEPTED, payer, 1_140_000, 5_000 * S) for payer in (A, B))
+    both_lanes = tuple(CostEntry(Category.ACCEPTED, payer, 1_140_000, 5_000 * S) for payer in (A, B))
     [row], _ = both(a_focus_charge(entries=both_lanes))
     assert row["PricingQuantity"] == "2.777777778"
 
@@ -186,7 +186,7 @@ def test_a_line_without_any_unit_price_is_one_unit_at_its_amount():
 
 
 def test_an_estimate_has_no_invoice_and_names_its_price():
-    charge = a_charge(kind=Kind.ESTIMATE, source="price book 2026-11-20", invoice_line_id=None)
+    charge = a_charge(kind=ChargeKind.ESTIMATE, source="price book 2026-11-20", invoice_line_id=None)
     [row], _ = both(a_focus_charge(charge))
     assert (row["InvoiceId"], row["InvoiceDetailId"]) == (None, None)
     assert (row["x_Kind"], row["x_Source"]) == ("estimate", "price book 2026-11-20")
@@ -244,7 +244,9 @@ def test_an_unknown_price_is_left_out_and_named_never_zero(tmp_path):
 
 @pytest.mark.parametrize("amounts", [(1_000_000, 1_000_000), (3_000_000, -720_000)])
 def test_entries_that_do_not_make_up_their_charge_are_refused(amounts):
-    entries = tuple(Entry(Category.ACCEPTED, payer, micros, 1) for payer, micros in zip((A, B), amounts, strict=True))
+    entries = tuple(
+        CostEntry(Category.ACCEPTED, payer, micros, 1) for payer, micros in zip((A, B), amounts, strict=True)
+    )
     with pytest.raises(TunemillError, match="entries of gpu-1"):
         rows_of(a_focus_charge(entries=entries))
 
@@ -302,7 +304,7 @@ def test_the_same_charges_give_the_same_bytes(tmp_path):
 
 
 def test_a_month_that_fails_leaves_no_file_under_its_name(tmp_path):
-    broken = a_focus_charge(entries=(Entry(Category.ACCEPTED, A, 1, 1),))
+    broken = a_focus_charge(entries=(CostEntry(Category.ACCEPTED, A, 1, 1),))
     with pytest.raises(TunemillError):
         written([*worked_example(), broken], tmp_path)
     assert not any(path.suffix in (".csv", ".json") for path in tmp_path.iterdir())
@@ -320,7 +322,7 @@ def test_csv_is_rfc_4180_with_empty_cells_for_null(tmp_path):
 def test_text_that_looks_like_a_formula_is_guarded_in_both_files_and_numbers_are_not(tmp_path):
     evil = A._replace(zone="=1+1")
     charge = a_charge(Meter.CREDIT, usd_micros=-5, source="@SUM(A1)")
-    written([a_focus_charge(charge, (Entry(Category.CREDIT, evil, -5, 0),), invoice_id="-INV")], tmp_path)
+    written([a_focus_charge(charge, (CostEntry(Category.CREDIT, evil, -5, 0),), invoice_id="-INV")], tmp_path)
     [rental], [allocation] = read(tmp_path / RENTAL_CSV), read(tmp_path / ALLOCATION_CSV)
     assert rental["InvoiceId"] == allocation["InvoiceId"] == "'-INV"
     assert (rental["x_Source"], allocation["x_Zone"]) == ("'@SUM(A1)", "'=1+1")
@@ -363,7 +365,7 @@ def duckdb():
 
 def test_parquet_holds_the_same_rows_with_types(tmp_path, duckdb):
     odd = A._replace(zone="=1+1", genre='zwei\nZeilen, "so"')
-    charges = [*worked_example(), a_focus_charge(entries=(Entry(Category.IDLE, odd, 2_280_000, 1),), posting_id=5)]
+    charges = [*worked_example(), a_focus_charge(entries=(CostEntry(Category.IDLE, odd, 2_280_000, 1),), posting_id=5)]
     paths = written(charges, tmp_path, parquet=True)
     assert [path.name for path in paths[2:4]] == ["focus-rental.parquet", "focus-allocation.parquet"]
     with duckdb.connect() as connection:

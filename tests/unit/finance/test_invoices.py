@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from catalog.errors import InvoiceError, SettingsError, TunemillError, UnreadableFileError
 from orchestrator.finance.allocation.charges import Meter
 from orchestrator.finance.allocation.windows import narrowed
-from orchestrator.finance.invoices.drafts import Draft, Reading, check_drafts, settle
+from orchestrator.finance.invoices.drafts import LineDraft, Reading, check_drafts, settle
 from orchestrator.finance.invoices.reading import read_invoice
 from orchestrator.finance.invoices.values import amount_of
 
@@ -298,9 +298,9 @@ amounts = st.decimals(-10_000, 10_000, places=12, allow_nan=False)
 credits_and_usage = st.lists(amounts, min_size=1, max_size=60)
 
 
-def drafts_of(values) -> list[Draft]:
+def drafts_of(values) -> list[LineDraft]:
     return [
-        Draft(line, Meter.CREDIT if value < 0 else Meter.GPU, value, external_id=f"r{line}")
+        LineDraft(line, Meter.CREDIT if value < 0 else Meter.GPU, value, external_id=f"r{line}")
         for line, value in enumerate(values, start=2)
     ]
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from catalog.errors import UnknownNameError
 from catalog.split import split
-from orchestrator.finance.allocation.charges import Group
+from orchestrator.finance.allocation.charges import CostGroup
 from orchestrator.finance.report.figures import (
     CENT,
     DIRECT,
@@ -39,7 +39,7 @@ def test_the_worked_example_comes_out_as_finance_knows_it():
     assert table.total.usd() == 2_550_000
     assert table.total.per_track() == 1_244
     assert table.total.usd(LOADED) == 1_766_600 + 364_200
-    assert shares_of({group: table.total.usd([group]) for group in Group}) == {
+    assert shares_of({group: table.total.usd([group]) for group in CostGroup}) == {
         "direct": 693, "wasted": 143, "idle": 62, "overhead": 102, "adjustment": 0,
     }  # fmt: skip
 
@@ -48,7 +48,7 @@ def test_the_worked_example_comes_out_as_finance_knows_it():
 def test_every_pivot_holds_every_micro_exactly_once(rows, cuts):
     table = pivot(rows, *cuts)
     assert sum(line.sums.usd() for line in table.lines) == table.total.usd() == sum(row.usd_micros for row in rows)
-    assert sum(line.sums.usd([group]) for line in table.lines for group in Group) == table.total.usd()
+    assert sum(line.sums.usd([group]) for line in table.lines for group in CostGroup) == table.total.usd()
     assert sum(line.sums.tracks for line in table.lines) == sum(row.tracks for row in rows)
     assert sum(line.sums.unpriced() for line in table.lines) == sum(row.unpriced_ms for row in rows)
 
@@ -59,10 +59,10 @@ def test_printed_cells_are_within_a_unit_of_the_truth_and_add_up_to_the_same_bot
     for cut in ("zone", "gpu"):
         table = pivot(rows, cut)
         cells = paper.lines(table)
-        for group in Group:
+        for group in CostGroup:
             assert sum(line[group] for line in cells) == paper.groups[group]
         for line, printed in zip(table.lines, cells, strict=True):
-            assert all(abs(printed[group] * paper.unit - line.sums.usd([group])) < paper.unit for group in Group)
+            assert all(abs(printed[group] * paper.unit - line.sums.usd([group])) < paper.unit for group in CostGroup)
     assert abs(paper.total * paper.unit - table.total.usd()) <= paper.unit // 2
     assert sum(paper.categories(table.total).values()) == paper.total
 
@@ -98,7 +98,7 @@ def test_a_unit_cost_needs_something_to_divide_by_and_a_known_price():
     unknown = pivot([a_row(), a_row(category=Category.IDLE, usd_micros=0, unpriced_ms=9)]).total
     assert (unknown.per_track(), unknown.per_audio_min()) == (None, None)
     assert unknown.per_track(DIRECT) == 100_000
-    assert unknown.is_unknown([Group.IDLE])
+    assert unknown.is_unknown([CostGroup.IDLE])
     assert not unknown.is_unknown()
     assert Sums().per_track() is None
 

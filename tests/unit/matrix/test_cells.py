@@ -113,8 +113,9 @@ def test_the_nearer_setting_wins_and_tempo_narrows(tmp_path: Path) -> None:
     defaults = {"duration_s": 40, "takes": 7, "planner": True}
     (cell,) = cells(a_catalog(root, matrix=matrix, rules=rules, defaults=defaults))
     found = cell.settings
-    assert (found.steps, found.shift, found.takes, found.duration_s) == ((2,), (1.5,), (7,), (70,))
-    assert (found.tempo.low, found.tempo.high, found.loudness_lufs, found.seed) == (70, 80, -20, 7)
+    assert (found.diffusion.values["steps"], found.diffusion.values["shift"]) == ((2,), (1.5,))
+    assert (found.takes, found.duration_s) == ((7,), (70,))
+    assert (found.tempo.low, found.tempo.high, found.master.loudness_lufs, found.seed) == (70, 80, -20, 7)
     assert found.moods == ("fresh",)
     assert found.planner is not None
     assert (found.planner.top_p, found.planner.top_k, found.planner.negative_prompt) == (0.5, 5, "drums")

@@ -151,9 +151,9 @@ def test_circles_of_inheritance_are_named(tmp_path: Path) -> None:
     ("caption", "words"),
     [
         ("only {mood}", "lacks {instruments}"),
-        ("{mood} {instruments} {colour}", "{colour} is no place"),
+        ("{mood} {instruments} {colour}", "{colour} is no placeholder"),
         ("{mood {instruments}", "caption|braces"),
-        ("{mood!r} {instruments}", "no place"),
+        ("{mood!r} {instruments}", "no placeholder"),
     ],
 )
 def test_a_caption_template_that_cannot_be_filled_is_refused(tmp_path: Path, caption: str, words: str) -> None:

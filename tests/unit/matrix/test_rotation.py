@@ -21,28 +21,28 @@ def named(sizes: list[int]) -> list[tuple[str, int]]:
 
 @settings(max_examples=60)
 @given(SIZES, KEYS, st.integers(1, 4))
-def test_every_lane_shows_each_combination_once_before_any_twice(sizes: list[int], key: int, lanes: int) -> None:
-    turning = odometer(key, named(sizes), lanes)
-    for lane in range(lanes):
-        shown = {tuple(turning.places(count, lane)) for count in range(turning.combinations)}
+def test_a_sequence_shows_each_combination_once_before_any_twice(sizes: list[int], key: int, sequences: int) -> None:
+    turning = odometer(key, named(sizes), sequences)
+    for sequence in range(sequences):
+        shown = {tuple(turning.positions(count, sequence)) for count in range(turning.combinations)}
         assert len(shown) == turning.combinations
 
 
 @given(SIZES, KEYS, st.integers(0, 10**9))
-def test_places_are_inside_their_wheels(sizes: list[int], key: int, count: int) -> None:
-    places = odometer(key, named(sizes)).places(count)
-    assert all(0 <= place < size for place, size in zip(places, sizes, strict=True))
+def test_positions_are_inside_their_wheels(sizes: list[int], key: int, count: int) -> None:
+    positions = odometer(key, named(sizes)).positions(count)
+    assert all(0 <= position < size for position, size in zip(positions, sizes, strict=True))
 
 
 @given(KEYS, st.integers(0, 500))
 def test_the_first_wheels_prefix_does_not_depend_on_the_wheels_behind_it(key: int, count: int) -> None:
     few, many = odometer(key, named([5, 4])), odometer(key, named([5, 4, 3]))
-    assert many.places(count)[:2] == few.places(count)
+    assert many.positions(count)[:2] == few.positions(count)
 
 
 def test_neighbours_differ_in_most_places() -> None:
     turning = odometer(7, named([6, 5, 8, 4, 31]))
-    rows = [turning.places(count) for count in range(200)]
+    rows = [turning.positions(count) for count in range(200)]
     same = [sum(a == b for a, b in zip(one, two, strict=True)) for one, two in itertools.pairwise(rows)]
     assert sum(same) / len(same) < 1.5
 
@@ -50,14 +50,14 @@ def test_neighbours_differ_in_most_places() -> None:
 def test_every_entry_comes_equally_often() -> None:
     turning = odometer(7, named([6, 5, 8, 4]))
     for wheel, size in enumerate([6, 5, 8, 4]):
-        counts = Counter(turning.places(count)[wheel] for count in range(240))
+        counts = Counter(turning.positions(count)[wheel] for count in range(240))
         assert max(counts.values()) - min(counts.values()) <= 240 // size * 0.2 + 6 * (wheel > 0)
         assert len(counts) == size
 
 
 def test_tempo_covers_its_range_early() -> None:
     turning = odometer(3, [("instruments", 6), ("tempo", 60)])
-    tempos = sorted(turning.places(count)[1] for count in range(24))
+    tempos = sorted(turning.positions(count)[1] for count in range(24))
     assert max(b - a for a, b in itertools.pairwise(tempos)) <= 12
 
 

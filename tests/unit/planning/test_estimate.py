@@ -21,7 +21,7 @@ from orchestrator.planning.estimate import (
     estimate,
     published_speed,
 )
-from orchestrator.planning.plan import BucketLoad, Cell, Counts, Plan
+from orchestrator.planning.plan import BucketLoad, CatalogPlan, StandingCounts, ZoneGenre
 
 PLANNER = "acestep-5Hz-lm-1.7B"
 
@@ -30,13 +30,13 @@ def a_price(sku="a100-80gb", usd_micros_per_h=1_800_000) -> Price:
     return Price(sku, (), "on_demand", usd_micros_per_h, 80, "list", date(2026, 11, 20))
 
 
-def a_plan(*loads: tuple[str, int, int], model="acestep-v15-turbo") -> Plan:
+def a_plan(*loads: tuple[str, int, int], model="acestep-v15-turbo") -> CatalogPlan:
     """Loads are (planner, duration_s, takes)."""
     buckets = tuple(
         BucketLoad(Bucket(model, planner, DiffusionSpec(), seconds), takes) for planner, seconds, takes in loads
     )
-    counts = Counts(new=sum(load.takes for load in buckets))
-    return Plan("hotels", "Hotels", model, {Cell("spa", "ambient"): counts}, buckets, (), 0, lambda: [])
+    counts = StandingCounts(new=sum(load.takes for load in buckets))
+    return CatalogPlan("hotels", "Hotels", model, {ZoneGenre("spa", "ambient"): counts}, buckets, (), 0, lambda: [])
 
 
 def test_the_published_speed_of_1800_songs_an_hour_costs_one_hour():

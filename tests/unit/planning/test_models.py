@@ -6,7 +6,7 @@ import pytest
 
 from catalog.errors import ModelError, UnknownNameError
 from catalog.settings import Settings
-from orchestrator.planning.models import find_lack, resolve_model
+from orchestrator.planning.models import find_missing_weights, resolve_model
 
 
 def test_auto_means_the_turbo_model_where_something_can_run_it():
@@ -55,14 +55,14 @@ def test_names_of_weights_of_ones_own_are_taken_as_they_are(name):
 
 def test_only_a_machine_that_renders_itself_needs_weights(tmp_path):
     alone = Settings()
-    assert isinstance(find_lack("acestep-v15-turbo", alone), ModelError)
-    assert "--model tone" in find_lack("acestep-v15-turbo", alone).fix
-    assert find_lack("tone", alone) is find_lack("tiny-random", alone) is None
-    assert find_lack("acestep-v15-turbo", Settings(broker_url="redis://broker")) is None
-    assert find_lack("acestep-v15-turbo", Settings(weights=str(tmp_path))) is None
+    assert isinstance(find_missing_weights("acestep-v15-turbo", alone), ModelError)
+    assert "--model tone" in find_missing_weights("acestep-v15-turbo", alone).fix
+    assert find_missing_weights("tone", alone) is find_missing_weights("tiny-random", alone) is None
+    assert find_missing_weights("acestep-v15-turbo", Settings(broker_url="redis://broker")) is None
+    assert find_missing_weights("acestep-v15-turbo", Settings(weights=str(tmp_path))) is None
 
 
 def test_weights_that_cannot_be_there_are_told_before_anything_starts(tmp_path):
-    assert "no weights at" in find_lack("my-lora", Settings(weights=str(tmp_path / "gone"))).what
-    assert isinstance(find_lack("my-lora", Settings(weights="owner/name@main")), ModelError)
-    assert find_lack("my-lora", Settings(weights=f"owner/name@{'0' * 40}")) is None
+    assert "no weights at" in find_missing_weights("my-lora", Settings(weights=str(tmp_path / "gone"))).what
+    assert isinstance(find_missing_weights("my-lora", Settings(weights="owner/name@main")), ModelError)
+    assert find_missing_weights("my-lora", Settings(weights=f"owner/name@{'0' * 40}")) is None

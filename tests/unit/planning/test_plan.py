@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from catalog.spec import TrackSpec
 from catalog.track import Track
 from orchestrator.matrix import PlannedTrack
-from orchestrator.planning.plan import Cell, Counts, plan_tracks
+from orchestrator.planning.plan import StandingCounts, ZoneGenre, plan_tracks
 
 
-class Known(NamedTuple):
+class KnownTakes(NamedTuple):
     take_id: str
     state: str
     model: str = "acestep-v15-turbo"
@@ -39,12 +39,15 @@ def a_plan(planned, known=None, shelved=None):
 
 def as_known(planned, state="accepted"):
     takes = [each.track.take(number + 1) for each in planned for number in range(each.takes)]
-    return {(take.track.key, take.number): Known(take.id, state) for take in takes}
+    return {(take.track.key, take.number): KnownTakes(take.id, state) for take in takes}
 
 
 def test_without_a_ledger_everything_is_new():
     plan = a_plan([wanted(a_track(), 2), wanted(a_track(zone="lobby"))])
-    assert plan.cells == {Cell("spa", "ambient"): Counts(new=2), Cell("lobby", "ambient"): Counts(new=1)}
+    assert plan.cells == {
+        ZoneGenre("spa", "ambient"): StandingCounts(new=2),
+        ZoneGenre("lobby", "ambient"): StandingCounts(new=1),
+    }
     assert (plan.to_render, plan.audio_s, plan.dropped) == (3, 360, ())
 
 
@@ -52,7 +55,7 @@ def test_without_a_ledger_everything_is_new():
 def test_what_was_judged_already_is_unchanged_and_not_rendered(state):
     planned = [wanted(a_track(), 3)]
     plan = a_plan(planned, as_known(planned, state))
-    assert plan.counts == Counts(unchanged=3)
+    assert plan.counts == StandingCounts(unchanged=3)
     assert (plan.to_render, plan.audio_s, plan.loads) == (0, 0, ())
 
 
@@ -60,7 +63,7 @@ def test_what_was_judged_already_is_unchanged_and_not_rendered(state):
 def test_what_was_not_finished_is_still_to_be_rendered(state):
     planned = [wanted(a_track())]
     plan = a_plan(planned, as_known(planned, state))
-    assert plan.counts == Counts(unfinished=1)
+    assert plan.counts == StandingCounts(unfinished=1)
     assert plan.to_render == 1
 
 
@@ -73,8 +76,8 @@ def test_a_changed_preset_is_changed_exactly_where_it_changed():
         for each in before
     ]
     plan = a_plan(after, as_known(before))
-    assert plan.cells[Cell("b", "y")] == Counts(changed=3)
-    assert plan.counts == Counts(changed=3, unchanged=9)
+    assert plan.cells[ZoneGenre("b", "y")] == StandingCounts(changed=3)
+    assert plan.counts == StandingCounts(changed=3, unchanged=9)
     assert plan.dropped == ()
 
 
@@ -84,7 +87,7 @@ def test_takes_that_are_no_longer_planned_are_dropped():
     plan = a_plan(after, as_known(before))
     gone = {before[0].track.take(2).id, before[1].track.take(1).id}
     assert set(plan.dropped) == gone
-    assert plan.counts == Counts(unchanged=1)
+    assert plan.counts == StandingCounts(unchanged=1)
 
 
 def test_the_loads_say_what_of_each_bucket_is_missing():
@@ -120,7 +123,7 @@ def test_counts_add_up_to_the_takes_and_sums_to_each_other(now, before, bpm):
     plan = a_plan(planned, known)
     takes = list(plan.takes())
     assert plan.counts.total == len(takes) == sum(slot[3] for slot in now)
-    assert plan.counts == Counts(*map(sum, zip(*plan.by_zone().values(), strict=True))) if takes else True
+    assert plan.counts == StandingCounts(*map(sum, zip(*plan.by_zone().values(), strict=True))) if takes else True
     assert sum(counts.total for counts in plan.by_genre().values()) == len(takes)
     assert sum(load.takes for load in plan.loads) == plan.to_render
     ids = {take.id for take in takes}
@@ -133,7 +136,7 @@ def test_a_preset_changed_back_finds_what_was_made_for_it_before():
     first, then = [wanted(a_track(bpm=70), 2)], [wanted(a_track(bpm=71), 2)]
     made, cancelled = (first[0].track.take(number).id for number in (1, 2))
     plan = a_plan(first, as_known(then), {made: "accepted", cancelled: "cancelled"})
-    assert plan.counts == Counts(unchanged=1, unfinished=1)
+    assert plan.counts == StandingCounts(unchanged=1, unfinished=1)
     assert (plan.to_render, plan.restored) == (1, 1)
     assert a_plan(then, as_known(then), {made: "accepted"}).restored == 0
 
@@ -141,4 +144,4 @@ def test_a_preset_changed_back_finds_what_was_made_for_it_before():
 def test_a_track_dropped_and_planned_again_is_not_made_again():
     planned = [wanted(a_track())]
     plan = a_plan(planned, {}, {planned[0].track.take(1).id: "rejected"})
-    assert (plan.counts, plan.restored) == (Counts(unchanged=1), 1)
+    assert (plan.counts, plan.restored) == (StandingCounts(unchanged=1), 1)

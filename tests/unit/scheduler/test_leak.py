@@ -81,6 +81,6 @@ def test_a_new_engine_starts_from_nothing():
     growth = LeakWatch(BOUND)
     read(growth, *[1000.0] * SETTLING_BATCHES, *[2000.0] * STEADY_BATCHES)
     assert growth.outgrown != ""
-    growth.begin_anew()
+    growth.reset()
     assert growth.outgrown == ""
     assert growth.mib_per_100_takes is None

@@ -19,7 +19,7 @@ def a_capacity(takes: int = 8) -> Capacity:
 
 def fit(capacity: Capacity, times: int, bucket: Bucket = SHORT) -> list[int]:
     """The limits that were recovered on the way."""
-    return [limit for _ in range(times) if (limit := capacity.fitted(bucket))]
+    return [limit for _ in range(times) if (limit := capacity.note_success(bucket))]
 
 
 def test_what_did_not_fit_lowers_the_limit_of_its_bucket_alone():

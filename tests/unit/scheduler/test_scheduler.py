@@ -1,4 +1,4 @@
-"""The lane around the rule: what goes wrong in the engine, and who pays for it."""
+"""The scheduler around the rule: what goes wrong in the engine, and who pays for it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from workers.engine.protocol import Refusal, Rendition
 from workers.engine.wire import EngineDied
 from workers.scheduler.limits import RECOVERY_CALLS
 from workers.scheduler.request import Rendered, TakeFailed, TakeReturned
-from workers.scheduler.scheduler import LaneBounds, Scheduler
+from workers.scheduler.scheduler import MemoryBounds, Scheduler
 from workers.spans import SpanLog
 from workers.wiring import typical_bucket
 
@@ -36,8 +36,8 @@ def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.scheduler.scheduler.LINGER_S", 1.0)
 
 
-class Lane:
-    """A Scheduler with fake engines, and threads to carry takes."""
+class RunningScheduler:
+    """A Scheduler with fake engines, and threads that carry takes."""
 
     def __init__(
         self,
@@ -52,16 +52,16 @@ class Lane:
         self.options = options
         self.before: dict[str, Callable[[], None]] = {}  # what every engine does first, by call
         self.spans = SpanLog(now_ms())
-        self.keeps = False  # what is rendered is let go at once, unless a test keeps it
-        self.gather = Scheduler(
+        self.keeps = False  # what is rendered is released at once, unless a test keeps it
+        self.scheduler = Scheduler(
             self.open_engine,
             self.spans,
             typical=typical_bucket("tone"),
-            bounds=LaneBounds(audio_bytes=audio_bytes),
+            bounds=MemoryBounds(audio_bytes=audio_bytes),
         )
-        self.gather.threads = threads
+        self.scheduler.threads = threads
         self.pool = ThreadPoolExecutor(64)
-        self.thread = threading.Thread(target=self.gather.run)
+        self.thread = threading.Thread(target=self.scheduler.run)
 
     def open_engine(self) -> EngineHere:
         engine = FakeEngine(**self.options)
@@ -73,18 +73,18 @@ class Lane:
         return [self.pool.submit(self.carry, take, alone, plan) for take in takes]
 
     def carry(self, take: Take, alone: bool, plan: Plan | None) -> Rendered:
-        rendered = self.gather.render(take, alone=alone, plan=plan)
+        rendered = self.scheduler.render(take, alone=alone, plan=plan)
         if not self.keeps:
-            self.gather.let_go(rendered)
+            self.scheduler.release(rendered)
         return rendered
 
     def render(self, takes: Sequence[Take]) -> list[Rendered]:
         return [future.result(10) for future in self.start(takes)]
 
     def wait_for(self, count: int) -> None:
-        """Until so many takes are in line."""
+        """Wait until so many takes wait for the engine."""
         deadline_s = time.monotonic() + 10
-        while len(self.gather._waiting) < count:
+        while len(self.scheduler._backlog.waiting) < count:
             assert time.monotonic() < deadline_s
             time.sleep(0.001)
 
@@ -98,7 +98,7 @@ class Lane:
 
     def end(self) -> list[Span]:
         """The spans of its whole life."""
-        self.gather.drain()
+        self.scheduler.drain()
         self.thread.join(10)
         self.spans.close("teardown")
         return self.spans.take_closed()
@@ -114,17 +114,19 @@ class Lane:
 
 
 @contextmanager
-def a_lane(threads: int = 8, *, before: dict[str, Callable[[], None]] | None = None, **options: Any) -> Iterator[Lane]:
-    lane = Lane(threads, **options)
-    lane.before |= before or {}
-    lane.thread.start()
+def running_scheduler(
+    threads: int = 8, *, before: dict[str, Callable[[], None]] | None = None, **options: Any
+) -> Iterator[RunningScheduler]:
+    running = RunningScheduler(threads, **options)
+    running.before |= before or {}
+    running.thread.start()
     try:
-        yield lane
+        yield running
     finally:
-        lane.gather.drain()
-        lane.thread.join(10)
-        lane.pool.shutdown()
-        assert not lane.thread.is_alive()
+        running.scheduler.drain()
+        running.thread.join(10)
+        running.pool.shutdown()
+        assert not running.thread.is_alive()
 
 
 class Gate:
@@ -147,10 +149,10 @@ def planned(count: int, **fields: Any) -> list[Take]:
 
 
 def test_takes_that_arrive_together_share_batches_and_know_their_company():
-    with a_lane(threads=8, limit=4) as lane:
+    with running_scheduler(threads=8, limit=4) as running:
         some = takes(8)
-        done = [future.result(10) for future in lane.start(some)]
-        assert lane.sizes == [4, 4]
+        done = [future.result(10) for future in running.start(some)]
+        assert running.sizes == [4, 4]
     for take, rendered in zip(some, done, strict=True):
         assert rendered.batch.takes[rendered.batch.position] == take.id
         assert rendered.batch.size == 4
@@ -163,48 +165,48 @@ def test_takes_that_arrive_together_share_batches_and_know_their_company():
 
 
 def test_a_lone_take_does_not_wait_for_company_that_never_comes():
-    with a_lane(threads=8) as lane:
-        assert lane.start([a_take()])[0].result(2).batch.size == 1
+    with running_scheduler(threads=8) as running:
+        assert running.start([a_take()])[0].result(2).batch.size == 1
 
 
 def test_company_is_waited_for_after_a_long_idle_time_too(monkeypatch):
     monkeypatch.setattr("workers.scheduler.scheduler.LINGER_S", 0.1)
-    with a_lane(threads=2) as lane:
-        assert lane.gather.ready.wait(5)
+    with running_scheduler(threads=2) as running:
+        assert running.scheduler.ready.wait(5)
         time.sleep(0.2)
-        first = lane.start([a_take("0001")])
+        first = running.start([a_take("0001")])
         time.sleep(0.03)
-        second = lane.start([a_take("0002")])
+        second = running.start([a_take("0002")])
         assert [future.result(5).batch.size for future in first + second] == [2, 2]
 
 
 def test_a_suspect_is_rendered_without_company():
-    with a_lane(threads=4, limit=4) as lane:
-        futures = lane.start(takes(4), alone=True)
+    with running_scheduler(threads=4, limit=4) as running:
+        futures = running.start(takes(4), alone=True)
         assert [future.result(10).batch.size for future in futures] == [1] * 4
 
 
 def test_a_refusal_reaches_its_take_only():
-    with a_lane(threads=2) as lane:
-        good, bad = (future.result(10) for future in lane.start([a_take("1"), a_take("2", caption="refuse me")]))
+    with running_scheduler(threads=2) as running:
+        good, bad = (future.result(10) for future in running.start([a_take("1"), a_take("2", caption="refuse me")]))
         assert isinstance(good.outcome, Rendition)
         assert isinstance(bad.outcome, Refusal)
 
 
 def test_a_batch_that_does_not_fit_is_halved_until_it_does_and_the_limit_is_remembered():
-    with a_lane(threads=8, limit=8, fits=3) as lane:
-        done = [future.result(10) for future in lane.start(takes(8))]
-        assert lane.sizes == [8, 4, 2, 2, 2, 2]
-        later = [future.result(10) for future in lane.start(takes(2))]
-        assert lane.sizes[6:] == [2]
+    with running_scheduler(threads=8, limit=8, fits=3) as running:
+        done = [future.result(10) for future in running.start(takes(8))]
+        assert running.sizes == [8, 4, 2, 2, 2, 2]
+        later = [future.result(10) for future in running.start(takes(2))]
+        assert running.sizes[6:] == [2]
     assert all(isinstance(rendered.outcome, Rendition) for rendered in done)
     assert {rendered.outcome.effective.extra["batch_limit_after_oom"] for rendered in done} == {2, 4}
     assert "batch_limit_after_oom" not in later[0].outcome.effective.extra
 
 
 def test_a_take_that_does_not_fit_alone_fails_in_words():
-    with a_lane(threads=2, limit=2, fits=0) as lane:
-        futures = lane.start(takes(2))
+    with running_scheduler(threads=2, limit=2, fits=0) as running:
+        futures = running.start(takes(2))
         for future in futures:
             with pytest.raises(TakeFailed, match="a batch of one does not fit"):
                 future.result(10)
@@ -212,122 +214,122 @@ def test_a_take_that_does_not_fit_alone_fails_in_words():
 
 def test_a_poison_take_condemns_no_neighbour():
     poison = a_take("0099", caption="die")
-    with a_lane(threads=5, limit=5) as lane:
-        futures = lane.start([*takes(4), poison])
+    with running_scheduler(threads=5, limit=5) as running:
+        futures = running.start([*takes(4), poison])
         for future in futures[:4]:
             assert isinstance(future.result(10).outcome, Rendition)
         with pytest.raises(TakeFailed, match="died 3 times with this take alone") as failed:
             futures[4].result(10)
         assert not failed.value.retry
         assert failed.value.batch.takes == [poison.id]
-        assert lane.start([a_take("0100")])[0].result(10)
-    assert len(lane.engines) == 5  # one death in company, three alone, and the one that lives
-    assert all(engine.closed for engine in lane.engines)
+        assert running.start([a_take("0100")])[0].result(10)
+    assert len(running.engines) == 5  # one death in a batch, three alone, and the one that lives
+    assert all(engine.closed for engine in running.engines)
 
 
 def test_an_error_in_words_fails_its_take_alone_and_needs_no_new_engine():
-    with a_lane(threads=3, limit=3) as lane:
-        good, other, bad = lane.start([a_take("1"), a_take("2"), a_take("3", caption="error")])
+    with running_scheduler(threads=3, limit=3) as running:
+        good, other, bad = running.start([a_take("1"), a_take("2"), a_take("3", caption="error")])
         assert isinstance(good.result(10).outcome, Rendition)
         assert isinstance(other.result(10).outcome, Rendition)
         with pytest.raises(TakeFailed, match="told to err"):
             bad.result(10)
-    assert len(lane.engines) == 1
+    assert len(running.engines) == 1
 
 
 def test_an_engine_that_had_gone_before_it_got_the_batch_puts_no_take_under_suspicion():
-    with a_lane(threads=3, limit=3) as lane:
-        lane.gather.ready.wait(5)
-        lane.engines[0].kill()
-        assert [future.result(10).batch.size for future in lane.start(takes(3))] == [3, 3, 3]
+    with running_scheduler(threads=3, limit=3) as running:
+        running.scheduler.ready.wait(5)
+        running.engines[0].kill()
+        assert [future.result(10).batch.size for future in running.start(takes(3))] == [3, 3, 3]
 
 
 def test_an_engine_that_only_dies_ends_the_worker_and_gives_the_takes_back():
-    with a_lane(threads=12, limit=1) as lane:
-        futures = lane.start([a_take(f"{n:04d}", caption="die") for n in range(12)])
+    with running_scheduler(threads=12, limit=1) as running:
+        futures = running.start([a_take(f"{n:04d}", caption="die") for n in range(12)])
         outcomes = [future.exception(20) for future in futures]
-        lane.thread.join(10)
-        assert isinstance(lane.gather.failure, WorkerError)
+        running.thread.join(10)
+        assert isinstance(running.scheduler.failure, WorkerError)
     assert {type(outcome) for outcome in outcomes} <= {TakeFailed, TakeReturned}
     assert TakeReturned in {type(outcome) for outcome in outcomes}
 
 
-def test_poison_takes_among_themselves_get_their_verdicts_before_the_lane_gives_up():
-    with a_lane(threads=4, limit=4) as lane:
-        futures = lane.start([a_take(f"{n:04d}", caption="die") for n in range(4)])
+def test_poison_takes_among_themselves_get_their_verdicts_before_the_worker_gives_up():
+    with running_scheduler(threads=4, limit=4) as running:
+        futures = running.start([a_take(f"{n:04d}", caption="die") for n in range(4)])
         outcomes = [future.exception(20) for future in futures]
-    # One death in company, three alone for each of two, and with the eighth the lane gives up.
+    # One death in a batch, three alone for each of two, and with the eighth the scheduler gives up.
     verdicts = [outcome.retry for outcome in outcomes if isinstance(outcome, TakeFailed)]
     assert sorted(verdicts) == [False, False, True]
     assert [type(outcome) for outcome in outcomes].count(TakeReturned) == 1
 
 
 @pytest.mark.parametrize("call", ["begin", "finish"])
-def test_a_model_at_fault_ends_the_lane_and_gives_the_takes_back(call):
+def test_a_model_at_fault_ends_the_worker_and_gives_the_takes_back(call):
     def at_fault() -> None:
         raise ModelError("the weights are corrupt")
 
-    with a_lane(threads=2, limit=2, before={call: at_fault}) as lane:
-        for future in lane.start(takes(2)):
+    with running_scheduler(threads=2, limit=2, before={call: at_fault}) as running:
+        for future in running.start(takes(2)):
             with pytest.raises(TakeReturned):
                 future.result(10)
-        lane.thread.join(10)
-        assert isinstance(lane.gather.failure, ModelError)
+        running.thread.join(10)
+        assert isinstance(running.scheduler.failure, ModelError)
 
 
 def test_an_engine_that_cannot_load_is_reported_and_nothing_waits_for_it():
     def refuse() -> EngineHere:
         raise ModelError("no weights")
 
-    gather = Scheduler(refuse, SpanLog(now_ms()), typical=typical_bucket("tone"))
-    gather.run()
-    assert gather.ready.is_set()
-    assert isinstance(gather.failure, ModelError)
+    scheduler = Scheduler(refuse, SpanLog(now_ms()), typical=typical_bucket("tone"))
+    scheduler.run()
+    assert scheduler.ready.is_set()
+    assert isinstance(scheduler.failure, ModelError)
     with pytest.raises(TakeReturned):
-        gather.render(a_take())
+        scheduler.render(a_take())
 
 
 @pytest.mark.parametrize("call", ["begin", "finish"])
 def test_draining_finishes_the_batch_on_the_engine_and_returns_what_waits(call):
     gate = Gate()
-    with a_lane(threads=4, limit=2, before={call: gate}) as lane:
-        aboard = lane.start(takes(2))
+    with running_scheduler(threads=4, limit=2, before={call: gate}) as running:
+        in_flight = running.start(takes(2))
         assert gate.reached.wait(5)
-        lane.before.clear()
-        waiting = lane.start([a_take("0008", duration_s=11), a_take("0009", duration_s=12, planner=PlannerSpec())])
+        running.before.clear()
+        waiting = running.start([a_take("0008", duration_s=11), a_take("0009", duration_s=12, planner=PlannerSpec())])
         if call == "begin":
-            lane.wait_for(2)
-            lane.gather.drain()
+            running.wait_for(2)
+            running.scheduler.drain()
             for future in waiting:
                 with pytest.raises(TakeReturned):
                     future.result(5)
-        lane.gather.drain()
-        assert not any(future.done() for future in aboard)
+        running.scheduler.drain()
+        assert not any(future.done() for future in in_flight)
         gate.open()
-        assert all(isinstance(future.result(5).outcome, Rendition) for future in aboard)
+        assert all(isinstance(future.result(5).outcome, Rendition) for future in in_flight)
         with pytest.raises(TakeReturned):
-            lane.gather.render(a_take("0010"))
+            running.scheduler.render(a_take("0010"))
 
 
 def test_draining_returns_what_is_only_being_planned_at_once():
     gate = Gate()
-    with a_lane(threads=4, limit=2, plan_limit=4, before={"plan": gate}) as lane:
-        aboard = lane.start(planned(2))
+    with running_scheduler(threads=4, limit=2, plan_limit=4, before={"plan": gate}) as running:
+        in_flight = running.start(planned(2))
         assert gate.reached.wait(5)
-        lane.gather.drain()
-        for future in aboard:
+        running.scheduler.drain()
+        for future in in_flight:
             with pytest.raises(TakeReturned):
                 future.result(5)
         gate.open()
-        lane.thread.join(10)
-        assert lane.gather.failure is None
-        assert lane.sizes == []
+        running.thread.join(10)
+        assert running.scheduler.failure is None
+        assert running.sizes == []
 
 
 def test_spans_touch_never_overlap_and_name_their_batches():
-    with a_lane(threads=3, limit=3) as lane:
-        done = [future.result(10) for future in lane.start([*takes(2), a_take("0099", caption="die once")])[:2]]
-        spans = lane.end()
+    with running_scheduler(threads=3, limit=3) as running:
+        done = [future.result(10) for future in running.start([*takes(2), a_take("0099", caption="die once")])[:2]]
+        spans = running.end()
     assert spans[-1].end_ms >= spans[0].start_ms
     assert all(before.end_ms == after.start_ms for before, after in pairwise(spans))
     assert {rendered.batch.id for rendered in done} <= {span.batch_id for span in spans if span.state == "render"}
@@ -346,12 +348,12 @@ def test_a_second_engine_death_at_the_start_is_survived():
                 raise death
             return super().card
 
-    gather = Scheduler(Fragile, SpanLog(now_ms()), typical=typical_bucket("tone"))
-    thread = threading.Thread(target=gather.run)
+    scheduler = Scheduler(Fragile, SpanLog(now_ms()), typical=typical_bucket("tone"))
+    thread = threading.Thread(target=scheduler.run)
     thread.start()
-    assert gather.ready.wait(5)
-    assert gather.card is not None
-    gather.drain()
+    assert scheduler.ready.wait(5)
+    assert scheduler.card is not None
+    scheduler.drain()
     thread.join(5)
 
 
@@ -369,90 +371,92 @@ def test_the_next_batch_begins_before_the_last_is_decoded_and_while_its_takes_ar
             assert following.wait(5), "the decoding of a batch kept the next one from being begun"
 
     before = {"begin": lambda: next(beginning).set(), "finish": decode_beside_the_next}
-    with a_lane(threads=8, limit=2, before=before) as lane:
-        rendered = lane.render(takes(8))
-        assert lane.sizes == [2, 2, 2, 2]
+    with running_scheduler(threads=8, limit=2, before=before) as running:
+        rendered = running.render(takes(8))
+        assert running.sizes == [2, 2, 2, 2]
     assert all(isinstance(each.outcome, Rendition) for each in rendered)
 
 
-def test_takes_go_to_post_while_their_lane_is_busy_with_the_next_batch():
+def test_takes_go_to_post_while_the_engine_is_busy_with_the_next_batch():
     gate = Gate()
     count = iter(range(10))
-    with a_lane(threads=4, limit=2, before={"begin": lambda: gate() if next(count) == 1 else None}) as lane:
-        futures = lane.start(takes(4))
+    with running_scheduler(
+        threads=4, limit=2, before={"begin": lambda: gate() if next(count) == 1 else None}
+    ) as running:
+        futures = running.start(takes(4))
         assert gate.reached.wait(5)
-        lane.first_done(futures, 2)
+        running.first_done(futures, 2)
         gate.open()
         assert all(future.result(5) for future in futures)
 
 
 def test_audio_that_waits_for_post_is_bounded_and_the_time_is_booked_as_that():
     two_batches = 2 * 2 * 480_000 * 2 * 4
-    with a_lane(threads=8, limit=2, audio_bytes=two_batches) as lane:
-        lane.keeps = True
-        futures = lane.start(takes(8))
-        first = lane.first_done(futures, 4)
-        lane.wait_for(4)
+    with running_scheduler(threads=8, limit=2, audio_bytes=two_batches) as running:
+        running.keeps = True
+        futures = running.start(takes(8))
+        first = running.first_done(futures, 4)
+        running.wait_for(4)
         time.sleep(0.02)
-        assert lane.sizes == [2, 2]
+        assert running.sizes == [2, 2]
         for rendered in first:
             if rendered.batch.id == first[0].batch.id:
-                lane.gather.let_go(rendered)
-        lane.first_done(futures, 6)
-        assert lane.sizes == [2, 2, 2]
+                running.scheduler.release(rendered)
+        running.first_done(futures, 6)
+        assert running.sizes == [2, 2, 2]
         for rendered in first:
             if rendered.batch.id != first[0].batch.id:
-                lane.gather.let_go(rendered)
+                running.scheduler.release(rendered)
         assert all(future.result(5) for future in futures)
-        spans = lane.end()
+        spans = running.end()
     waited_ms = sum(span.end_ms - span.start_ms for span in spans if span.cause == "waiting for post")
     assert waited_ms >= 20
 
 
 def test_idle_time_says_whether_there_was_no_work_or_no_thread_to_take_it():
-    with a_lane(threads=2, limit=2) as lane:
-        lane.keeps = True
-        assert lane.gather.ready.wait(5)
+    with running_scheduler(threads=2, limit=2) as running:
+        running.keeps = True
+        assert running.scheduler.ready.wait(5)
         time.sleep(0.05)
-        done = lane.render(takes(2))
+        done = running.render(takes(2))
         time.sleep(0.05)
         for rendered in done:
-            lane.gather.let_go(rendered)
+            running.scheduler.release(rendered)
         time.sleep(0.05)
-        causes = [span.cause for span in lane.end() if span.state == "idle"]
+        causes = [span.cause for span in running.end() if span.state == "idle"]
     assert causes == ["no work", "waiting for post", "no work"]
 
 
 def test_planning_goes_on_while_audio_waits_for_post():
-    with a_lane(threads=8, limit=1, plan_limit=4, audio_bytes=1) as lane:
-        lane.keeps = True
-        one = lane.render(takes(2))
-        (third,) = lane.start([a_take("0003")])
-        lane.wait_for(1)
-        lane.start(planned(2, caption="planned meanwhile"))
-        while ("plan", 2) not in lane.calls:
+    with running_scheduler(threads=8, limit=1, plan_limit=4, audio_bytes=1) as running:
+        running.keeps = True
+        one = running.render(takes(2))
+        (third,) = running.start([a_take("0003")])
+        running.wait_for(1)
+        running.start(planned(2, caption="planned meanwhile"))
+        while ("plan", 2) not in running.calls:
             time.sleep(0.001)
         assert not third.done()
         for each in one:
-            lane.gather.let_go(each)
+            running.scheduler.release(each)
         assert third.result(5)
 
 
 def test_a_refused_take_needs_no_room():
-    with a_lane(threads=8, limit=1, audio_bytes=1) as lane:
-        lane.keeps = True
-        assert len(lane.render([a_take(str(n), caption="refuse") for n in range(6)])) == 6
+    with running_scheduler(threads=8, limit=1, audio_bytes=1) as running:
+        running.keeps = True
+        assert len(running.render([a_take(str(n), caption="refuse") for n in range(6)])) == 6
 
 
 def test_the_time_of_a_last_decoding_is_its_batchs_and_no_idle_time():
     gate = Gate()
-    with a_lane(threads=2, limit=2, before={"finish": gate}) as lane:
-        futures = lane.start(takes(2))
+    with running_scheduler(threads=2, limit=2, before={"finish": gate}) as running:
+        futures = running.start(takes(2))
         assert gate.reached.wait(5)
         time.sleep(0.2)
         gate.open()
         batch = futures[0].result(5).batch
-        spans = lane.end()
+        spans = running.end()
     rendering = [span for span in spans if span.batch_id == batch.id]
     assert {span.state for span in rendering} == {"render"}
     assert sum(span.end_ms - span.start_ms for span in rendering) >= 150
@@ -460,11 +464,11 @@ def test_the_time_of_a_last_decoding_is_its_batchs_and_no_idle_time():
 
 def test_what_the_engine_holds_is_logged_every_hundred_takes_and_known_after_each_batch(caplog):
     caplog.set_level("INFO")
-    with a_lane(threads=32, limit=8) as lane:
-        assert lane.gather.ready.wait(5)
-        lane.render([a_take(f"{n:04d}", caption="refuse") for n in range(104)])
-        assert lane.gather.memory.rss_mib > 10
-        assert lane.gather.memory.growth_mib_per_100_takes is not None
+    with running_scheduler(threads=32, limit=8) as running:
+        assert running.scheduler.ready.wait(5)
+        running.render([a_take(f"{n:04d}", caption="refuse") for n in range(104)])
+        assert running.scheduler.memory.rss_mib > 10
+        assert running.scheduler.memory.growth_mib_per_100_takes is not None
     lines = [record.message for record in caplog.records if "MiB resident" in record.message]
     assert len(lines) == 1
     assert "MiB in 100 takes" in lines[0]
@@ -475,11 +479,11 @@ def test_what_the_engine_holds_is_logged_every_hundred_takes_and_known_after_eac
 
 def test_takes_are_planned_in_large_calls_and_rendered_by_what_was_planned():
     some = planned(8)
-    with a_lane(threads=8, limit=2, plan_limit=8) as lane:
-        done = lane.render(some)
-        assert lane.calls[0] == ("plan", 8)
-        assert lane.sizes == [2, 2, 2, 2]
-        spans = lane.end()
+    with running_scheduler(threads=8, limit=2, plan_limit=8) as running:
+        done = running.render(some)
+        assert running.calls[0] == ("plan", 8)
+        assert running.sizes == [2, 2, 2, 2]
+        spans = running.end()
     for take, rendered in zip(some, done, strict=True):
         assert rendered.outcome.plan == a_plan(take)
         assert rendered.batch.plan_size == 8
@@ -493,9 +497,9 @@ def test_takes_are_planned_in_large_calls_and_rendered_by_what_was_planned():
 def test_a_plan_that_is_given_is_followed_and_nothing_is_planned():
     take = planned(1)[0]
     plan = a_plan(take).model_copy(update={"codes": [7]})
-    with a_lane(threads=2, plan_limit=8) as lane:
-        rendered = lane.start([take], plan=plan)[0].result(5)
-        assert [call for call, _ in lane.calls] == ["begin", "finish"]
+    with running_scheduler(threads=2, plan_limit=8) as running:
+        rendered = running.start([take], plan=plan)[0].result(5)
+        assert [call for call, _ in running.calls] == ["begin", "finish"]
     assert rendered.outcome.plan == plan
     assert (rendered.batch.plan_id, rendered.times.plan_ms) == ("", 0)
 
@@ -503,17 +507,17 @@ def test_a_plan_that_is_given_is_followed_and_nothing_is_planned():
 def test_takes_whose_length_was_left_open_are_rendered_with_those_of_the_length_they_got():
     planner = PlannerSpec(metadata="fill", open=("duration",))
     open_takes = [a_take(f"{n}", duration_s=30, bounds=Bounds(duration_s=(10, 30)), planner=planner) for n in range(2)]
-    with a_lane(threads=4, limit=4, plan_limit=4) as lane:
-        done = lane.render([*open_takes, *takes(2, planner=PlannerSpec())])
-        assert lane.sizes == [4]
+    with running_scheduler(threads=4, limit=4, plan_limit=4) as running:
+        done = running.render([*open_takes, *takes(2, planner=PlannerSpec())])
+        assert running.sizes == [4]
     assert {rendered.outcome.audio.shape for rendered in done} == {(2, 480_000)}
 
 
 def test_a_take_that_cannot_be_planned_ends_there_and_the_others_go_on():
     some = [*planned(2), a_take("0099", caption="unplannable", planner=PlannerSpec())]
-    with a_lane(threads=3, limit=4, plan_limit=4) as lane:
-        good, _, bad = lane.render(some)
-        assert lane.sizes == [2]
+    with running_scheduler(threads=3, limit=4, plan_limit=4) as running:
+        good, _, bad = running.render(some)
+        assert running.sizes == [2]
     assert isinstance(good.outcome, Rendition)
     assert bad.outcome == Refusal("the fake was told not to plan it")
     assert (bad.batch.id, bad.batch.plan_id, bad.batch.position) == ("", good.batch.plan_id, 2)
@@ -521,9 +525,9 @@ def test_a_take_that_cannot_be_planned_ends_there_and_the_others_go_on():
 
 
 def test_a_planner_call_that_does_not_fit_is_halved_and_the_limit_is_remembered():
-    with a_lane(threads=8, limit=8, plan_limit=8, plans_fit=3) as lane:
-        done = lane.render(planned(8))
-        assert [size for call, size in lane.calls if call == "plan"] == [8, 4, 2, 2, 2, 2]
+    with running_scheduler(threads=8, limit=8, plan_limit=8, plans_fit=3) as running:
+        done = running.render(planned(8))
+        assert [size for call, size in running.calls if call == "plan"] == [8, 4, 2, 2, 2, 2]
     assert {rendered.batch.plan_size for rendered in done} == {2}
     assert "batch_limit_after_oom" not in done[0].outcome.effective.extra
 
@@ -532,10 +536,10 @@ def test_a_planner_call_that_does_not_fit_is_halved_and_the_limit_is_remembered(
 def test_what_was_planned_once_is_not_planned_again(trouble):
     poison = "die" if trouble == "engine dies" else "felt piano"
     some = [*planned(3), a_take("0099", caption=poison, planner=PlannerSpec())]
-    with a_lane(threads=4, limit=4, plan_limit=4, fits=2 if trouble == "does not fit" else 99) as lane:
-        done = [future.exception(10) or future.result() for future in lane.start(some)]
-        assert [size for call, size in lane.calls if call == "plan"] == [4]
-        assert len(lane.sizes) > 2
+    with running_scheduler(threads=4, limit=4, plan_limit=4, fits=2 if trouble == "does not fit" else 99) as running:
+        done = [future.exception(10) or future.result() for future in running.start(some)]
+        assert [size for call, size in running.calls if call == "plan"] == [4]
+        assert len(running.sizes) > 2
     assert len({each.batch.plan_id for each in done}) == 1
     assert [each.times.plan_ms for each in done[:3]] == [11, 10, 10]
 
@@ -543,8 +547,8 @@ def test_what_was_planned_once_is_not_planned_again(trouble):
 @pytest.mark.parametrize("word", ["choke", "perish"])
 def test_a_poison_take_condemns_no_neighbour_in_planning_or_decoding_either(word):
     some = [*planned(4), a_take("0099", caption=word, planner=PlannerSpec())]
-    with a_lane(threads=5, limit=2, plan_limit=5) as lane:
-        futures = lane.start(some)
+    with running_scheduler(threads=5, limit=2, plan_limit=5) as running:
+        futures = running.start(some)
         for future in futures[:4]:
             assert isinstance(future.result(10).outcome, Rendition)
         with pytest.raises(TakeFailed, match="died 3 times with this take alone") as failed:
@@ -580,19 +584,19 @@ def test_one_death_under_two_batches_takes_one_new_engine():
             raise death
 
     before = {"begin": both_begun.release, "finish": die_once}
-    with a_lane(threads=2, limit=1, engine=LateNews, before=before) as lane:
-        assert all(isinstance(each.outcome, Rendition) for each in lane.render(takes(2)))
-        assert len(lane.engines) == 2
+    with running_scheduler(threads=2, limit=1, engine=LateNews, before=before) as running:
+        assert all(isinstance(each.outcome, Rendition) for each in running.render(takes(2)))
+        assert len(running.engines) == 2
 
 
 def test_an_error_in_words_while_planning_fails_its_take_alone():
     some = [*planned(2), a_take("0099", caption="stumble", planner=PlannerSpec())]
-    with a_lane(threads=3, limit=4, plan_limit=4) as lane:
-        *good, bad = lane.start(some)
+    with running_scheduler(threads=3, limit=4, plan_limit=4) as running:
+        *good, bad = running.start(some)
         assert all(isinstance(future.result(10).outcome, Rendition) for future in good)
         with pytest.raises(TakeFailed, match="fake planner was told to err"):
             bad.result(10)
-    assert len(lane.engines) == 1
+    assert len(running.engines) == 1
 
 
 # ---------------------------------------------------------------- alone, and recovered
@@ -600,12 +604,12 @@ def test_an_error_in_words_while_planning_fails_its_take_alone():
 
 def test_a_suspect_has_the_engine_to_itself():
     """Nothing is begun while a suspect is rendered or decoded, and it is not begun beside others."""
-    with a_lane(threads=6, limit=2) as lane:
-        futures = [*lane.start(takes(2)), *lane.start([a_take("0050"), a_take("0051")], alone=True)]
-        futures += lane.start([a_take(f"006{n}") for n in range(2)])
+    with running_scheduler(threads=6, limit=2) as running:
+        futures = [*running.start(takes(2)), *running.start([a_take("0050"), a_take("0051")], alone=True)]
+        futures += running.start([a_take(f"006{n}") for n in range(2)])
         suspects = [future.result(10).batch.takes[0] for future in futures[2:4]]
         assert all(future.result(10) for future in futures)
-        calls = lane.engines[0].engine.calls
+        calls = running.engines[0].engine.calls
     for suspect in suspects:
         at = calls.index(("begin", [suspect]))
         before = [call for call, _ in calls[:at]]
@@ -618,40 +622,40 @@ def test_a_take_that_did_not_fit_beside_a_decoding_is_tried_again_without_compan
 
     def sometimes_full() -> None:
         if next(tight, False):
-            raise OutOfVram("the decoding next door needs it")
+            raise OutOfVram("the decoding beside it needs the memory")
 
-    with a_lane(threads=2, limit=1, before={"begin": sometimes_full}) as lane:
-        assert all(isinstance(each.outcome, Rendition) for each in lane.render(takes(2)))
+    with running_scheduler(threads=2, limit=1, before={"begin": sometimes_full}) as running:
+        assert all(isinstance(each.outcome, Rendition) for each in running.render(takes(2)))
 
 
 def test_a_lowered_batch_limit_recovers_after_a_run_without_trouble():
-    with a_lane(threads=2, limit=2, fits=1) as lane:
-        lane.render(takes(2))
-        lane.engines[0].engine.fits = 2
-        lane.gather.threads = 1
+    with running_scheduler(threads=2, limit=2, fits=1) as running:
+        running.render(takes(2))
+        running.engines[0].engine.fits = 2
+        running.scheduler.threads = 1
         for n in range(RECOVERY_CALLS):
-            lane.render([a_take(f"{n + 10:04d}")])
-        lane.gather.threads = 2
-        lane.render(takes(2))
-        assert lane.sizes[-1] == 2
+            running.render([a_take(f"{n + 10:04d}")])
+        running.scheduler.threads = 2
+        running.render(takes(2))
+        assert running.sizes[-1] == 2
 
 
 def test_a_decoding_that_does_not_fit_halves_its_batch():
-    with a_lane(threads=4, limit=4, decodes=2) as lane:
-        done = lane.render(takes(4))
-        assert lane.sizes == [4, 2, 2]
+    with running_scheduler(threads=4, limit=4, decodes=2) as running:
+        done = running.render(takes(4))
+        assert running.sizes == [4, 2, 2]
     assert {rendered.outcome.effective.extra["batch_limit_after_oom"] for rendered in done} == {2}
 
 
 def test_an_engine_that_hangs_over_a_question_keeps_nobody_from_ending_it():
-    """A limit is asked without the lane's lock, so drain and kill go through."""
+    """A limit is asked without the scheduler's lock, so drain and kill go through."""
     gate = Gate()
-    with a_lane(threads=2) as lane:
-        assert lane.gather.ready.wait(5)
-        lane.engines[0].engine.on_limit = gate
-        (future,) = lane.start(takes(1))
+    with running_scheduler(threads=2) as running:
+        assert running.scheduler.ready.wait(5)
+        running.engines[0].engine.on_limit = gate
+        (future,) = running.start(takes(1))
         assert gate.reached.wait(5)
-        killer = threading.Thread(target=lane.gather.kill)
+        killer = threading.Thread(target=running.scheduler.kill)
         killer.start()
         killer.join(2)
         assert not killer.is_alive()
@@ -662,9 +666,9 @@ def test_an_engine_that_hangs_over_a_question_keeps_nobody_from_ending_it():
 
 def test_limits_are_asked_once_for_each_bucket():
     asked: list[Bucket] = []
-    with a_lane(threads=8, limit=2) as lane:
-        assert lane.gather.ready.wait(5)
-        lane.engines[0].engine.on_limit = lambda: asked.append(Bucket.of(a_take().spec))
-        lane.render(takes(6))
-        lane.render(takes(4))
+    with running_scheduler(threads=8, limit=2) as running:
+        assert running.scheduler.ready.wait(5)
+        running.engines[0].engine.on_limit = lambda: asked.append(Bucket.of(a_take().spec))
+        running.render(takes(6))
+        running.render(takes(4))
     assert len(asked) == 1

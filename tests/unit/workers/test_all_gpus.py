@@ -1,12 +1,13 @@
-"""Whether a worker that has ended is started again."""
+"""A worker that crashed is started again; one that a person must mend is not."""
 
 from __future__ import annotations
 
 import signal
+from itertools import islice
 
 import pytest
 
-from workers.all_gpus import DEATHS_MAX, Device, Fate, fate_of, find_devices
+from workers.all_gpus import DEATHS_MAX, RESTART_BACKOFF, Device, Fate, fate_of, find_devices
 
 
 @pytest.mark.parametrize(
@@ -33,3 +34,10 @@ def test_a_crash_is_started_again_until_it_has_no_life_left_and_a_mistake_is_not
 
 def test_devices_named_twice_have_one_worker():
     assert find_devices({"CUDA_VISIBLE_DEVICES": "1, 0,1"}) == [Device("1", "1"), Device("0", "0")]
+
+
+def test_the_waits_before_new_starts_grow_and_stay_within_half_a_minute_until_the_device_is_given_up():
+    waits_s = list(islice(RESTART_BACKOFF.waits_s(), DEATHS_MAX - 1))
+    assert waits_s == sorted(set(waits_s))
+    assert waits_s[0] == 1
+    assert sum(waits_s) < 30

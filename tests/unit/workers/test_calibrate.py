@@ -18,7 +18,7 @@ from catalog.settings import Settings
 from catalog.sidecar import Fingerprints, StageTimes
 from catalog.tiers import BatchLimit
 from tests.support.makers import SHA, an_effective
-from workers.calibrate import Probe, Sitting, find_limit, open_subject
+from workers.calibrate import BatchMeasurement, CalibrationRun, find_limit, open_calibratable_engine
 from workers.engine.calibration import CalibrationKey, read_calibration
 from workers.engine.protocol import BatchResult, EngineCard, Finish, Job, Refusal, Rendition
 
@@ -35,10 +35,10 @@ class Memory:
     def need(self, takes: int) -> int:
         return self.batch + takes * self.take
 
-    def render(self, takes: int) -> Probe | None:
+    def render(self, takes: int) -> BatchMeasurement | None:
         self.tried.append(takes)
         need = self.need(takes)
-        return Probe(takes, need, ms=10 * takes) if need <= self.total else None
+        return BatchMeasurement(takes, need, ms=10 * takes) if need <= self.total else None
 
 
 @given(
@@ -64,10 +64,10 @@ def test_where_memory_grows_evenly_the_limit_is_exactly_what_fits(take: int, bat
 def test_however_memory_grows_the_promise_was_tried_and_fitted(needs: list[int], room: int, total: int):
     tried: list[int] = []
 
-    def render(takes: int) -> Probe | None:
+    def render(takes: int) -> BatchMeasurement | None:
         tried.append(takes)
         need = int(needs[takes - 1])
-        return Probe(takes, need, 1) if need <= total else None
+        return BatchMeasurement(takes, need, 1) if need <= total else None
 
     limit = find_limit(render, room_bytes=room, ceiling=64)
     if limit is None:
@@ -104,8 +104,8 @@ def test_memory_that_does_not_grow_with_the_batch_allows_the_ceiling():
 # ------------------------------------------------------------------ an engine
 
 
-class FakeSubject:
-    """An engine whose memory is a number, and its own gauge and allotment. It keeps what it needs for two runs."""
+class FakeCalibratableEngine:
+    """An engine whose memory is a number, and its own memory probe and budget. It keeps what it needs for two runs."""
 
     def __init__(self, *, take: int = 10 * MIB, decode: int = 0, room: int = 100 * MIB, overlaps: bool = False) -> None:
         self.card = EngineCard(
@@ -118,7 +118,7 @@ class FakeSubject:
             guarantees=TINY.guarantees,
             overlaps=overlaps,
         )
-        self.allotment = self
+        self.budget = self
         self.key = CalibrationKey(
             gpu="fake", total_mib=1, model="m", model_fingerprint="", planner_fingerprint="", setup="s", code="c"
         )
@@ -135,7 +135,7 @@ class FakeSubject:
     def peak_bytes(self) -> int:
         return self.peak
 
-    def open_gauge(self) -> FakeSubject:
+    def open_memory_probe(self) -> FakeCalibratableEngine:
         return self
 
     def batches_bytes(self) -> int:
@@ -174,76 +174,76 @@ class FakeSubject:
             raise OutOfVram("the fake is full")
 
 
-def a_row(subject: FakeSubject, home: Path, duration_s: int = 60) -> object:
-    sitting = Sitting(subject, home)
-    sitting.measure([duration_s])
-    return json.loads(sitting.report())["measured"][0]
+def a_row(engine: FakeCalibratableEngine, home: Path, duration_s: int = 60) -> object:
+    calibration = CalibrationRun(engine, home)
+    calibration.measure([duration_s])
+    return json.loads(calibration.report())["measured"][0]
 
 
 def test_every_batch_is_rendered_until_it_is_like_all_later_ones(tmp_path: Path):
-    subject = FakeSubject()
-    row = a_row(subject, tmp_path)
+    engine = FakeCalibratableEngine()
+    row = a_row(engine, tmp_path)
     # 9, not 10: after the first run each shape keeps a MiB.
-    assert subject.batches == [(60, takes) for takes in (1, 2, 4, 9) for _ in range(3)]
+    assert engine.batches == [(60, takes) for takes in (1, 2, 4, 9) for _ in range(3)]
     assert (row["takes"], row["take_bytes"], row["batch_bytes"]) == (9, 10 * MIB, MIB)
     assert (row["published"], row["peak_bytes"]) == (8, 91 * MIB)
 
 
 def test_decoding_counts_beside_the_next_batch_where_they_overlap(tmp_path: Path):
-    alone = a_row(FakeSubject(decode=30 * MIB), tmp_path / "alone")
-    beside = a_row(FakeSubject(decode=30 * MIB, overlaps=True), tmp_path / "beside")
+    alone = a_row(FakeCalibratableEngine(decode=30 * MIB), tmp_path / "alone")
+    beside = a_row(FakeCalibratableEngine(decode=30 * MIB, overlaps=True), tmp_path / "beside")
     assert (alone["takes"], beside["takes"]) == (9, 6)
     assert (beside["batch_bytes"], beside["beside_bytes"], alone["beside_bytes"]) == (31 * MIB, 30 * MIB, 0)
 
 
 def test_an_interrupted_sitting_keeps_what_it_has_and_the_next_one_goes_on(tmp_path: Path):
-    subject = FakeSubject()
-    subject.interrupt_at = 180
-    sitting = Sitting(subject, tmp_path)
+    engine = FakeCalibratableEngine()
+    engine.interrupt_at = 180
+    calibration = CalibrationRun(engine, tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        sitting.measure([60, 180, 240])
-    assert [row["duration_s"] for row in json.loads(sitting.report())["measured"]] == [60]
-    subject = FakeSubject(take=30 * MIB)
-    Sitting(subject, tmp_path).measure([180])
-    kept = read_calibration(tmp_path, subject.key).calibration
+        calibration.measure([60, 180, 240])
+    assert [row["duration_s"] for row in json.loads(calibration.report())["measured"]] == [60]
+    engine = FakeCalibratableEngine(take=30 * MIB)
+    CalibrationRun(engine, tmp_path).measure([180])
+    kept = read_calibration(tmp_path, engine.key).calibration
     assert [(row.duration_s, row.takes) for row in kept.measured] == [(60, 9), (180, 3)]
 
 
 def test_a_second_run_overwrites_what_it_measures_again(tmp_path: Path):
-    Sitting(FakeSubject(), tmp_path).measure([60])
-    subject = FakeSubject(room=200 * MIB)
-    Sitting(subject, tmp_path).measure([60])
-    (row,) = read_calibration(tmp_path, subject.key).calibration.measured
+    CalibrationRun(FakeCalibratableEngine(), tmp_path).measure([60])
+    engine = FakeCalibratableEngine(room=200 * MIB)
+    CalibrationRun(engine, tmp_path).measure([60])
+    (row,) = read_calibration(tmp_path, engine.key).calibration.measured
     assert row.takes == 19
 
 
 def test_a_duration_of_which_not_one_take_fits_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    sitting = Sitting(FakeSubject(take=300 * MIB), tmp_path)
-    sitting.measure([60])
-    assert json.loads(sitting.report())["measured"] == []
+    calibration = CalibrationRun(FakeCalibratableEngine(take=300 * MIB), tmp_path)
+    calibration.measure([60])
+    assert json.loads(calibration.report())["measured"] == []
     assert "not even one take fits into 100 MiB" in caplog.text
 
 
 def test_no_batch_is_larger_than_the_ceiling(tmp_path: Path):
-    subject = FakeSubject()
-    Sitting(subject, tmp_path).measure([60], ceiling=3)
-    assert max(takes for _, takes in subject.batches) == 3
+    engine = FakeCalibratableEngine()
+    CalibrationRun(engine, tmp_path).measure([60], ceiling=3)
+    assert max(takes for _, takes in engine.batches) == 3
 
 
 def test_unless_told_otherwise_all_usual_durations_of_the_tier_are_measured(tmp_path: Path):
-    subject = FakeSubject()
-    Sitting(subject, tmp_path).measure(ceiling=1)
-    assert sorted({duration_s for duration_s, _ in subject.batches}) == [30, 60, 120, 180, 240, 360, 480, 600]
+    engine = FakeCalibratableEngine()
+    CalibrationRun(engine, tmp_path).measure(ceiling=1)
+    assert sorted({duration_s for duration_s, _ in engine.batches}) == [30, 60, 120, 180, 240, 360, 480, 600]
 
 
 def test_an_engine_that_refuses_to_be_measured_is_an_error(tmp_path: Path):
-    subject = FakeSubject()
-    subject.refuses = True
+    engine = FakeCalibratableEngine()
+    engine.refuses = True
     with pytest.raises(WorkerError) as caught:
-        Sitting(subject, tmp_path).measure([60])
+        CalibrationRun(engine, tmp_path).measure([60])
     assert caught.value.why == "not this one"
 
 
 def test_the_tone_engine_has_nothing_to_calibrate():
     with pytest.raises(WorkerError, match="tone"):
-        open_subject(Settings(), TONE.name, planner_wanted=True)
+        open_calibratable_engine(Settings(), TONE.name, planner_wanted=True)

@@ -1,4 +1,4 @@
-"""How many takes a worker holds at once."""
+"""A worker takes in hand as many takes as its engine and its cores keep busy with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The allotment: what batches and planner may use of one device, and on what grounds.
+"""The batch budget: how many takes of which length one device renders at once, with the reason.
 
 What was measured on this very GPU goes before the published table. Calibrations are read once, at start.
 """
@@ -11,19 +11,25 @@ import torch
 
 from catalog.buckets import Bucket
 from catalog.tiers import BatchLimit, batch_limit
-from workers.ace_step.device.fitting import MemoryBudget, Requirement, holds_small_model, published_need, require_room
-from workers.ace_step.device.gauge import CudaGauge, ResidentGauge, free_bytes, open_gauge
+from workers.ace_step.device.fitting import (
+    MemoryBudget,
+    Requirement,
+    holds_small_model,
+    published_requirement,
+    require_memory,
+)
 from workers.ace_step.device.placement import Placement
+from workers.ace_step.device.probe import CudaMemoryProbe, ResidentMemoryProbe, free_bytes, open_memory_probe
 from workers.engine.calibration import Calibration, CalibrationKey
 
 TINY_BATCH = 8
 
 
-class Allotment(NamedTuple):
-    """One device's memory, as one engine uses it."""
+class BatchBudget(NamedTuple):
+    """One device's memory, as the batches of one engine use it."""
 
     placement: Placement
-    room: MemoryBudget
+    memory: MemoryBudget
     transformer_weights: int  # how many numbers they are
     calibration: Calibration
     noise: bool = False
@@ -31,7 +37,7 @@ class Allotment(NamedTuple):
 
     @property
     def key(self) -> CalibrationKey:
-        """What measurements depend on."""
+        """The key of its calibration: all that measurements depend on."""
         return self.calibration.key
 
     def batch_limit(self, bucket: Bucket) -> BatchLimit:
@@ -40,34 +46,34 @@ class Allotment(NamedTuple):
         return BatchLimit(measured.takes, measured.reason) if measured else self.published_limit(bucket)
 
     def published_limit(self, bucket: Bucket) -> BatchLimit:
-        """The same without what was measured."""
+        """The limit of the published table, whatever was measured."""
         if self.noise and holds_small_model(self.transformer_weights):
             return BatchLimit(TINY_BATCH, "random tiny weights fit anywhere")
         return batch_limit(self.placement.vram_gib, planned=bool(bucket.planner), source=self.placement.vram_source)
 
-    def need(self, duration_s: float) -> Requirement:
-        """What batches of takes of `duration_s` need."""
+    def requirement(self, duration_s: float) -> Requirement:
+        """The memory that batches of takes of `duration_s` need."""
         if measured := self.calibration.for_duration(duration_s):
             # What the batch before needs for its decoding meanwhile, it has taken already.
             return Requirement(measured.take_bytes, max(0, measured.batch_bytes - measured.beside_bytes), "measured")
         itemsize = self.placement.dtype.itemsize
-        return published_need(
-            duration_s, weights=self.transformer_weights, itemsize=itemsize, visiting=self.room.visiting
+        return published_requirement(
+            duration_s, weights=self.transformer_weights, itemsize=itemsize, onload=self.memory.onload
         )
 
-    def require_room(self, takes: int, duration_s: float) -> None:
+    def require_memory(self, takes: int, duration_s: float) -> None:
         """Raise OutOfVram when a batch of `takes` will not fit into what is free now."""
         if not self.trial:
-            require_room(takes, duration_s, self.need(duration_s), free_bytes(self.placement.device))
+            require_memory(takes, duration_s, self.requirement(duration_s), free_bytes(self.placement.device))
 
     def batches_bytes(self) -> int:
-        """What a batch may need: its part of the device, or of what other programs leave of it."""
-        left = self.room.resident + free_bytes(self.placement.device)
-        return self.room._replace(total=min(self.room.total, left)).for_batches
+        """The bytes that a batch may need: its part of the device, or of what other programs leave of it."""
+        left = self.memory.resident + free_bytes(self.placement.device)
+        return self.memory._replace(total=min(self.memory.total, left)).for_batches
 
-    def open_gauge(self) -> CudaGauge | ResidentGauge:
-        """A gauge for the device. Raises WorkerError where there is none."""
-        return open_gauge(self.placement.device)
+    def open_memory_probe(self) -> CudaMemoryProbe | ResidentMemoryProbe:
+        """A probe for the device. Raises WorkerError where there is none."""
+        return open_memory_probe(self.placement.device)
 
 
 def count_weights(module: torch.nn.Module) -> int:

@@ -1,6 +1,6 @@
 """Compiling: torch.compile with a way back, because a model that runs slower is better than one that does not run.
 
-Shapes are compiled as variables, so a new duration or number of takes needs no new code; the few forms there are
+Shapes are compiled as variables, so a new duration or number of takes needs no new code; the few variants there are
 (one take or several, masked or not) are compiled when they first occur.
 """
 
@@ -14,7 +14,7 @@ import torch
 
 from workers.ace_step.device.placement import is_out_of_memory
 
-_FORMS_MAX = 64  # of one function, before torch gives up on compiling it; 8 by default, which is too few here
+_VARIANTS_MAX = 64  # of one function, before torch gives up on compiling it; 8 by default, which is too few here
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class Compiler:
     def __init__(self, *, wanted: bool) -> None:
         self.works = wanted
         if wanted:
-            torch._dynamo.config.recompile_limit = max(_FORMS_MAX, torch._dynamo.config.recompile_limit)
+            torch._dynamo.config.recompile_limit = max(_VARIANTS_MAX, torch._dynamo.config.recompile_limit)
 
     def __call__(self, plain: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         """`plain`, compiled at its first call; `plain` itself when compiling is not wanted."""

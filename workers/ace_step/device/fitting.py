@@ -32,15 +32,15 @@ Offload = Literal["auto", "on", "off"]
 
 
 class Fit(NamedTuple):
-    """What is done so that the model fits; by default nothing."""
+    """The measures that make a model fit; by default none."""
 
     quantize: Literal["", "int8", "fp8"] = ""  # number format of the transformer's weights
-    offload: bool = False  # planner, encoders, code modules and VAE visit the device for their stage
+    offload: bool = False  # planner, encoders, code modules and VAE are on the device for their stage only
     offload_dit: bool = False  # so does the diffusion transformer
 
     @property
     def offloaded(self) -> str:
-        """What waits in host memory, for keys and logs; "" when nothing does."""
+        """The parts that wait in host memory, for keys and logs; "" when none does."""
         return "all offloaded" if self.offload_dit else "all but the transformer offloaded" if self.offload else ""
 
 
@@ -48,7 +48,7 @@ AS_LOADED: Final = Fit()
 
 
 def choose_fit(placement: Placement, quantize: Quantize = "auto", offload: Offload = "auto") -> Fit:
-    """What the settings say; where they say "auto", what the device's VRAM tier says, and that only on CUDA."""
+    """The fit that the settings ask for; "auto" is the fit of the device's VRAM tier on CUDA, and none elsewhere."""
     fit = AS_LOADED
     if placement.device.type == "cuda":
         tier = tier_of(placement.vram_gib)
@@ -64,15 +64,15 @@ class MemoryBudget(NamedTuple):
     """A device's memory and who has a claim to it, in bytes."""
 
     total: int
-    resident: int  # weights that live there
-    visiting: int  # the largest group of weights that visits; one is there at a time
+    resident: int  # weights that stay there
+    onload: int  # the largest group of offloaded weights; one at a time is on the device
     planned: bool  # a planner shares it
 
     @property
     def spare(self) -> int:
-        """What is left for keys, values and activations."""
+        """Memory that is left for keys, values and activations."""
         usable = int(self.total * (1 - _RESERVE_SHARE)) - _CONTEXT_BYTES
-        return max(0, usable - self.resident - self.visiting)
+        return max(0, usable - self.resident - self.onload)
 
     @property
     def for_planner(self) -> int:
@@ -81,19 +81,19 @@ class MemoryBudget(NamedTuple):
 
     @property
     def for_batches(self) -> int:
-        """The part of diffusion and decoding, the weights included that visit for them."""
-        return self.spare - self.for_planner + self.visiting
+        """The part of diffusion and decoding, the weights included that are loaded for them."""
+        return self.spare - self.for_planner + self.onload
 
 
 class Requirement(NamedTuple):
-    """What batches of one duration need beside the weights that live there, in bytes."""
+    """The memory that batches of one duration need beside the resident weights, in bytes."""
 
     take: int  # for each take
-    batch: int = 0  # for each batch, whatever its size; visiting weights are part of it
+    batch: int = 0  # for each batch, whatever its size; offloaded weights are part of it
     source: str = "published allowance"
 
     def of(self, takes: int) -> int:
-        """What a batch of `takes` needs."""
+        """The bytes that a batch of `takes` needs."""
         return self.batch + takes * self.take
 
 
@@ -102,22 +102,22 @@ def holds_small_model(weights: int) -> bool:
     return weights < _SMALL_WEIGHTS
 
 
-def published_need(duration_s: float, *, weights: int, itemsize: int, visiting: int) -> Requirement:
+def published_requirement(duration_s: float, *, weights: int, itemsize: int, onload: int) -> Requirement:
     """The published allowance for a transformer of `weights` numbers that computes in numbers of `itemsize` bytes."""
     if holds_small_model(weights):
         return Requirement(0)
     half_precision = _TAKE_BYTES + _MINUTE_BYTES * max(0.0, (duration_s - 60) / 60)
     factor = (_XL_FACTOR if weights > _XL_WEIGHTS else 1) * itemsize / 2
-    return Requirement(round(half_precision * factor), visiting)
+    return Requirement(round(half_precision * factor), onload)
 
 
-def require_room(takes: int, duration_s: float, need: Requirement, free: int) -> None:
+def require_memory(takes: int, duration_s: float, requirement: Requirement, free: int) -> None:
     """Raise OutOfVram when a batch of several takes will not fit into `free` bytes, before time is spent on it.
 
     A single take is always tried: a smaller batch there is not, and the allowance may be too generous.
     """
-    if takes > 1 and need.of(takes) > free:
+    if takes > 1 and requirement.of(takes) > free:
         raise OutOfVram(
-            f"{takes} takes of {duration_s:g} s need {need.of(takes) / GIB:.1f} GiB ({need.source}), "
+            f"{takes} takes of {duration_s:g} s need {requirement.of(takes) / GIB:.1f} GiB ({requirement.source}), "
             f"and {free / GIB:.1f} GiB are free"
         )

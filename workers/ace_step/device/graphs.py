@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 import torch
+
+from workers.ace_step.lru import Lru
 
 T = TypeVar("T")
 
@@ -35,7 +36,7 @@ class Recording(NamedTuple):
 Recorder = Callable[[Callable[[], Any]], Recording]
 
 
-class _Kept(NamedTuple):
+class _RecordedStep(NamedTuple):
     step: Callable[[], Any]  # kept for the buffers that it refers to: the graph writes to their addresses
     recording: Recording | None  # None: only its first run is over
 
@@ -52,8 +53,7 @@ class Graphs:
         if recorder is None and device.type == "cuda":
             recorder = _CudaRecorder(device)
         self._recorder = recorder if keep > 0 else None
-        self._keep = keep
-        self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
+        self._kept: Lru[Hashable, _RecordedStep] = Lru(keep)
 
     @property
     def records(self) -> bool:
@@ -69,15 +69,15 @@ class Graphs:
         """
         if self._recorder is None:
             return step()
-        kept = self._kept.get(key)
+        kept = self._kept.find(key)
         if kept is None:  # the first run warms up: compilers and libraries may not choose their kernels in a graph
             result = step()
-            self._remember(key, _Kept(step, None))
+            self._kept.put(key, _RecordedStep(step, None))
             return result
         recording = kept.recording or self._record(self._recorder, step)
         if recording is None:
             return step()
-        self._remember(key, _Kept(step, recording))
+        self._kept.put(key, _RecordedStep(step, recording))
         recording.replay()
         recorded: T = recording.result
         return recorded
@@ -100,12 +100,6 @@ class Graphs:
             self._recorder = None
             self.clear()
             return None
-
-    def _remember(self, key: Hashable, kept: _Kept) -> None:
-        self._kept[key] = kept
-        self._kept.move_to_end(key)
-        while len(self._kept) > self._keep:
-            self._kept.popitem(last=False)
 
 
 class _CudaRecorder:
@@ -131,5 +125,5 @@ class _CudaRecorder:
 
 @cache
 def _capture_stream(device: torch.device) -> torch.cuda.Stream:
-    """One for all: torch hands out few streams in turn, and a new one each time would in the end be the decoder's."""
+    """One capture stream for all graphs: torch hands out few streams in turn, and in the end the decoder's own."""
     return torch.cuda.Stream(device)

@@ -68,7 +68,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def memory_use(device: torch.device) -> MemoryUse:
-    """What this process holds now, in system memory and on `device`."""
+    """The memory that this process holds now, in the system and on `device`."""
     allocated = 0
     if device.type == "cuda":
         allocated = torch.cuda.memory_allocated(device)

@@ -70,15 +70,15 @@ def attend_in_blocks(
     blocks = pad(query, (0, 0, 0, 0, 0, missing)).unflatten(1, (-1, reach)).flatten(0, 1)
     mixed = scaled_dot_product_attention(
         blocks.transpose(1, 2),
-        _beside(key, heads, reach, missing),
-        _beside(value, heads, reach, missing),
+        _with_neighbours(key, heads, reach, missing),
+        _with_neighbours(value, heads, reach, missing),
         attn_mask=mask,
         scale=scale,
     )
     return mixed.transpose(1, 2).reshape(batch, frames + missing, heads, width)[:, :frames]
 
 
-def _beside(states: torch.Tensor, heads: int, reach: int, missing: int) -> torch.Tensor:
+def _with_neighbours(states: torch.Tensor, heads: int, reach: int, missing: int) -> torch.Tensor:
     """For each block its own frames and its neighbours': (batch x blocks, `heads`, 3 x reach, head width), one copy."""
     batch, _, grouped, width = states.shape
     padded = pad(states, (0, 0, 0, 0, reach, reach + missing))
@@ -105,7 +105,7 @@ def window_of(batch: int, frames: int, reach: int, like: torch.Tensor) -> Window
     return Window(_additive(seen[:, None], like).repeat(batch, 1, 1, 1), in_blocks=True)
 
 
-def hiding(keep: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+def padding_mask(keep: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """The additive mask (batch, 1, 1, tokens) of `keep`, bool (batch, tokens)."""
     return _additive(keep[:, None, None, :], like)
 

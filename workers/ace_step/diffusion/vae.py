@@ -2,7 +2,7 @@
 
 The decoder reaches 8.33 latents to each side, so windows that overlap by 12 give what one piece would, and memory
 does not grow with the duration. All windows of a take are equally long, so shapes repeat; they may be decoded a few
-at a time, but never with another take's: what a take sounds like does not depend on its company.
+at a time, but never with another take's: what a take sounds like does not depend on its neighbours.
 
 On CUDA it has a stream of its own. The next batch's diffusion runs meanwhile, and audio travels to the host while
 the next take is decoded.
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 
 class Windows(NamedTuple):
-    """Where the windows over one take's latents begin; each is `size` long, and the last ends with the take."""
+    """The windows over one take's latents, by their starts; each is `size` long, and the last ends with the take."""
 
     size: int
     starts: list[int]
@@ -67,9 +67,9 @@ class Decoder:
     """The decoder half of one VAE. Takes go through one after the other; one thread at a time."""
 
     def __init__(
-        self, vae: AutoencoderOobleck, placement: Placement, compiler: Compiler, home: Offloaded | None = None
+        self, vae: AutoencoderOobleck, placement: Placement, compiler: Compiler, offloaded: Offloaded | None = None
     ) -> None:
-        self._home = home or Offloaded(placement.device)
+        self._offloaded = offloaded or Offloaded(placement.device)
         self._decode: Callable[..., torch.Tensor] = compiler(vae.decoder)
         self._placement = placement
         self._on_gpu = placement.device.type == "cuda"
@@ -78,7 +78,7 @@ class Decoder:
         self._stream = torch.cuda.Stream(placement.device) if self._on_gpu else None
 
     def stream(self) -> AbstractContextManager[object]:
-        """Where decoding is queued, so that it can be timed there."""
+        """The stream on which decoding is queued, so that it can be timed there."""
         return torch.cuda.stream(self._stream) if self._stream else nullcontext()
 
     def __call__(self, takes: Sequence[torch.Tensor]) -> list[npt.NDArray[np.float32]]:
@@ -86,9 +86,9 @@ class Decoder:
 
         The latents must be there, not only queued on another stream.
         """
-        with self._home:
-            landings = [self._land(self.wave(latents)) for latents in takes]
-        return [landing.audio() for landing in landings]
+        with self._offloaded:
+            copies = [self._copy_to_host(self.wave(latents)) for latents in takes]
+        return [copy.audio() for copy in copies]
 
     def wave(self, latents: torch.Tensor) -> torch.Tensor:
         """One take's audio, (2, samples), still on the device."""
@@ -114,25 +114,25 @@ class Decoder:
             return waves[0]
         return torch.cat([wave[:, core] for wave, core in zip(waves, windows.cores(), strict=True)], dim=-1)
 
-    def _land(self, wave: torch.Tensor) -> _Landing:
+    def _copy_to_host(self, wave: torch.Tensor) -> _HostCopy:
         if not self._on_gpu:
-            return _Landing(wave.float().cpu(), None)
+            return _HostCopy(wave.float().cpu(), None)
         # Pinned memory is filled by the device itself, while the host queues the next take.
         host = torch.empty(wave.shape, dtype=torch.float32, pin_memory=True)
         host.copy_(wave.float(), non_blocking=True)
-        landed = torch.cuda.Event()
-        landed.record()
-        return _Landing(host, landed)
+        copied = torch.cuda.Event()
+        copied.record()
+        return _HostCopy(host, copied)
 
 
-class _Landing(NamedTuple):
+class _HostCopy(NamedTuple):
     """Audio on its way to the host."""
 
     host: torch.Tensor
-    landed: torch.cuda.Event | None
+    copied: torch.cuda.Event | None
 
     def audio(self) -> npt.NDArray[np.float32]:
-        if self.landed is not None:
-            self.landed.synchronize()
+        if self.copied is not None:
+            self.copied.synchronize()
         audio: npt.NDArray[np.float32] = self.host.numpy()
         return audio

@@ -1,8 +1,9 @@
-"""How many takes the planner writes side by side, and which: the arithmetic, without a model.
+"""Planner batches: how many takes are written side by side, and which; the arithmetic, without a model.
 
 A take is written in a number of slots and after a prompt width that follow from the take and the device's total
-memory alone, so they are the same in any company and on every worker with the same GPU. Takes share a decoding when
-these agree and when all are guided or all are not; lengths may differ, and neighbours in length are put together.
+memory alone, so they are the same whatever else is in the batch, and on every worker with the same GPU. Takes share a
+batch when these agree and when all are guided or all are not; lengths may differ, and neighbours in length are put
+together.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _GIB: Final = 2**30
 
 
 class KvBudget(NamedTuple):
-    """What a planner has to write in."""
+    """The memory and context that a planner writes in."""
 
     token_bytes: int  # keys and values of one token of one row
     context_tokens: int  # prompt and codes together
@@ -35,7 +36,7 @@ class KvBudget(NamedTuple):
 
     @classmethod
     def of(cls, config: Any, dtype: torch.dtype, device: torch.device, context_tokens: int) -> KvBudget:
-        """The room of a model with transformers' `config` on `device`, with no limit on memory."""
+        """The budget of a model with transformers' `config` on `device`, with no limit on memory."""
         token_bytes = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * dtype.itemsize
         return cls(token_bytes, context_tokens, SLOTS_MAX_CPU if device.type == "cpu" else SLOTS_MAX)
 
@@ -67,26 +68,26 @@ class KvBudget(NamedTuple):
 
 
 class BatchShape(NamedTuple):
-    """What the takes of one decoding have in common."""
+    """The sizes that the takes of one batch have in common."""
 
     guided: bool  # two rows a take instead of one
     prompt_class: int
     slots: int
 
     @classmethod
-    def of(cls, room: KvBudget, prompts: Sequence[Sequence[int]], n_tokens: int) -> BatchShape:
-        """The company of a take with one or two prompts, after which `n_tokens` are written."""
-        width = room.prompt_class(max(len(prompt) for prompt in prompts))
-        return cls(len(prompts) > 1, width, room.slots(n_tokens, width).takes)
+    def of(cls, budget: KvBudget, prompts: Sequence[Sequence[int]], n_tokens: int) -> BatchShape:
+        """The batch shape of a take with one or two prompts, after which `n_tokens` are written."""
+        width = budget.prompt_class(max(len(prompt) for prompt in prompts))
+        return cls(len(prompts) > 1, width, budget.slots(n_tokens, width).takes)
 
 
-def batches(companies: Sequence[BatchShape], n_tokens: Sequence[int]) -> Iterator[tuple[BatchShape, list[int]]]:
-    """Split takes, given by their company and length, into what is written together, shortest first.
+def batches(shapes: Sequence[BatchShape], n_tokens: Sequence[int]) -> Iterator[tuple[BatchShape, list[int]]]:
+    """Split takes, given by their batch shape and length, into what is written together, shortest first.
 
     Yields their places; each place comes once.
     """
-    for company in sorted(set(companies)):
-        members = [place for place, other in enumerate(companies) if other == company]
+    for shape in sorted(set(shapes)):
+        members = [place for place, other in enumerate(shapes) if other == shape]
         members.sort(key=lambda place: n_tokens[place])
-        for first in range(0, len(members), company.slots):
-            yield company, members[first : first + company.slots]
+        for first in range(0, len(members), shape.slots):
+            yield shape, members[first : first + shape.slots]

@@ -1,17 +1,17 @@
-"""The planner's buffers: made for what is to be written, and kept for the next batch where shapes are fixed.
+"""The planner's decode buffers: made for a batch, and kept for the next one where shapes are fixed.
 
-A kept decoding keeps its captured graphs too. Together they stay within the memory the planner was given; the one
-that was used longest ago goes first.
+Decode buffers keep the graphs that were captured on them, too. Together they stay within the memory that the planner
+was given; those that were used longest ago go first.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Final, Protocol, TypeVar, cast
 
 from workers.ace_step.device.placement import is_out_of_memory
+from workers.ace_step.lru import Lru
 from workers.ace_step.planner.batching import BatchShape, KvBudget
 from workers.ace_step.planner.decoding import Decoding, Shape, wants_fixed_shapes
 
@@ -21,82 +21,81 @@ _KEPT_WITHOUT_LIMIT: Final = 4
 _log = logging.getLogger(__name__)
 
 
-class DecodeBuffer(Protocol):
-    """Something that writes on a decoding of its own."""
+class DecodeWriter(Protocol):
+    """Something that writes tokens, in decode buffers of its own."""
 
     @property
     def decoding(self) -> Decoding:
-        """What it writes on."""
+        """The buffers that it writes in."""
 
 
-D = TypeVar("D", bound=DecodeBuffer)
+D = TypeVar("D", bound=DecodeWriter)
 
 
 class DecodeBuffers:
-    """The desks of one model. `room` says what fits."""
+    """The decode buffers of one model, each with its writer. `budget` says what fits."""
 
-    def __init__(self, model: Any, room: KvBudget) -> None:
+    def __init__(self, model: Any, budget: KvBudget) -> None:
         self.model = model
-        self.room = room
+        self.budget = budget
         self.recorded = True  # a model whose weights move cannot be
-        self._kept: OrderedDict[Hashable, DecodeBuffer] = OrderedDict()
+        self._writers: Lru[Hashable, DecodeWriter] = Lru()
 
-    def desk(
-        self, company: BatchShape, prompts: Sequence[Sequence[int]], n_tokens: int, make: Callable[[Decoding], D]
+    def writer(
+        self, batch_shape: BatchShape, prompts: Sequence[Sequence[int]], n_tokens: int, make: Callable[[Decoding], D]
     ) -> D:
-        """A desk where `prompts`, those of both halves of a batch, are followed by up to `n_tokens` tokens.
+        """A writer with buffers for `prompts`, those of both halves of a batch, and up to `n_tokens` tokens after them.
 
-        `make` builds one; a function of its own for each kind of desk, because it tells them apart. Raises what torch
+        `make` builds one; a function of its own for each kind of writer, because it tells them apart. Raises what torch
         raises when there is no memory for it, and from then on allows half as many slots.
         """
-        halves = 2 if company.guided else 1
+        halves = 2 if batch_shape.guided else 1
         if not wants_fixed_shapes(self.model.dtype):
             longest = max(len(prompt) for prompt in prompts)
             return make(Decoding(self.model, Shape.of(len(prompts), longest, n_tokens)))
-        key = (make, company)
-        shape = Shape.of(halves * company.slots, company.prompt_class, n_tokens)
-        kept = self._kept.get(key)
+        key = (make, batch_shape)
+        shape = Shape.of(halves * batch_shape.slots, batch_shape.prompt_class, n_tokens)
+        kept = self._writers.find(key)
         if kept is None or kept.decoding.shape.columns < shape.columns:
             self._clear_for(key, shape)
-            kept = self._kept[key] = self._made(company, shape, make)
-        self._kept.move_to_end(key)
+            kept = self._writers.put(key, self._made(batch_shape, shape, make))
         return cast(D, kept)
 
     def clear(self) -> None:
-        """Let everything go."""
-        while self._kept:
-            self._drop(next(iter(self._kept)))
+        """Drop all buffers and their graphs."""
+        while self._writers:
+            _release(self._writers.pop_oldest())
 
-    def shrink(self, company: BatchShape) -> None:
-        """Something for `company` did not fit: from now on half as many takes are written at a time."""
+    def shrink(self, batch_shape: BatchShape) -> None:
+        """Something for `batch_shape` did not fit: from now on half as many takes are written at a time."""
         self.clear()
-        fewer = max(1, company.slots // 2)
-        _log.warning("no memory for %d takes: from now on the planner writes %d at a time", company.slots, fewer)
-        self.room = self.room._replace(slots_max=min(self.room.slots_max, fewer))
+        fewer = max(1, batch_shape.slots // 2)
+        _log.warning("no memory for %d takes: from now on the planner writes %d at a time", batch_shape.slots, fewer)
+        self.budget = self.budget._replace(slots_max=min(self.budget.slots_max, fewer))
 
-    def _made(self, company: BatchShape, shape: Shape, make: Callable[[Decoding], D]) -> D:
+    def _made(self, batch_shape: BatchShape, shape: Shape, make: Callable[[Decoding], D]) -> D:
         try:
             return make(Decoding(self.model, shape, recorded=self.recorded))
         except RuntimeError as error:
             if is_out_of_memory(error):
-                self.shrink(company)
+                self.shrink(batch_shape)
             raise
 
     def _clear_for(self, key: Hashable, shape: Shape) -> None:
         """Drop what `key` has, and others until `shape` fits beside the rest."""
-        if key in self._kept:
-            self._drop(key)
-        while self._kept and not self._fits(shape):
-            self._drop(next(iter(self._kept)))
+        if (shorter := self._writers.pop(key)) is not None:
+            _release(shorter)
+        while self._writers and not self._fits(shape):
+            _release(self._writers.pop_oldest())
 
     def _fits(self, shape: Shape) -> bool:
-        if self.room.memory_gib is None:
-            return len(self._kept) < _KEPT_WITHOUT_LIMIT
-        shapes = [desk.decoding.shape for desk in self._kept.values()]
+        if self.budget.memory_gib is None:
+            return len(self._writers) < _KEPT_WITHOUT_LIMIT
+        shapes = [writer.decoding.shape for writer in self._writers.values()]
         tokens = sum(each.rows * each.columns for each in (*shapes, shape))
-        return tokens * self.room.token_bytes <= self.room.memory_gib * _GIB
+        return tokens * self.budget.token_bytes <= self.budget.memory_gib * _GIB
 
-    def _drop(self, key: Hashable) -> None:
-        # Graphs refer to the steps they recorded, and these to the decoding: without this, it would live on for a
-        # while.
-        self._kept.pop(key).decoding.graphs.clear()
+
+def _release(writer: DecodeWriter) -> None:
+    # Graphs refer to the steps they recorded, and these to the buffers: without this, they would live on for a while.
+    writer.decoding.graphs.clear()

@@ -31,7 +31,7 @@ _KEPT_GRAPHS = 128  # more than any decoding needs: one or two for each width of
 
 
 class Shape(NamedTuple):
-    """The sizes of a decoding. `columns` is only room: what is written does not depend on it."""
+    """The sizes of a decoding. What is written does not depend on `columns`, which only have to suffice."""
 
     rows: int
     prompt: int  # columns that every prompt is left-padded to
@@ -39,7 +39,7 @@ class Shape(NamedTuple):
 
     @classmethod
     def of(cls, rows: int, prompt: int, n_tokens: int) -> Shape:
-        """A shape with room for `n_tokens` after the prompt, which is a whole number of `COLUMNS`."""
+        """A shape with columns for `n_tokens` after the prompt, which is a whole number of `COLUMNS`."""
         return cls(rows, prompt, whole_columns(prompt + n_tokens))
 
 
@@ -54,7 +54,7 @@ def wants_fixed_shapes(dtype: torch.dtype) -> bool:
 
 
 class _Destination(NamedTuple):
-    """Where the prompts of one prefill call go; the same prompt may serve several rows."""
+    """The rows that the prompts of one prefill call go to; the same prompt may serve several rows."""
 
     rows: torch.Tensor  # int64 (copies,), rows of the cache
     source: torch.Tensor  # int64 (copies,), prompts of the call

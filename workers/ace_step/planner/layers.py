@@ -14,8 +14,8 @@ import torch
 from torch.nn.functional import rms_norm, scaled_dot_product_attention
 
 
-class Memory(Protocol):
-    """Where keys and values of earlier tokens lie."""
+class KvCache(Protocol):
+    """Keys and values of earlier tokens."""
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int
@@ -24,7 +24,7 @@ class Memory(Protocol):
 
 
 def step_through(
-    body: Any, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, memory: Memory
+    body: Any, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, cache: KvCache
 ) -> torch.Tensor:
     """Hidden states (rows, width) after the tokens `ids` (rows,) at `positions` (rows, 1).
 
@@ -37,7 +37,7 @@ def step_through(
     sine = torch.cat([-sine[..., :half], sine[..., half:]], dim=-1)
     for number, layer in enumerate(body.layers):
         normed = _norm(layer.input_layernorm, hidden)
-        hidden = hidden + _attend(layer.self_attn, number, normed, (cosine, sine), mask, memory)
+        hidden = hidden + _attend(layer.self_attn, number, normed, (cosine, sine), mask, cache)
         normed = _norm(layer.post_attention_layernorm, hidden)
         mlp = layer.mlp
         hidden = hidden + mlp.down_proj(mlp.act_fn(mlp.gate_proj(normed)) * mlp.up_proj(normed))
@@ -50,7 +50,7 @@ def _attend(
     hidden: torch.Tensor,
     rotary: tuple[torch.Tensor, torch.Tensor],
     mask: torch.Tensor,
-    memory: Memory,
+    cache: KvCache,
 ) -> torch.Tensor:
     rows, width = len(hidden), attention.head_dim
     query = _norm(attention.q_norm, attention.q_proj(hidden).view(rows, -1, width))
@@ -58,7 +58,7 @@ def _attend(
     value = attention.v_proj(hidden).view(rows, -1, 1, width)
     heads = value.shape[1]
     both = _rotate(torch.cat([query, key], dim=1), *rotary)
-    keys, values = memory.update(both[:, -heads:, None], value, number)
+    keys, values = cache.update(both[:, -heads:, None], value, number)
     # A key/value head serves several query heads; to the kernel these are so many queries at one place.
     query = both[:, :-heads].reshape(rows, heads, -1, width)
     seen = scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=attention.scaling)

@@ -6,7 +6,7 @@ given fields in between. So nothing has to be mended or tried again, and the blo
 the codes are then written after.
 
 Promises. Each choice lies within its bounds, and every value within them can be chosen. A choice follows from the spec,
-the take's `lm_seed` and the decoding's shape, never from neighbours; its noise has nothing in common with that of the
+the take's `lm_seed` and the batch's shape, never from neighbours; its noise has nothing in common with that of the
 codes. There is no guidance here: upstream found that it distorts what is written. Temperature is the planner's; the
 bounds stand in for top-k and top-p.
 """
@@ -27,7 +27,7 @@ from llguidance import LLMatcher, LLTokenizer
 from transformers import PreTrainedTokenizerFast
 
 from catalog.errors import ModelError
-from catalog.spec import ThinkField, TrackSpec, settle
+from catalog.spec import ThinkField, TrackSpec, with_metadata
 from catalog.track import Take
 from workers.ace_step.planner.batching import BatchShape, batches
 from workers.ace_step.planner.buffers import DecodeBuffers
@@ -40,7 +40,7 @@ _STREAM: Final = 0x66_69_6C_6C  # "fill": sets the seed of this noise apart from
 
 
 class MetadataTemplate(NamedTuple):
-    """What the planner is given of one think block, and what it may write."""
+    """One think block: the text that the planner is given, and the texts that it may write."""
 
     lead: str  # given fields, down to the name of the first open one
     parts: tuple[tuple[str, ...], ...]  # what may follow, part by part, one of each; given text has but one
@@ -48,10 +48,10 @@ class MetadataTemplate(NamedTuple):
 
     @classmethod
     def of(cls, spec: TrackSpec) -> MetadataTemplate:
-        """The form of an open `spec`. It ends with the last open field: what is given after it changes nothing."""
+        """The template of an open `spec`. It ends with the last open field: what is given after it changes nothing."""
         planner, bounds = spec.planner, spec.bounds
         if planner is None or bounds is None:
-            raise ValueError("only an open spec has a form")
+            raise ValueError("only an open spec has a template")
         choices = {str(field): bounds.choices(field) for field in bounds.open}
         fields: list[ThinkField] = sorted({*planner.think_fields, *bounds.open})
         parts: list[tuple[str, ...]] = [("",)]
@@ -65,7 +65,7 @@ class MetadataTemplate(NamedTuple):
 
     @property
     def grammar(self) -> str:
-        """All that may follow the lead, in llguidance's Lark."""
+        """The texts that may follow the lead, as a grammar in llguidance's Lark."""
         rules = [f"P{n}: {' | '.join(map(_quoted, part))}" for n, part in enumerate(self.parts)]
         return "\n".join([f"start: {' '.join(f'P{n}' for n in range(len(self.parts)))}", *rules])
 
@@ -77,7 +77,7 @@ class MetadataTemplate(NamedTuple):
 
 @lru_cache(maxsize=1024)  # more than there are, because PyYAML is slow
 def _value(field: ThinkField, value: str | int) -> str:
-    """What follows the field's colon, to the end of the line."""
+    """The text after the field's colon, to the end of the line."""
     return think_line(field, value).removeprefix(f"{field}:")
 
 
@@ -85,57 +85,59 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-class _Blank(NamedTuple):
-    """A form as token ids, ready to be filled in."""
+class _TemplatePrompt(NamedTuple):
+    """A template and the tokens that stand before it, ready to be filled in."""
 
-    form: MetadataTemplate
+    template: MetadataTemplate
     prompt: list[int]
     seed: int
 
 
 class Filler:
-    """Settles open takes with one planner model. Not thread-safe."""
+    """Fills open takes with one planner model. Not thread-safe."""
 
-    def __init__(self, desks: DecodeBuffers, tokenizer: PreTrainedTokenizerFast, vocabulary: Vocabulary) -> None:
-        self._desks = desks
+    def __init__(self, buffers: DecodeBuffers, tokenizer: PreTrainedTokenizerFast, vocabulary: Vocabulary) -> None:
+        self._buffers = buffers
         self._tokenizer = tokenizer
         self._vocabulary = vocabulary
-        self._words: TextVocabulary | None = None  # takes seconds to make, and most planners never need it
+        self._text_vocabulary: TextVocabulary | None = None  # takes seconds to make, and most planners never need it
 
-    def settle(self, takes: Sequence[Take]) -> list[TrackSpec]:
+    def fill(self, takes: Sequence[Take]) -> list[TrackSpec]:
         """The specs of `takes` with all that they leave open chosen, in their order; takes may differ in everything.
 
         Raises ModelError when the model yields no numbers.
         """
         specs = [take.spec for take in takes]
         places = [place for place, spec in enumerate(specs) if spec.is_open]
-        blanks = [self._blank(takes[place]) for place in places]
-        for place, metadata in zip(places, self._fill(blanks), strict=True):
-            specs[place] = settle(specs[place], metadata)
+        prompts = [self._prompt(takes[place]) for place in places]
+        for place, metadata in zip(places, self._fill(prompts), strict=True):
+            specs[place] = with_metadata(specs[place], metadata)
         return specs
 
-    def _blank(self, take: Take) -> _Blank:
-        form = MetadataTemplate.of(take.spec)
-        prompt = self._tokenizer(render_opening(self._tokenizer, take.spec, form.lead), add_special_tokens=False)
-        return _Blank(form, list(prompt["input_ids"]), take.lm_seed ^ _STREAM)
+    def _prompt(self, take: Take) -> _TemplatePrompt:
+        template = MetadataTemplate.of(take.spec)
+        text = render_opening(self._tokenizer, take.spec, template.lead)
+        ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return _TemplatePrompt(template, list(ids), take.lm_seed ^ _STREAM)
 
-    def _fill(self, blanks: Sequence[_Blank]) -> list[Metadata]:
-        lengths = [blank.form.tokens_max for blank in blanks]
-        companies = [
-            BatchShape.of(self._desks.room, [blank.prompt], length)
-            for blank, length in zip(blanks, lengths, strict=True)
+    def _fill(self, prompts: Sequence[_TemplatePrompt]) -> list[Metadata]:
+        lengths = [prompt.template.tokens_max for prompt in prompts]
+        shapes = [
+            BatchShape.of(self._buffers.budget, [prompt.prompt], length)
+            for prompt, length in zip(prompts, lengths, strict=True)
         ]
         found: dict[int, Metadata] = {}
-        for company, places in batches(companies, lengths):
-            batch = [blanks[place] for place in places]
+        for shape, places in batches(shapes, lengths):
+            batch = [prompts[place] for place in places]
             n_tokens = max(lengths[place] for place in places)
-            pen = self._desks.desk(company, [blank.prompt for blank in batch], n_tokens, self._pen)
-            found.update(zip(places, pen.write(batch), strict=True))
-        return [found[place] for place in range(len(blanks))]
+            writer = self._buffers.writer(shape, [prompt.prompt for prompt in batch], n_tokens, self._metadata_writer)
+            found.update(zip(places, writer.write(batch), strict=True))
+        return [found[place] for place in range(len(prompts))]
 
-    def _pen(self, decoding: Decoding) -> MetadataWriter:
-        self._words = self._words or TextVocabulary.of(self._tokenizer, self._vocabulary)
-        return MetadataWriter(decoding, self._words)
+    def _metadata_writer(self, decoding: Decoding) -> MetadataWriter:
+        vocabulary = self._text_vocabulary or TextVocabulary.of(self._tokenizer, self._vocabulary)
+        self._text_vocabulary = vocabulary
+        return MetadataWriter(decoding, vocabulary)
 
 
 class TextVocabulary(NamedTuple):
@@ -146,9 +148,9 @@ class TextVocabulary(NamedTuple):
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerFast, vocabulary: Vocabulary) -> TextVocabulary:
-        """The words of `tokenizer`, without its tens of thousands of codes where these come last, as in the real one.
+        """The text tokens of `tokenizer`, without its codes where these come last, as they do in the real one.
 
-        With them, making the grammar's tokenizer takes half a minute instead of two seconds.
+        With its tens of thousands of codes, making the grammar's tokenizer takes half a minute instead of two seconds.
         """
         described = json.loads(tokenizer.backend_tokenizer.to_str())
         ids = tokenizer.get_vocab()
@@ -163,15 +165,15 @@ class TextVocabulary(NamedTuple):
         return cls(end, LLTokenizer(json.dumps(described, ensure_ascii=False), n_vocab=end, eos_token=stop))
 
 
-class _Row:
-    """One form while it is filled in; `matcher` is its grammar's, fresh."""
+class _TemplateRow:
+    """One template while it is filled in; `matcher` is its grammar's, fresh."""
 
-    def __init__(self, blank: _Blank, matcher: LLMatcher) -> None:
-        self.blank = blank
+    def __init__(self, prompt: _TemplatePrompt, matcher: LLMatcher) -> None:
+        self.prompt = prompt
         self.matcher = matcher
         self.written: list[int] = []
         self.unread: deque[int] = deque()  # written, and not yet seen by the model
-        self._go_on()
+        self._write_forced()
 
     @property
     def is_done(self) -> bool:
@@ -188,9 +190,9 @@ class _Row:
         self.matcher.consume_token(token)
         self.written.append(token)
         self.unread.append(token)
-        self._go_on()
+        self._write_forced()
 
-    def _go_on(self) -> None:
+    def _write_forced(self) -> None:
         forced = self.matcher.compute_ff_tokens()
         self.matcher.consume_tokens(forced)
         self.written += forced
@@ -200,19 +202,21 @@ class _Row:
 
 
 class MetadataWriter:
-    """Fills in up to as many forms at a time as its decoding has rows. Not thread-safe."""
+    """Fills in up to as many templates at a time as its decoding has rows. Not thread-safe."""
 
-    def __init__(self, decoding: Decoding, words: TextVocabulary) -> None:
+    def __init__(self, decoding: Decoding, vocabulary: TextVocabulary) -> None:
         self.decoding = decoding
-        self._words = words
+        self._vocabulary = vocabulary
 
     @torch.inference_mode()
-    def write(self, blanks: Sequence[_Blank]) -> list[Metadata]:
-        """What the model writes into `blanks`: their think blocks as far as the last open field."""
-        grammars = [blank.form.grammar for blank in blanks]
-        compiled = {grammar: LLMatcher(self._words.grammar_tokens, grammar) for grammar in set(grammars)}
-        rows = [_Row(blank, compiled[each].deep_copy()) for blank, each in zip(blanks, grammars, strict=True)]
-        hidden = self.decoding.prefill([blank.prompt for blank in blanks])
+    def write(self, prompts: Sequence[_TemplatePrompt]) -> list[Metadata]:
+        """The metadata that the model writes into `prompts`: their think blocks as far as the last open field."""
+        grammars = [prompt.template.grammar for prompt in prompts]
+        compiled = {grammar: LLMatcher(self._vocabulary.grammar_tokens, grammar) for grammar in set(grammars)}
+        rows = [
+            _TemplateRow(prompt, compiled[each].deep_copy()) for prompt, each in zip(prompts, grammars, strict=True)
+        ]
+        hidden = self.decoding.prefill([prompt.prompt for prompt in prompts])
         step = 0
         while True:
             if choosing := [place for place, row in enumerate(rows) if not (row.is_done or row.unread)]:
@@ -225,14 +229,16 @@ class MetadataWriter:
             hidden = self.decoding.step(torch.tensor(ids, device=self.decoding.device))
             step += 1
 
-    def _choose(self, hidden: torch.Tensor, rows: Sequence[_Row], choosing: Sequence[int], step: int) -> list[int]:
+    def _choose(
+        self, hidden: torch.Tensor, rows: Sequence[_TemplateRow], choosing: Sequence[int], step: int
+    ) -> list[int]:
         """The next token of each row that is `choosing`, by Gumbel-max over what its grammar allows."""
         device = self.decoding.device
         allowed = [torch.from_numpy(rows[place].allowed()) for place in choosing]
         ids = torch.nn.utils.rnn.pad_sequence(allowed, batch_first=True, padding_value=-1).to(device)
-        seed = torch.tensor([rows[place].blank.seed for place in choosing], device=device)
-        temperature = torch.tensor([rows[place].blank.form.temperature for place in choosing], device=device)
-        logits = self.decoding.logits(hidden, 0, self._words.end)[torch.tensor(choosing, device=device)]
+        seed = torch.tensor([rows[place].prompt.seed for place in choosing], device=device)
+        temperature = torch.tensor([rows[place].prompt.template.temperature for place in choosing], device=device)
+        logits = self.decoding.logits(hidden, 0, self._vocabulary.end)[torch.tensor(choosing, device=device)]
         logits = logits.gather(1, ids.clamp(min=0))
         if not bool(logits.isfinite().all()):
             raise ModelError(
@@ -244,7 +250,7 @@ class MetadataWriter:
         best = noisy.masked_fill(ids < 0, -torch.inf).argmax(dim=1, keepdim=True)
         return [int(token) for token in ids.gather(1, best)[:, 0].tolist()]
 
-    def _read(self, row: _Row) -> Metadata:
-        written = self._words.grammar_tokens.decode_bytes(row.written).decode()
-        metadata: Any = yaml.safe_load(row.blank.form.lead + written)
+    def _read(self, row: _TemplateRow) -> Metadata:
+        written = self._vocabulary.grammar_tokens.decode_bytes(row.written).decode()
+        metadata: Any = yaml.safe_load(row.prompt.template.lead + written)
         return dict(metadata)

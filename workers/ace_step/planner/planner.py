@@ -13,7 +13,6 @@ A call may hold any number of takes. What asks for the same codes is written onc
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -27,10 +26,11 @@ from transformers import PreTrainedTokenizerFast
 from catalog.errors import OutOfRangeError
 from catalog.limits import CODES_PER_S
 from catalog.sidecar import Plan
-from catalog.spec import Bounds, PlannerSpec, TrackSpec, settle
+from catalog.spec import Bounds, PlannerSpec, TrackSpec, with_metadata
 from catalog.tiers import BatchLimit
 from catalog.track import Take
 from workers.ace_step.device.placement import is_out_of_memory
+from workers.ace_step.lru import Lru
 from workers.ace_step.planner.batching import BatchShape, KvBudget, batches
 from workers.ace_step.planner.buffers import DecodeBuffers
 from workers.ace_step.planner.codes import CodeWriter, DecodeRequest
@@ -52,8 +52,8 @@ _LOOP: Final = "loop 2"
 _RECENT: Final = 256  # plans that are remembered, of some ten kilobytes each
 
 
-class _Wish(NamedTuple):
-    """All that a plan follows from, on one planner."""
+class _CacheKey(NamedTuple):
+    """The key of a remembered plan: all that a plan of one planner follows from."""
 
     caption: str
     lyrics: str
@@ -67,23 +67,23 @@ class _Wish(NamedTuple):
     seed: int
 
     @classmethod
-    def of(cls, take: Take) -> _Wish:
+    def of(cls, take: Take) -> _CacheKey:
         spec = take.spec
         return cls(**{name: getattr(spec, name) for name in cls._fields if name != "seed"}, seed=take.lm_seed)
 
 
 @dataclass(frozen=True, slots=True)
-class _Request:
+class _PreparedTake:
     """One take, ready for the model: token ids instead of text."""
 
-    score: DecodeRequest
+    request: DecodeRequest
     metadata: Metadata
     prompt_sha256: str
 
     @property
     def prompts(self) -> list[Sequence[int]]:
         """The conditional one and, with guidance, the unconditional one."""
-        return [prompt for prompt in (self.score.conditional, self.score.unconditional) if prompt is not None]
+        return [prompt for prompt in (self.request.conditional, self.request.unconditional) if prompt is not None]
 
 
 class Planner:
@@ -97,9 +97,9 @@ class Planner:
         self.vocabulary = vocabulary
         self.fingerprint = fingerprint
         context = int(getattr(model.config, "context_tokens", CONTEXT_TOKENS))
-        self._desks = DecodeBuffers(model, KvBudget.of(model.config, model.dtype, model.device, context))
-        self._filler = Filler(self._desks, tokenizer, vocabulary)
-        self._recent: OrderedDict[_Wish, Plan] = OrderedDict()
+        self._buffers = DecodeBuffers(model, KvBudget.of(model.config, model.dtype, model.device, context))
+        self._filler = Filler(self._buffers, tokenizer, vocabulary)
+        self._recent: Lru[_CacheKey, Plan] = Lru(_RECENT)
 
     @classmethod
     def load(cls, folder: Path, *, device: torch.device, dtype: torch.dtype, home: Path | None = None) -> Planner:
@@ -120,79 +120,81 @@ class Planner:
         It decides how many takes are written at a time, and so belongs to the batch key: derive it from the device's
         total memory, not from what happens to be free. Where the weights come and go, no graphs are recorded.
         """
-        self._desks.clear()
-        self._desks.recorded = weights_stay
-        self._desks.room = self._desks.room._replace(memory_gib=memory_gib)
+        self._buffers.clear()
+        self._buffers.recorded = weights_stay
+        self._buffers.budget = self._buffers.budget._replace(memory_gib=memory_gib)
 
     def slots(self, duration_s: int) -> BatchLimit:
         """How many takes of `duration_s` with prompts of the smallest class are written at a time, and why."""
-        room = self._desks.room
-        return room.slots(duration_s * CODES_PER_S, room.prompt_classes[0])
+        budget = self._buffers.budget
+        return budget.slots(duration_s * CODES_PER_S, budget.prompt_classes[0])
 
     def plan(self, takes: Sequence[Take]) -> list[Plan]:
         """Write the plans of `takes`, in their order; takes may differ in everything.
 
         Raises OutOfRangeError for a take that `refusal` would name, ModelError when the model yields no numbers.
         """
-        wishes = [_Wish.of(take) for take in takes]
-        fresh = {wish: take for wish, take in zip(wishes, takes, strict=True) if wish not in self._recent}
-        plans = {wish: self._recent[wish] for wish in wishes if wish in self._recent}
-        plans.update(zip(fresh, self._write(list(fresh.values())), strict=True))
-        for wish, plan in plans.items():
-            self._remember(wish, plan)
-        return [plans[wish] for wish in wishes]
+        keys = [_CacheKey.of(take) for take in takes]
+        plans = {key: plan for key in keys if (plan := self._recent.find(key)) is not None}
+        fresh = {key: take for key, take in zip(keys, takes, strict=True) if key not in plans}
+        for key, plan in zip(fresh, self._write(list(fresh.values())), strict=True):
+            plans[key] = self._recent.put(key, plan)
+        return [plans[key] for key in keys]
 
     def refusal(self, take: Take) -> str | None:
-        """Why this take cannot be planned whatever its company, or None."""
+        """Why this take cannot be planned whatever else is in the batch, or None."""
         try:
-            self._request(take, _provisional(take.spec))
+            self._prepared(take, _provisional(take.spec))
         except OutOfRangeError as error:
             return str(error)
         return None
 
-    def scores(self, takes: Sequence[Take]) -> list[DecodeRequest]:
-        """What the model is given for each of `takes`: its prompts as token ids, its seed and its settings."""
-        return [request.score for request in self._requests(takes)]
+    def requests(self, takes: Sequence[Take]) -> list[DecodeRequest]:
+        """The request for each of `takes`: its prompts as token ids, its seed and its settings."""
+        return [prepared.request for prepared in self._prepared_takes(takes)]
 
     def _write(self, takes: Sequence[Take]) -> list[Plan]:
-        requests = self._requests(takes)
-        companies = [BatchShape.of(self._desks.room, request.prompts, request.score.n_codes) for request in requests]
-        lengths = [request.score.n_codes for request in requests]
+        prepared = self._prepared_takes(takes)
+        lengths = [each.request.n_codes for each in prepared]
+        shapes = [
+            BatchShape.of(self._buffers.budget, each.prompts, length)
+            for each, length in zip(prepared, lengths, strict=True)
+        ]
         longest: dict[BatchShape, int] = {}
-        for company, length in zip(companies, lengths, strict=True):
-            longest[company] = max(length, longest.get(company, 0))
+        for shape, length in zip(shapes, lengths, strict=True):
+            longest[shape] = max(length, longest.get(shape, 0))
         plans: dict[int, Plan] = {}
-        for company, places in batches(companies, lengths):
-            batch = [requests[place] for place in places]
-            plans.update(zip(places, self._write_batch(company, batch, longest[company]), strict=True))
-        return [plans[place] for place in range(len(requests))]
+        for shape, places in batches(shapes, lengths):
+            batch = [prepared[place] for place in places]
+            plans.update(zip(places, self._write_batch(shape, batch, longest[shape]), strict=True))
+        return [plans[place] for place in range(len(prepared))]
 
-    def _requests(self, takes: Sequence[Take]) -> list[_Request]:
-        """What to write, with all that takes leave open chosen."""
-        return [self._request(take, spec) for take, spec in zip(takes, self._settled(takes), strict=True)]
+    def _prepared_takes(self, takes: Sequence[Take]) -> list[_PreparedTake]:
+        """`takes` ready for the model, with all that they leave open chosen."""
+        return [self._prepared(take, spec) for take, spec in zip(takes, self._filled(takes), strict=True)]
 
-    def _settled(self, takes: Sequence[Take]) -> list[TrackSpec]:
+    def _filled(self, takes: Sequence[Take]) -> list[TrackSpec]:
         """The complete specs of `takes`."""
-        return self._filler.settle(takes)
+        return self._filler.fill(takes)
 
-    def _write_batch(self, company: BatchShape, batch: Sequence[_Request], longest: int) -> list[Plan]:
-        """Plans of `batch`; `longest` is what the longest of its company in this call will want."""
-        prompts = [prompt for request in batch for prompt in request.prompts]
+    def _write_batch(self, shape: BatchShape, batch: Sequence[_PreparedTake], longest: int) -> list[Plan]:
+        """Plans of `batch`; `longest` is what the longest take of its shape in this call will want."""
+        prompts = [prompt for prepared in batch for prompt in prepared.prompts]
         # What is kept is made long enough for all that comes, or each longer batch would make it anew.
         kept = wants_fixed_shapes(self.model.dtype)
-        n_codes = longest if kept else max(request.score.n_codes for request in batch)
-        make = self._guided_writer if company.guided else self._plain_writer
-        writer = self._desks.desk(company, prompts, n_codes, make)
+        n_codes = longest if kept else max(prepared.request.n_codes for prepared in batch)
+        make = self._guided_writer if shape.guided else self._plain_writer
+        writer = self._buffers.writer(shape, prompts, n_codes, make)
         try:
-            written = writer.write([request.score for request in batch])
+            written = writer.write([prepared.request for prepared in batch])
         except RuntimeError as error:
             if is_out_of_memory(error):
-                self._desks.shrink(company)  # its shape is fixed: fewer takes alone would not make it smaller
+                self._buffers.shrink(shape)  # its shape is fixed: fewer takes alone would not make it smaller
             raise
-        batch_key = self._batch_key(company)
+        batch_key = self._batch_key(shape)
         return [
-            Plan(codes=codes, metadata=request.metadata, prompt_sha256=request.prompt_sha256, batch_key=batch_key)
-            for request, codes in zip(batch, written, strict=True)
+            Plan(codes=codes, metadata=prepared.metadata, prompt_sha256=prepared.prompt_sha256, batch_key=batch_key)
+            for prepared, codes in zip(batch, written, strict=True)
         ]
 
     def _guided_writer(self, decoding: Decoding) -> CodeWriter:
@@ -201,28 +203,22 @@ class Planner:
     def _plain_writer(self, decoding: Decoding) -> CodeWriter:
         return CodeWriter(decoding, guided=False, first_code=self.vocabulary.first_code)
 
-    def _remember(self, wish: _Wish, plan: Plan) -> None:
-        self._recent[wish] = plan
-        self._recent.move_to_end(wish)
-        while len(self._recent) > _RECENT:
-            self._recent.popitem(last=False)
-
-    def _request(self, take: Take, spec: TrackSpec) -> _Request:
+    def _prepared(self, take: Take, spec: TrackSpec) -> _PreparedTake:
         planner = spec.planner
         if planner is None:
             raise ValueError(f"take {take.id} is rendered without a planner")
         self._refuse_control_tokens(take, planner)
         prompts = render_prompts(self.tokenizer, spec, planner)
-        score = DecodeRequest(
+        request = DecodeRequest(
             conditional=self._encode(prompts.conditional),
             unconditional=None if prompts.unconditional is None else self._encode(prompts.unconditional),
             planner=planner,
             seed=take.lm_seed,
             n_codes=spec.n_codes,
         )
-        request = _Request(score, prompts.metadata, sha256(prompts.conditional.encode()).hexdigest())
-        self._refuse_too_long(take, request)
-        return request
+        prepared = _PreparedTake(request, prompts.metadata, sha256(prompts.conditional.encode()).hexdigest())
+        self._refuse_too_long(take, prepared)
+        return prepared
 
     def _encode(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -240,23 +236,23 @@ class Planner:
                     fix=f"take it out of the {name}",
                 )
 
-    def _refuse_too_long(self, take: Take, request: _Request) -> None:
-        longest = max(len(prompt) for prompt in request.prompts)
-        room = self._desks.room
-        n_codes = request.score.n_codes
-        if longest > room.longest_prompt(n_codes):
+    def _refuse_too_long(self, take: Take, prepared: _PreparedTake) -> None:
+        longest = max(len(prompt) for prompt in prepared.prompts)
+        budget = self._buffers.budget
+        n_codes = prepared.request.n_codes
+        if longest > budget.longest_prompt(n_codes):
             raise OutOfRangeError(
                 f"take {take.id}: the planner's prompt has {longest} tokens; "
-                f"there is room for {room.longest_prompt(n_codes)}",
-                why=f"prompt and {n_codes} codes share a context of {room.context_tokens} tokens, "
+                f"there is room for {budget.longest_prompt(n_codes)}",
+                why=f"prompt and {n_codes} codes share a context of {budget.context_tokens} tokens, "
                 f"and a prompt may have half of it",
                 fix="shorten caption or lyrics, shorten the track, or turn the planner off",
             )
 
-    def _batch_key(self, company: BatchShape) -> str:
+    def _batch_key(self, batch_shape: BatchShape) -> str:
         device = self.model.device
         fixed = wants_fixed_shapes(self.model.dtype)
-        shape = f"{company.slots} slots, prompts of {company.prompt_class}" if fixed else "any shape"
+        shape = f"{batch_shape.slots} slots, prompts of {batch_shape.prompt_class}" if fixed else "any shape"
         parts = [
             self.fingerprint[:12],
             str(self.model.dtype).removeprefix("torch."),
@@ -265,7 +261,7 @@ class Planner:
             f"transformers {transformers.__version__}",
             _LOOP,
             shape,
-            "cfg" if company.guided else "no cfg",
+            "cfg" if batch_shape.guided else "no cfg",
         ]
         return ", ".join(parts)
 
@@ -278,4 +274,4 @@ def _provisional(spec: TrackSpec) -> TrackSpec:
     for field in spec.bounds.open:
         values: tuple[str | int, ...] = spec.bounds.choices(field)
         longest[field] = max(values, key=lambda value: (len(str(value)), str(value)))
-    return settle(spec, longest)
+    return with_metadata(spec, longest)

@@ -41,7 +41,7 @@ _IN_SPEC: Final[dict[ThinkField, str]] = {
 
 
 class ChatTokenizer(Protocol):
-    """What rendering needs of a tokenizer."""
+    """The part of a tokenizer that renders chats."""
 
     def apply_chat_template(self, conversation: Any, *, tokenize: bool, add_generation_prompt: bool) -> Any:
         """Render `conversation`, a list of messages with role and content."""
@@ -67,14 +67,14 @@ def render_prompts(tokenizer: ChatTokenizer, spec: TrackSpec, planner: PlannerSp
 
 
 def think_metadata(spec: TrackSpec, planner: PlannerSpec) -> Metadata:
-    """The fields of a settled `spec` that `planner` wants in the think block, in the block's (alphabetical) order."""
+    """The fields of `spec` that `planner` wants in the think block, in the block's (alphabetical) order."""
     if spec.is_open:
-        raise ValueError("the spec is still open; settle it with its plan first")
+        raise ValueError("the spec is still open; complete it with the metadata of its plan first")
     return {field: _as_trained(field, given(spec, field)) for field in _IN_SPEC if field in planner.think_fields}
 
 
 def given(spec: TrackSpec, field: ThinkField) -> Any:
-    """What `spec` says for a field of the think block; None when that is open."""
+    """The value that `spec` has for a field of the think block; None while it is open."""
     return getattr(spec, _IN_SPEC[field])
 
 

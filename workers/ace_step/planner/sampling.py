@@ -9,8 +9,8 @@ changes its choice when rounding moves the logits a little.
 
 How far top-k and top-p reach is found without sorting, digit by digit, in histograms of whole numbers. Their sums are
 exact and so the same in any order of adding, on any device: a row's choice depends on its own logits to the bit. There
-are two ways to the same code. `choose_unseen` has a fixed shape and never makes the host wait. `choose` looks after the
-first digit and goes on with the few codes that matter, which is faster on the CPU, where a look costs nothing.
+are two ways to the same code. `choose_on_device` has a fixed shape and never makes the host wait. `choose` looks after
+the first digit and goes on with the few codes that matter, which is faster on the CPU, where a look costs nothing.
 
 Everything here is a pure function of tensors and keeps the row axis first.
 """
@@ -42,8 +42,8 @@ class _Digit(NamedTuple):
 _DIGITS: Final = (_Digit(20, 11), _Digit(10, 10), _Digit(0, 10))
 
 
-class Settings(NamedTuple):
-    """How each row is sampled; every tensor has shape (rows,)."""
+class SamplingParams(NamedTuple):
+    """The sampling parameters of each row; every tensor has shape (rows,)."""
 
     seed: torch.Tensor  # int64, in [0, 2**63)
     cfg_scale: torch.Tensor  # float32
@@ -52,7 +52,7 @@ class Settings(NamedTuple):
     top_k: torch.Tensor  # int64; 0 is off
 
     @classmethod
-    def of(cls, specs: Sequence[PlannerSpec], seeds: Sequence[int], device: torch.device) -> Settings:
+    def of(cls, specs: Sequence[PlannerSpec], seeds: Sequence[int], device: torch.device) -> SamplingParams:
         """One row for each spec and its seed."""
 
         def column(values: list[float] | list[int], dtype: torch.dtype) -> torch.Tensor:
@@ -66,9 +66,9 @@ class Settings(NamedTuple):
             top_k=column([spec.top_k for spec in specs], torch.int64),
         )
 
-    def row(self, number: int) -> Settings:
-        """The settings of one row."""
-        return Settings(*(column[number : number + 1] for column in self))
+    def row(self, number: int) -> SamplingParams:
+        """The parameters of one row."""
+        return SamplingParams(*(column[number : number + 1] for column in self))
 
 
 def guide(conditional: torch.Tensor, unconditional: torch.Tensor, cfg_scale: torch.Tensor) -> torch.Tensor:
@@ -76,52 +76,52 @@ def guide(conditional: torch.Tensor, unconditional: torch.Tensor, cfg_scale: tor
     return (conditional - unconditional).mul_(cfg_scale[:, None]).add_(unconditional)
 
 
-def choose(logits: torch.Tensor, settings: Settings, step: int | torch.Tensor) -> torch.Tensor:
+def choose(logits: torch.Tensor, params: SamplingParams, step: int | torch.Tensor) -> torch.Tensor:
     """Draw one code a row from float32 `logits` (rows, codes): int64 (rows,), each in [0, codes).
 
     `step` counts the codes already drawn. A column number is the code that the noise is keyed by. The host waits for
-    the device: see `choose_unseen`.
+    the device: see `choose_on_device`.
     """
-    codes = _choose_without_top_k(logits, settings, step)
-    for row in settings.top_k.nonzero().flatten().tolist():
-        codes[row] = choose_unseen(logits[row : row + 1], settings.row(row), step)[0]
+    codes = _choose_without_top_k(logits, params, step)
+    for row in params.top_k.nonzero().flatten().tolist():
+        codes[row] = choose_on_device(logits[row : row + 1], params.row(row), step)[0]
     return codes
 
 
-def choose_unseen(
-    logits: torch.Tensor, settings: Settings, step: int | torch.Tensor, *, limited: bool = True
+def choose_on_device(
+    logits: torch.Tensor, params: SamplingParams, step: int | torch.Tensor, *, limited: bool = True
 ) -> torch.Tensor:
-    """What `choose` draws, with work of a fixed shape on the device alone; no row may use top-k unless `limited`."""
+    """The codes that `choose` draws, by work of fixed shape on the device; no row may use top-k unless `limited`."""
     behind = logits.amax(dim=1, keepdim=True) - logits
     rank = behind.view(torch.int32)
     mass = _mass(behind)
     outside = None
     if limited:
-        last = _find_edge(rank, torch.ones_like(mass), settings.top_k - 1)
-        outside = (rank > last) & (settings.top_k > 0)[:, None]
+        last = _find_edge(rank, torch.ones_like(mass), params.top_k - 1)
+        outside = (rank > last) & (params.top_k > 0)[:, None]
         mass = mass.masked_fill_(outside, 0)
-    last = _find_edge(rank, mass, _share(mass.sum(dim=1), settings.top_p))
-    beyond = (rank > last) & (settings.top_p < _ALL)[:, None]
-    noise = gumbel_noise(settings.seed[:, None], step, torch.arange(logits.shape[1], device=logits.device))
-    noisy = (logits / settings.temperature[:, None]).add_(noise).masked_fill_(beyond, -torch.inf)
+    last = _find_edge(rank, mass, _share(mass.sum(dim=1), params.top_p))
+    beyond = (rank > last) & (params.top_p < _ALL)[:, None]
+    noise = gumbel_noise(params.seed[:, None], step, torch.arange(logits.shape[1], device=logits.device))
+    noisy = (logits / params.temperature[:, None]).add_(noise).masked_fill_(beyond, -torch.inf)
     return (noisy if outside is None else noisy.masked_fill_(outside, -torch.inf)).argmax(dim=1)
 
 
-def _choose_without_top_k(logits: torch.Tensor, settings: Settings, step: int | torch.Tensor) -> torch.Tensor:
+def _choose_without_top_k(logits: torch.Tensor, params: SamplingParams, step: int | torch.Tensor) -> torch.Tensor:
     """Draw with top-p alone; what lies beyond the digit that top-p ends in is not looked at again."""
     rows, n_codes = logits.shape
     behind = logits.amax(dim=1, keepdim=True) - logits
     mass = _mass(behind)
-    target = _share(mass.sum(dim=1), settings.top_p)
+    target = _share(mass.sum(dim=1), params.top_p)
     first, *others = _DIGITS
     edge = _next_digit(_Edge.start(rows, logits.device), behind.view(torch.int32), mass, target, first)
     row, code = (behind.view(torch.int32) >> first.shift <= edge.found).nonzero(as_tuple=True)
     if len(row) > _MANY * logits.numel():
-        return choose_unseen(logits, settings, step, limited=False)
+        return choose_on_device(logits, params, step, limited=False)
     rank, mass = behind.view(torch.int32)[row, code], mass[row, code]
     for digit in others:
         edge = _next_digit(edge, rank, mass, target, digit, row)
-    noisy = logits[row, code] / settings.temperature[row] + gumbel_noise(settings.seed[row], step, code)
+    noisy = logits[row, code] / params.temperature[row] + gumbel_noise(params.seed[row], step, code)
     noisy.masked_fill_(rank > edge.found[row, 0], -torch.inf)
     best = torch.full_like(logits[:, 0], -torch.inf).scatter_reduce_(0, row, noisy, "amax")
     # The lowest code where two are equal; in range even where logits are no numbers.
@@ -141,14 +141,14 @@ def _share(total: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
 
 
 class _Edge(NamedTuple):
-    """As much as is known of the least rank where weights up to it sum to more than a target."""
+    """The least rank where weights up to it sum to more than a target, as far as it is known."""
 
     found: torch.Tensor  # int32 (rows, 1), its upper digits
     below: torch.Tensor  # int64 (rows, 1), what all ranks with smaller upper digits weigh
 
     @classmethod
     def start(cls, rows: int, device: torch.device) -> _Edge:
-        """Nothing is known."""
+        """An edge of which nothing is known."""
         return cls(*(torch.zeros(rows, 1, dtype=dtype, device=device) for dtype in (torch.int32, torch.int64)))
 
 

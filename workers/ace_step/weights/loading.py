@@ -1,6 +1,6 @@
 """Loading: a checkpoint folder becomes the model's components, complete and exact, or an error that says why not.
 
-Both layouts, diffusers' and ACE-Step's original, pass through one strict door: every module is built without
+Both layouts, diffusers' and ACE-Step's original, pass through one strict check: every module is built without
 memory of its own and given its tensors by name; one missing, surplus or misshapen tensor refuses the checkpoint.
 """
 
@@ -57,7 +57,7 @@ class Components:
 
     @property
     def modules(self) -> list[torch.nn.Module]:
-        """All that hold weights and are there."""
+        """The modules that hold weights and are present."""
         return [part for name in _CLASSES if (part := getattr(self, name)) is not None]
 
     @property
@@ -66,7 +66,7 @@ class Components:
         return self.audio_tokenizer is not None and self.audio_token_detokenizer is not None
 
 
-class _Part(NamedTuple):
+class _ComponentFiles(NamedTuple):
     config: dict[str, Any]
     tensors: Tensors
     source: Path  # the file to name when it does not fit
@@ -94,7 +94,7 @@ def load_components(
         _diffusers_parts(reader) if _is_diffusers(folder) else _original_parts(reader, folder / model)
     )
     _check_turbo(parts["transformer"], model)
-    modules = {name: _build(name, part, _home(name, placement, fit)) for name, part in parts.items()}
+    modules = {name: _build(name, part, _loaded_to(name, placement, fit)) for name, part in parts.items()}
     quantize_blocks(modules["transformer"], fit.quantize)
     for name in CODE_MODULES:
         modules.setdefault(name, None)
@@ -105,7 +105,7 @@ def _is_diffusers(folder: Path) -> bool:
     return (folder / "model_index.json").is_file()
 
 
-def _diffusers_parts(reader: WeightReader) -> tuple[dict[str, _Part], Path]:
+def _diffusers_parts(reader: WeightReader) -> tuple[dict[str, _ComponentFiles], Path]:
     root = reader.root
     index = reader.json(root / "model_index.json")
     parts = {}
@@ -117,7 +117,7 @@ def _diffusers_parts(reader: WeightReader) -> tuple[dict[str, _Part], Path]:
     return parts, root / "tokenizer"
 
 
-def _original_parts(reader: WeightReader, variant: Path) -> tuple[dict[str, _Part], Path]:
+def _original_parts(reader: WeightReader, variant: Path) -> tuple[dict[str, _ComponentFiles], Path]:
     root = reader.root
     config = reader.json(variant / "config.json")
     tensors = convert.split(reader.tensors(variant, TRANSFORMERS_STEM))
@@ -127,7 +127,7 @@ def _original_parts(reader: WeightReader, variant: Path) -> tuple[dict[str, _Par
     if unknown := tensors.pop("", None):
         raise _misfit(source, f"unknown tensors {', '.join(sorted(unknown)[:3])}")
     parts = {
-        name: _Part(convert.component_config(name, _CLASSES[name], config, variant.name), part, source)
+        name: _ComponentFiles(convert.component_config(name, _CLASSES[name], config, variant.name), part, source)
         for name, part in tensors.items()
     }
     if "transformer" not in parts:
@@ -138,12 +138,12 @@ def _original_parts(reader: WeightReader, variant: Path) -> tuple[dict[str, _Par
     return parts, text
 
 
-def _read_part(reader: WeightReader, folder: Path, stem: str) -> _Part:
+def _read_part(reader: WeightReader, folder: Path, stem: str) -> _ComponentFiles:
     config = reader.json(folder / "config.json")
-    return _Part(config, reader.tensors(folder, stem), folder / f"{stem}.safetensors")
+    return _ComponentFiles(config, reader.tensors(folder, stem), folder / f"{stem}.safetensors")
 
 
-def _build(name: str, part: _Part, placement: Placement) -> Any:
+def _build(name: str, part: _ComponentFiles, placement: Placement) -> Any:
     """One module with its tensors assigned; nothing is initialised only to be overwritten."""
     dtype = {"vae": torch.float32, "text_encoder": placement.text_dtype}.get(name, placement.dtype)
     tensors = _headless(part.tensors) if name == "text_encoder" else part.tensors
@@ -163,8 +163,8 @@ def _build(name: str, part: _Part, placement: Placement) -> Any:
     return module.to(placement.device).eval().requires_grad_(False)
 
 
-def _home(name: str, placement: Placement, fit: Fit) -> Placement:
-    """Where a part is loaded to: the smallest devices could not hold all of them for a moment."""
+def _loaded_to(name: str, placement: Placement, fit: Fit) -> Placement:
+    """The placement that a part is loaded to: the smallest devices could not hold all parts at once."""
     offloaded = fit.offload_dit if name == "transformer" else fit.offload
     return placement._replace(device=torch.device("cpu")) if offloaded else placement
 
@@ -205,7 +205,7 @@ def _load_tokenizer(reader: WeightReader, folder: Path) -> PreTrainedTokenizerBa
     return tokenizer
 
 
-def _check_turbo(transformer: _Part, model: str) -> None:
+def _check_turbo(transformer: _ComponentFiles, model: str) -> None:
     config = transformer.config
     if not (config.get("is_turbo") or config.get("model_version") == "turbo"):
         raise ModelError(

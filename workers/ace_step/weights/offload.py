@@ -1,10 +1,10 @@
-"""Residence: where a model's weights live, on the device or in host memory with visits to the device.
+"""Offloading: a model's weights lie on the device for good, or in host memory and on the device for their stage only.
 
-A visiting module's weights wait in (pinned) host memory. Inside `with residence:` the module has copies of them on the
-device; leaving drops the copies, because inference never changes a weight. In between the module holds no values
-at all, so a stage that forgets the visit fails on every device instead of reading from the wrong place.
+An offloaded module's weights wait in (pinned) host memory. Inside `with offloaded:` the module has copies of them on
+the device; leaving drops the copies, because inference never changes a weight. In between the module holds no values
+at all, so a stage that forgets to load them fails on every device instead of reading from the wrong place.
 
-Addresses change with every visit: nothing that remembers them, such as a CUDA graph, may cover a visiting module.
+Addresses change with every load: nothing that remembers them, such as a CUDA graph, may cover an offloaded module.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 _log = logging.getLogger(__name__)
 
 
-class _Slot(NamedTuple):
-    """One place in a module that a tensor is read from."""
+class _TensorReference(NamedTuple):
+    """One attribute of a module that refers to a tensor."""
 
     owner: torch.nn.Module
     name: str
@@ -40,28 +40,31 @@ class _Slot(NamedTuple):
         self._places[self.name] = tensor
 
 
-class _Waiting(NamedTuple):
-    """A tensor in host memory, and every slot that shares it: tied weights stay tied."""
+class _HostTensor(NamedTuple):
+    """A tensor in host memory, and every reference to it: tied weights stay tied."""
 
     host: torch.Tensor
-    slots: list[_Slot]
+    references: list[_TensorReference]
 
     def put(self, tensor: torch.Tensor) -> None:
-        """Fill the slots with one and the same object."""
-        if self.slots[0].is_parameter:
+        """Let all references be to one and the same object."""
+        if self.references[0].is_parameter:
             tensor = torch.nn.Parameter(tensor, requires_grad=False)
-        for slot in self.slots:
-            slot.put(tensor)
+        for reference in self.references:
+            reference.put(tensor)
 
 
 class Offloaded:
-    """Where some modules live. Visits may be nested; the last one out ends them. On CUDA all are of one stream."""
+    """Some modules, and where their weights lie.
+
+    Stages may be nested: the weights stay until the last one ends. On CUDA all stages run on one stream.
+    """
 
     def __init__(self, device: torch.device) -> None:
-        """Modules that live on `device`: a visit costs and changes nothing."""
+        """Modules whose weights stay on `device`: a stage costs and changes nothing."""
         self.device = device
-        self._waiting: list[_Waiting] = []
-        self._guests = 0
+        self._host_tensors: list[_HostTensor] = []
+        self._stages_running = 0
         self._lock = threading.Lock()
 
     @classmethod
@@ -69,45 +72,45 @@ class Offloaded:
         cls, modules: Sequence[torch.nn.Module], device: torch.device, *, stays: Sequence[str] = ()
     ) -> Offloaded:
         """Move `modules` out to host memory; tensors whose full name is in `stays` are put on `device` for good."""
-        residence = cls(device)
+        offloaded = cls(device)
         with torch.inference_mode(False), torch.no_grad():
-            residence._waiting = _move_out(modules, device, frozenset(stays))
-            residence._leave()
-        return residence
+            offloaded._host_tensors = _move_out(modules, device, frozenset(stays))
+            offloaded._offload()
+        return offloaded
 
     @property
-    def visiting_bytes(self) -> int:
-        """What a visit takes on the device."""
-        return sum(tensor_bytes(waiting.host) for waiting in self._waiting)
+    def onload_bytes(self) -> int:
+        """Bytes that the weights take on the device while their stage runs."""
+        return sum(tensor_bytes(tensor.host) for tensor in self._host_tensors)
 
     def __enter__(self) -> None:
         with self._lock:
-            if self._guests == 0:
-                self._arrive()
-            self._guests += 1
+            if self._stages_running == 0:
+                self._onload()
+            self._stages_running += 1
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         with self._lock:
-            self._guests -= 1
-            if self._guests == 0:
-                self._leave()
+            self._stages_running -= 1
+            if self._stages_running == 0:
+                self._offload()
 
-    def _arrive(self) -> None:
+    def _onload(self) -> None:
         try:
-            for waiting in self._waiting:
+            for tensor in self._host_tensors:
                 # On the stream that will use it, from memory that nobody changes: the host need not wait.
-                waiting.put(_rebuilt(waiting.host, lambda part: part.to(self.device, non_blocking=True)))
+                tensor.put(_rebuilt(tensor.host, lambda part: part.to(self.device, non_blocking=True)))
         except BaseException:
-            self._leave()  # no room for all of it: make none of it stay
+            self._offload()  # no memory for all of them: let none stay
             raise
 
-    def _leave(self) -> None:
-        for waiting in self._waiting:
-            waiting.put(_rebuilt(waiting.host, lambda part: part.to("meta")))
+    def _offload(self) -> None:
+        for tensor in self._host_tensors:
+            tensor.put(_rebuilt(tensor.host, lambda part: part.to("meta")))
 
 
 class OffloadedParts(NamedTuple):
-    """Where the parts of one model live; each is entered for the stage that it is named after."""
+    """The parts of one model; each is entered for the stage that it is named after."""
 
     encoding: Offloaded
     hinting: Offloaded  # planner codes into latents
@@ -117,13 +120,13 @@ class OffloadedParts(NamedTuple):
 
     @classmethod
     def on(cls, device: torch.device) -> OffloadedParts:
-        """All of them on `device` for good."""
+        """Parts that all stay on `device`."""
         return cls(*(Offloaded(device) for _ in cls._fields))
 
     @property
-    def visiting_bytes(self) -> int:
-        """What the largest visit takes; stages come one after the other."""
-        return max(residence.visiting_bytes for residence in self)
+    def onload_bytes(self) -> int:
+        """Bytes that the largest part takes while its stage runs; stages come one after the other."""
+        return max(part.onload_bytes for part in self)
 
 
 def tensor_bytes(tensor: torch.Tensor) -> int:
@@ -132,7 +135,7 @@ def tensor_bytes(tensor: torch.Tensor) -> int:
 
 
 def module_bytes(*modules: torch.nn.Module | None) -> int:
-    """Bytes of the weights and buffers in `modules`, each counted once; visiting ones that are away count nothing."""
+    """Bytes of the weights and buffers in `modules`, each counted once; offloaded ones count nothing."""
     tensors = {
         id(tensor): tensor
         for module in modules
@@ -152,26 +155,26 @@ def _parts(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
         yield from _parts(getattr(tensor, name))
 
 
-def _move_out(modules: Sequence[torch.nn.Module], device: torch.device, stays: frozenset[str]) -> list[_Waiting]:
-    waiting: dict[int, _Waiting] = {}
-    for slot, name in _slots(modules):
-        tensor = slot.tensor
+def _move_out(modules: Sequence[torch.nn.Module], device: torch.device, stays: frozenset[str]) -> list[_HostTensor]:
+    host_tensors: dict[int, _HostTensor] = {}
+    for reference, name in _references(modules):
+        tensor = reference.tensor
         if name in stays:
-            slot.put(tensor.to(device))
+            reference.put(tensor.to(device))
             continue
-        if id(tensor) not in waiting:
-            waiting[id(tensor)] = _Waiting(_in_host_memory(tensor.detach(), pinned=device.type == "cuda"), [])
-        waiting[id(tensor)].slots.append(slot)
-    return list(waiting.values())
+        if id(tensor) not in host_tensors:
+            host_tensors[id(tensor)] = _HostTensor(_in_host_memory(tensor.detach(), pinned=device.type == "cuda"), [])
+        host_tensors[id(tensor)].references.append(reference)
+    return list(host_tensors.values())
 
 
-def _slots(modules: Sequence[torch.nn.Module]) -> Iterator[tuple[_Slot, str]]:
-    """Every place that holds a tensor, with the tensor's full name in its module."""
+def _references(modules: Sequence[torch.nn.Module]) -> Iterator[tuple[_TensorReference, str]]:
+    """Every attribute that holds a tensor, with the tensor's full name in its module."""
     for module in modules:
         for prefix, owner in module.named_modules():
             for is_parameter, places in ((True, owner._parameters), (False, owner._buffers)):
                 for name in [name for name, tensor in places.items() if tensor is not None]:
-                    yield _Slot(owner, name, is_parameter), f"{prefix}.{name}".removeprefix(".")
+                    yield _TensorReference(owner, name, is_parameter), f"{prefix}.{name}".removeprefix(".")
 
 
 def _in_host_memory(tensor: torch.Tensor, *, pinned: bool) -> torch.Tensor:
@@ -181,7 +184,9 @@ def _in_host_memory(tensor: torch.Tensor, *, pinned: bool) -> torch.Tensor:
     try:
         return _rebuilt(host, torch.Tensor.pin_memory)
     except RuntimeError as error:  # the system sets a limit to memory that cannot be swapped
-        _log.warning("weights wait in pageable memory, so visits take longer (%s)", str(error).partition("\n")[0])
+        _log.warning(
+            "weights wait in pageable memory, so loading them takes longer (%s)", str(error).partition("\n")[0]
+        )
         return host
 
 

@@ -1,0 +1,52 @@
+"""Tasks: what a model can be asked to make, one row for each, and what follows from which one it is.
+
+`catalog.models` says which model does which task, and `workers.ace_step.tasks` what each asks of the diffusion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from catalog.errors import OutOfRangeError
+
+TaskName = Literal["text2music"]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One row."""
+
+    name: TaskName
+    instruction: str  # opens the diffusion model's text prompt
+    coded_instruction: str = ""  # the same where planner codes guide the diffusion; "": they have no part in this task
+
+    def instruction_for(self, *, coded: bool) -> str:
+        """The instruction of a take; `coded`: planner codes guide it. Raises OutOfRangeError where they cannot."""
+        if coded and not self.coded_instruction:
+            raise OutOfRangeError(
+                f"planner codes cannot guide the task {self.name}",
+                why="the model was never trained to follow them there",
+                fix="write `planner: null`",
+            )
+        return self.coded_instruction if coded else self.instruction
+
+
+TEXT2MUSIC: Final = Task(
+    "text2music",
+    instruction="Fill the audio semantic mask based on the given conditions:",
+    coded_instruction="Generate audio semantic tokens based on the given conditions:",
+)
+TASKS: Final = (TEXT2MUSIC,)
+
+
+def get_task(name: str, tasks: Sequence[Task] = TASKS) -> Task:
+    """The row of that name. Raises OutOfRangeError when there is none."""
+    if known := next((task for task in tasks if task.name == name), None):
+        return known
+    raise OutOfRangeError(
+        f"{name!r} is no task that this program knows",
+        why=f"it knows {', '.join(task.name for task in tasks)}",
+        fix="choose one of these, or upgrade this machine",
+    )

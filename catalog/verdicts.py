@@ -1,0 +1,75 @@
+"""Verdicts in the store: what somebody decided about a finished track lies beside it, so that no lost ledger loses it.
+
+Each is an object of its own that is written once and never changed; of all that were given about a rendition the
+newest counts. A verdict names the sound that was heard, not a row of a ledger, so that it finds its rendition in a
+ledger that was rebuilt.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, ValidationError
+
+from catalog.bounded import Instant, Name, Words, fit_words
+from catalog.errors import MessageError
+from catalog.forms import Frozen
+from catalog.keys import take_of_verdict
+from catalog.track import Slug
+
+VERDICT_VERSION: Final = 1
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+VerdictOutcome = Literal["accepted", "rejected"]
+
+
+class Verdict(Frozen):
+    """One decision of a listener about one rendition."""
+
+    v: Literal[1] = VERDICT_VERSION
+    catalog: Slug
+    take_id: Name
+    audio_sha256: Sha256  # of the file that was heard
+    outcome: VerdictOutcome
+    reason: Words = ""
+    at_ms: Instant
+
+    @property
+    def key(self) -> str:
+        """Where it lies: by take and instant, so that a listing tells the verdicts of a take in their order."""
+        digest = blake2b(self.to_json(), digest_size=4).hexdigest()
+        return f"{self.catalog}/verdicts/{self.take_id}-{self.at_ms:014d}-{digest}.json"
+
+    @property
+    def rendition(self) -> tuple[str, str]:
+        """What it is about: the take, and the checksum of its audio."""
+        return self.take_id, self.audio_sha256
+
+    def to_json(self) -> bytes:
+        """The bytes that are stored."""
+        return self.model_dump_json(indent=1).encode()
+
+
+class NewerVerdictError(MessageError):
+    """A verdict that only a newer version of this program can read."""
+
+
+def parse_verdict(body: bytes, key: str) -> Verdict:
+    """The verdict that lies at `key`. Raises MessageError for a damaged one, NewerVerdictError for a newer one."""
+    try:
+        verdict = Verdict.model_validate_json(body)
+    except ValidationError as error:
+        faults = error.errors(include_url=False)
+        said = fit_words(f"{'.'.join(map(str, faults[0]['loc']))}: {faults[0]['msg']}", 300)
+        newer = all(fault["type"] == "extra_forbidden" or fault["loc"] in (("v",), ("outcome",)) for fault in faults)
+        if newer and take_of_verdict(key):
+            raise NewerVerdictError(
+                f"{key} cannot be read: {said}",
+                why="a newer version of this program wrote it",
+                fix="upgrade this machine to that version",
+            ) from None
+        raise MessageError(f"{key} cannot be read: {said}", why="it is damaged") from None
+    if verdict.key != key:
+        raise MessageError(f"{key} is another verdict", why="somebody has moved or changed it")
+    return verdict

@@ -1,0 +1,344 @@
+"""The reference pages: every command, setting and exit code, written from where each is declared.
+
+`python -m orchestrator.cli.reference` (`make docs`) writes them into docs/; a test keeps them current. They follow from
+the source alone: neither the environment nor the terminal changes a letter.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from enum import Enum, EnumType
+from functools import cache
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+import typer
+from pydantic.fields import FieldInfo
+from typer.models import ParameterInfo
+
+from catalog import errors
+from catalog.errors import INTERRUPTED_EXIT_CODE, TunemillError
+from catalog.settings import Reader, Settings
+from orchestrator.cli import app as program
+
+_FOLDER = Path(__file__).resolve().parents[2] / "docs"
+_WRITTEN = "<!-- Written by `make docs`; edit the source that it is made from. -->"
+# What a page lists together. A command that no group names stands under "Other commands".
+_GROUPS = {
+    "Presets and plans": ("presets", "plan"),
+    "Runs": ("run", "refresh", "status", "pause", "resume", "cancel", "retry"),
+    "What was made": ("catalog", "replay"),
+    "Money": ("costs",),
+    "A fleet": ("worker", "controller", "records"),
+}
+_OTHERS = "Other commands"
+_TYPES: dict[Any, str] = {str: "text", int: "whole number", float: "number", bool: "switch", Path: "path"}
+
+_COMMANDS_INTRO = """\
+Every command takes `-h` and `--help`. Where a command prints something, `--json` prints it for scripts: instants
+are epoch milliseconds, money is micro-dollars. Results go to standard output; progress, notes and errors go to
+standard error. Each kind of mistake has its own [exit code](exit-codes.md), and [settings](settings.md) come from
+the environment. `tunemill --version` prints the version; `tunemill --install-completion` sets up the completion of
+your shell."""
+_SETTINGS_INTRO = """\
+Where the program runs is read from the environment, once, when it starts. What is made stands in `presets/`, what
+it costs in `infra/prices/`. An empty variable counts as unset; a wrong value ends the program with [exit
+code](exit-codes.md) 35 before it does anything.
+
+*Control side* are the commands that plan, send, record and report. *Worker* are `tunemill worker`, `tunemill worker
+calibrate`, `tunemill replay` and the worker that `tunemill run` starts on its own machine, to which it hands its
+environment."""
+_SETTINGS_END = """\
+S3 credentials come from where boto3 looks: `AWS_ACCESS_KEY_ID`, profiles, instance roles. How a sign in a user name
+or password of a URL is escaped stands in [security.md](security.md), with what TLS needs."""
+_EXIT_CODES_INTRO = """\
+Each kind of mistake has a code of its own, so that a script can tell them apart. The tens group them: 10 presets,
+20 money, 30 services, 40 workers and models, 50 results. The message on standard error says what happened, why, and
+how to mend it here and now."""
+_EXIT_CODES_END = """\
+A worker ends with the same codes, and with 0 when it was told to stop. Whoever supervises workers starts one again
+after 1, 40 or a signal (`tunemill worker --all-gpus` does, with growing pauses); every other code stands for
+something that a person must mend first."""
+
+
+class Command(NamedTuple):
+    """One command as it is typed, and what typer makes of it."""
+
+    name: str
+    click: Any
+
+    @property
+    def is_group(self) -> bool:
+        """Whether it has commands below it."""
+        return hasattr(self.click, "commands")
+
+    @property
+    def runs(self) -> bool:
+        """Whether it does something without a command below it."""
+        return not self.is_group or bool(self.click.invoke_without_command)
+
+    @property
+    def hints(self) -> dict[str, Any]:
+        """The annotation of each parameter."""
+        callback = self.click.callback
+        return get_type_hints(inspect.unwrap(callback), include_extras=True) if callback else {}
+
+
+def pages() -> dict[str, str]:
+    """File name to text of each page."""
+    return {"cli.md": _commands_page(), "settings.md": _settings_page(), "exit-codes.md": _exit_codes_page()}
+
+
+def write_pages(folder: Path = _FOLDER) -> None:
+    """Write every page into `folder`."""
+    for name, text in pages().items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+@cache
+def commands() -> tuple[Command, ...]:
+    """Every command and group that is not hidden, each group before what is below it."""
+    program._register()
+    root = typer.main.get_command(program.app)
+    return tuple(_below(Command("tunemill", root)))
+
+
+def _below(group: Command) -> Iterator[Command]:
+    for name, click in group.click.commands.items():
+        if click.hidden:
+            continue
+        yield (command := Command(f"{group.name} {name}", click))
+        if command.is_group:
+            yield from _below(command)
+
+
+# The commands
+
+
+def _commands_page() -> str:
+    found = commands()
+    parts = [
+        _WRITTEN,
+        "# Commands",
+        _COMMANDS_INTRO,
+    ]
+    grouped = _grouped(found)
+    for title, members in grouped.items():
+        rows = [(f"[`{each.name}`](#{_anchor(each.name)})", _first_sentence(each)) for each in members if each.runs]
+        parts += [f"**{title}**", _table(("command", "does"), rows)]
+    for title, members in grouped.items():
+        parts.append(f"## {title}")
+        for command in members:
+            parts += _command(command)
+    return "\n\n".join(parts) + "\n"
+
+
+def _grouped(found: Sequence[Command]) -> dict[str, list[Command]]:
+    """The commands under the titles of their groups, groups without any left out."""
+    title_of = {name: title for title, names in _GROUPS.items() for name in names}
+    grouped: dict[str, list[Command]] = {title: [] for title in (*_GROUPS, _OTHERS)}
+    for command in found:
+        grouped[title_of.get(command.name.split()[1], _OTHERS)].append(command)
+    for title, names in _GROUPS.items():
+        grouped[title].sort(key=lambda command, names=names: names.index(command.name.split()[1]))  # type: ignore[misc]
+    return {title: members for title, members in grouped.items() if members}
+
+
+def _command(command: Command) -> Iterator[str]:
+    yield f"### {command.name}"
+    yield f"    {_usage(command)}"
+    yield from _paragraphs(command.click.help or "")
+    hints = command.hints
+    seen = [each for each in command.click.params if each.name in hints and not each.hidden]
+    if seen:
+        rows = [_parameter(each, hints[each.name]) for each in seen]
+        yield _table(("argument or option", "may be", "default", "means"), rows)
+    if command.click.epilog:
+        yield _examples(command.click.epilog)
+
+
+def _usage(command: Command) -> str:
+    arguments = [_argument(each) for each in command.click.params if each.param_type_name == "argument"]
+    below = ["[COMMAND]" if command.runs else "COMMAND"] if command.is_group else []
+    return " ".join(
+        [command.name, *([] if command.is_group and not command.runs else ["[OPTIONS]"]), *arguments, *below]
+    )
+
+
+def _argument(parameter: Any) -> str:
+    """An argument as the usage line has it: NAME, [NAME] or [NAME]..."""
+    if parameter.metavar:
+        return str(parameter.metavar)
+    name = str(parameter.name).upper()
+    many = "..." if parameter.nargs == -1 else ""
+    return f"{name}{many}" if parameter.required else f"[{name}]{many}"
+
+
+def _parameter(parameter: Any, hint: Any) -> tuple[str, str, str, str]:
+    is_argument = parameter.param_type_name == "argument"
+    names = [_argument(parameter)] if is_argument else [*parameter.opts, *parameter.secondary_opts]
+    default = "required" if parameter.required else _value(parameter.default)
+    return ", ".join(f"`{name}`" for name in names), _kind(hint), default, parameter.help or ""
+
+
+def _examples(epilog: str) -> str:
+    lines = [line for line in epilog.replace("\b", "").strip().splitlines() if line != "Examples:"]
+    return "\n".join(f"    {line.strip()}" for line in lines)
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [" ".join(part.split()) for part in text.split("\n\n") if part.strip()]
+
+
+def _first_sentence(command: Command) -> str:
+    return next(iter(_paragraphs(command.click.help or "")), "")
+
+
+# The settings
+
+
+def _settings_page() -> str:
+    rows = [
+        (
+            f"`{variable_of(name)}`",
+            _kind_of_field(field),
+            _default_of_field(field),
+            reader_of(name),
+            field.description or "",
+        )
+        for name, field in Settings.model_fields.items()
+    ]
+    table = _table(("variable", "may be", "default", "read by", "means"), rows)
+    return "\n\n".join((_WRITTEN, "# Settings", _SETTINGS_INTRO, table, _SETTINGS_END)) + "\n"
+
+
+def variable_of(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"{Settings.model_config['env_prefix']}{name.upper()}"
+
+
+def reader_of(name: str) -> Reader:
+    """Which programs act on a setting. ValueError where its declaration does not say."""
+    for each in Settings.model_fields[name].metadata:
+        if isinstance(each, Reader):
+            return each
+    raise ValueError(f"{variable_of(name)}: catalog/settings.py does not say which programs act on it")
+
+
+def _kind_of_field(field: FieldInfo) -> str:
+    return _join(_kind(field.annotation), _bounds(field.metadata))
+
+
+def _default_of_field(field: FieldInfo) -> str:
+    if field.default_factory is not None:
+        made = field.get_default(call_default_factory=True)
+        return _value(Path("~") / made.relative_to(Path.home()))
+    return _value(field.default)
+
+
+# The exit codes
+
+
+def _exit_codes_page() -> str:
+    kinds = {
+        kind.exit_code: kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, TunemillError) and kind is not TunemillError
+    }
+    rows = [
+        ("0", "–", "Done, or nothing to do.", "–"),
+        ("1", "defect", "A defect in the program; it shows a traceback.", "Report it, with the traceback."),
+        ("2", "usage", "An unknown command or option, or a value that it does not take.", "See `--help`."),
+        *((str(code), *_error(kinds[code])) for code in sorted(kinds)),
+        (
+            str(INTERRUPTED_EXIT_CODE),
+            "interrupted",
+            "Ctrl-C, or a run that was left before it was over; nothing is lost.",
+            "Run the same command again to go on.",
+        ),
+    ]
+    parts = (
+        _WRITTEN,
+        "# Exit codes",
+        _EXIT_CODES_INTRO,
+        _table(("code", "error", "when", "how to mend"), rows),
+        _EXIT_CODES_END,
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def _error(kind: type[TunemillError]) -> tuple[str, str, str]:
+    """Name, when and how to mend it, from the class."""
+    when, _, mend = (inspect.getdoc(kind) or "").partition("Mend:")
+    if not mend:
+        raise ValueError(
+            f"{kind.__name__}: its docstring in catalog/errors.py does not say how to mend it, after `Mend:`"
+        )
+    mend = " ".join(mend.split())
+    words = re.sub(r"(?<!^)(?=[A-Z])", " ", kind.__name__.removesuffix("Error")).lower()
+    return words, " ".join(when.split()), mend[0].upper() + mend[1:]
+
+
+# Values and tables
+
+
+def _kind(hint: Any) -> str:
+    """What a value may be, in words."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _join(_kind(inner[0]), _bounds(inner[1:]))
+    if origin in (Union, UnionType):
+        return " or ".join(_kind(each) for each in inner if each is not NoneType)
+    if origin is list:
+        return f"{_kind(inner[0])}, several"
+    choices: Iterable[Any] = inner if origin is Literal else ()
+    if isinstance(hint, EnumType):
+        choices = [each.value for each in hint]  # type: ignore[var-annotated]
+    return ", ".join(f"`{each}`" for each in choices) or _TYPES[hint]
+
+
+def _join(kind: str, bounds: str) -> str:
+    return f"{kind} {bounds}" if bounds else kind
+
+
+def _bounds(about: Iterable[Any]) -> str:
+    """The limits that typer's or pydantic's metadata set."""
+    limits = {"gt": "above {}", "ge": "from {}", "min": "from {}", "lt": "below {}", "le": "to {}", "max": "to {}"}
+    words = []
+    for each in about:
+        for name, form in limits.items():
+            value = getattr(each, name, None)
+            if isinstance(value, int | float):
+                words.append(form.format(f"{value:,}"))
+        if getattr(each, "max_length", None) and not isinstance(each, ParameterInfo):
+            words.append(f"of at most {each.max_length} characters")
+        if getattr(each, "pattern", None):
+            words.append(f"like `{each.pattern}`")
+    return " ".join(words)
+
+
+def _value(value: Any) -> str:
+    """A default as a person would type it; a dash where there is none."""
+    if value is None or value in ("", ()) or callable(value):
+        return "–"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float):
+        return f"`{value:g}`"
+    return f"`{value.value if isinstance(value, Enum) else value}`"
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+if __name__ == "__main__":
+    write_pages()

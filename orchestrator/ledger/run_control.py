@@ -1,0 +1,126 @@
+"""Run control: a person pauses, resumes or cancels a run that is under way, or lets its dead takes be tried again.
+
+The request is written into the run's row (column `wish`), and the controller carries it out.
+
+A paused run sends nothing more, and what waits on the queues for it is taken off them; what workers hold is
+finished. A cancelled one ends that way. Dead takes are those that failed for good; retrying them lets them wait again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, func, select, update
+
+from catalog.errors import BusyError, PausedError, UnknownNameError
+from orchestrator.ledger import plans, work
+from orchestrator.ledger.tables import ATTEMPT, RUN, TAKE, RunRow
+
+GO_ON: Final = ""
+PAUSE: Final = "pause"
+CANCEL: Final = "cancel"
+
+
+class DeadTake(NamedTuple):
+    """A take that has failed for good, and why."""
+
+    take_id: str
+    catalog: str
+    track_key: str
+    number: int
+    title: str
+    tries: int
+    losses: int
+    reasons: tuple[str, ...]  # of its last try
+
+
+class Retried(NamedTuple):
+    """Dead takes that wait again, and the run that they wait in; None when there were none."""
+
+    run_id: str | None
+    takes: int
+
+
+def get_active_run(connection: Connection, name: str) -> RunRow:
+    """The active run of the catalog called `name`, or whose id begins so. Raises UnknownNameError."""
+    named = (RUN.c.catalog == name) | RUN.c.run_id.startswith(name, autoescape=True)
+    query = select(RUN).where(RUN.c.state == "active").order_by(RUN.c.started_at_ms.desc())
+    rows = connection.execute(query.where(named)).mappings().all()
+    if len(rows) == 1:
+        return RunRow(**rows[0])
+    active = [f"{row['catalog']} ({row['run_id'][:8]})" for row in connection.execute(query).mappings()]
+    raise UnknownNameError(
+        f"no active run is called {name!r}" if not rows else f"{name!r} is the beginning of several active runs",
+        why=f"active are: {', '.join(active) or 'none'}",
+        fix="name one of them by its catalog or the first digits of its id; `tunemill status` lists them",
+    )
+
+
+def write_control(connection: Connection, run: RunRow, request: str) -> None:
+    """Ask that an active run goes on, pauses or is cancelled."""
+    connection.execute(update(RUN).where(RUN.c.run_id == run.run_id).values(wish=request))
+
+
+def refuse_unless_going_on(run: RunRow) -> None:
+    """Raise PausedError or BusyError for a run that somebody has paused or is cancelling."""
+    if run.wish == PAUSE:
+        raise PausedError(
+            f"the run of {run.catalog!r} is paused",
+            why="somebody has asked for that, and only a person should undo it",
+            fix=f"`tunemill resume {run.catalog}`, then run the same command again",
+        )
+    if run.wish == CANCEL:
+        raise BusyError(
+            f"the run of {run.catalog!r} is being cancelled",
+            why="workers finish what they hold of it",
+            fix="wait until `tunemill status` shows it as cancelled, then run the same command again",
+        )
+
+
+def cancel_all(connection: Connection, run: RunRow, at_ms: int) -> None:
+    """Cancel what waits and what is on its way, and close the run: for when it is known that nobody has any of it."""
+    work.recall_sent(connection, run.run_id, at_ms)
+    work.cancel_waiting(connection, run.run_id)
+    work.finish_runs(connection, [run.run_id], at_ms)
+
+
+def dead_takes(connection: Connection, catalog: str | None = None, limit: int | None = None) -> list[DeadTake]:
+    """Failed takes that their catalog still has, with the reasons of their last try."""
+    dead = _dead(catalog)
+    query = select(TAKE).where(*dead).order_by(TAKE.c.catalog, TAKE.c.track_key, TAKE.c.number).limit(limit)
+    rows = connection.execute(query).mappings().all()
+    reasons = _last_reasons(connection, [row["take_id"] for row in rows])
+    names = ("take_id", "catalog", "track_key", "number", "title", "tries", "losses")
+    return [
+        DeadTake(**{name: row[name] for name in names}, reasons=tuple(reasons.get(row["take_id"], ()))) for row in rows
+    ]
+
+
+def count_dead(connection: Connection, catalog: str | None = None) -> int:
+    """How many takes are dead."""
+    return int(connection.execute(select(func.count()).select_from(TAKE).where(*_dead(catalog))).scalar() or 0)
+
+
+def retry_dead(connection: Connection, catalog: str, at_ms: int) -> Retried:
+    """Let every dead take of `catalog` wait again, in its active run or in a new one on the terms of its last."""
+    take_ids = list(connection.execute(select(TAKE.c.take_id).where(*_dead(catalog))).scalars())
+    if not take_ids:
+        return Retried(None, 0)
+    run_id = plans.open_run_again(connection, catalog, at_ms)
+    plans.wait_again(connection, take_ids, run_id)
+    return Retried(run_id, len(take_ids))
+
+
+def _dead(catalog: str | None) -> list[Any]:
+    return [TAKE.c.state == "failed", TAKE.c.current, *([TAKE.c.catalog == catalog] if catalog else [])]
+
+
+def _last_reasons(connection: Connection, take_ids: Sequence[str]) -> dict[str, list[str]]:
+    """Take id -> reasons of its last failed try."""
+    found: dict[str, list[str]] = {}
+    for at in range(0, len(take_ids), 1_000):
+        failed = ATTEMPT.c.take_id.in_(take_ids[at : at + 1_000]) & (ATTEMPT.c.outcome == "failed")
+        query = select(ATTEMPT.c.take_id, ATTEMPT.c.reasons).where(failed).order_by(ATTEMPT.c.at_ms)
+        found |= dict(connection.execute(query).all())
+    return found

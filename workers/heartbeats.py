@@ -1,0 +1,112 @@
+"""Heartbeats: every few seconds the worker tells the control side which takes it has in hand.
+
+A heartbeat follows at once when a take comes in. A take that the heartbeats do not name is not in this worker's hands,
+and is sent again. Heartbeats also carry the engine's memory, and the spans that have closed travel with them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from catalog.messages import Heartbeat, MemoryUse, Record
+from workers.records import Recorder, spans_closed
+from workers.spans import SpanLog
+
+log = logging.getLogger(__name__)
+
+COALESCE_S: Final = 0.05  # takes that arrive together are named together
+ANNOUNCE_EVERY_S: Final = 60.0
+
+
+class TakesInHand:
+    """The takes that this worker has received and not yet recorded."""
+
+    def __init__(self) -> None:
+        self._ids: set[str] = set()
+        self._lock = threading.Lock()
+        self.has_news = threading.Event()  # set when a take has come; the next heartbeat clears it
+
+    def add(self, take_id: str) -> bool:
+        """Add a take; False when it is in hand already, because its message was delivered twice."""
+        with self._lock:
+            if take_id in self._ids:
+                return False
+            self._ids.add(take_id)
+        self.has_news.set()
+        return True
+
+    def remove(self, take_id: str) -> None:
+        """Remove a take that is recorded or given back."""
+        with self._lock:
+            self._ids.discard(take_id)
+
+    def ids(self) -> list[str]:
+        """The ids of all takes in hand, sorted."""
+        with self._lock:
+            return sorted(self._ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+
+class Heartbeats(threading.Thread):
+    """The thread that sends heartbeats, and with them the spans that have closed."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        in_hand: TakesInHand,
+        spans: SpanLog,
+        *,
+        worker_id: str,
+        every_s: float,
+        memory: Callable[[], MemoryUse | None] = lambda: None,
+    ) -> None:
+        super().__init__(name="heartbeats", daemon=True)
+        self._recorder, self._in_hand, self._spans = recorder, in_hand, spans
+        self._worker_id, self._every_s = worker_id, every_s
+        self._memory = memory  # the engine's, as it was last read
+        self._number = 0
+        self.announcement: Record | None = None  # the worker's card, sent again now and then: a broker may lose it
+        self._announced_s = time.monotonic()
+        self._ended = False
+
+    def wake(self) -> None:
+        """Send a heartbeat at once."""
+        self._in_hand.has_news.set()
+
+    def run(self) -> None:
+        """Send heartbeats until ended."""
+        while not self._ended:
+            try:
+                self.beat()
+            except Exception:  # a worker that renders on without heartbeats would be taken for dead
+                log.exception("a heartbeat failed; the next one follows")
+            self._in_hand.has_news.wait(self._every_s)
+            time.sleep(COALESCE_S)
+
+    def beat(self) -> None:
+        """Report the closed spans, then the takes in hand."""
+        self._in_hand.has_news.clear()
+        for record in spans_closed(self._worker_id, self._spans.take_closed()):
+            self._recorder.record(record)
+        if self.announcement is not None and time.monotonic() - self._announced_s > ANNOUNCE_EVERY_S:
+            self._announced_s = time.monotonic()
+            self._recorder.try_record(self.announcement)
+        self._recorder.try_record(self.next_heartbeat())
+
+    def next_heartbeat(self) -> Heartbeat:
+        """The heartbeat of this moment, under the next number."""
+        self._number += 1
+        held, memory = self._in_hand.ids(), self._memory()
+        return Heartbeat(worker_id=self._worker_id, held=held, number=self._number, memory=memory)
+
+    def end(self) -> None:
+        """Stop; returns when no more heartbeats will be sent, or after a few seconds when the broker is away."""
+        self._ended = True
+        self.wake()
+        self.join(timeout=5)

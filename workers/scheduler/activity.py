@@ -1,0 +1,35 @@
+"""Activity: the use of the engine's time while the scheduler waits, booked as a span when it changes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from workers.spans import SpanLog, State
+
+
+class EngineActivity(NamedTuple):
+    """One use of the engine's time."""
+
+    state: State
+    batch_id: str = ""
+    cause: str = ""
+
+
+class ActivityLog:
+    """The current activity and the spans of those before it. For the scheduler's own thread."""
+
+    def __init__(self, spans: SpanLog) -> None:
+        self._spans = spans
+        self._current: EngineActivity | None = None
+
+    def switch_to(self, activity: EngineActivity) -> None:
+        """Book the activity so far if another one begins."""
+        if activity != self._current:
+            self.book()
+        self._current = activity
+
+    def book(self) -> None:
+        """Close the span of the current activity, if there is one."""
+        if self._current is not None:
+            self._spans.close(self._current.state, batch_id=self._current.batch_id, cause=self._current.cause)
+        self._current = None

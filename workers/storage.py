@@ -1,0 +1,172 @@
+"""Storage: a take's audio and sidecar in the store, and patience while the store is away.
+
+What was written is read back, because nothing may be reported that the store does not have. A sidecar is written only
+if the take has none, and counts only with the audio that it names. When the store stays away longer than the back-off
+is patient, the worker is told, and every thread gives up.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, NoReturn, TypeVar
+
+from catalog.errors import MessageError, StoreError
+from catalog.keys import sidecar_key
+from catalog.retry import Backoff
+from catalog.sidecar import AudioFile, Sidecar, parse_sidecar
+from catalog.store.base import Store
+from catalog.store.integrity import find_fault
+from catalog.track import Take
+
+log = logging.getLogger(__name__)
+
+# A restart of the store passes in two minutes; an outage that lasts longer stops the worker.
+STORE_BACKOFF: Final = Backoff(first_s=0.5, longest_s=15.0, patience_s=120.0)
+PROBES: Final = 3  # of the store with an object of no take, before a failure is laid on the object that was wanted
+_T = TypeVar("_T")
+
+
+class ObjectRefused(Exception):
+    """The store is up, and refuses an object of this take all the same."""
+
+    def __init__(self, error: StoreError) -> None:
+        super().__init__(error.what)
+        self.reason = f"the store refuses it and takes others: {error.what}" + (f" ({error.why})" if error.why else "")
+
+
+class TakeStorage:
+    """The store as the threads of one worker use it; `on_outage` is called when one of them gives up."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        backoff: Backoff = STORE_BACKOFF,
+        on_outage: Callable[[StoreError], None] = lambda error: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.store = store
+        self.gone = threading.Event()  # one thread's patience is over: so is everyone's
+        self._backoff, self._on_outage, self._clock = backoff, on_outage, clock
+
+    def find_finished(self, take: Take) -> Sidecar | None:
+        """The take's sidecar if its audio is there as well. Raises ObjectRefused."""
+        sidecar = self.find_sidecar(take)
+        if sidecar is None:
+            return None
+        fault = self._retry(lambda: find_fault(self.store, sidecar.audio), reads=True)
+        if fault is None:
+            return sidecar
+        # A deterministic engine makes lost audio again to the bit.
+        log.warning("take %s has a sidecar, but its audio %s %s: rendering it again", take.id, sidecar.audio.key, fault)
+        return None
+
+    def find_sidecar(self, take: Take) -> Sidecar | None:
+        """The take's sidecar, whether its audio is there or not. Raises ObjectRefused, MessageError."""
+        body = self._retry(lambda: self.store.find(sidecar_key(take)), reads=True)
+        return None if body is None else parse_sidecar(body, take.id)
+
+    def put_audio(self, audio: AudioFile, body: bytes) -> None:
+        """Write the audio and make sure that the store has kept it."""
+        self._retry(lambda: _put_audio(self.store, audio, body))
+
+    def put_sidecar(self, sidecar: Sidecar) -> Sidecar:
+        """Write the sidecar unless the take has one; returns the one that is there, with its audio.
+
+        Raises MessageError when the sidecar of another worker is there and its audio is not.
+        """
+        kept = self._retry(lambda: _put_sidecar(self.store, sidecar))
+        # An upload that succeeded but whose answer was lost finds its own sidecar on the second try.
+        if kept == sidecar:
+            return sidecar
+        if fault := self._retry(lambda: find_fault(self.store, kept.audio)):
+            raise MessageError(
+                f"the take has a sidecar already, and the audio it names, {kept.audio.key}, {fault}",
+                why="something has removed or changed it, and this rendering is not the same to the bit",
+                fix="`tunemill catalog repair` has the take made again",
+            )
+        return kept
+
+    # ------------------------------------------------------------ outages
+
+    def _retry(self, call: Callable[[], _T], *, reads: bool = False) -> _T:
+        """Call the store, again after each wait; the last StoreError is told to the worker and raised.
+
+        Of a call that only `reads`, ObjectRefused is raised instead when the store takes and gives other objects: one
+        that nobody may read would end worker after worker. A store that does not keep what it is given is always away.
+
+        A call that takes its time to fail counts against the patience as well.
+        """
+        began_s = self._clock()
+        for wait_s in self._backoff.waits_s():
+            try:
+                return call()
+            except StoreError as error:
+                if self._clock() - began_s > self._backoff.patience_s:
+                    break
+                log.warning("the store refused, trying again in %g s: %s", wait_s, error.what)
+                if self.gone.wait(wait_s):
+                    break
+        try:
+            return call()
+        except StoreError as error:
+            if reads and not self.gone.is_set():
+                return self._try_beside_probes(call, error)
+            self._give_up(error)
+
+    def _try_beside_probes(self, call: Callable[[], _T], error: StoreError) -> _T:
+        """Find out whether the store is away or refuses this one object."""
+        for _ in range(PROBES):
+            try:
+                self.store.check()
+            except StoreError as failed:
+                self._give_up(failed)
+            try:
+                return call()
+            except StoreError as failed:
+                error = failed
+        raise ObjectRefused(error)
+
+    def _give_up(self, error: StoreError) -> NoReturn:
+        self.gone.set()
+        self._on_outage(error)
+        raise error
+
+
+def _put_audio(store: Store, audio: AudioFile, body: bytes) -> None:
+    store.put(audio.key, body, content_type=audio.content_type, sha256=audio.sha256)
+    if fault := find_fault(store, audio):
+        raise StoreError(
+            f"{store.locate(audio.key)} {fault} just after it was written",
+            why="the store does not keep what it is given",
+            fix="use a store with consistent reads; `tunemill catalog verify` finds what else is affected",
+        )
+
+
+def _put_sidecar(store: Store, sidecar: Sidecar) -> Sidecar:
+    """Write the sidecar unless one is there; returns the one that can be read back, which may be another worker's."""
+    key, body = sidecar_key(sidecar.take), sidecar.to_json()
+    is_ours = store.put_if_absent(key, body, content_type="application/json")
+    found = store.find(key)
+    if found == body:
+        return sidecar
+    if found is None:
+        raise StoreError(
+            f"the sidecar {store.locate(key)} {'was written' if is_ours else 'was there already'} and is gone",
+            why="the store loses objects, or something deletes them during the run",
+            fix="use a store with consistent reads, and delete nothing while workers run",
+        )
+    try:
+        return parse_sidecar(found, sidecar.take_id)
+    except MessageError:
+        if not is_ours:
+            raise
+    store.delete(key)
+    raise StoreError(
+        f"the sidecar {store.locate(key)} could not be read back as it was written",
+        why="the store does not keep what it is given",
+        fix="use a store with consistent reads",
+    )
