@@ -41,11 +41,12 @@ demo: $(VENV)/.worker  ## Make six short tracks on this machine, through the rea
 	@echo
 	TUNEMILL_HOME=$(DEMO_HOME) $(BIN)/tunemill costs report --catalog demo
 
+# Many tests wait for processes: three at a time keep two cores busy.
 test: $(VENV)/.dev  ## Run every test that this machine can run.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3
 
 test-unit: $(VENV)/.dev  ## Run the unit tests alone: under a minute of CPU.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit -n 0
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit -n 0 --hypothesis-profile quick
 
 # ROUNDS and SEED choose how long and in which order: make chaos ROUNDS=50 SEED=7
 chaos: $(VENV)/.dev  ## Kill everything in random order, for longer than the tests do; the seed is printed.

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
+from orchestrator.cli import console
 from tests.support import guard, servers
 
 # Speed is measured in benchmarks; a busy machine must not fail a property.
 hypothesis.settings.register_profile("tunemill", deadline=None, print_blob=True)
+hypothesis.settings.register_profile("quick", parent=hypothesis.settings.get_profile("tunemill"), max_examples=30)
 hypothesis.settings.load_profile("tunemill")
 
 
@@ -82,3 +84,14 @@ def s3_endpoint(_s3: str, monkeypatch: pytest.MonkeyPatch) -> str:
         monkeypatch.setenv(f"AWS_{name}", value)
     monkeypatch.setenv("TUNEMILL_S3_ENDPOINT_URL", _s3)
     return _s3
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Makes standard output a colourless terminal of so many columns."""
+
+    def of(width: int) -> None:
+        for name, value in {"_force_terminal": True, "_color_system": None, "_width": width, "_height": 40}.items():
+            monkeypatch.setattr(console.out, name, value)
+
+    return of

@@ -1,8 +1,9 @@
 """One worker for each CUDA device of this machine, started, watched and ended together.
 
 Each child is an ordinary `serve` that sees its own device and no other, so a fault on one GPU costs the others
-nothing. A child that crashes is started again; one whose trouble a person must mend is not, and neither is one that
-dies as soon as it lives. Signals are handed on, and no child is left behind.
+nothing. A child that crashes is started again, unless it dies as soon as it lives time after time. One that ended
+because broker or store are away is started again for as long as that lasts: nobody has to be awake when they come
+back. One whose trouble a person must mend is not. Signals are handed on, and no child is left behind.
 """
 
 from __future__ import annotations
@@ -21,19 +22,21 @@ from enum import Enum
 from types import FrameType
 from typing import IO, Final, NamedTuple
 
-from catalog.errors import INTERRUPTED_EXIT_CODE, WorkerError
-from catalog.retry import Backoff
+from catalog.errors import INTERRUPTED_EXIT_CODE, BrokerError, StoreError, StoreFullError, WorkerError
+from catalog.retry import Backoff, Outage
 
 log = logging.getLogger(__name__)
 
 HANDED_ON: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 RESTART_BACKOFF: Final = Backoff(first_s=1.0, longest_s=60.0, factor=2.5)
+OUTAGE_BACKOFF: Final = Backoff(first_s=5.0, longest_s=300.0)
 LIFE_S: Final = 300.0  # a worker that ends sooner has died early
 DEATHS_MAX: Final = 5  # so many early deaths in a row, and the device is given up
 DRIVER_TIMEOUT_S: Final = 30.0  # a driver that wakes up takes some seconds
 POLL_S: Final = 0.5
 # A crash: a defect, or an engine that cannot go on. Every other code names what a person must mend.
 _CRASHES: Final = frozenset((1, WorkerError.exit_code))
+_OUTAGES: Final = frozenset((BrokerError.exit_code, StoreError.exit_code, StoreFullError.exit_code))
 # How a child ends that is told to stop before it can hear signals.
 _CUT_SHORT: Final = frozenset((INTERRUPTED_EXIT_CODE, *(-number for number in HANDED_ON)))
 
@@ -103,6 +106,7 @@ class Fate(Enum):
     ENDED = "ended"  # it was told to, and its work is done
     NEEDS_A_PERSON = "needs a person"
     START_AGAIN = "start again"
+    WAIT_OUT = "wait out"  # what it needs is away
     GIVEN_UP = "given up"
 
 
@@ -110,6 +114,8 @@ def fate_of(code: int, *, deaths: int, stopping: bool) -> Fate:
     """The consequence when a child ends with `code` (negative: a signal), its `deaths`-th early death in a row."""
     if code == 0 or (stopping and code in _CUT_SHORT):
         return Fate.ENDED
+    if code in _OUTAGES and not stopping:
+        return Fate.WAIT_OUT
     crashed = code < 0 or code in _CRASHES
     if stopping or not crashed:
         return Fate.NEEDS_A_PERSON
@@ -136,6 +142,7 @@ class _Child:
         self._began_s = 0.0
         self._deaths = 0
         self._waits_s = RESTART_BACKOFF.waits_s()
+        self._outage = Outage(OUTAGE_BACKOFF)
         self._due_s: float | None = 0.0  # when it is to be started; None: it runs, or never will again
         self.code = 0  # its last bad exit code
 
@@ -180,16 +187,23 @@ class _Child:
             self._echo.join(timeout=2)  # its last log lines before ours
         if lived_s >= LIFE_S:
             self._deaths, self._waits_s = 0, RESTART_BACKOFF.waits_s()
+            self._outage.ended()
+        fate = fate_of(code, deaths=self._deaths + 1, stopping=stopping)
+        if fate is Fate.WAIT_OUT:
+            self._outage.failed()
+            self._start_again_in(self._outage.next_wait_s(), f"ended with {_in_words(code)}, an outage")
+            return
         self._deaths += 1
-        fate = fate_of(code, deaths=self._deaths, stopping=stopping)
         if fate is Fate.START_AGAIN:
-            wait_s = next(self._waits_s)
-            self._due_s = time.monotonic() + wait_s
-            self._say(f"ended with {_in_words(code)} after {lived_s:.0f} s; starting it again in {wait_s:g} s")
+            self._start_again_in(next(self._waits_s), f"ended with {_in_words(code)} after {lived_s:.0f} s")
         elif fate is not Fate.ENDED:
             self.code = code if code > 0 else WorkerError.exit_code
             many = f", its {self._deaths}th short life in a row" if fate is Fate.GIVEN_UP else ""
             self._say(f"ended with {_in_words(code)}{many}; it is not started again")
+
+    def _start_again_in(self, wait_s: float, words: str) -> None:
+        self._due_s = time.monotonic() + wait_s
+        self._say(f"{words}; starting it again in {wait_s:g} s")
 
     def _say(self, words: str) -> None:
         log.warning("gpu %s: the worker %s", self.device.label, words)

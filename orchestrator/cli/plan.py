@@ -192,7 +192,7 @@ def _print_buckets(result: Estimate) -> None:
         planner = bucket.planner.removeprefix("acestep-") or "off"
         audio = (f"{bucket.duration_s} s", f"{line.takes:,}", clock(line.audio_s * 1000))
         basis = str(line.basis).split()[0]
-        rows.append(
-            (planner, f"{bucket.diffusion.steps}", f"{bucket.diffusion.shift:g}", *audio, clock(line.engine_ms), basis)
-        )
+        further = (f"{name}={value}" for name, value in bucket.diffusion.further.items())
+        shift = " ".join([f"{bucket.diffusion.shift:g}", *further])
+        rows.append((planner, f"{bucket.diffusion.steps}", shift, *audio, clock(line.engine_ms), basis))
     print_table(_BUCKET_COLUMNS, rows)

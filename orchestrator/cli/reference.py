@@ -60,7 +60,8 @@ Each kind of mistake has a code of its own, so that a script can tell them apart
 how to mend it here and now."""
 _EXIT_CODES_END = """\
 A worker ends with the same codes, and with 0 when it was told to stop. Whoever supervises workers starts one again
-after 1, 40 or a signal (`tunemill worker --all-gpus` does, with growing pauses); every other code stands for
+after 1, 40 or a signal, and for as long as it takes after 30, 31 and 32, which are outages (`tunemill worker
+--all-gpus` does both, with growing pauses); every other code stands for
 something that a person must mend first."""
 
 

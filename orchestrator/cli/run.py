@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from catalog.errors import INTERRUPTED_EXIT_CODE, BrokerError, BusyError
+from catalog.retry import Backoff, Outage
 from catalog.secrets import ScrubbingFormatter
 from catalog.settings import Settings, read_settings
 from orchestrator.cli.console import JsonFlag, clock, err, print_json, say, usd, warn
@@ -28,6 +30,8 @@ from orchestrator.runs.follow import follow_run
 from orchestrator.runs.prepare import Prepared, RunOptions, begin, prepare
 from orchestrator.runs.progress import Watcher
 
+_T = TypeVar("_T")
+
 MaxUsdOption = Annotated[str | None, typer.Option(help="Stop before the run costs more than this (exit code 21).")]
 
 _RUN_EXAMPLES = """\b
@@ -38,7 +42,7 @@ Examples:
 _REFRESH_EXAMPLES = """\b
 Examples:
   tunemill refresh hotel_group --max-usd 15
-  15 2 * * *  tunemill refresh hotel_group --max-usd 15    # a line for cron"""
+  15 2 * * *  tunemill refresh hotel_group --max-usd 15 --wait 7200    # a line for cron"""
 
 
 def register(app: typer.Typer) -> None:
@@ -91,6 +95,9 @@ def refresh(
     model: ModelOption = None,
     gpu: GpuOption = None,
     max_usd: MaxUsdOption = None,
+    wait: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="Wait so long for another run to end, instead of giving up.")
+    ] = 0.0,
     json: JsonFlag = False,
 ) -> None:
     """Bring CATALOG up to date, unattended: dated lines instead of a bar, for cron.
@@ -99,33 +106,58 @@ def refresh(
     a model that needs them, 50 some takes were rejected or failed; every other mistake has its own.
     """
     settings = read_settings()
-    found = find_ledger(settings)
+    options = RunOptions(catalog, presets, model, gpu, max_usd, check_machine=True)
     with watching(dated=True) as watcher:
-        prepared = prepare(RunOptions(catalog, presets, model, gpu, max_usd, check_machine=True), found, settings)
-        changes = prepared.plan.changes.in_words()
-        for note in [*prepared.notes, *(f"{prepared.plan.catalog}: {sentence}" for sentence in changes)]:
-            watcher.say(note)
-        summary = None
-        if not _is_unchanged(prepared, found):
-            if prepared.plan.to_render and settings.embedded:
-                require_worker_extra(prepared.plan.model)
-            summary = _render(prepared, found or open_ledger(settings.database), settings, watcher)
-        if summary is None:
-            what = "nothing to render" if prepared.plan.changes else "nothing to do"
-            watcher.say(f"{prepared.plan.catalog}: {what}, {prepared.plan.counts.unchanged:,} takes unchanged")
-            if json:
-                print_json(_unchanged_as_json(prepared))
-            return
-        counts = summary.counts
-        watcher.say(
-            f"{prepared.plan.catalog}: {summary.end}, {counts.accepted:,} accepted, {counts.rejected:,} rejected, "
-            f"{counts.failed:,} failed, {counts.pending:,} waiting, {clock(summary.duration_ms)}, "
-            f"{'unknown' if summary.spend.unpriced else usd(summary.spend.usd_micros)}"
-            + "".join(f"; {sentence}" for sentence in changes)
-        )
+        prepared, summary = _once_free(lambda: _refresh(options, settings, watcher), wait, watcher)
     if json:
-        print_json({**as_json(summary, settings), **_changes_as_json(prepared)})
-    _exit_as(summary)
+        print_json(
+            _unchanged_as_json(prepared)
+            if summary is None
+            else {**as_json(summary, settings), **_changes_as_json(prepared)}
+        )
+    if summary is not None:
+        _exit_as(summary)
+
+
+def _once_free(call: Callable[[], _T], wait_s: float, watcher: Watcher) -> _T:
+    """Call until nobody else is at work, for so long; then BusyError is raised."""
+    outage = Outage(Backoff(first_s=1.0, longest_s=30.0, patience_s=wait_s))
+    while True:
+        try:
+            return call()
+        except BusyError as error:
+            left_s = wait_s - outage.lasted_s
+            if left_s <= 0:
+                raise
+            if outage.failed():
+                watcher.say(f"{error.what}; waiting for up to {clock(round(wait_s * 1000))}")
+            time.sleep(min(outage.next_wait_s() or 1.0, left_s))
+
+
+def _refresh(options: RunOptions, settings: Settings, watcher: Watcher) -> tuple[Prepared, Summary | None]:
+    """Render what is missing; without a summary when there was nothing to render."""
+    found = find_ledger(settings)
+    prepared = prepare(options, found, settings)
+    changes = prepared.plan.changes.in_words()
+    for note in [*prepared.notes, *(f"{prepared.plan.catalog}: {sentence}" for sentence in changes)]:
+        watcher.say(note)
+    summary = None
+    if not _is_unchanged(prepared, found):
+        if prepared.plan.to_render and settings.embedded:
+            require_worker_extra(prepared.plan.model)
+        summary = _render(prepared, found or open_ledger(settings.database), settings, watcher)
+    if summary is None:
+        what = "nothing to render" if prepared.plan.changes else "nothing to do"
+        watcher.say(f"{prepared.plan.catalog}: {what}, {prepared.plan.counts.unchanged:,} takes unchanged")
+        return prepared, None
+    counts = summary.counts
+    watcher.say(
+        f"{prepared.plan.catalog}: {summary.end}, {counts.accepted:,} accepted, {counts.rejected:,} rejected, "
+        f"{counts.failed:,} failed, {counts.pending:,} waiting, {clock(summary.duration_ms)}, "
+        f"{'unknown' if summary.spend.unpriced else usd(summary.spend.usd_micros)}"
+        + "".join(f"; {sentence}" for sentence in changes)
+    )
+    return prepared, summary
 
 
 def controller(

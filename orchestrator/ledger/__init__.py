@@ -5,7 +5,8 @@
 """
 
 from orchestrator.ledger.ledger import Ledger, open_ledger
-from orchestrator.ledger.plans import BegunRun, KnownTake
+from orchestrator.ledger.plans import BegunRun
+from orchestrator.ledger.slots import KnownTake
 from orchestrator.ledger.tables import AttemptRow, RenditionRow, RunRow, SpanRow, TakeRow, WorkerRow
 
 __all__ = [

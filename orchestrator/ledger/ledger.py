@@ -10,10 +10,11 @@ from sqlalchemy import Connection, Engine
 
 from catalog.messages import now_ms
 from catalog.track import Take
-from orchestrator.ledger import plans, readings
+from orchestrator.ledger import plans, readings, slots
 from orchestrator.ledger.database import in_words, open_database, writing
 from orchestrator.ledger.lock import WriterLock
-from orchestrator.ledger.plans import BegunRun, KnownTake, RunTerms
+from orchestrator.ledger.plans import BegunRun, RunTerms
+from orchestrator.ledger.slots import KnownTake
 from orchestrator.ledger.tables import RenditionRow, RunRow
 
 
@@ -64,7 +65,7 @@ class Ledger:
     def known_takes(self, catalog: str) -> dict[tuple[str, int], KnownTake]:
         """(track key, take number) -> the take that the slot has now, and how far it has come."""
         with self.read() as connection:
-            return plans.known_takes(connection, catalog)
+            return slots.known_takes(connection, catalog)
 
     def known_models(self, catalog: str) -> set[str]:
         """Every model that a take of the catalog was ever planned for."""
@@ -74,7 +75,7 @@ class Ledger:
     def shelved_takes(self, catalog: str) -> dict[str, str]:
         """Take id -> state of the takes that the catalog had and has changed or dropped since."""
         with self.read() as connection:
-            return plans.shelved_takes(connection, catalog)
+            return slots.shelved_takes(connection, catalog)
 
     def begin_or_resume_run(
         self,

@@ -23,14 +23,6 @@ _DONE = frozenset({"accepted", "rejected"})  # rendering again would only say th
 _PENDING = frozenset({"waiting", "sent"})
 
 
-class KnownTake(NamedTuple):
-    """What the ledger knows of a slot's take."""
-
-    take_id: str
-    state: str
-    model: str = ""
-
-
 class RunTerms(NamedTuple):
     """On what terms a run goes ahead."""
 
@@ -51,23 +43,10 @@ class BegunRun(NamedTuple):
     pending: int  # takes now waiting or on their way
 
 
-def known_takes(connection: Connection, catalog: str) -> dict[tuple[str, int], KnownTake]:
-    """(track key, take number) -> the current take of the slot."""
-    query = select(TAKE.c.track_key, TAKE.c.number, TAKE.c.take_id, TAKE.c.state, TAKE.c.model)
-    rows = connection.execute(query.where(TAKE.c.catalog == catalog, TAKE.c.current))
-    return {(key, number): KnownTake(take_id, state, model) for key, number, take_id, state, model in rows}
-
-
 def known_models(connection: Connection, catalog: str) -> set[str]:
     """Every model that a take of the catalog was ever planned for."""
     query = select(TAKE.c.model).where(TAKE.c.catalog == catalog).distinct()
     return set(connection.execute(query).scalars())
-
-
-def shelved_takes(connection: Connection, catalog: str) -> dict[str, str]:
-    """Take id -> state of the takes that the catalog had and has changed or dropped since."""
-    query = select(TAKE.c.take_id, TAKE.c.state).where(TAKE.c.catalog == catalog, ~TAKE.c.current)
-    return dict(connection.execute(query).all())
 
 
 def unfinished_run(connection: Connection, catalog: str) -> RunRow | None:

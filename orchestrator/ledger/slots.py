@@ -13,7 +13,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, and_
+from sqlalchemy import ColumnElement, Connection, and_, select
 
 from orchestrator.ledger.observations import Category
 from orchestrator.ledger.tables import TAKE
@@ -67,6 +67,36 @@ class TakeFacts(NamedTuple):
     is_refused: bool = False  # the newest verdict of a listener rejects its rendition
     is_chosen: bool = True  # False: the slot has more sound takes than it keeps, and this is none of those
     is_mended: bool = False  # the take that has its place now was made from this one
+
+
+class KnownTake(NamedTuple):
+    """The take that the ledger has in a slot."""
+
+    take_id: str
+    state: str  # of its work
+    model: str = ""
+    is_refused: bool = False
+
+    @property
+    def is_listed(self) -> bool:
+        """Its catalog has the track."""
+        return STATES[state_of(TakeFacts(self.state, is_refused=self.is_refused))].is_listed
+
+
+def known_takes(connection: Connection, catalog: str) -> dict[tuple[str, int], KnownTake]:
+    """(track key, take number) -> the current take of the slot."""
+    columns = (TAKE.c.track_key, TAKE.c.number, TAKE.c.take_id, TAKE.c.state, TAKE.c.model)
+    query = select(*columns, is_kept(TAKE.c.rendition_id)).where(TAKE.c.catalog == catalog, TAKE.c.current)
+    return {
+        (key, number): KnownTake(take_id, state, model, is_refused=kept is not None and not kept)
+        for key, number, take_id, state, model, kept in connection.execute(query)
+    }
+
+
+def shelved_takes(connection: Connection, catalog: str) -> dict[str, str]:
+    """Take id -> state of work of the takes that the catalog had and has changed or dropped since."""
+    query = select(TAKE.c.take_id, TAKE.c.state).where(TAKE.c.catalog == catalog, ~TAKE.c.current)
+    return dict(connection.execute(query).all())
 
 
 def state_of(take: TakeFacts) -> SlotState:

@@ -11,33 +11,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from catalog.buckets import Bucket
 from catalog.track import Take
+from orchestrator.ledger import KnownTake
 from orchestrator.matrix import LoadedCatalog, PlannedTrack, expand
 
 _DONE: Final = frozenset({"accepted", "rejected"})
 _ACCEPTED: Final = "accepted"
 
 
-class TakeInLedger(Protocol):
-    """The ledger's entry for one slot and take number of a catalog."""
-
-    @property
-    def take_id(self) -> str:
-        """Identity of the take that was planned last for the slot."""
-
-    @property
-    def state(self) -> str:
-        """The state of its work."""
-
-    @property
-    def model(self) -> str:
-        """The model that it was planned for."""
-
-
-KnownTakes = Mapping[tuple[str, int], TakeInLedger]  # by track key and take number
+KnownTakes = Mapping[tuple[str, int], KnownTake]  # by track key and take number
 ShelvedTakes = Mapping[str, str]  # take id -> state, of takes that the catalog had and has changed or dropped
 NONE_SHELVED: Final[ShelvedTakes] = MappingProxyType({})
 
@@ -203,7 +188,7 @@ def plan_tracks(
     for take in stream_takes(tracks()):
         entry = unseen.pop((take.track.key, take.number), None)
         standing = _standing(take, entry, shelved)
-        if entry is not None and entry.take_id != take.id and entry.state == _ACCEPTED:
+        if entry is not None and entry.take_id != take.id and entry.is_listed:
             changes.replaced[entry.model] += 1
         tally.setdefault(ZoneGenre(take.track.zone, take.track.genre), Counter())[standing] += 1
         if standing is not Standing.UNCHANGED:
@@ -212,7 +197,7 @@ def plan_tracks(
         elif entry is None or entry.take_id != take.id:
             restored += 1
             changes.restored[take.spec.model] += shelved.get(take.id) == _ACCEPTED
-    changes.retired.update(entry.model for entry in unseen.values() if entry.state == _ACCEPTED)
+    changes.retired.update(entry.model for entry in unseen.values() if entry.is_listed)
     return CatalogPlan(
         catalog=catalog,
         title=title,
@@ -242,7 +227,7 @@ def sum_counts(many: Iterable[StandingCounts]) -> StandingCounts:
     return total
 
 
-def _standing(take: Take, entry: TakeInLedger | None, shelved: ShelvedTakes) -> Standing:
+def _standing(take: Take, entry: KnownTake | None, shelved: ShelvedTakes) -> Standing:
     state = entry.state if entry is not None and entry.take_id == take.id else shelved.get(take.id)
     if state is None:
         return Standing.NEW if entry is None else Standing.CHANGED

@@ -308,7 +308,9 @@ def test_a_rejected_track_leaves_its_catalog_and_its_cost_is_waste(home, pods):
             select(TAKE.c.take_id, TAKE.c.rendition_id, TAKE.c.run_id).where(TAKE.c.state == "accepted").limit(1)
         ).one()
         worker_id = connection.execute(select(WORKER.c.worker_id).limit(1)).scalar()
-        texts = dict.fromkeys(("audio_key", "sha256", "pcm_sha256", "model_fingerprint", "planner_fingerprint"), "a" * 64)
+        texts = dict.fromkeys(
+            ("audio_key", "sha256", "pcm_sha256", "model_fingerprint", "planner_fingerprint"), "a" * 64
+        )
         connection.execute(
             RENDITION.insert().values(
                 record_id=record_id, take_id=ABC, run_id=run_id, worker_id=worker_id, **texts, bytes=1, audio_ms=1,

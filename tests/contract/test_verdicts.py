@@ -85,6 +85,8 @@ def test_rejected_music_stays_off_air_when_the_ledger_is_rebuilt(store, ledger, 
     judge(store, ledger, [first, second], "rejected", at_ms=5)
     judge(store, ledger, [second], "accepted", at_ms=6)
     assert listed(ledger) == sorted([second, *rest])
+    in_slots = ledger.known_takes(CATALOG).values()
+    assert sorted(known.take_id for known in in_slots if known.is_listed) == listed(ledger)
     assert differences(store, ledger) == []
     rebuilt(store, new_ledger)
     assert listed(new_ledger) == listed(ledger)

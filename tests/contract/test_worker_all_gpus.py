@@ -146,10 +146,21 @@ def test_a_quit_ends_all_at_once(machine):
 
 
 def test_what_a_person_must_mend_is_not_tried_again(machine):
-    parent = machine.start_all(TUNEMILL_STORE_URL="/proc/nowhere")
-    assert parent.wait(timeout=25) == 31, machine.log()
+    parent = machine.start_all(TUNEMILL_VRAM_GIB="-1")
+    assert parent.wait(timeout=25) == 35, machine.log()
     assert machine.log().count("it is not started again") == 2
     assert "starting it again" not in machine.log()
+
+
+def test_an_outage_is_waited_out_by_every_gpu_with_nobody_awake(machine):
+    store = machine.folder / "mount" / "store"
+    store.parent.write_text("a file stands where the store will be mounted")
+    parent = machine.start_all(TUNEMILL_STORE_URL=str(store))
+    machine.wait(lambda: machine.log().count("exit code 31, an outage; starting it again in 5 s") == 2)
+    store.parent.unlink()
+    machine.wait(lambda: serving(machine, 2))
+    parent.send_signal(signal.SIGTERM)
+    assert parent.wait(timeout=25) == 0, machine.log()
 
 
 @pytest.mark.parametrize(

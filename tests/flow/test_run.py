@@ -22,7 +22,7 @@ from orchestrator.runs.local.broker import EmbeddedBroker
 from tests.support.servers import missing
 
 PRESETS = Path(__file__).parents[2] / "presets"
-TRACKS = 48
+TRACKS = 24
 CATALOG = f"""
 title: Flow
 description: Tracks of the tone engine.

@@ -28,7 +28,7 @@ def machine(short_tmp):
     except Exception:
         missing("a Valkey server")
     made = Machine(short_tmp / "home")
-    made.catalog.write_text(CATALOG.replace("tracks: 48", f"tracks: {TRACKS}").replace("[20, 40]", "[10, 12]"))
+    made.catalog.write_text(CATALOG.replace("tracks: 24", f"tracks: {TRACKS}").replace("[20, 40]", "[10, 12]"))
     yield made
     made.clean_up()
 
@@ -81,7 +81,16 @@ def test_what_is_damaged_by_hand_is_found_repaired_and_made_again(machine):
     dry = json.loads(machine.tunemill("catalog", "repair", "--dry-run", "--json").stdout)
     assert verify(machine, code=52) == all_kinds
     done = json.loads(machine.tunemill("catalog", "repair", "flow", "--json").stdout)
-    assert done["repairs"] == dry["repairs"] == {"record": 0, "believe": 1, "restore": 2, "make again": 3}
+    assert (
+        done["repairs"]
+        == dry["repairs"]
+        == {
+            **dict.fromkeys(done["repairs"], 0),
+            "believe": 1,
+            "restore": 2,
+            "make again": 3,
+        }
+    )
     assert (done["waiting"], done["orphans_left"]) == (dry["waiting"], dry["orphans_left"]) == (3, 1)
     again = machine.tunemill("catalog", "repair")
     assert "nothing to repair" in again.stdout

@@ -18,7 +18,7 @@ from orchestrator.finance.invoices.values import instant_of, provider_amount_of
 Value = TypeVar("Value")
 
 
-class Reader(NamedTuple):
+class FileContext(NamedTuple):
     """How a file's values are to be read."""
 
     path: Path
@@ -28,7 +28,7 @@ class Reader(NamedTuple):
 class InvoiceEntry(NamedTuple):
     """A record, with its values by plain column name."""
 
-    reader: Reader
+    reader: FileContext
     line: int
     values: Mapping[str, Any]
 
@@ -93,7 +93,7 @@ class InvoiceEntry(NamedTuple):
             ) from None
 
 
-def entry_of(record: FileRow | Any, reader: Reader) -> InvoiceEntry:
+def entry_of(record: FileRow | Any, reader: FileContext) -> InvoiceEntry:
     """A row or a JSON object as an entry. Raises UnreadableFileError for JSON that is no object."""
     if isinstance(record, FileRow):
         return InvoiceEntry(reader, record.line, record.cells)

@@ -16,7 +16,7 @@ from typing import Final
 from catalog.errors import InvoiceError
 from orchestrator.finance.allocation.charges import Meter
 from orchestrator.finance.invoices.drafts import LineDraft, Reading
-from orchestrator.finance.invoices.entries import InvoiceEntry, Reader, entry_of, unknown_layout
+from orchestrator.finance.invoices.entries import FileContext, InvoiceEntry, entry_of, unknown_layout
 from orchestrator.finance.invoices.files import SourceFile, plain, read_table
 from orchestrator.finance.invoices.values import after_day, is_day
 
@@ -46,7 +46,7 @@ def recognizes(columns: Sequence[str]) -> bool:
     return all(any(plain(name) in names for name in COLUMNS[column]) for column in ("item", "id", "amount", "unit"))
 
 
-def read_lambda(source: SourceFile, reader: Reader) -> Reading:
+def read_lambda(source: SourceFile, reader: FileContext) -> Reading:
     """Read the lines of an invoice."""
     table = read_table(source)
     if not recognizes(table.header):

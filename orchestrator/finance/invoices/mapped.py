@@ -19,7 +19,7 @@ from catalog.errors import InvoiceError, SettingsError, UnreadableFileError
 from catalog.forms import Frozen
 from orchestrator.finance.allocation.charges import Meter
 from orchestrator.finance.invoices.drafts import LineDraft, Reading
-from orchestrator.finance.invoices.entries import InvoiceEntry, Reader, entry_of
+from orchestrator.finance.invoices.entries import FileContext, InvoiceEntry, entry_of
 from orchestrator.finance.invoices.files import SourceFile, plain, read_source, read_table
 from orchestrator.finance.invoices.lambda_labs import the_one
 from orchestrator.finance.invoices.values import after_day, amount_of, instant_of, is_day, zone_of
@@ -108,7 +108,7 @@ def _line_of(text: str, loc: tuple[int | str, ...]) -> int:
     return line
 
 
-def read_mapped(source: SourceFile, reader: Reader, mapping: Mapping) -> Reading:
+def read_mapped(source: SourceFile, reader: FileContext, mapping: Mapping) -> Reading:
     """Read a CSV as the mapping says. Raises UnreadableFileError when it lacks a column."""
     table = read_table(source, mapping.delimiter)
     wanted = {field: name for field, name in mapping.columns.model_dump().items() if name}

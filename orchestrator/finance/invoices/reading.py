@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 from catalog.errors import InvoiceError, SettingsError
 from orchestrator.finance.invoices import lambda_labs, runpod, vast
 from orchestrator.finance.invoices.drafts import Reading, check_drafts, settle
-from orchestrator.finance.invoices.entries import Reader, unknown_layout
+from orchestrator.finance.invoices.entries import FileContext, unknown_layout
 from orchestrator.finance.invoices.files import Record, SourceFile, looks_like_json, read_header, read_json, read_source
 from orchestrator.finance.invoices.lines import Invoice
 from orchestrator.finance.invoices.mapped import Mapping, read_mapped, read_mapping
@@ -86,7 +86,7 @@ def read_invoice(  # noqa: PLR0913 - every option of the import is one
     source = read_source(path)
     plan = read_mapping(mapping) if mapping is not None else None
     zone = zone_of(time_zone or (plan.time_zone if plan else "UTC"))
-    reading = _read(source, Reader(path, zone), wishes, plan)
+    reading = _read(source, FileContext(path, zone), wishes, plan)
     if not reading.drafts:
         raise InvoiceError(f"{path}: the file has no lines", why="an invoice bills something", fix="export it again")
     check_drafts(reading, path)
@@ -115,7 +115,7 @@ def _check_wishes(wishes: ImportOptions) -> None:
         )
 
 
-def _read(source: SourceFile, reader: Reader, wishes: ImportOptions, plan: Mapping | None) -> Reading:
+def _read(source: SourceFile, reader: FileContext, wishes: ImportOptions, plan: Mapping | None) -> Reading:
     if plan is not None:
         return read_mapped(source, reader, plan)
     style = wishes.style or _recognized(source)

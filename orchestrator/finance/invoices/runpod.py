@@ -20,7 +20,7 @@ from catalog.errors import InvoiceError
 from orchestrator.finance.allocation.charges import Meter
 from orchestrator.finance.allocation.windows import BUCKET
 from orchestrator.finance.invoices.drafts import LineDraft, Reading, plus, slack_of
-from orchestrator.finance.invoices.entries import InvoiceEntry, Reader, entry_of, unknown_layout
+from orchestrator.finance.invoices.entries import FileContext, InvoiceEntry, entry_of, unknown_layout
 from orchestrator.finance.invoices.files import Record, SourceFile, looks_like_json, plain, read_json, read_table
 
 PROVIDER: Final = "runpod"
@@ -39,7 +39,7 @@ def recognizes(columns: Sequence[str]) -> bool:
     return (names >= _NEW and has_id) or ({"amount", "timebilledms"} <= names and bool({"time", "bucket"} & names))
 
 
-def read_runpod(source: SourceFile, reader: Reader, *, bucket: str | None = None) -> Reading:
+def read_runpod(source: SourceFile, reader: FileContext, *, bucket: str | None = None) -> Reading:
     """Read a billing history. `bucket` says how long the buckets of v1 are; without it, an hour or a day."""
     records, totals = _records_of(source)
     entries = [entry_of(record, reader) for record in records]
@@ -153,7 +153,7 @@ def _usual_bucket(entries: Sequence[InvoiceEntry]) -> str:
     return "hour" if any(start % _DAY_MS for start in starts) else "day"
 
 
-def _end_of(start_ms: int, bucket: str, reader: Reader) -> int:
+def _end_of(start_ms: int, bucket: str, reader: FileContext) -> int:
     if bucket in ("hour", "day", "week"):
         return start_ms + {"hour": _HOUR_MS, "day": _DAY_MS, "week": 7 * _DAY_MS}[bucket]
     start = datetime.fromtimestamp(start_ms / 1000, tz=reader.zone)

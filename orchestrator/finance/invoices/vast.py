@@ -19,7 +19,7 @@ from typing import Any, Final
 from catalog.errors import InvoiceError
 from orchestrator.finance.allocation.charges import Meter
 from orchestrator.finance.invoices.drafts import LineDraft, Reading, plus, slack_of
-from orchestrator.finance.invoices.entries import InvoiceEntry, Reader, entry_of, unknown_layout
+from orchestrator.finance.invoices.entries import FileContext, InvoiceEntry, entry_of, unknown_layout
 from orchestrator.finance.invoices.files import SourceFile, looks_like_json, plain, read_json, read_table
 from orchestrator.finance.invoices.values import is_day
 
@@ -44,7 +44,7 @@ def recognizes(columns: Sequence[str]) -> bool:
     return names >= _NEW or (names >= _OLD and bool({"instanceid", "rate"} & names))
 
 
-def read_vast(source: SourceFile, reader: Reader) -> Reading:
+def read_vast(source: SourceFile, reader: FileContext) -> Reading:
     """Read charges or payments."""
     entries = [entry_of(record, reader) for record in _records_of(source)]
     columns = [name for entry in entries for name in entry.values]

@@ -352,12 +352,12 @@ def as_csv(columns, rows):
 
 
 def lines_of(text: str):
-    from orchestrator.finance.invoices.entries import Reader
+    from orchestrator.finance.invoices.entries import FileContext
     from orchestrator.finance.invoices.files import SourceFile
     from orchestrator.finance.invoices.runpod import read_runpod
     from orchestrator.finance.invoices.values import zone_of
 
-    reading = read_runpod(SourceFile(Path("x"), "", text), Reader(Path("x"), zone_of("UTC")))
+    reading = read_runpod(SourceFile(Path("x"), "", text), FileContext(Path("x"), zone_of("UTC")))
     check_drafts(reading, Path("x"))
     return settle(reading, Decimal(1), Path("x"))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import NamedTuple
 
 import pytest
 from hypothesis import given
@@ -11,14 +10,9 @@ from hypothesis import strategies as st
 
 from catalog.spec import TrackSpec
 from catalog.track import Track
+from orchestrator.ledger import KnownTake
 from orchestrator.matrix import PlannedTrack
 from orchestrator.planning.plan import StandingCounts, ZoneGenre, plan_tracks
-
-
-class KnownTakes(NamedTuple):
-    take_id: str
-    state: str
-    model: str = "acestep-v15-turbo"
 
 
 def a_track(zone="spa", genre="ambient", slot="0001", *, bpm=70, duration_s=120, planner=True) -> Track:
@@ -39,7 +33,7 @@ def a_plan(planned, known=None, shelved=None):
 
 def as_known(planned, state="accepted"):
     takes = [each.track.take(number + 1) for each in planned for number in range(each.takes)]
-    return {(take.track.key, take.number): KnownTakes(take.id, state) for take in takes}
+    return {(take.track.key, take.number): KnownTake(take.id, state, "acestep-v15-turbo") for take in takes}
 
 
 def test_without_a_ledger_everything_is_new():
@@ -145,3 +139,12 @@ def test_a_track_dropped_and_planned_again_is_not_made_again():
     planned = [wanted(a_track())]
     plan = a_plan(planned, {}, {planned[0].track.take(1).id: "rejected"})
     assert (plan.counts, plan.restored) == (StandingCounts(unchanged=1), 1)
+
+
+@pytest.mark.parametrize(("is_refused", "leaving"), [(False, 1), (True, 0)])
+def test_only_what_the_catalog_lists_can_leave_it(is_refused, leaving):
+    """A track that a listener has rejected is off the list already, whatever a run puts in its place."""
+    was = a_track(bpm=100)
+    known = {(was.key, 1): KnownTake(was.take().id, "accepted", "acestep-v15-turbo", is_refused=is_refused)}
+    assert a_plan([wanted(a_track(bpm=90))], known).changes.replaced.total() == leaving
+    assert a_plan([], known).changes.retired.total() == leaving

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.sidecar import StageTimes
@@ -72,6 +72,7 @@ def test_call_after_call_every_take_is_planned_if_it_wants_and_rendered_once(wai
 @given(
     waits=backlogs.filter(bool), newcomers=st.lists(backlogs.filter(bool), min_size=60, max_size=60), held=some_limits
 )
+@settings(max_examples=30)  # each is sixty calls long
 def test_no_take_is_overtaken_for_ever_whatever_keeps_coming(waits, newcomers, held):
     oldest, left = waits[0], waits
     for new in newcomers:

@@ -25,7 +25,9 @@ from workers.all_gpus import DEATHS_MAX, RESTART_BACKOFF, Device, Fate, fate_of,
         (40, DEATHS_MAX, False, Fate.GIVEN_UP),
         (40, 1, True, Fate.NEEDS_A_PERSON),
         (1, 1, False, Fate.START_AGAIN),
-        *((code, 1, False, Fate.NEEDS_A_PERSON) for code in (2, 30, 31, 32, 35, 41)),
+        *((code, 1, False, Fate.NEEDS_A_PERSON) for code in (2, 35, 41, 43)),
+        *((code, DEATHS_MAX + 9, False, Fate.WAIT_OUT) for code in (30, 31, 32)),
+        (30, 1, True, Fate.NEEDS_A_PERSON),
     ],
 )
 def test_a_crash_is_started_again_until_it_has_no_life_left_and_a_mistake_is_not(code, deaths, stopping, fate):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partialmethod
@@ -13,7 +15,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from catalog.errors import ModelError
+from catalog.errors import BusyError, ModelError
 from catalog.settings import read_settings
 from orchestrator.cli import catalog as catalog_command
 from orchestrator.cli import plan as plan_command
@@ -204,3 +206,19 @@ def test_a_plan_says_what_the_run_would_refuse(place):
     assert "would refuse: tone is for rehearsals, and would replace the music of 'mini'" in words
     place.write(tracks=7)
     assert "would refuse: acestep-v15-turbo needs trained weights" in " ".join(place.ask("plan", "mini").output.split())
+
+
+def test_a_refresh_gives_up_at_once_where_another_run_is_active_and_waits_where_it_may(place):
+    place.write(TONE)
+    with place.ledger() as ledger:
+        lock = ledger.writer_lock()
+        lock.acquire()
+        for wait in ((), ("--wait", "1.2")):
+            began_s = time.monotonic()
+            assert isinstance(place.ask("refresh", "mini", *wait).exception, BusyError)
+            assert (time.monotonic() - began_s > 1.2) is bool(wait)
+        assert place.rendered == []
+        threading.Timer(1.5, lock.release).start()
+        result = place.ask("refresh", "mini", "--wait", "60")
+    assert "waiting for up to 1 min" in " ".join(result.output.split())
+    assert place.rendered == [TONE]

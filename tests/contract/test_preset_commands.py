@@ -16,7 +16,7 @@ from orchestrator.cli import presets
 from orchestrator.matrix.schema import schemas
 from tests.support.preset_files import GENRE, a_catalog, a_library, write
 
-REPO = Path(__file__).parents[3]
+REPO = Path(__file__).parents[2]
 
 
 def run(*arguments: str | Path) -> tuple[int, str]:
