@@ -285,7 +285,7 @@ def _print_rebuilt(found: Rebuilt, *, dry_run: bool) -> None:
     verb = "would be" if dry_run else "are"
     say(f"{found.takes:,} accepted takes of {found.runs:,} runs {verb} in the ledger again", hang=2)
     if found.verdicts:
-        say(f"{found.verdicts:,} verdicts of listeners {verb} recorded again", hang=2)
+        say(f"listeners' verdicts that {verb} recorded again: {found.verdicts:,}", hang=2)
     if found.catalogs:
         say(f"catalogs: {', '.join(found.catalogs)}", hang=2)
     warn("rejected and failed attempts, workers, their time and their money are not in the store and stay lost")

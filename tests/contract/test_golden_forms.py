@@ -24,7 +24,7 @@ from orchestrator.matrix import load_catalog
 from orchestrator.planning.plan import make_plan
 
 GOLDEN = Path(__file__).parents[1] / "support" / "golden"
-VERSIONS = sorted(path for path in GOLDEN.iterdir() if path.is_dir())
+VERSIONS = sorted(path.parent for path in GOLDEN.glob("*/orders.jsonl"))
 PRESETS = Path(__file__).parents[2] / "presets"
 
 pytestmark = pytest.mark.parametrize("version", VERSIONS, ids=lambda path: path.name)

@@ -174,11 +174,19 @@ def test_one_that_was_moved_is_damaged_and_one_of_a_newer_version_is_not() -> No
         parse_verdict(json.dumps({**verdict.model_dump(), "stars": 5, "at_ms": "soon"}).encode(), verdict.key)
 
 
+def test_verdicts_are_read_and_written_as_they_were() -> None:
+    files = sorted((Path(__file__).parents[1] / "support" / "golden" / "verdicts-1").glob("*.json"))
+    assert files
+    for file in files:
+        verdict = parse_verdict(file.read_bytes(), f"mini/verdicts/{file.name}")
+        assert verdict.to_json() == file.read_bytes()
+
+
 outcomes = st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["accepted", "rejected"]), st.integers(0, 4)))
 
 
 @given(said=outcomes, dies=st.lists(st.sampled_from(["", "", "store", "ledger"]), min_size=12, max_size=12))
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_whatever_was_said_and_killed_a_repair_makes_both_agree(said, dies) -> None:
     """Ledger, store and a rebuilt ledger list the same, whatever order the clock gives."""
     store = MemoryStore()
