@@ -7,10 +7,12 @@ ledger that was rebuilt.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from catalog.bounded import Instant, Name, Words, fit_words
 from catalog.errors import MessageError
@@ -62,8 +64,7 @@ def parse_verdict(body: bytes, key: str) -> Verdict:
     except ValidationError as error:
         faults = error.errors(include_url=False)
         said = fit_words(f"{'.'.join(map(str, faults[0]['loc']))}: {faults[0]['msg']}", 300)
-        newer = all(fault["type"] == "extra_forbidden" or fault["loc"] in (("v",), ("outcome",)) for fault in faults)
-        if newer and take_of_verdict(key):
+        if _is_newer(faults) and take_of_verdict(key):
             raise NewerVerdictError(
                 f"{key} cannot be read: {said}",
                 why="a newer version of this program wrote it",
@@ -73,3 +74,11 @@ def parse_verdict(body: bytes, key: str) -> Verdict:
     if verdict.key != key:
         raise MessageError(f"{key} is another verdict", why="somebody has moved or changed it")
     return verdict
+
+
+def _is_newer(faults: Sequence[ErrorDetails]) -> bool:
+    """A later version of the form, or what this version has no field and no outcome for."""
+    versions = [fault["input"] for fault in faults if fault["loc"] == ("v",)]
+    if any(isinstance(version, int) and version > VERDICT_VERSION for version in versions):
+        return True
+    return all(fault["type"] == "extra_forbidden" or fault["loc"] == ("outcome",) for fault in faults)

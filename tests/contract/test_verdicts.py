@@ -170,6 +170,8 @@ def test_one_that_was_moved_is_damaged_and_one_of_a_newer_version_is_not() -> No
     for newer in ({"v": 2}, {"outcome": "picked"}, {"stars": 5}):
         with pytest.raises(NewerVerdictError):
             parse_verdict(json.dumps({**verdict.model_dump(), **newer}).encode(), verdict.key)
+    with pytest.raises(NewerVerdictError):
+        parse_verdict(b'{"v": 2, "decision": "picked"}', verdict.key)
     with pytest.raises(MessageError, match="damaged"):
         parse_verdict(json.dumps({**verdict.model_dump(), "stars": 5, "at_ms": "soon"}).encode(), verdict.key)
 
