@@ -226,6 +226,15 @@ class OutdatedError(MessageError):
     exit_code = 43
 
 
+class NoWorkerError(TunemillError):
+    """An unattended run of a fleet in which no worker was heard of for too long; its takes stay where they are.
+
+    Mend: start workers and run the same command again.
+    """
+
+    exit_code = 44
+
+
 class IncompleteError(TunemillError):
     """The run ended, but some takes were rejected or failed, or it was cancelled.
 

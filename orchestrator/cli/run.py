@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
@@ -98,17 +99,21 @@ def refresh(
     wait: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="Wait so long for another run to end, instead of giving up.")
     ] = 0.0,
+    worker_patience: Annotated[
+        float, typer.Option(metavar="SECONDS", min=1, help="In a fleet: end with 44 after so long without any worker.")
+    ] = 3600.0,
     json: JsonFlag = False,
 ) -> None:
     """Bring CATALOG up to date, unattended: dated lines instead of a bar, for cron.
 
     Exit codes: 0 nothing to do or all accepted, 21 over the budget, 34 another run is active, 41 no trained weights for
-    a model that needs them, 50 some takes were rejected or failed; every other mistake has its own.
+    a model that needs them, 44 no worker in a fleet, 50 some takes were rejected or failed; every other mistake has its
+    own.
     """
     settings = read_settings()
     options = RunOptions(catalog, presets, model, gpu, max_usd, check_machine=True)
     with watching(dated=True) as watcher:
-        prepared, summary = _once_free(lambda: _refresh(options, settings, watcher), wait, watcher)
+        prepared, summary = _once_free(lambda: _refresh(options, settings, watcher, worker_patience), wait, watcher)
     if json:
         print_json(
             _unchanged_as_json(prepared)
@@ -134,7 +139,9 @@ def _once_free(call: Callable[[], _T], wait_s: float, watcher: Watcher) -> _T:
             time.sleep(min(outage.next_wait_s() or 1.0, left_s))
 
 
-def _refresh(options: RunOptions, settings: Settings, watcher: Watcher) -> tuple[Prepared, Summary | None]:
+def _refresh(
+    options: RunOptions, settings: Settings, watcher: Watcher, worker_patience_s: float
+) -> tuple[Prepared, Summary | None]:
     """Render what is missing; without a summary when there was nothing to render."""
     found = find_ledger(settings)
     prepared = prepare(options, found, settings)
@@ -145,7 +152,8 @@ def _refresh(options: RunOptions, settings: Settings, watcher: Watcher) -> tuple
     if not _is_unchanged(prepared, found):
         if prepared.plan.to_render and settings.embedded:
             require_worker_extra(prepared.plan.model)
-        summary = _render(prepared, found or open_ledger(settings.database), settings, watcher)
+        ledger = found or open_ledger(settings.database)
+        summary = _render(prepared, ledger, settings, watcher, worker_patience_s=worker_patience_s)
     if summary is None:
         what = "nothing to render" if prepared.plan.changes else "nothing to do"
         watcher.say(f"{prepared.plan.catalog}: {what}, {prepared.plan.counts.unchanged:,} takes unchanged")
@@ -181,7 +189,13 @@ def controller(
 
 
 def _render(
-    prepared: Prepared, ledger: Ledger, settings: Settings, watcher: Watcher, *, worker: bool = False
+    prepared: Prepared,
+    ledger: Ledger,
+    settings: Settings,
+    watcher: Watcher,
+    *,
+    worker: bool = False,
+    worker_patience_s: float = math.inf,
 ) -> Summary | None:
     """Begin the run and render it, or follow it where a controller is at work; None when nothing is to be done."""
     began_s = time.monotonic()
@@ -195,7 +209,7 @@ def _render(
         begun = begin(prepared, ledger, settings)
         if begun.run_id is None:
             return None
-        result = follow_run(ledger, begun.run_id, watcher)
+        result = follow_run(ledger, begun.run_id, watcher, worker_patience_s=worker_patience_s)
         return summarise(ledger, settings, begun.run_id, result, round((time.monotonic() - began_s) * 1000))
     with lock:
         begun = begin(prepared, ledger, settings)
@@ -211,6 +225,7 @@ def _render(
             price_of=price_lookup(prepared.book),
             watcher=watcher,
             local_worker=_worker_options(prepared) if settings.embedded or worker else None,
+            worker_patience_s=worker_patience_s,
         )
         result = attached.run()
     duration_ms = round((time.monotonic() - began_s) * 1000)

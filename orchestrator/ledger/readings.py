@@ -92,6 +92,12 @@ def latest_workers(connection: Connection, limit: int) -> list[WorkerRow]:
     return [WorkerRow(**row) for row in connection.execute(query).mappings()]
 
 
+def last_heard_ms(connection: Connection, model: str) -> int | None:
+    """The instant of the last word of any worker of a model, by the control side's clock; None before the first."""
+    said = connection.execute(select(func.max(WORKER.c.heard_at_ms)).where(WORKER.c.model == model)).scalar()
+    return None if said is None else int(said)
+
+
 def held_takes(connection: Connection) -> Counter[str]:
     """How many takes each worker holds."""
     query = select(TAKE.c.held_by, func.count()).where(TAKE.c.state == "sent", TAKE.c.held_by.is_not(None))

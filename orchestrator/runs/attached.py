@@ -31,6 +31,7 @@ from orchestrator.ledger.run_control import CANCEL, GO_ON, PAUSE
 from orchestrator.runs.local.broker import EmbeddedBroker
 from orchestrator.runs.local.worker import LocalWorker, end_stale_worker
 from orchestrator.runs.outages import BACKOFF, report_recovery, wait_out
+from orchestrator.runs.presence import WorkerPresence
 from orchestrator.runs.progress import ProgressReader, Watcher
 from orchestrator.runs.stop import StopRequest
 
@@ -71,7 +72,7 @@ class RunResult(NamedTuple):
 class AttachedRun:
     """One run that this process feeds and records; the process holds the writer lock."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a decision of whoever runs it
         self,
         ledger: Ledger,
         lock: WriterLock,
@@ -81,6 +82,7 @@ class AttachedRun:
         price_of: PriceOf,
         watcher: Watcher,
         local_worker: Sequence[str] | None,  # options of a worker on this machine; None: start no worker
+        worker_patience_s: float = math.inf,  # without a word from any worker of a fleet
     ) -> None:
         self._ledger, self._lock, self._settings, self._watcher = ledger.fenced(lock), lock, settings, watcher
         self._run_id = run_id
@@ -103,6 +105,7 @@ class AttachedRun:
         self._worker = None
         if local_worker is not None:
             self._worker = LocalWorker(settings.home, model, environment, local_worker)
+        self._presence = WorkerPresence(ledger, run_id, worker_patience_s if self._worker is None else math.inf)
         self._worker_fits = False  # the local worker has enough memory for every take
         self._progress = ProgressReader(ledger, run_id)
         self._crashes = 0
@@ -169,6 +172,7 @@ class AttachedRun:
                 if step is not None and (ended := self._after_step(step)):
                     return ended
                 self._warn_of_no_worker(began_s)
+                self._presence.check()
             except LedgerError as error:  # the ledger failed after a step that succeeded
                 self._wait_out(error, stop)
             if step is None or not step.more:

@@ -5,6 +5,7 @@ The run does not depend on its follower: when somebody stops the follower, the r
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from catalog.errors import LedgerError
@@ -13,14 +14,19 @@ from catalog.retry import Outage
 from orchestrator.ledger import Ledger, RunRow, readings
 from orchestrator.runs.attached import CONTROL_MESSAGES, RunEnd, RunResult
 from orchestrator.runs.outages import BACKOFF, report_recovery, wait_out
+from orchestrator.runs.presence import WorkerPresence
 from orchestrator.runs.progress import ProgressReader, Watcher
 from orchestrator.runs.stop import StopRequest
 
 POLL_S: Final = 1.0
 
 
-def follow_run(ledger: Ledger, run_id: str, watcher: Watcher) -> RunResult:
-    """Show the run until it ends or somebody stops the follower; an outage of the ledger is waited out."""
+def follow_run(ledger: Ledger, run_id: str, watcher: Watcher, *, worker_patience_s: float = math.inf) -> RunResult:
+    """Show the run until it ends or somebody stops the follower; an outage of the ledger is waited out.
+
+    Raises NoWorkerError after `worker_patience_s` without a word from any worker.
+    """
+    presence = WorkerPresence(ledger, run_id, worker_patience_s)
     reader, control, outage = ProgressReader(ledger, run_id), "", Outage(BACKOFF)
     run: RunRow | None = None
     with StopRequest().listening() as stop:
@@ -29,6 +35,7 @@ def follow_run(ledger: Ledger, run_id: str, watcher: Watcher) -> RunResult:
                 with ledger.read() as connection:
                     run = readings.get_run(connection, run_id)
                 progress = reader.read(now_ms())
+                presence.check()
             except LedgerError as error:
                 wait_out(outage, error, watcher, stop)
                 continue
