@@ -44,7 +44,7 @@ def tracks_as_json(tracks: Sequence[ListedTrack], store: Store) -> list[dict[str
             "sha256": rendition.sha256,
             "file": store.locate(rendition.audio_key),
         }
-        for take, rendition, spec in ((*track, _rendered_spec(track)) for track in tracks)
+        for take, rendition, spec in ((track.take, track.rendition, _rendered_spec(track)) for track in tracks)
     ]
 
 
@@ -64,7 +64,7 @@ def print_tracks(tracks: Sequence[ListedTrack], store: Store) -> None:
 
 
 def _row(listed: ListedTrack, store: Store, folder: str, *, mixed: bool) -> tuple[str, ...]:
-    take, rendition = listed
+    take, rendition = listed.take, listed.rendition
     key, spec = rendition.audio_key, _rendered_spec(listed)
     lufs = "-" if rendition.loudness_lufs is None else f"{rendition.loudness_lufs:.1f}"
     names = (take.track.title or take.track.key, take.track.zone, take.track.genre)
@@ -76,8 +76,7 @@ def _row(listed: ListedTrack, store: Store, folder: str, *, mixed: bool) -> tupl
 
 
 def _rendered_spec(listed: ListedTrack) -> TrackSpec:
-    plan = listed.rendition.sidecar.get("plan") or {}
-    return with_metadata(listed.take.spec, plan.get("metadata", {}))
+    return with_metadata(listed.take.spec, listed.metadata)
 
 
 def _common_folder(tracks: Sequence[ListedTrack]) -> str:

@@ -18,6 +18,7 @@ from orchestrator.ledger.tables import ATTEMPT, RENDITION, RUN, SPAN, TAKE, WORK
 from orchestrator.ledger.time_use import TimeUse
 
 _RATE_OF_MS = 120_000  # long enough for slow batches
+_ROWS_AT_ONCE = 500
 _LATEST_ATTEMPTS = 200  # takes are sent by length, so the latest resemble the next
 
 
@@ -58,7 +59,8 @@ class ListedTrack(NamedTuple):
     """One finished track of a catalog."""
 
     take: Take
-    rendition: RenditionRow
+    rendition: RenditionRow  # without its sidecar, which is a hundred times as large as all else
+    metadata: dict[str, Any]  # chosen by the planner; empty where nothing was left to it
 
 
 def count_takes(connection: Connection, run_id: str) -> TakeCounts:
@@ -207,14 +209,15 @@ def list_tracks(
     finished = [is_listed()]
     finished += [TAKE.c[name] == value for name, value in wanted.items() if value is not None]
     query = (
-        select(TAKE.c.message, *RENDITION.c)
+        select(TAKE.c.message, RENDITION.c.sidecar["plan", "metadata"].label("metadata"))
+        .add_columns(*(column for column in RENDITION.c if column is not RENDITION.c.sidecar))
         .join(RENDITION, RENDITION.c.record_id == TAKE.c.rendition_id)
         .order_by(TAKE.c.track_key, TAKE.c.number)
     )
     query = query.where(*finished) if spread is None else query.where(TAKE.c.take_id.in_(_spread(finished, spread)))
     return [
-        ListedTrack(Take.model_validate(row["message"]), _rendition(row))
-        for row in connection.execute(query).mappings()
+        ListedTrack(Take.model_validate(row["message"]), _rendition({**row, "sidecar": {}}), row["metadata"] or {})
+        for row in connection.execute(query, execution_options={"yield_per": _ROWS_AT_ONCE}).mappings()
     ]
 
 

@@ -11,8 +11,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from catalog.errors import LedgerError, StoreFullError, UnknownNameError
-from catalog.messages import Span, SpansClosed
+from catalog.messages import AttemptMade, Span, SpansClosed
 from catalog.queues import queue_of
+from catalog.sidecar import Plan
 from orchestrator.finance.allocation.posting import draft_rental
 from orchestrator.finance.books import rentals as rental_facts
 from orchestrator.ledger import Ledger, open_ledger, readings, work
@@ -22,7 +23,7 @@ from orchestrator.ledger.tables import Row
 from orchestrator.ledger.triggers import APPEND_ONLY, trigger_names
 from orchestrator.planning import history
 from tests.support.farm import DOLLAR_AN_HOUR, attempt, heartbeat, started, takes
-from tests.support.makers import a_batch
+from tests.support.makers import a_batch, a_sidecar
 from tests.support.time_facts import read_time_facts
 
 TONE_QUEUE = queue_of(takes(1)[0].spec)
@@ -211,7 +212,19 @@ def test_an_accepted_take_comes_back_as_it_was_sent(ledger):
         assert readings.list_tracks(connection, "spring", zone="pool") == []
     assert listed.take == take
     assert listed.rendition.dit_seed == take.dit_seed
-    assert listed.rendition.sidecar["take_id"] == take.id
+    assert listed.metadata == {}
+    assert ledger.find_rendition(take.id).sidecar["take_id"] == take.id
+
+
+def test_a_track_is_listed_with_what_its_planner_chose(ledger):
+    (take,) = takes(1)
+    ledger.begin_or_resume_run("spring", "tone", [take])
+    chosen = {"bpm": 77, "keyscale": "A minor", "timesignature": 3}
+    plan = Plan(codes=[1, 2, 3], metadata=chosen, prompt_sha256="0" * 64, batch_key="b")
+    record(ledger, AttemptMade.of(a_sidecar(take).model_copy(update={"plan": plan})))
+    with ledger.read() as connection:
+        (listed,) = readings.list_tracks(connection, "spring")
+    assert listed.metadata == chosen
 
 
 def test_a_rendition_is_found_by_the_beginning_of_its_id(ledger):

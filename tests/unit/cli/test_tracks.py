@@ -37,9 +37,9 @@ def listed(take: Take, plan: Plan | None = None) -> ListedTrack:
         noise=False,
         loudness_lufs=-16.0,
         created_at_ms=0,
-        sidecar=sidecar.model_dump(mode="json"),
+        sidecar={},
     )
-    return ListedTrack(take, row)
+    return ListedTrack(take, row, plan.metadata if plan else {})
 
 
 def an_open_take() -> Take:
