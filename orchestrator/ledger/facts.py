@@ -65,7 +65,7 @@ class Recorded:
     stopped: set[str] = field(default_factory=set)
 
     def plus(self, later: Recorded) -> Recorded:
-        """Both together; a worker that was heard of after it had stopped has not."""
+        """The sum of two recordings; a worker that was heard of after its stop has not stopped."""
         stopped = (self.stopped - later.seen) | later.stopped
         outcomes = self.outcomes + later.outcomes
         return Recorded(outcomes, self.seen | later.seen, stopped)
@@ -101,7 +101,7 @@ def record_facts(connection: Connection, records: Sequence[Record], price_of: Pr
     _insert_spans(connection, spans)
     _write_progress(connection, takes, before)
     # Another worker's time has made what was adopted, and only now is it known what became of it.
-    unsettle_makers(connection, {each.take_id for each in made if each.adopted})
+    mark_makers_unposted(connection, {each.take_id for each in made if each.adopted})
     return recorded
 
 
@@ -250,7 +250,7 @@ def machine_of(row: Mapping[Any, Any], gpu: str) -> Machine:
     return Machine(gpu, row["provider"] if row["provider"] != LOCAL else "", row["market"], row["region"])
 
 
-def unsettle(connection: Connection, rental_ids: Iterable[str], *, later: bool = False) -> None:
+def mark_rentals_unposted(connection: Connection, rental_ids: Iterable[str], *, later: bool = False) -> None:
     """Note that something new is known of these rentals: what was posted of them is looked at again.
 
     So are their tallies, unless what is new came `later` than all that is added up.
@@ -262,7 +262,7 @@ def unsettle(connection: Connection, rental_ids: Iterable[str], *, later: bool =
         connection.execute(update(RENTAL).where(ours).values(settled=False, tally=""))
 
 
-def unsettle_makers(connection: Connection, take_ids: Iterable[str]) -> None:
+def mark_makers_unposted(connection: Connection, take_ids: Iterable[str]) -> None:
     """The same for all rentals on which these takes were made: what became of them has changed."""
     for chunk in chunks(sorted(take_ids)):
         made = (
@@ -355,9 +355,9 @@ class _Workers:
             row = self._rows[worker_id]
             self._connection.execute(update(WORKER).where(WORKER.c.worker_id == worker_id).values(**row))
         insert_new(self._connection, RentalRow, self._rentals.values())
-        unsettle(self._connection, {row["rental_id"] for row in self._rows.values()}, later=True)
+        mark_rentals_unposted(self._connection, {row["rental_id"] for row in self._rows.values()}, later=True)
         if self._belated:
-            unsettle(self._connection, self._belated)
+            mark_rentals_unposted(self._connection, self._belated)
 
     def _started(self, record: WorkerStarted) -> None:
         row = self._rows.get(record.worker_id, _NOTHING_KNOWN)

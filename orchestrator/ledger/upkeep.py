@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Select, and_, bindparam, func, select, update
 from catalog.messages import AttemptMade, new_id
 from catalog.sidecar import Sidecar, StageTimes
 from orchestrator.ledger import plans
-from orchestrator.ledger.facts import attempt_row, insert_new, rendition_row, unsettle_makers
+from orchestrator.ledger.facts import attempt_row, insert_new, mark_makers_unposted, rendition_row
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.tables import RENDITION, RUN, TAKE, AttemptRow, RenditionRow, RunRow, TakeRow
 
@@ -91,7 +91,7 @@ def make_again(connection: Connection, catalog: str, take_ids: Sequence[str], at
     if waiting:
         plans.wait_again(connection, waiting, plans.open_run_again(connection, catalog, at_ms))
     _update(connection, [{"of_take": each} for each in dropped], {"state": "cancelled", "rendition_id": None})
-    unsettle_makers(connection, [*waiting, *dropped])  # the time that made them has come to nothing
+    mark_makers_unposted(connection, [*waiting, *dropped])  # the time that made them has come to nothing
     return MadeAgain(len(waiting), len(dropped))
 
 
@@ -214,7 +214,7 @@ def _accept(connection: Connection, renditions: dict[str, str]) -> None:
     }
     rows = [{"of_take": take_id, "to_rendition": record_id} for take_id, record_id in renditions.items()]
     _update(connection, rows, values)
-    unsettle_makers(connection, renditions)
+    mark_makers_unposted(connection, renditions)
 
 
 def _update(connection: Connection, rows: list[dict[str, Any]], values: dict[str, Any]) -> None:

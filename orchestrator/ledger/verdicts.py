@@ -13,7 +13,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, func, insert, select, tuple_
 
 from catalog.verdicts import Verdict, VerdictOutcome
-from orchestrator.ledger.facts import unsettle_makers
+from orchestrator.ledger.facts import mark_makers_unposted
 from orchestrator.ledger.tables import RENDITION, TAKE, VERDICT, RenditionRow
 
 _AT_ONCE: Final = 400  # two parameters each; SQLite's oldest limit is 999
@@ -64,7 +64,7 @@ def record_verdicts(connection: Connection, verdicts: Iterable[Verdict]) -> int:
             rows.append({"record_id": record_id, "take_id": each.take_id, **said})
         if rows:
             connection.execute(insert(VERDICT), rows)
-            unsettle_makers(connection, [row["take_id"] for row in rows])
+            mark_makers_unposted(connection, [row["take_id"] for row in rows])
         recorded += len(rows)
     return recorded
 

@@ -16,7 +16,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from catalog.messages import RenderMessage, new_id
 from catalog.track import Take
-from orchestrator.ledger.facts import unsettle
+from orchestrator.ledger.facts import mark_rentals_unposted
 from orchestrator.ledger.tables import ATTEMPT, LOSS, RUN, TAKE, WORKER, RunRow
 
 LOSSES_MAX: Final = 20  # far more than preemption causes: that many workers in a row do not end by chance
@@ -133,13 +133,13 @@ def _note_losses(connection: Connection, where: Any, at_ms: int) -> None:
     rows = select(TAKE.c.held_by, TAKE.c.take_id, TAKE.c.run_id, literal(at_ms)).where(lost)
     noted = insert_from(LOSS).from_select(["worker_id", "take_id", "run_id", "at_ms"], rows).on_conflict_do_nothing()
     connection.execute(noted)
-    _unsettle_holders(connection, lost, later=True)
+    _mark_holders_unposted(connection, lost, later=True)
 
 
-def _unsettle_holders(connection: Connection, where: Any, *, later: bool) -> None:
+def _mark_holders_unposted(connection: Connection, where: Any, *, later: bool) -> None:
     holders_ = select(TAKE.c.held_by).where(where)
     ours = select(WORKER.c.rental_id).where(WORKER.c.worker_id.in_(holders_)).distinct()
-    unsettle(connection, connection.execute(ours).scalars(), later=later)
+    mark_rentals_unposted(connection, connection.execute(ours).scalars(), later=later)
 
 
 def _give_up_lost(connection: Connection, where: Any, at_ms: int) -> int:
@@ -148,7 +148,7 @@ def _give_up_lost(connection: Connection, where: Any, at_ms: int) -> int:
     query = select(TAKE.c.take_id, TAKE.c.run_id, TAKE.c.held_by).where(last_time)
     lost = connection.execute(query).all()
     if lost:
-        _unsettle_holders(connection, last_time, later=False)
+        _mark_holders_unposted(connection, last_time, later=False)
         connection.execute(insert(ATTEMPT), [_lost_attempt(row, at_ms) for row in lost])
         failed = update(TAKE).where(TAKE.c.take_id.in_([row.take_id for row in lost]))
         connection.execute(failed.values(**{**_WAITING, "state": "failed", "losses": LOSSES_MAX}))

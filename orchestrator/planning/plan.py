@@ -62,7 +62,7 @@ class StandingCounts(NamedTuple):
         return self.total - self.unchanged
 
     def plus(self, other: StandingCounts) -> StandingCounts:
-        """Both together."""
+        """The sum of both counts."""
         return StandingCounts(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
 

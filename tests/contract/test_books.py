@@ -17,7 +17,7 @@ from orchestrator.finance.books.books import provisional_rows, update_books
 from orchestrator.finance.books.invoices import write_invoice
 from orchestrator.finance.months import bounds_of
 from orchestrator.ledger import open_ledger
-from orchestrator.ledger.facts import unsettle_makers
+from orchestrator.ledger.facts import mark_makers_unposted
 from orchestrator.ledger.observations import CALLS_OVER_MS, UNALLOCATED, Category, Machine
 from orchestrator.ledger.tables import COST_ENTRY, COST_MONTHLY, INVOICE_LINE, POSTING, STANDING, TAKE, VERDICT, WORKER
 from tests.support.cost_facts import DECEMBER, NOVEMBER
@@ -158,7 +158,7 @@ def judge(ledger, pick):
                     record_id=record_id, take_id=take_id, outcome="rejected", reason="dull", at_ms=LATER
                 )
             )
-        unsettle_makers(connection, [take_id for take_id, _ in chosen])
+        mark_makers_unposted(connection, [take_id for take_id, _ in chosen])
 
 
 def test_a_late_verdict_moves_money_from_kept_to_rejected_and_no_total(ledger):

@@ -35,7 +35,7 @@ from orchestrator.finance.prices.book import find_prices_folder, read_price_book
 from orchestrator.finance.report.manifest import check_manifest
 from orchestrator.finance.report.writing import write_pack
 from orchestrator.ledger import open_ledger, work
-from orchestrator.ledger.facts import record_facts, unsettle, unsettle_makers
+from orchestrator.ledger.facts import mark_makers_unposted, mark_rentals_unposted, record_facts
 from orchestrator.ledger.tables import ATTEMPT, RENTAL, RUN, SPAN, TAKE, VERDICT, WORKER
 from tests.support.cost_facts import DECEMBER, NOVEMBER
 from tests.support.cost_ledger import CATALOGS, DAY_MS, GPUS, Filling, a_line, an_invoice, price_of
@@ -172,7 +172,7 @@ class Story:
             self.fleet.write(connection)
             later = {"last_seen_ms": end_ms} | ({"ended_at_ms": end_ms} if worker["ended_at_ms"] else {})
             connection.execute(update(WORKER).where(WORKER.c.worker_id == worker["worker_id"]).values(**later))
-            unsettle(connection, [worker["rental_id"]])
+            mark_rentals_unposted(connection, [worker["rental_id"]])
 
     def judge(self) -> None:
         with self.ledger.write() as connection:
@@ -186,7 +186,7 @@ class Story:
                 connection.execute(
                     VERDICT.insert().values(record_id=record_id, take_id=take_id, at_ms=self.at_ms, **verdict)
                 )
-            unsettle_makers(connection, [take_id for take_id, _ in chosen])
+            mark_makers_unposted(connection, [take_id for take_id, _ in chosen])
 
     def lose_and_make_again(self) -> None:
         """Some tracks are gone from the store; some of them another worker makes anew."""
@@ -196,7 +196,7 @@ class Story:
             for take in self.pick.sample(list(some), min(4, len(some))):
                 gone = update(TAKE).where(TAKE.c.take_id == take["take_id"])
                 connection.execute(gone.values(state="waiting", rendition_id=None))
-                unsettle_makers(connection, [take["take_id"]])
+                mark_makers_unposted(connection, [take["take_id"]])
                 if self.pick.random() < 0.6:
                     ours = select(ATTEMPT).where(ATTEMPT.c.record_id == take["rendition_id"])
                     made = dict(connection.execute(ours).mappings().one())
@@ -211,7 +211,7 @@ class Story:
                     connection.execute(insert(ATTEMPT).values(made))
                     connection.execute(gone.values(state="accepted", rendition_id=made["record_id"]))
                     of_it = select(WORKER.c.rental_id).where(WORKER.c.worker_id == worker_id)
-                    unsettle(connection, connection.execute(of_it).scalars().all())
+                    mark_rentals_unposted(connection, connection.execute(of_it).scalars().all())
 
     def bill(self, *, replacing: bool = False) -> None:
         provider = self.pick.choice(PROVIDERS)

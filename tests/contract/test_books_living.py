@@ -14,7 +14,7 @@ from orchestrator.finance.books import tallies
 from orchestrator.finance.books.books import provisional_rows, update_books
 from orchestrator.finance.books.invoices import write_invoice
 from orchestrator.ledger import open_ledger, work
-from orchestrator.ledger.facts import record_facts, unsettle, unsettle_makers
+from orchestrator.ledger.facts import mark_makers_unposted, mark_rentals_unposted, record_facts
 from orchestrator.ledger.tables import ATTEMPT, RENTAL, RUN, SPAN, STANDING, TAKE, TALLY, VERDICT, WORKER
 from tests.support.cost_facts import DECEMBER, NOVEMBER
 from tests.support.cost_ledger import DAY_MS, GPUS, Filling, a_line, an_invoice, price_of
@@ -52,7 +52,7 @@ class Machine:
                 if rows:
                     connection.execute(insert(table), rows)
             connection.execute(update(WORKER).values(last_seen_ms=self.at_ms))
-            unsettle(connection, [POD], later=True)
+            mark_rentals_unposted(connection, [POD], later=True)
 
     def worker_id(self) -> str:
         with self.ledger.read() as connection:
@@ -174,7 +174,7 @@ def test_a_verdict_and_a_bill_make_tallies_void(ledger, wholes):
         record_id, take_id = connection.execute(kept.order_by(ATTEMPT.c.at_ms)).first()
         said = {"outcome": "rejected", "reason": "dull", "at_ms": LATER}
         connection.execute(insert(VERDICT).values(record_id=record_id, take_id=take_id, **said))
-        unsettle_makers(connection, [take_id])
+        mark_makers_unposted(connection, [take_id])
     found = so_far(post(ledger))
     assert found != before
     assert sum(row.tracks for row in found) == sum(row.tracks for row in before) - 1
@@ -246,7 +246,7 @@ def test_a_span_across_midnight_that_is_told_after_the_month_was_posted_corrects
     machine.at_ms += HOUR_MS * 3 // 4  # heartbeats go on, and the month is posted
     with ledger.write() as connection:
         connection.execute(update(WORKER).values(last_seen_ms=machine.at_ms))
-        unsettle(connection, [POD], later=True)
+        mark_rentals_unposted(connection, [POD], later=True)
     assert post(ledger).posted == 2
     before = standing(ledger)
     with ledger.read() as connection:

@@ -15,7 +15,7 @@ from catalog.errors import InvoiceError, UnknownNameError
 from catalog.rental import rental_id_of
 from orchestrator.finance.allocation.charges import Meter, Rental
 from orchestrator.finance.invoices.lines import Invoice, InvoiceLine
-from orchestrator.ledger.facts import insert_new, unsettle
+from orchestrator.ledger.facts import insert_new, mark_rentals_unposted
 from orchestrator.ledger.tables import INVOICE, INVOICE_LINE, RENTAL, RentalRow
 
 
@@ -49,7 +49,7 @@ def write_invoice(
     if old is not None:
         named = select(INVOICE_LINE.c.external_id).where(INVOICE_LINE.c.invoice_id == old)
         touched |= {rental_id_of(invoice.provider, each) for each in connection.execute(named).scalars()}
-    unsettle(connection, touched)
+    mark_rentals_unposted(connection, touched)
     return ImportedInvoice(invoice_id, True, len(invoice.lines), _matched(connection, invoice), replaces)
 
 
