@@ -43,7 +43,7 @@ demo: $(VENV)/.worker  ## Make six short tracks on this machine, through the rea
 
 # Many tests wait for processes: three at a time keep two cores busy.
 test: $(VENV)/.dev  ## Run every test that this machine can run.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal
 
 test-unit: $(VENV)/.dev  ## Run the unit tests alone: under a minute of CPU.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit -n 0 --hypothesis-profile quick

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +21,9 @@ hypothesis.settings.load_profile("tunemill")
 
 def pytest_configure() -> None:
     """Nothing that is started here outlives this process for long; each of xdist's workers has a guard of its own."""
+    # Where tests are started in the background, a Ctrl-C is ignored, and so it would be by whatever they start.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     guard.begin()
 
 
