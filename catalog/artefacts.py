@@ -39,7 +39,7 @@ class Artefact(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Where it lies in the store."""
+        """The artefact's key in the store. Raises StoreError when kind or digest is malformed."""
         if not _KIND.fullmatch(self.kind) or not _SHA256.fullmatch(self.sha256):
             raise StoreError(
                 f"{self.kind!r} {self.sha256[:80]!r} names no artefact",
@@ -71,13 +71,13 @@ def put_artefact(store: Store, kind: str, path: Path) -> Artefact:
 
 
 def has_artefact(store: Store, artefact: Artefact) -> bool:
-    """Whether the store has it, as far as it can tell without giving the bytes."""
+    """True when the store has the artefact, as far as the store can tell without giving the bytes."""
     found = store.stat(artefact.key)
     return found is not None and found.size == artefact.bytes and found.sha256 in (None, artefact.sha256)
 
 
 def verify_artefact(store: Store, artefact: Artefact) -> bool:
-    """Whether the bytes in the store, read now, are the artefact's."""
+    """True when the bytes in the store, read now, are the artefact's."""
     return store.sha256_of(artefact.key) == artefact.sha256
 
 

@@ -13,7 +13,7 @@ from catalog.spec import DiffusionSpec, TrackSpec
 
 
 class Bucket(NamedTuple):
-    """What the takes of one batch have in common."""
+    """The properties that all takes of one batch share."""
 
     model: str
     planner: str  # the planner model's name, or "" when the diffusion model works from text alone

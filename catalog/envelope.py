@@ -18,7 +18,7 @@ from catalog.errors import MessageError
 
 
 class Opened(NamedTuple):
-    """What an envelope says and holds."""
+    """The labels and the body of an opened envelope."""
 
     task: str  # of a render message; "" for a record
     shown_id: str  # the take's id, as the sender shows it outside

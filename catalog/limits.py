@@ -1,4 +1,4 @@
-"""What ACE-Step 1.5 accepts: the published ranges that every spec is held to at plan time.
+"""The published ranges that ACE-Step 1.5 accepts; planning checks every spec against them.
 
 Source: ACE-Step 1.5 reference implementation (`constants.py`, `constrained_logits_processor.py`, 2026-02).
 """

@@ -1,7 +1,7 @@
-"""What crosses a queue: one take whole to a worker, one fact back to the controller.
+"""The messages on the queues: one whole take goes to a worker, one fact comes back to the controller.
 
-JSON only, and no larger than anything we write. Every message carries its version. What says nothing new is written as
-the version before would have written it; a reader refuses what it does not know as too new instead of guessing.
+JSON only, and no larger than anything we write. Every message carries its version. A message that says nothing new is
+written as the version before would have written it; a reader refuses unknown content as too new instead of guessing.
 Records carry an id of their own, so a record delivered twice is written once.
 """
 
@@ -63,7 +63,7 @@ class RenderMessage(Frozen):
 
 
 class Span(Frozen):
-    """What a worker did with a stretch of its time. Spans of one worker touch and never overlap."""
+    """A stretch of a worker's time and the work done in it. Spans of one worker touch and never overlap."""
 
     state: Literal["startup", "plan", "render", "idle", "post", "teardown"]
     start_ms: Instant
@@ -73,7 +73,7 @@ class Span(Frozen):
 
 
 class MemoryUse(Frozen):
-    """What an engine holds, in MiB, and how it grows; a slope over too few takes to tell is None."""
+    """The memory that an engine holds, in MiB, and its growth; None stands for a slope over too few takes."""
 
     rss_mib: float  # of the engine's process
     device_mib: float = 0.0  # allocated on the device; 0 on the CPU
@@ -203,7 +203,7 @@ def check_record_size(raw: bytes) -> None:
 
 
 def _is_larger(payload: Any, bytes_max: int) -> bool:
-    """Whether `payload` is more than so many bytes of JSON; counted low, and no further than it takes to know."""
+    """True when `payload` exceeds `bytes_max` bytes of JSON; the count is a lower bound and stops once it decides."""
     left, waiting = bytes_max, [payload]
     while waiting and left >= 0:
         each = waiting.pop()

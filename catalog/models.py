@@ -21,7 +21,7 @@ DEFAULT_PLANNER: Final = "acestep-5Hz-lm-1.7B"
 
 
 class Guarantees(Frozen):
-    """What an engine promises: the card that a catalog's wishes are held against before anything is sent."""
+    """The promises of an engine; a catalog's wishes are checked against them before anything is sent."""
 
     dit_seed: bool  # the same seed gives the same noise
     lm_seed: bool  # and the same plan

@@ -96,11 +96,12 @@ _SLACK: Final = 2
 
 
 def token_ceiling(text: str) -> int:
-    """How many Qwen tokens `text` takes at most, estimated without the tokenizer.
+    """Estimate the largest number of Qwen tokens in `text` without the tokenizer.
 
-    Never more than its UTF-8 bytes, which is the hard bound. Measured against the published vocabulary: above
-    the true count on prose in 20 languages; on English captions 1.05 to 1.85 times it, 1.35 on average.
-    Text made only of rare words or random letters may exceed it.
+    The estimate never exceeds the number of UTF-8 bytes, which is the hard bound.
+    Measured against the published vocabulary, the estimate is above the true count on prose in 20 languages; on English
+    captions the estimate is 1.05 to 1.85 times the true count, 1.35 on average.
+    Text made only of rare words or random letters may exceed the estimate.
     """
     total = sum(_piece_tokens(match.lastgroup or "", match.group()) for match in _PIECES.finditer(text))
     return min(math.ceil(total) + _SLACK, len(text.encode("utf-8", "surrogatepass")))
@@ -134,7 +135,7 @@ def _far_tokens(character: str) -> float:
 
 
 def words_over(text: str, tokens_max: int) -> int:
-    """How many words must go from the end of `text` until its ceiling is at most `tokens_max`; 0 when it fits."""
+    """Count the words to cut from the end of `text` so that its ceiling is at most `tokens_max`; 0 when it fits."""
     words = text.split()
     keep = len(words)
     while keep and token_ceiling(" ".join(words[:keep])) > tokens_max:

@@ -36,7 +36,7 @@ def render_queue(model: str, tier: Tier) -> str:
 
 
 def queue_of(spec: TrackSpec) -> str:
-    """Where a take of `spec` waits."""
+    """The name of the queue on which a take of `spec` waits."""
     # Rehearsals have no model to fit: any machine may take them.
     tier = least_tier(spec) if find_model(spec.model).needs_weights else TIERS[0]
     return render_queue(spec.model, tier)

@@ -24,7 +24,7 @@ _PROVIDER: Final = r"[a-z0-9][a-z0-9_-]{0,31}"
 
 
 class RentalNote(Frozen):
-    """What a worker says of the machine it runs on."""
+    """A worker's note about the machine it runs on."""
 
     provider: str = Field(pattern=f"^{_PROVIDER}$")
     external_id: str = Field(pattern=f"^{_ID}$")
@@ -34,12 +34,12 @@ class RentalNote(Frozen):
 
     @property
     def rental_id(self) -> str:
-        """How the ledger names it."""
+        """The ledger's id of this rental, as `rental_id_of` forms it."""
         return rental_id_of(self.provider, self.external_id)
 
 
 def rental_id_of(provider: str, external_id: str) -> str:
-    """How the ledger names a rental."""
+    """The ledger's id of a rental: provider/external id."""
     return f"{provider}/{external_id}"
 
 

@@ -35,7 +35,7 @@ class Backoff:
 
 @dataclass(slots=True)
 class Outage:
-    """Whether something outside is away, since when, and how long to wait before it is asked again."""
+    """The state of an outside service: whether it is away, since when, and the wait before the next try."""
 
     backoff: Backoff
     clock: Callable[[], float] = time.monotonic
@@ -44,7 +44,7 @@ class Outage:
 
     @property
     def is_on(self) -> bool:
-        """The last try failed."""
+        """True when the last try failed."""
         return self._since_s is not None
 
     @property
@@ -54,7 +54,7 @@ class Outage:
 
     @property
     def is_over_patience(self) -> bool:
-        """It has lasted longer than the back-off is patient."""
+        """True when the outage has lasted longer than the back-off's patience."""
         return self.lasted_s > self.backoff.patience_s
 
     def failed(self) -> bool:

@@ -40,7 +40,7 @@ Int64 = Annotated[int, Field(ge=-INT64_MAX - 1, le=INT64_MAX)]
 
 
 class Plan(Frozen):
-    """What the planner wrote for one take; replay feeds it back instead of planning again."""
+    """The planner's output for one take; replay feeds the plan back instead of planning again."""
 
     codes: list[Annotated[int, Field(ge=0, lt=CODEBOOK_SIZE)]]  # five a second
     metadata: dict[Text, Text | Int64]  # the fields of the think block, as the model was given them
@@ -49,7 +49,7 @@ class Plan(Frozen):
 
 
 class Fingerprints(Frozen):
-    """Which weights and which code made the audio."""
+    """The identity of the weights and the code that made the audio."""
 
     model: Label  # sha256 over the weight files of the diffusion side
     planner: Label = ""  # the same for the planner; empty when it was off
@@ -84,7 +84,7 @@ class BatchNote(Frozen):
 
 
 class Effective(Frozen):
-    """What was really used, whatever was asked for."""
+    """The settings that the engine really used, whatever the take asked for."""
 
     dit_seed: BigCount
     lm_seed: BigCount
@@ -106,7 +106,7 @@ def diffusion_used(diffusion: DiffusionSpec) -> dict[str, Any]:
 
 
 class Measures(Frozen):
-    """What the checks and the mastering measured. Levels in dB relative to full scale."""
+    """The measurements of the checks and the mastering. Levels in dB relative to full scale."""
 
     rms_dbfs: float
     peak_dbfs: float

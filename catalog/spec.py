@@ -99,14 +99,14 @@ class PlannerSpec(Frozen):
 
 
 class DiffusionSpec(Frozen):
-    """How the diffusion transformer walks from noise to latents."""
+    """The settings by which the diffusion transformer walks from noise to latents."""
 
     steps: int = Field(default=8, ge=1, le=limits.STEPS_MAX)
     shift: float = Field(default=3.0, ge=1, le=5)
 
     @property
     def further(self) -> dict[str, Any]:
-        """What came after the first recipe, as plain values, where it is not neutral."""
+        """The settings added after the first recipe that are not neutral, as plain values."""
         return self.model_dump(mode="json", exclude={"steps", "shift"})
 
     @property
@@ -116,7 +116,7 @@ class DiffusionSpec(Frozen):
 
 
 class MasterSpec(Frozen):
-    """How the audio is finished and encoded."""
+    """The settings of mastering and encoding."""
 
     format: AudioFormat = AudioFormat.FLAC
     bit_depth: Literal[16, 24] = 24  # FLAC and WAV only
@@ -125,7 +125,7 @@ class MasterSpec(Frozen):
 
 
 class Bounds(Frozen):
-    """What the planner may choose from; a field without bounds is not left to it. The order of lists means nothing."""
+    """The values that the planner may choose from; it chooses no field without bounds. List order means nothing."""
 
     bpm: Annotated[tuple[Bpm, Bpm], AfterValidator(_rising)] | None = None  # both ends included
     keyscales: Annotated[tuple[KeyScale, ...], AfterValidator(_sorted)] = ()
@@ -165,7 +165,7 @@ class Music(NamedTuple):
 
 
 class TrackSpec(Frozen):
-    """What one track should sound like. Durations are whole seconds, so codes, latents and samples come out even."""
+    """The description of a track's sound. Durations are whole seconds, so codes, latents and samples come out even."""
 
     caption: Text = Field(min_length=1)
     lyrics: Text = INSTRUMENTAL
@@ -212,12 +212,12 @@ class TrackSpec(Frozen):
 
     @property
     def task(self) -> TaskName:
-        """What is made: one of `catalog.tasks`."""
+        """The name of the task, one of `catalog.tasks`."""
         return TEXT2MUSIC.name
 
     @property
     def is_open(self) -> bool:
-        """Whether the planner has still to choose something."""
+        """True when the planner still has to choose a field."""
         return self.bounds is not None
 
     @property
@@ -229,7 +229,7 @@ class TrackSpec(Frozen):
 
     @property
     def n_codes(self) -> int:
-        """How many planner codes cover the track: five a second."""
+        """The number of planner codes that cover the track: five a second."""
         return self.duration_s * limits.CODES_PER_S
 
     @property

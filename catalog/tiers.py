@@ -49,7 +49,7 @@ TIERS: tuple[Tier, ...] = (
 
 
 class BatchLimit(NamedTuple):
-    """How many takes a call may hold, and why; the reason goes into the worker's log."""
+    """The most takes that a call may hold, and the reason, which goes into the worker's log."""
 
     takes: int
     reason: str
@@ -61,7 +61,7 @@ def tier_of(total_gib: float) -> Tier:
 
 
 def fits(spec: TrackSpec, tier: Tier) -> bool:
-    """Whether a batch of one of `spec` runs on `tier`."""
+    """True when a batch of one take of `spec` runs on `tier`."""
     if spec.planner is None:
         return spec.duration_s <= tier.max_s
     return spec.planner.model in tier.planners and spec.duration_s <= tier.max_s_planned

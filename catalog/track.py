@@ -62,10 +62,10 @@ class Take(Frozen):
 
     @property
     def spec(self) -> TrackSpec:
-        """What the model is told."""
+        """The track's spec, which the model is told."""
         return self.track.spec
 
     @property
     def seeds(self) -> Seeds:
-        """Both seeds of the take."""
+        """The take's two seeds: for the diffusion model and for the language model."""
         return Seeds(dit=self.dit_seed, lm=self.lm_seed)

@@ -39,13 +39,13 @@ class Verdict(Frozen):
 
     @property
     def key(self) -> str:
-        """Where it lies: by take and instant, so that a listing tells the verdicts of a take in their order."""
+        """The verdict's key in the store: take, then instant, so that a listing gives a take's verdicts in order."""
         digest = blake2b(self.to_json(), digest_size=4).hexdigest()
         return f"{self.catalog}/verdicts/{self.take_id}-{self.at_ms:014d}-{digest}.json"
 
     @property
     def rendition(self) -> tuple[str, str]:
-        """What it is about: the take, and the checksum of its audio."""
+        """The rendition that was judged: the take, and the checksum of its audio."""
         return self.take_id, self.audio_sha256
 
     def to_json(self) -> bytes:

@@ -79,7 +79,7 @@ class ToneEngine:
         return self._card
 
     def batch_limit(self, bucket: Bucket) -> BatchLimit:
-        """As many takes as a usual GPU renders at once, so that a rehearsal batches like a model."""
+        """The batch limit of a usual GPU, so that a rehearsal batches like a model."""
         return BatchLimit(BATCH, "tone engine, needs no GPU")
 
     def plan_limit(self, bucket: Bucket) -> BatchLimit:

@@ -1,4 +1,4 @@
-"""What Tunemill asks of a store: whole objects, written at once, and one that is never overwritten."""
+"""The interface of a store: objects are written whole and at once, and on request never over another object."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ObjectInfo(NamedTuple):
 
 
 class Receiver(Protocol):
-    """What an object's bytes are handed to, chunk by chunk: a file, or something that counts and hashes."""
+    """A receiver of an object's bytes, chunk by chunk: a file, or an object that counts and hashes."""
 
     def write(self, chunk: bytes, /) -> int:
         """Take the next bytes."""
@@ -42,7 +42,7 @@ class Store(Protocol):
         """The object's bytes, or None when there is none."""
 
     def stat(self, key: str) -> ObjectInfo | None:
-        """What the store knows of an object without giving its bytes, or None when there is none."""
+        """The store's facts about an object without its bytes, or None when there is no such object."""
 
     def sha256_of(self, key: str) -> str | None:
         """The checksum (hex) of the bytes as they are read now, however many; None when there is no object."""
@@ -60,4 +60,4 @@ class Store(Protocol):
         """Prove that an object can be written, read and removed."""
 
     def locate(self, key: str) -> str:
-        """Where a person finds the object: a path or an s3:// address."""
+        """The place where a person finds the object: a path or an s3:// address."""

@@ -151,7 +151,7 @@ class FolderStore:
         return str(self._path(key))
 
     def _path(self, key: str) -> Path:
-        """Where `key` lies; StoreError when a link would lead out of the root."""
+        """The path of `key`. Raises StoreError when a link would lead out of the root."""
         path = self._root / checked_key(key)
         if not path.resolve().is_relative_to(self._root.resolve()):
             raise StoreError(

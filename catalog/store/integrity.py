@@ -1,4 +1,4 @@
-"""What every store does the same way: trust no checksum unseen, list only its own keys, prove itself."""
+"""The rules that all stores share: trust no checksum unseen, list only our own keys, prove the store works."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def check_sha256(key: str, body: bytes, expected: str) -> None:
 
 
 def find_fault(store: Store, audio: AudioFile) -> str | None:
-    """What is wrong with the audio that a sidecar names, as far as the store can tell without giving its bytes."""
+    """The fault of the audio that a sidecar names, or None, as far as the store can tell without giving its bytes."""
     found = store.stat(audio.key)
     if found is None:
         return "is not there"
@@ -38,7 +38,7 @@ def find_fault(store: Store, audio: AudioFile) -> str | None:
 
 
 def is_key(name: str) -> bool:
-    """Whether `name` is a key of ours; a folder or a bucket may hold other people's files."""
+    """True when `name` is a key of ours; a folder or a bucket may hold other people's files."""
     try:
         checked_key(name)
     except StoreError:

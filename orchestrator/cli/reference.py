@@ -73,12 +73,12 @@ class Command(NamedTuple):
 
     @property
     def is_group(self) -> bool:
-        """Whether it has commands below it."""
+        """True when the command has commands below it."""
         return hasattr(self.click, "commands")
 
     @property
     def runs(self) -> bool:
-        """Whether it does something without a command below it."""
+        """True when the command does something without a command below it."""
         return not self.is_group or bool(self.click.invoke_without_command)
 
     @property
@@ -222,7 +222,7 @@ def variable_of(name: str) -> str:
 
 
 def reader_of(name: str) -> Reader:
-    """Which programs act on a setting. ValueError where its declaration does not say."""
+    """The programs that act on a setting. Raises ValueError when its declaration does not say."""
     for each in Settings.model_fields[name].metadata:
         if isinstance(each, Reader):
             return each
@@ -287,7 +287,7 @@ def _error(kind: type[TunemillError]) -> tuple[str, str, str]:
 
 
 def _kind(hint: Any) -> str:
-    """What a value may be, in words."""
+    """The allowed values of a type hint, in words."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return _join(_kind(inner[0]), _bounds(inner[1:]))

@@ -52,7 +52,7 @@ class Envelope(NamedTuple):
 
 
 class Broker(Protocol):
-    """What the controller needs of the queues. Every method raises BrokerError when there is no answer."""
+    """The queue operations that the controller needs. Every method raises BrokerError when there is no answer."""
 
     def send(self, outgoing: Sequence[Outgoing]) -> None:
         """Publish takes; after an error some of them may have been published."""
@@ -70,7 +70,7 @@ class Broker(Protocol):
         """Take the run's messages off these queues again; the ids of their takes."""
 
     def peek_unreadable(self) -> list[Envelope]:
-        """What an earlier version of this program could not read and has left here."""
+        """The messages that an earlier version of this program could not read and has left here."""
 
     def drop_unreadable(self) -> None:
         """Remove it."""

@@ -33,7 +33,7 @@ _CHECK_MS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one step has done."""
+    """The result of one step."""
 
     records: int
     outcomes: Counter[str]
@@ -44,7 +44,7 @@ class Step:
 
     @property
     def more(self) -> bool:
-        """Whether more records are probably waiting, so that the next step should follow at once."""
+        """True when more records are probably waiting, so that the next step should follow at once."""
         return self.records >= RECORDS_AT_ONCE
 
 

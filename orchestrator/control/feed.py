@@ -24,7 +24,7 @@ WINDOW_MAX: Final = 10_000  # one statement names all that is on its way, and SQ
 
 
 class Fed(NamedTuple):
-    """What one feeding did for a run."""
+    """The result of one feeding for a run."""
 
     sent: int
     refused: TunemillError | None = None  # why nothing more is sent although takes wait
@@ -98,7 +98,7 @@ class _Limit(NamedTuple):
 
     @property
     def sure_usd_micros(self) -> int:
-        """What is left in any case."""
+        """The money that is left in any case, in millionths of a dollar."""
         return self.left_usd_micros - self.unsummed_usd_micros
 
 
@@ -112,9 +112,10 @@ class _Limits:
     def affordable(
         self, connection: Connection, run: RunRow, on_the_way: int
     ) -> tuple[int | None, TunemillError | None]:
-        """How many takes the run's cap and its budgets still pay for, None without any; and why none, where it is none.
+        """The number of takes that the run's cap and budgets still pay for, and the reason when that number is 0.
 
-        There is no reason while it is none only for what may have been spent since a sum was read: the next sum tells.
+        The number is None when the run has neither cap nor budget. The reason is None when the number is 0 only because
+        of money that may have been spent since a sum was read: the next sum tells.
         """
         lefts, unpriced = budgets.lefts_for(connection, run.catalog, run, at_ms=self.at_ms, spending=self.spending)
         spend = readings.spend_of_run(connection, run) if run.max_usd_micros is not None else None
@@ -149,7 +150,7 @@ class _Limits:
         return _Limit(left.usd_micros - reserved, unsummed, _over_budget(run, left, reserved))
 
     def _price(self, connection: Connection, run: RunRow) -> int:
-        """What the next take should cost: as measured in its run, else as estimated; 0 before either is known."""
+        """The expected cost of the next take: as measured in its run, else as estimated; 0 before either is known."""
         if run.run_id not in self._take_usd_micros:
             measured = readings.attempt_cost_of_run(connection, run)
             self._take_usd_micros[run.run_id] = measured if measured is not None else run.take_usd_micros or 0

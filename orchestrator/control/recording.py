@@ -57,7 +57,7 @@ class RecordWriter:
         return recorded
 
     def retry_newer(self) -> None:
-        """What an earlier program found too new, and this one can read, is due."""
+        """Mark the records due that an earlier program found too new and this one can read."""
         with self._ledger.write() as connection:
             set_aside.mark_due_up_to(connection, MESSAGE_VERSION)
 

@@ -43,7 +43,7 @@ from orchestrator.ledger.tables import (
 
 
 class WorkerPrice(NamedTuple):
-    """What an hour of a worker costs, and which price row says so."""
+    """The price of one worker hour, and the price row that states it."""
 
     sku: str
     source: str
@@ -58,7 +58,7 @@ PriceOf = Callable[[Machine, int], WorkerPrice | None]  # (machine, instant in m
 
 @dataclass(slots=True)
 class Recorded:
-    """What a transaction has written."""
+    """The outcomes and workers that a transaction has recorded."""
 
     outcomes: Counter[str] = field(default_factory=Counter)  # new attempts by outcome
     seen: set[str] = field(default_factory=set)  # workers heard of
@@ -246,7 +246,7 @@ def rental_row(note: RentalNote, gpu: str) -> dict[str, Any]:
 
 
 def machine_of(row: Mapping[Any, Any], gpu: str) -> Machine:
-    """What the price is asked for of a rental, by its row; a machine that nobody has named is of no provider."""
+    """The machine to look up a price for, from a rental's row; a machine that nobody has named has no provider."""
     return Machine(gpu, row["provider"] if row["provider"] != LOCAL else "", row["market"], row["region"])
 
 
@@ -301,7 +301,7 @@ _NOTHING_KNOWN: Final[dict[str, Any]] = {
 
 
 def _is_belated(row: Mapping[str, Any], record: Record, posted_ms: int) -> bool:
-    """Whether a record tells of time that is in its worker's tally already, or before `posted_ms`."""
+    """True when a record tells of time that is in its worker's tally already, or before `posted_ms`."""
     if isinstance(record, SpansClosed):
         return any(span.start_ms < max(row["tally_spans_ms"], posted_ms) for span in record.spans)
     return isinstance(record, AttemptMade) and record.at_ms < max(row["tally_attempts_ms"], posted_ms)
@@ -389,7 +389,7 @@ class _Workers:
         row["rate_usd_micros_per_h"] = price.rate_usd_micros_per_h if price else None
 
     def _machine(self, rental_id: str, gpu: str) -> Machine:
-        """What is rented: as the books have it, else as its worker says."""
+        """The rented machine: as the books have it, else as its worker reports it."""
         query = select(RENTAL).where(RENTAL.c.rental_id == rental_id)
         row = self._connection.execute(query).mappings().first() or self._rentals.get(rental_id)
         return machine_of(row, gpu) if row else Machine(gpu)

@@ -156,7 +156,7 @@ class WriterLock:
 
 
 def is_controller(holder: str) -> bool:
-    """Whether the holder of a lock is a controller, which feeds and records every run."""
+    """True when the holder of a lock is a controller, which feeds and records every run."""
     return holder.startswith("controller ")
 
 

@@ -9,12 +9,12 @@ MS_PER_H: Final = 3_600_000
 
 
 def time_usd_micros(ms: int, usd_micros_per_h: int) -> int:
-    """What `ms` of a worker cost at its rate, rounded down: the one rule by which time becomes money."""
+    """The cost of `ms` of a worker's time at its rate, rounded down: the one rule by which time becomes money."""
     return ms * usd_micros_per_h // MS_PER_H
 
 
 class Category(StrEnum):
-    """What a stretch of paid time was for."""
+    """The purpose of a stretch of paid time."""
 
     ACCEPTED = "accepted"
     REJECTED = "rejected"
@@ -38,7 +38,7 @@ BUSY_STATES: Final = ("plan", "render")  # of spans in which the engine works on
 
 
 class CostObject(NamedTuple):
-    """Who pays: the finest cut that a report can make."""
+    """The payer of a cost: the finest cut that a report can make."""
 
     catalog: str
     zone: str
@@ -51,7 +51,7 @@ UNALLOCATED: Final = CostObject("unallocated", "unallocated", "unallocated", "un
 
 
 class WorkerLife(NamedTuple):
-    """How long a worker was there, and the price that was in force when it started."""
+    """The lifetime of a worker, and the price that was in force when it started."""
 
     worker_id: str
     gpu: str
@@ -65,7 +65,7 @@ class WorkerLife(NamedTuple):
 
     @property
     def silence(self) -> Category:
-        """What the time is that no span covers."""
+        """The category of the worker's time that no span covers."""
         return Category.LOST if self.is_over else Category.UNOBSERVED
 
     @property
@@ -109,7 +109,7 @@ class AttemptFact(NamedTuple):
 
 
 class Machine(NamedTuple):
-    """What a price is asked for; "" where that is not known."""
+    """The properties of a machine by which its price is looked up; "" stands for an unknown one."""
 
     gpu: str  # a sku, or the driver's name
     provider: str = ""

@@ -32,7 +32,7 @@ class RunTerms(NamedTuple):
 
 
 class BegunRun(NamedTuple):
-    """What a plan meant for the ledger. `run_id` is None when there is nothing to do."""
+    """The changes that a plan made to the ledger. `run_id` is None when there is nothing to do."""
 
     run_id: str | None
     resumed: bool
@@ -150,7 +150,7 @@ def take_row(take: Take, run_id: str) -> dict[str, Any]:
 
 
 def wait_again(connection: Connection, take_ids: list[str], run_id: str) -> None:
-    """These takes begin anew, as if they had never been tried."""
+    """Let these takes begin anew, as if they had never been tried."""
     fresh = {"state": "waiting", "run_id": run_id, "tries": 0, "losses": 0, "alone": False, "current": True}
     fresh |= {"rendition_id": None}
     _update(connection, take_ids, {**fresh, "sent_at_ms": None, "held_by": None, "held_at_ms": None})

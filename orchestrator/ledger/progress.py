@@ -1,6 +1,6 @@
-"""How far a take has come, and what each fact changes about it. Pure rules; `facts` reads and writes the rows.
+"""The progress of a take, and the change that each fact makes to it. Pure rules; `facts` reads and writes the rows.
 
-Facts may arrive twice, late or out of order. What is accepted stays accepted; a failure counts only against a
+Facts may arrive twice, late or out of order. An accepted take stays accepted; a failure counts only against a
 take that is still to be made; a worker that falls silent never counts against the take.
 """
 
@@ -17,7 +17,7 @@ _OPEN = frozenset({"waiting", "sent"})
 
 
 def rendition_id(attempt: AttemptMade) -> str:
-    """What the rendition of an accepted attempt is known by: the attempt that made it, which may not be this one."""
+    """The id of an accepted attempt's rendition: the id of the attempt that made it, which may not be this one."""
     return (attempt.sidecar.record_id if attempt.sidecar else "") or attempt.record_id
 
 

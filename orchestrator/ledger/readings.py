@@ -34,17 +34,17 @@ class TakeCounts(NamedTuple):
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """The number of all takes."""
         return sum(self)
 
     @property
     def ended(self) -> int:
-        """Those nothing more will happen to."""
+        """The number of takes that will not change any more."""
         return self.accepted + self.rejected + self.failed
 
     @property
     def pending(self) -> int:
-        """Those still to be made."""
+        """The number of takes still to be made."""
         return self.waiting + self.sent
 
 
@@ -101,13 +101,13 @@ def last_heard_ms(connection: Connection, model: str) -> int | None:
 
 
 def held_takes(connection: Connection) -> Counter[str]:
-    """How many takes each worker holds."""
+    """Count the takes that each worker holds."""
     query = select(TAKE.c.held_by, func.count()).where(TAKE.c.state == "sent", TAKE.c.held_by.is_not(None))
     return Counter(dict(connection.execute(query.group_by(TAKE.c.held_by)).all()))
 
 
 def latest_time_use(connection: Connection, worker_ids: Sequence[str], last_ms: int) -> dict[str, TimeUse]:
-    """What each worker did in the last `last_ms` before it was last seen, as far as it has said."""
+    """The time use of each worker in the last `last_ms` before it was last seen, as far as it has reported."""
     since = WORKER.c.last_seen_ms - last_ms
     begin = case((SPAN.c.start_ms < since, since), else_=SPAN.c.start_ms)
     query = (
@@ -123,7 +123,7 @@ def latest_time_use(connection: Connection, worker_ids: Sequence[str], last_ms: 
 
 
 def spend_of_run(connection: Connection, run: RunRow) -> Spend:
-    """What the workers of the run's model have cost since it began, busy or idle.
+    """The cost of the workers of the run's model since the run began, busy or idle.
 
     A guard, not a bill: workers that other runs share are counted whole, which can only stop a run early. A
     worker that is still loading has not named its GPU; its time counts from its start once it has.
@@ -146,7 +146,7 @@ def spend_of_run(connection: Connection, run: RunRow) -> Spend:
 
 
 def takes_per_min(connection: Connection, run: RunRow, at_ms: int) -> float | None:
-    """How many takes of an active run have ended a minute of late; None before there are any."""
+    """The recent rate at which takes of an active run ended, per minute; None before any has ended."""
     since_ms = max(run.started_at_ms, at_ms - _RATE_OF_MS)
     ended = ATTEMPT.c.outcome.in_(("accepted", "rejected")) & (ATTEMPT.c.at_ms > since_ms)
     count = connection.execute(select(func.count()).where(ATTEMPT.c.run_id == run.run_id, ended)).scalar()
@@ -154,12 +154,13 @@ def takes_per_min(connection: Connection, run: RunRow, at_ms: int) -> float | No
 
 
 def attempt_cost_of_run(connection: Connection, run: RunRow) -> int | None:
-    """What one attempt of the run has cost; None before the first.
+    """The cost of one attempt of the run; None before the first.
 
-    Its engine time, on average of the latest, or its planning and the time in which the run's workers rendered
-    and waited, shared by all attempts, whichever is more: where mastering holds up the engine, the engine's time
-    alone is too little. Planner calls run far ahead of the attempts, so planning is what these were charged with,
-    not what spans say. Start-up is left out: it is in `spend_of_run` already and the next take adds none.
+    The cost is that of its engine time, on average of the latest, or of its planning and the time in which the run's
+    workers rendered and waited, shared by all attempts, whichever is more: where mastering holds up the engine, the
+    engine's time alone is too little. Planner calls run far ahead of the attempts, so planning is the time charged to
+    the attempts, not the time of the spans. Start-up is left out: `spend_of_run` counts it already, and the next take
+    adds none.
     """
     engine_ms = ATTEMPT.c.plan_ms + ATTEMPT.c.encode_ms + ATTEMPT.c.diffuse_ms + ATTEMPT.c.decode_ms
     made = select(engine_ms.label("engine_ms"), ATTEMPT.c.plan_ms).where(
@@ -184,7 +185,7 @@ def attempt_cost_of_run(connection: Connection, run: RunRow) -> int | None:
 
 
 def reasons_of_run(connection: Connection, run_id: str, outcome: str) -> Counter[str]:
-    """Why takes of the run ended as rejected or failed; a reason counts once for a take, however often it was tried."""
+    """Count the reasons why takes of the run were rejected or failed; a reason counts once per take, not per try."""
     query = (
         select(ATTEMPT.c.take_id, ATTEMPT.c.reasons)
         .join(TAKE, TAKE.c.take_id == ATTEMPT.c.take_id)

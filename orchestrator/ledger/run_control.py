@@ -98,7 +98,7 @@ def dead_takes(connection: Connection, catalog: str | None = None, limit: int | 
 
 
 def count_dead(connection: Connection, catalog: str | None = None) -> int:
-    """How many takes are dead."""
+    """Count the dead takes of `catalog`, or of all catalogs."""
     return int(connection.execute(select(func.count()).select_from(TAKE).where(*_dead(catalog))).scalar() or 0)
 
 

@@ -37,12 +37,12 @@ class SetAside(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """What it is known by: the hash of its bytes, so that the same record is set aside once."""
+        """The record's id: the hash of its bytes, so that the same record is set aside once."""
         return digest_of(self.raw)
 
 
 def digest_of(raw: bytes) -> str:
-    """What a record of these bytes is known by."""
+    """The id of a record of these bytes: their SHA-256 in hex."""
     return sha256(raw).hexdigest()
 
 
@@ -109,12 +109,12 @@ def list_set_aside(connection: Connection, limit: int | None = None) -> list[Set
 
 
 def count_set_aside(connection: Connection) -> int:
-    """How many there are."""
+    """Count the records that are set aside."""
     return int(connection.execute(select(func.count()).select_from(SET_ASIDE)).scalar() or 0)
 
 
 def find_set_aside(connection: Connection, names: Sequence[str]) -> list[SetAsideRow]:
-    """Those whose ids begin so, in the order of `names`. Raises UnknownNameError for none or several."""
+    """The records whose ids begin with `names`, in that order. Raises UnknownNameError for none or several."""
     return [_find_one(connection, name) for name in dict.fromkeys(names)]
 
 

@@ -23,7 +23,7 @@ _UNDER_WAY: Final = frozenset({"waiting", "sent"})
 
 
 class SlotState(StrEnum):
-    """What has become of a slot, as its take tells."""
+    """The state of a slot, as its take tells."""
 
     WANTED = "wanted"
     MISSING = "missing"
@@ -36,7 +36,7 @@ class SlotState(StrEnum):
 
 
 class StateRule(NamedTuple):
-    """What follows from a state."""
+    """The meaning and the consequences of a slot's state."""
 
     meaning: str
     category: Category | None  # of the time that rendered the take; None: no rendition of it counts
@@ -59,7 +59,7 @@ STATES: Final[Mapping[SlotState, StateRule]] = MappingProxyType(
 
 
 class TakeFacts(NamedTuple):
-    """What decides about the state."""
+    """The facts about a take that decide the state of its slot."""
 
     work: str  # how far the take has come: a state of the table `take`
     is_current: bool = True  # the catalog's last plan has this take in the slot
@@ -79,7 +79,7 @@ class KnownTake(NamedTuple):
 
     @property
     def is_listed(self) -> bool:
-        """Its catalog has the track."""
+        """True when the catalog has the track."""
         return STATES[state_of(TakeFacts(self.state, is_refused=self.is_refused))].is_listed
 
 
@@ -115,7 +115,7 @@ def state_of(take: TakeFacts) -> SlotState:
 
 
 def category_of(state: SlotState) -> Category:
-    """As what the time of an accepted rendition counts while its slot is in that state."""
+    """The category of an accepted rendition's time while its slot is in `state`."""
     return STATES[state].category or Category.LOST
 
 

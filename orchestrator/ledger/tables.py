@@ -224,7 +224,7 @@ class WorkerRow(Row, table=True):
 
 
 class SpanRow(Row, table=True):
-    """What a worker did with a stretch of its time."""
+    """A stretch of a worker's time and the work done in it."""
 
     __tablename__ = "span"
     __table_args__ = (_one_of("state", SPAN_STATES),)
@@ -434,7 +434,7 @@ class ClosedPeriodRow(Row, table=True):
 
 
 class BudgetRow(Row, table=True):
-    """What may be spent; the newest of a scope, name and period counts."""
+    """A limit on spending; the newest row of a scope, name and period counts."""
 
     __tablename__ = "budget"
     __table_args__ = (_one_of("scope", BUDGET_SCOPES),)
@@ -448,7 +448,7 @@ class BudgetRow(Row, table=True):
 
 
 class VerdictRow(Row, table=True):
-    """What somebody decided about an accepted rendition afterwards; the newest counts."""
+    """A person's later decision about an accepted rendition; the newest counts."""
 
     __tablename__ = "verdict"
     __table_args__ = (_one_of("outcome", ("accepted", "rejected")),)

@@ -33,17 +33,17 @@ class Filed(NamedTuple):
 
     @property
     def accepted(self) -> bool:
-        """Whether the store must have it."""
+        """True when the store must have the take."""
         return self.state == "accepted"
 
     @property
     def pending(self) -> bool:
-        """Whether it is still to be made or on its way."""
+        """True when the take is still to be made or on its way."""
         return self.state in _PENDING
 
 
 class MadeAgain(NamedTuple):
-    """What became of takes that were lost."""
+    """The number of lost takes that wait again, and of those that were dropped."""
 
     waiting: int = 0  # they wait again
     dropped: int = 0  # the preset no longer has them
@@ -96,7 +96,7 @@ def make_again(connection: Connection, catalog: str, take_ids: Sequence[str], at
 
 
 def has_takes(connection: Connection) -> bool:
-    """Whether anything was ever planned."""
+    """True when any take was ever planned."""
     return connection.execute(select(TAKE.c.take_id).limit(1)).first() is not None
 
 

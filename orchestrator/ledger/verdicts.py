@@ -85,7 +85,7 @@ def read_verdicts(connection: Connection, catalog: str) -> list[Verdict]:
 
 
 def unrecorded(connection: Connection, catalog: str, verdicts: Iterable[Verdict]) -> list[Verdict]:
-    """Those of a catalog that the ledger lacks and that would count: newer than what it has of the rendition."""
+    """The verdicts of a catalog that the ledger lacks and that are newer than its own on the same rendition."""
     newest = {each.rendition: each.at_ms for each in read_verdicts(connection, catalog)}
     ahead = [each for each in verdicts if each.at_ms > newest.get(each.rendition, -1)]
     known: set[tuple[str, str]] = set()

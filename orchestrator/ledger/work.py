@@ -71,7 +71,7 @@ def pending_queues(connection: Connection, run_id: str) -> dict[str, int]:
 
 
 def is_fed(connection: Connection, run_id: str) -> bool:
-    """Whether takes of the run may be sent: it is active, and nobody has paused or cancelled it since it was read."""
+    """True when takes of the run may be sent: it is active, and nobody has paused or cancelled it since it was read."""
     query = select(RUN.c.run_id).where(RUN.c.run_id == run_id, RUN.c.state == "active", RUN.c.wish == "")
     return connection.execute(query).first() is not None
 
@@ -120,7 +120,7 @@ def recall_sent(connection: Connection, run_id: str, at_ms: int) -> int:
 
 
 def lose_held(connection: Connection, worker_id: str, at_ms: int) -> int:
-    """What a silent worker held waits again; that is a loss, not a failure. Returns how many takes it held."""
+    """Let the takes of a silent worker wait again, as losses, not failures. Returns the number of takes it held."""
     held = TAKE.c.held_by == worker_id
     _note_losses(connection, held, at_ms)
     return _give_up_lost(connection, held, at_ms) + _wait(connection, held, losses=TAKE.c.losses + 1)
@@ -205,7 +205,7 @@ class Serving(NamedTuple):
 
 
 def serving(connection: Connection, worker_ids: Sequence[str]) -> list[Serving]:
-    """What those of these workers serve and hold at most that are ready and have not ended."""
+    """The model, VRAM and most takes held of each worker in `worker_ids` that is ready and has not ended."""
     ready = WORKER.c.worker_id.in_(worker_ids) & WORKER.c.ended_at_ms.is_(None) & (WORKER.c.batch_limit > 0)
     query = select(WORKER.c.model, WORKER.c.vram_gib, WORKER.c.holds_max).where(ready)
     return [Serving(*row) for row in connection.execute(query)]

@@ -42,7 +42,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """As in a track's key: `spa/ambient/season=winter`."""
+        """The cell's name as in a track's key: `spa/ambient/season=winter`."""
         return "/".join([self.zone, self.genre, *(f"{k}={v}" for k, v in sorted(self.axes.items()))])
 
 

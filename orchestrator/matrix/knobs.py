@@ -96,7 +96,7 @@ class DiffusionChoices:
         return cls(spec, {name: (declared.get_default(),) for name, declared in spec.model_fields.items()})
 
     def overlaid(self, name: str, values: tuple[Any, ...]) -> DiffusionChoices:
-        """These choices with `values` for the knob `name`."""
+        """Return these choices with `values` for the knob `name`."""
         return replace(self, values={**self.values, name: values})
 
     @property

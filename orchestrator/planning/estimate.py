@@ -143,7 +143,7 @@ class Estimate(NamedTuple):
         cap: str = "the cap",
         fix: str = "raise --max-usd",
     ) -> Estimate:
-        """This estimate; BudgetError when it and what was spent before are above the cap. None means no cap."""
+        """Return this estimate; BudgetError when it plus the earlier spend exceeds the cap. None means no cap."""
         if max_usd_micros is None or spent_usd_micros + self.usd_micros <= max_usd_micros:
             return self
         spent = f"${dollars(spent_usd_micros)} already spent and " if spent_usd_micros else ""

@@ -53,12 +53,12 @@ class StandingCounts(NamedTuple):
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """The number of all takes."""
         return sum(self)
 
     @property
     def to_render(self) -> int:
-        """Those a run would send."""
+        """The number of takes that a run would send."""
         return self.total - self.unchanged
 
     def plus(self, other: StandingCounts) -> StandingCounts:

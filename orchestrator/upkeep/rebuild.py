@@ -27,7 +27,7 @@ _AT_ONCE: Final = 500
 
 
 class Rebuilt(NamedTuple):
-    """What a rebuild has found."""
+    """The findings of a rebuild."""
 
     takes: int
     runs: int

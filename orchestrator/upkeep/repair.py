@@ -31,7 +31,7 @@ _BROKEN: Final = {
 
 
 class Remedy(StrEnum):
-    """What is done about a take."""
+    """The action that a repair takes on a take."""
 
     RECORD = "record"  # the store's sidecar is sound and the ledger has none
     BELIEVE = "believe"  # the store's sidecar is sound and the ledger's copy another
@@ -56,7 +56,7 @@ MEANING: Final = {
 
 
 class RepairStep(NamedTuple):
-    """One take and what is done about it."""
+    """One take and the remedy for it."""
 
     case: Case
     remedy: Remedy
@@ -65,7 +65,7 @@ class RepairStep(NamedTuple):
 
 
 class Repaired(NamedTuple):
-    """What a repair has done, or would do."""
+    """The sum of a repair that was done, or would be done."""
 
     remedies: Counter[Remedy]
     waiting: int  # takes that wait again
@@ -106,7 +106,7 @@ def repair(
 
 
 def choose(store: Store, case: Case, *, quick: bool) -> RepairStep:
-    """What is to be done about a take."""
+    """Choose the remedy for a take."""
     if case.kinds & _NOT_OURS_TO_JUDGE:
         return RepairStep(case, Remedy.LEAVE)
     if case.sidecar is not None and not case.kinds & _BROKEN:

@@ -34,7 +34,7 @@ FRESH_MS: Final = 24 * 3_600_000  # audio of a take on its way is put up to so l
 
 
 class FindingKind(StrEnum):
-    """What can be wrong."""
+    """The kinds of faults that a survey finds."""
 
     MISSING_SIDECAR = "missing sidecar"
     MISSING_AUDIO = "missing audio"
@@ -67,7 +67,7 @@ MEANING: Final = {
 
 
 class Finding(NamedTuple):
-    """One thing that is wrong."""
+    """One fault that a survey found."""
 
     kind: FindingKind
     catalog: str
@@ -89,13 +89,13 @@ class Case:
 
     @property
     def kinds(self) -> set[FindingKind]:
-        """What is wrong."""
+        """The kinds of the case's findings."""
         return {finding.kind for finding in self.findings}
 
 
 @dataclass(slots=True)
 class Survey:
-    """What has been looked at so far, and what was found."""
+    """The count of examined objects so far, and the count of findings."""
 
     takes: int = 0  # that the ledger has as accepted
     sidecars: int = 0
@@ -127,7 +127,7 @@ class Surveyor:
             yield from self._examine(name, iter(()))
 
     def examine_verdicts(self) -> tuple[VerdictDifferences, list[Finding]]:
-        """How the verdicts about the catalogs that were examined differ between ledger and store."""
+        """The differences between the ledger's and the store's verdicts about the examined catalogs."""
         found = compare_verdicts(self._store, self._ledger, self.survey.catalogs)
         findings = [
             Finding(kind, each.catalog, each.take_id, each.key, f"{each.outcome} at {each.at_ms}")
@@ -198,7 +198,7 @@ class _Inspection:
         return iter(())
 
     def inspect(self, pair: _Pair) -> Case:
-        """What is wrong about one take."""
+        """The case of one take, with its findings."""
         take_id, listed, filed = pair
         key = f"{self._catalog}/takes/{take_id}.json"
         is_expected = filed is not None and filed.accepted
@@ -225,7 +225,7 @@ class _Inspection:
             return None, self._finding(FindingKind.UNREADABLE_OBJECT, take_id, key, str(error))
 
     def ask_again(self, case: Case) -> Case:
-        """What the ledger did not say may have been recorded since it was asked."""
+        """Ask the ledger again, and drop the findings that a record written since then settles."""
         doubtful = case.kinds & {FindingKind.UNRECORDED_SIDECAR, FindingKind.DIFFERENT_SIDECAR}
         if not doubtful:
             return case
@@ -235,7 +235,7 @@ class _Inspection:
         return replace(case, filed=filed, findings=findings)
 
     def unnamed(self) -> Iterator[tuple[ObjectInfo, Filed | None]]:
-        """The audio that no sidecar named, and its take."""
+        """The audio that no sidecar named, with its take."""
         for key, info in self.audio.items():
             take_id = str(take_of_audio(key))
             if key not in self._named and take_id not in self._unreadable:
@@ -287,7 +287,7 @@ IS_GONE: Final = "is not there"
 
 
 def audio_fault(store: Store, audio: AudioFile, *, quick: bool) -> str | None:
-    """What is wrong with audio; unless `quick`, its bytes are read, and once more before they are called altered."""
+    """The fault of audio, or None; unless `quick`, its bytes are read, and once more before they are called altered."""
     if quick:
         return find_fault(store, audio)
     for _ in range(2):
@@ -357,7 +357,7 @@ def _catalog_of(info: ObjectInfo) -> str:
 
 
 def _side_by_side(objects: Iterable[ObjectInfo], filed: Iterator[Filed]) -> Iterator[_Pair]:
-    """Both in order of takes; one that is on one side only comes alone."""
+    """Pair objects and filed takes in order of takes; a take that is on one side only comes alone."""
     left = next(filed, None)
     for info in objects:
         take_id = take_of_sidecar(info.key)

@@ -23,7 +23,7 @@ from orchestrator.upkeep.survey import ledgers_copy
 
 
 class Leftover(StrEnum):
-    """What is removed."""
+    """The kinds of objects that a sweep removes."""
 
     AUDIO = "orphan audio"
     CHECK = "left-over check"

@@ -22,7 +22,7 @@ from orchestrator.upkeep.reading import UnreadableError, ask
 
 @dataclass(slots=True)
 class VerdictDifferences:
-    """What ledger and store do not have in common."""
+    """The differences between the ledger's and the store's verdicts."""
 
     unstored: list[Verdict] = field(default_factory=list)
     unrecorded: list[Verdict] = field(default_factory=list)
@@ -59,7 +59,7 @@ def stored_verdicts(store: Store, catalog: str) -> Iterator[Verdict | Unread]:
 
 
 def compare_verdicts(store: Store, ledger: Ledger, catalogs: Iterable[str]) -> VerdictDifferences:
-    """What is to be mended. Of two that disagree nothing is lost: the newest word on a rendition counts in both."""
+    """Collect the differences to mend. Two verdicts that disagree are both kept: the newest counts on both sides."""
     found = VerdictDifferences()
     for catalog in catalogs:
         stored: dict[str, Verdict] = {}

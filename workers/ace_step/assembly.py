@@ -230,7 +230,7 @@ def _load_planner(folder: Path, placement: Placement, home: Path) -> Planner:
 
 
 def _planner_name(folder: Path | None, reference: str | None) -> str:
-    """Which planner was loaded, where the folder or the hub id tells; "" where neither does."""
+    """The name of the loaded planner, from its folder or hub id; "" when neither tells."""
     names = [folder.name if folder else "", (reference or "").partition("@")[0].rpartition("/")[2]]
     return next((name for name in names if name.startswith(_PLANNER_PREFIX)), "")
 

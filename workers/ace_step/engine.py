@@ -46,13 +46,13 @@ class PlanWriter(Protocol):
         """SHA-256 over its weight files."""
 
     def slots(self, duration_s: int) -> BatchLimit:
-        """How many takes of up to `duration_s` it plans at once, with the reason."""
+        """The most takes of up to `duration_s` that the planner plans at once, with the reason."""
 
     def plan(self, takes: Sequence[Take]) -> list[Plan]:
         """One plan for each take, of exactly the codes it needs."""
 
     def refusal(self, take: Take) -> str | None:
-        """Why `take` cannot be planned whatever else is in the batch, or None."""
+        """The reason why `take` cannot be planned in any batch, or None."""
 
 
 class _DiffusedBatch(NamedTuple):
@@ -153,7 +153,7 @@ class AceStepEngine:
         return [next(plans) if outcome is None else outcome for outcome in outcomes]
 
     def _planning_refusal(self, take: Take) -> Refusal | None:
-        """Why `take` is not worth a plan: this engine cannot write one, or could not render it."""
+        """The refusal of a `take` that this engine cannot plan or could not render, or None."""
         job = Job(take)
         if unable := self._setup_refusal(job):
             return Refusal(unable, elsewhere=True)
@@ -234,7 +234,7 @@ class AceStepEngine:
         return BatchResult(outcomes, StageTimes(**diffused.watch.spent_ms()))
 
     def _setup_refusal(self, job: Job) -> str:
-        """Why this worker, as it was started, cannot render `job`, or "". Raises ModelError."""
+        """The reason why this worker, as it was started, cannot render `job`, or "". Raises ModelError."""
         spec = job.take.spec
         if spec.model != self._card.model:
             return f"the take wants {spec.model} and this worker holds {self._card.model}"

@@ -44,7 +44,7 @@ class TokenLimits(NamedTuple):
         return cls(limits.TEXT_TOKENS_MAX * factor, limits.LYRIC_TOKENS_MAX * factor)
 
     def refusal(self, prompt: TokenizedPrompt) -> str:
-        """Why the model would not read all of `prompt`, or ""."""
+        """The reason why the model would not read all of `prompt`, or ""."""
         if len(prompt.text) > self.text:
             return (
                 f"caption and metadata are {len(prompt.text)} tokens; the model reads {self.text} and "
@@ -64,12 +64,12 @@ def bucket_of(job: Job) -> Bucket:
 
 
 def coded(job: Job) -> bool:
-    """Whether planner codes guide `job`."""
+    """True when planner codes guide `job`."""
     return job.plan is not None or job.take.spec.planner is not None
 
 
 def given_plan_refusal(job: Job) -> str:
-    """Why the plan that `job` brings does not suit its take, or ""."""
+    """The reason why the plan that `job` brings does not suit its take, or ""."""
     plan = job.plan
     if plan is None:
         return ""
@@ -99,7 +99,7 @@ def spec_with_plan(job: Job, plan: Plan | None) -> TrackSpec:
 
 
 def effective(prepared: PreparedJob, card: EngineCard) -> Effective:
-    """What was really used to render `prepared`."""
+    """The settings that were really used to render `prepared`."""
     take, spec = prepared.job.take, prepared.spec
     extra: dict[str, str | int | float | bool] = {"lyric_tokens": len(prepared.prompt.lyrics)}
     if prepared.plan is not None:

@@ -70,7 +70,7 @@ class Calibration(Frozen):
         return next((row for row in self.measured if row.duration_s >= duration_s), None)
 
     def with_measured(self, row: Measured) -> Calibration:
-        """This calibration with `row` in place of an earlier measurement of its duration."""
+        """Return this calibration with `row` in place of an earlier measurement of its duration."""
         others = [known for known in self.measured if known.duration_s != row.duration_s]
         return Calibration(key=self.key, measured=tuple(sorted([*others, row], key=lambda one: one.duration_s)))
 

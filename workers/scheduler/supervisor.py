@@ -145,7 +145,7 @@ class Supervisor:
         return Limits(self.capacities["render"].of, lambda bucket: plans.of(bucket) if bucket.planner else 0)
 
     def without_limits(self, buckets: Iterable[Bucket]) -> set[Bucket]:
-        """Those of `buckets` whose limits the engine has not been asked for."""
+        """The buckets among `buckets` whose limits the supervisor has not asked the engine for."""
         batches, plans = self.capacities["render"], self.capacities["plan"]
         return {each for each in buckets if not batches.knows(each) or (each.planner and not plans.knows(each))}
 

@@ -290,7 +290,7 @@ def _print_report(report: Shown) -> None:
 
 
 def _basis(report: Shown) -> str:
-    """What the figures rest on, in a few words."""
+    """The basis of the figures, in a few words."""
     micros = report.accounts.coverage.usd_micros
     parts = []
     if ChargeKind.BILLED in micros:
@@ -350,7 +350,7 @@ def _print_waste(report: Shown) -> None:
 
 
 def _print_use(report: Shown) -> None:
-    """What the workers' time went into, and what to do about it when they wait for what can be mended."""
+    """Print the use of the workers' time, and the remedy when engines wait for a cause that a person can mend."""
     if not report.use.total_ms:
         return
     out.print()

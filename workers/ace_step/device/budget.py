@@ -77,5 +77,5 @@ class BatchBudget(NamedTuple):
 
 
 def count_weights(module: torch.nn.Module) -> int:
-    """How many numbers a module's parameters are, in whatever format and wherever they are."""
+    """Count the numbers in a module's parameters, in any format and on any device."""
     return sum(parameter.numel() for parameter in module.parameters())

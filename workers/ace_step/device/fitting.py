@@ -98,7 +98,7 @@ class Requirement(NamedTuple):
 
 
 def holds_small_model(weights: int) -> bool:
-    """Whether a transformer of `weights` numbers is one for tests, which fits anywhere."""
+    """True when a transformer of `weights` numbers is a small test model, which fits anywhere."""
     return weights < _SMALL_WEIGHTS
 
 

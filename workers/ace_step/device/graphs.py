@@ -57,7 +57,7 @@ class Graphs:
 
     @property
     def records(self) -> bool:
-        """Whether anything is recorded; if not, no buffer need keep its place."""
+        """True when steps are recorded; otherwise no buffer needs to keep its place."""
         return self._recorder is not None
 
     def run(self, key: Hashable, step: Callable[[], T]) -> T:

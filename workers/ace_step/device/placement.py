@@ -59,7 +59,7 @@ def free_cache(device: torch.device) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that memory, of whatever device, did not suffice."""
+    """True when `error` says that the memory of any device did not suffice."""
     # MPS and the CPU raise plain RuntimeErrors.
     words = str(error)
     # cuBLAS and cuDNN say so in their own way.

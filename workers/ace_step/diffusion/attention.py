@@ -31,7 +31,7 @@ _CUDNN_FIRST = [
 
 
 class Window(NamedTuple):
-    """Which pairs of frames see each other: additive, 0 or the lowest number there is.
+    """The mask of the pairs of frames that see each other: additive, 0 or the lowest number of the dtype.
 
     Dense: (1, 1, frames, frames). In blocks: (batch x blocks, 1, reach, 3 x reach).
     """
@@ -116,7 +116,7 @@ def _additive(seen: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 def prefers_cudnn(device: torch.device) -> bool:
-    """Whether `device` is of a kind on which cuDNN's attention, masked or not, is far ahead of torch's own."""
+    """True when cuDNN's attention, masked or not, is far faster on this kind of `device` than torch's own."""
     return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] in _CUDNN_FIRST_CAPABILITIES
 
 

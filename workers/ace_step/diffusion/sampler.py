@@ -42,7 +42,7 @@ class StepInputs(NamedTuple):
     guidance: Guidance = NO_GUIDANCE
 
     def same_as(self, other: StepInputs) -> bool:
-        """Whether both hold the same tensors. Equal copies do not count: comparing them would wait for the device."""
+        """True when both hold the same tensors. Equal copies do not count: comparing them would wait for the device."""
         same_tensors = self.conditions is other.conditions and self.context is other.context
         return same_tensors and self.guidance == other.guidance
 

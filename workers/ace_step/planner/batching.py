@@ -54,9 +54,9 @@ class KvBudget(NamedTuple):
         return next(width for width in self.prompt_classes if n_tokens <= width)
 
     def slots(self, n_codes: int, prompt_class: int) -> BatchLimit:
-        """How many takes of `n_codes` are written side by side after prompts of `prompt_class`, and why.
+        """The number of takes of `n_codes` written side by side after prompts of `prompt_class`, with the reason.
 
-        A power of two, so that few shapes occur. Each take has two rows, whether it is guided or not.
+        The number is a power of two, so that few shapes occur. Each take has two rows, whether it is guided or not.
         """
         row_bytes = whole_columns(prompt_class + n_codes) * self.token_bytes
         slots = self.slots_max

@@ -49,7 +49,7 @@ def whole_columns(columns: int) -> int:
 
 
 def wants_fixed_shapes(dtype: torch.dtype) -> bool:
-    """Whether rows computed in `dtype` keep their results only if every call has the same shape."""
+    """True when rows computed in `dtype` keep their results only if every call has the same shape."""
     return dtype != torch.float32
 
 

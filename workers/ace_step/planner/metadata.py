@@ -177,7 +177,7 @@ class _TemplateRow:
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing is left to choose."""
+        """True when nothing is left to choose."""
         return bool(self.matcher.is_stopped())
 
     def allowed(self) -> npt.NDArray[np.int64]:

@@ -125,7 +125,7 @@ class Planner:
         self._buffers.budget = self._buffers.budget._replace(memory_gib=memory_gib)
 
     def slots(self, duration_s: int) -> BatchLimit:
-        """How many takes of `duration_s` with prompts of the smallest class are written at a time, and why."""
+        """The number of takes of `duration_s` written at a time, with the reason; prompts are of the smallest class."""
         budget = self._buffers.budget
         return budget.slots(duration_s * CODES_PER_S, budget.prompt_classes[0])
 
@@ -142,7 +142,7 @@ class Planner:
         return [plans[key] for key in keys]
 
     def refusal(self, take: Take) -> str | None:
-        """Why this take cannot be planned whatever else is in the batch, or None."""
+        """The reason why this take cannot be planned in any batch, or None."""
         try:
             self._prepared(take, _provisional(take.spec))
         except OutOfRangeError as error:

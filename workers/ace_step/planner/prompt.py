@@ -48,7 +48,7 @@ class ChatTokenizer(Protocol):
 
 
 class Prompts(NamedTuple):
-    """Both prompts of one take as text."""
+    """The conditional and the unconditional prompt of one take, as text."""
 
     conditional: str
     unconditional: str | None  # None: no guidance, so none is needed

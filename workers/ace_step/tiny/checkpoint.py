@@ -108,7 +108,7 @@ def write_tiny_checkpoint(folder: Path, seed: int = 0) -> None:
 
 
 def holds_random_weights(folder: Path) -> bool:
-    """Whether the checkpoint in `folder` says of itself that its weights are random."""
+    """True when the checkpoint in `folder` declares that its weights are random."""
     return (folder / MANIFEST).is_file()
 
 

@@ -62,7 +62,7 @@ class Components:
 
     @property
     def reads_codes(self) -> bool:
-        """Whether the planner's codes can be used."""
+        """True when the loaded model can read the planner's codes."""
         return self.audio_tokenizer is not None and self.audio_token_detokenizer is not None
 
 
