@@ -149,7 +149,7 @@ def _download(store: Store, artefact: Artefact, path: Path) -> None:
     part = path.with_name(f".{path.name}.{uuid4().hex}.part")
     try:
         with part.open("xb") as file:
-            receiver = _Receiver(file, artefact)
+            receiver = _HashedFile(file, artefact)
             if not store.read_into(artefact.key, receiver):
                 raise StoreError(
                     f"{store.locate(artefact.key)} is not there",
@@ -164,7 +164,7 @@ def _download(store: Store, artefact: Artefact, path: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-class _Receiver:
+class _HashedFile:
     """Hashes what it writes, and takes no byte more than the artefact has."""
 
     def __init__(self, file: BinaryIO, artefact: Artefact) -> None:

@@ -20,6 +20,7 @@ from orchestrator.ledger.tables import ATTEMPT, RENDITION, RUN, TAKE
 from orchestrator.upkeep import rebuild as rebuild_module
 from orchestrator.upkeep import repair as repair_module
 from orchestrator.upkeep import survey as survey_module
+from orchestrator.upkeep.reading import ask
 from orchestrator.upkeep.rebuild import rebuild
 from orchestrator.upkeep.repair import Remedy, Repaired, repair
 from orchestrator.upkeep.survey import FindingKind, Surveyor, refuse_empty_store, refuse_unknown
@@ -243,6 +244,13 @@ def test_an_object_that_the_store_refuses_is_named_and_passed_and_a_store_that_i
     store.refuse = -1
     with pytest.raises(StoreError):
         examine(store, ledger)
+
+
+def test_a_store_that_is_away_is_not_taken_for_one_that_refuses_an_object():
+    store = MemoryStore()
+    store.refuse = -1
+    with pytest.raises(StoreError):
+        ask(store, "spring/takes/1.json", lambda: store.find("spring/takes/1.json"))
 
 
 @pytest.mark.parametrize("key", ["../../etc/passwd", "spring/audio/spa/ambient/../../x.flac", "spring/takes/1.json"])
