@@ -52,11 +52,6 @@ class Outage:
         """Seconds since the first try that failed; 0 when the last one did not."""
         return 0.0 if self._since_s is None else self.clock() - self._since_s
 
-    @property
-    def is_over_patience(self) -> bool:
-        """True when the outage has lasted longer than the back-off's patience."""
-        return self.lasted_s > self.backoff.patience_s
-
     def failed(self) -> bool:
         """Note a try that failed; True for the first of an outage, which is worth a word."""
         if self._since_s is not None:

@@ -234,12 +234,16 @@ def _print_survey(found: survey.Survey, findings: Sequence[Finding], *, quick: b
         say(f"and {len(findings) - _FINDINGS_SHOWN:,} more; `--json` names them all")
 
 
+_FIXES: Final = {
+    FindingKind.ORPHAN_AUDIO: "`tunemill catalog gc` removes audio that no sidecar names once it is a day old",
+    FindingKind.NEWER_SIDECAR: "upgrade this machine to read what a newer version wrote",
+    FindingKind.UNREADABLE_OBJECT: "upgrade this machine, or let the store give the objects that it refuses",
+}
+_REPAIR: Final = "`tunemill catalog repair` mends it, `--dry-run` says how"
+
+
 def _fix(counts: Counter[FindingKind]) -> str:
-    repair_words = "`tunemill catalog repair` mends it, `--dry-run` says how"
-    sweep_words = "`tunemill catalog gc` removes audio that no sidecar names once it is a day old"
-    if not counts[FindingKind.ORPHAN_AUDIO]:
-        return repair_words
-    return sweep_words if counts.total() == counts[FindingKind.ORPHAN_AUDIO] else f"{repair_words}; {sweep_words}"
+    return "; ".join(dict.fromkeys(_FIXES.get(kind, _REPAIR) for kind in FindingKind if counts[kind]))
 
 
 def _repaired_as_json(steps: Sequence[RepairStep], done: Repaired, *, dry_run: bool) -> dict[str, Any]:

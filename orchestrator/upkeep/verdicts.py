@@ -71,12 +71,18 @@ def compare_verdicts(store: Store, ledger: Ledger, catalogs: Iterable[str]) -> V
         with ledger.read() as connection:
             ours = read_verdicts(connection, catalog)
             found.unrecorded += unrecorded(connection, catalog, stored.values())
-        found.unstored += [each for each in ours if each.key not in {*stored, *found.unread}]
+        there = {*stored, *found.unread}
+        found.unstored += [each for each in ours if each.key not in there]
     return found
 
 
 def repair_verdicts(store: Store, ledger: Ledger, found: VerdictDifferences) -> None:
-    """Take to each side what it lacks. An object that cannot be read makes way for the ledger's, and goes else."""
+    """Take to each side what it lacks; a damaged object makes way for the ledger's verdict, or is only removed.
+
+    `ledger` must be fenced by the writer's lock.
+    """
+    with ledger.write():
+        pass  # nothing is removed on behalf of a writer whose lock has passed to another
     for key in found.damaged:
         store.delete(key)
     store_verdicts(store, found.unstored)

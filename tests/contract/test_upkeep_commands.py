@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from catalog.errors import BusyError, DisagreementError, LedgerError, StoreError, UnknownNameError
+from catalog.keys import sidecar_key
 from catalog.store import Store, open_store
 from orchestrator.cli import app as program
 from orchestrator.ledger import open_ledger
@@ -74,6 +75,15 @@ def test_what_is_wrong_is_counted_listed_and_answered_with_the_next_command(home
     assert "nothing was changed" in planned
     assert "`tunemill run spring` renders them" in tunemill("repair").output
     assert "4 accepted takes, 4 sidecars, 4 audio objects" in tunemill("verify").output
+
+
+def test_what_only_a_newer_version_can_read_is_answered_with_an_upgrade_and_not_with_a_repair(home):
+    key = sidecar_key(home.sidecars[0].take)
+    (home.folder / "store" / key).write_bytes(home.store.find(key).replace(b'"v": 1', b'"v": 2'))
+    fix = tunemill("verify").exception.fix
+    assert "upgrade this machine" in fix
+    assert "repair" not in fix
+    assert "left as they are" in tunemill("repair").output
 
 
 def test_many_findings_are_cut_on_the_screen_and_whole_in_json(home):

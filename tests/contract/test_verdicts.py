@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert, select
 
-from catalog.errors import MessageError, StoreError
+from catalog.errors import BusyError, MessageError, StoreError
 from catalog.messages import AttemptMade
 from catalog.sidecar import Sidecar
 from catalog.store import Store
@@ -142,6 +142,22 @@ def test_a_damaged_verdict_is_written_again_from_the_ledger(ledger) -> None:
     mend(store, ledger)
     assert differences(store, ledger) == []
     assert parse_verdict(store.objects[verdict.key], verdict.key) == verdict
+
+
+def test_only_the_holder_of_the_lock_removes_a_damaged_verdict(ledger) -> None:
+    store = MemoryStore()
+    first, *_ = a_catalog(store, ledger)
+    (verdict,) = judge(store, ledger, [first.take_id], "rejected")
+    store.objects[verdict.key] = b"{"
+    surveyor = Surveyor(store, ledger)
+    list(surveyor.examine(CATALOG))
+    with ledger.writer_lock() as stopped:
+        fenced = ledger.fenced(stopped)
+    with ledger.writer_lock():
+        pass
+    with pytest.raises(BusyError):
+        repair_verdicts(store, fenced, surveyor.examine_verdicts()[0])
+    assert store.objects[verdict.key] == b"{"
 
 
 def test_a_store_that_is_away_decides_nothing(ledger) -> None:

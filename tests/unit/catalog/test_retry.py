@@ -37,9 +37,6 @@ def test_an_outage_is_told_once_when_it_begins_and_once_when_it_ends() -> None:
     assert (outage.failed(), outage.next_wait_s()) == (True, 1)
     now_s += 5
     assert (outage.failed(), outage.next_wait_s(), outage.lasted_s) == (False, 2, 5)
-    assert not outage.is_over_patience
-    now_s += 26
-    assert outage.is_over_patience
     assert (outage.ended(), outage.ended(), outage.is_on, outage.lasted_s) == (True, False, False, 0)
 
 
