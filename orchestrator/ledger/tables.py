@@ -1,9 +1,9 @@
 """The ledger's tables: rows hold what was observed and do nothing clever.
 
-`attempt`, `loss`, `rendition`, `span`, `verdict` and `invoice` with its lines are facts, `posting`, `cost_entry`,
-`closed_period` and `budget` the books; all of these are append-only (triggers refuse changes). `take` and `run` are
-the state of work, `worker` and `rental` roll-calls, `writer` says who may record, and `set_aside` holds what could not
-be recorded; `standing` and `cost_monthly` are an index and a sum of the books, and `tally` sums of facts, that can be
+`attempt`, `loss`, `rendition`, `span`, `verdict`, `strike` and `invoice` with its lines are facts, `posting`,
+`cost_entry`, `closed_period` and `budget` the books; all of these are append-only (triggers refuse changes). `take` and
+`run` are the state of work, `worker`, `rental`, `login` and `order_key` roll-calls, `writer` says who may record, and
+`set_aside` holds what could not be recorded; `standing` and `cost_monthly` are an index and a sum of the books, and `tally` sums of facts, that can be
 made again from them. Instants are UTC epoch milliseconds, money integer micro-dollars.
 """
 
@@ -22,6 +22,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     text,
+    true,
 )
 from sqlmodel import Field, SQLModel
 
@@ -54,6 +55,7 @@ BIG_KEY: Any = BigInteger().with_variant(Integer(), "sqlite")
 
 # Of columns that came later: what the rows written before them say.
 _EMPTY, _ZERO = {"server_default": text("''")}, {"server_default": text("0")}
+_TRUE = {"server_default": true()}
 
 
 class Row(SQLModel):
@@ -110,6 +112,7 @@ class TakeRow(Row, table=True):
     sent_at_ms: int | None = Field(default=None, sa_type=BigInteger)
     held_by: str | None = Field(default=None, index=True)
     held_at_ms: int | None = Field(default=None, sa_type=BigInteger)
+    orders: int = Field(default=0, sa_column_kwargs=_ZERO)  # times it was sent to a queue, whatever became of that
     tries: int = 0  # failures the take may have caused
     losses: int = 0  # times its worker fell silent; never held against the take
     rendition_id: str | None = None  # the rendition that counts: its `record_id`; None until accepted
@@ -181,6 +184,7 @@ class RenditionRow(Row, table=True):
     noise: bool
     loudness_lufs: float | None
     created_at_ms: int = Field(sa_type=BigInteger)
+    is_order_known: bool = Field(default=True, sa_column_kwargs=_TRUE)  # False: rebuilt, and nothing proves its order
     sidecar: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
 
 
@@ -206,6 +210,8 @@ class WorkerRow(Row, table=True):
     heard_at_ms: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs=_ZERO)  # by the controller's clock
     clock_ahead_ms: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs=_ZERO)  # its clock against that one
     last_beat: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs=_ZERO)  # number of its latest heartbeat
+    last_record: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs=_ZERO)  # number of its latest record
+    login: str = Field(default="", index=True, sa_column_kwargs=_EMPTY)  # at the broker; "": not proven
     ended_at_ms: int | None = Field(default=None, sa_type=BigInteger)
     end_reason: str | None = None
     rental_id: str = Field(default="", index=True, sa_column_kwargs=_EMPTY)
@@ -478,6 +484,41 @@ class SetAsideRow(Row, table=True):
     is_due: bool = False  # to be tried again
 
 
+class StrikeRow(Row, table=True):
+    """A correction: a worker that never was, or whose life is false, goes off the roll-call and the books, or back.
+
+    The newest row of a worker counts.
+    """
+
+    __tablename__ = "strike"
+
+    strike_id: int = Field(primary_key=True, sa_type=BIG_KEY)
+    worker_id: str = Field(index=True)
+    is_struck: bool  # False: it was struck by mistake, and is back
+    reason: str
+    worker: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))  # its row as it was on the roll-call
+    at_ms: int = Field(sa_type=BigInteger)
+
+
+class LoginRow(Row, table=True):
+    """A login of workers at the broker."""
+
+    __tablename__ = "login"
+
+    login: str = Field(primary_key=True)
+    made_at_ms: int = Field(sa_type=BigInteger)
+    ended_at_ms: int | None = Field(default=None, sa_type=BigInteger)  # nothing it says since then is recorded
+
+
+class OrderKeyRow(Row, table=True):
+    """A public key that orders were signed with; the newest signs today's."""
+
+    __tablename__ = "order_key"
+
+    public_key: str = Field(primary_key=True)  # Ed25519, base64
+    made_at_ms: int = Field(sa_type=BigInteger)
+
+
 class WriterRow(Row, table=True):
     """The one row that says who may feed and record: whoever took the lock last, and the how manieth that is."""
 
@@ -509,4 +550,7 @@ CLOSED_PERIOD: Table = ClosedPeriodRow.__table__  # type: ignore[attr-defined]
 BUDGET: Table = BudgetRow.__table__  # type: ignore[attr-defined]
 VERDICT: Table = VerdictRow.__table__  # type: ignore[attr-defined]
 SET_ASIDE: Table = SetAsideRow.__table__  # type: ignore[attr-defined]
+STRIKE: Table = StrikeRow.__table__  # type: ignore[attr-defined]
+LOGIN: Table = LoginRow.__table__  # type: ignore[attr-defined]
+ORDER_KEY: Table = OrderKeyRow.__table__  # type: ignore[attr-defined]
 WRITER: Table = WriterRow.__table__  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, inspect
 
 APPEND_ONLY = (
-    *("attempt", "loss", "rendition", "span", "verdict", "invoice", "invoice_line"),
+    *("attempt", "loss", "rendition", "span", "verdict", "strike", "invoice", "invoice_line"),
     *("posting", "cost_entry", "closed_period", "budget"),
 )
 
