@@ -23,6 +23,8 @@ class Opened(NamedTuple):
     task: str  # of a render message; "" for a record
     shown_id: str  # the take's id, as the sender shows it outside
     body: Any
+    receipt: str = ""  # of an order: as catalog.orders has it, unverified
+    signature: str = ""  # the same
 
 
 class _Delivery(BaseModel):
@@ -40,6 +42,8 @@ class _Headers(BaseModel):
     kwargsrepr: str = Field(default="", max_length=200)
     compression: None = None  # a few bytes could become gigabytes
     eta: None = None
+    receipt: str = Field(default="", max_length=64)
+    signature: str = Field(default="", max_length=128)
 
 
 class _Envelope(BaseModel):
@@ -50,13 +54,16 @@ class _Envelope(BaseModel):
     properties: _Properties
 
 
-def open_envelope(raw: bytes, *, queue: str, bytes_max: int) -> Opened:
-    """Read a message that lay on `queue`. Raises MessageError, whatever `raw` holds."""
+def open_envelope(raw: bytes, *, queue: str, bytes_max: int, values_max: int | None = None) -> Opened:
+    """Read a message that lay on `queue`. Raises MessageError, whatever `raw` holds, also for too many bytes or values."""
     if len(raw) > bytes_max:
         raise _refused(f"it has {len(raw):,} bytes, and at most {bytes_max:,} are read")
     try:
         envelope = _Envelope.model_validate(json.loads(raw))
-        body = json.loads(b64decode(envelope.body, validate=True))
+        inner = b64decode(envelope.body, validate=True)
+        if values_max is not None and inner.count(b",") > values_max:
+            raise _refused(f"it has more than {values_max:,} values")
+        body = json.loads(inner)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         raise _refused(f"{'.'.join(map(str, first['loc'])) or 'envelope'}: {first['msg']}") from None
@@ -64,7 +71,8 @@ def open_envelope(raw: bytes, *, queue: str, bytes_max: int) -> Opened:
         raise _refused("it is no JSON") from None
     if envelope.properties.delivery_info.routing_key != queue:
         raise _refused("it was written for another queue")
-    return Opened(envelope.headers.task, envelope.headers.kwargsrepr, body)
+    headers = envelope.headers
+    return Opened(headers.task, headers.kwargsrepr, body, headers.receipt, headers.signature)
 
 
 def _refused(why: str) -> MessageError:

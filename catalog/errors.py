@@ -133,6 +133,7 @@ class BrokerError(TunemillError):
     """
 
     exit_code = 30
+    needs_person = False  # True: waiting does not help, such as for a login that is refused
 
 
 class StoreError(TunemillError):
@@ -156,10 +157,12 @@ class StoreFullError(StoreError):
 class LedgerError(TunemillError):
     """The ledger's database is absent, refuses, or has a newer schema.
 
-    Mend: start the database or correct TUNEMILL_DATABASE_URL; for a newer schema, upgrade this program.
+    Mend: start the database, correct TUNEMILL_DATABASE_URL, or give its user the right that the message names; for a
+    newer schema, upgrade this program.
     """
 
     exit_code = 33
+    needs_person = False  # True: waiting does not help, such as for a right that is missing
 
 
 class BusyError(TunemillError):

@@ -7,7 +7,6 @@ Records carry an id of their own, so a record delivered twice is written once.
 
 from __future__ import annotations
 
-import time
 import uuid
 from typing import Annotated, Any, Final, Literal
 
@@ -24,8 +23,10 @@ from catalog.bounded import (
     Words,
     fit_words,
 )
+from catalog.clock import now_ms as now_ms  # noqa: PLC0414 - found here by all that write instants
 from catalog.errors import MessageError, OutdatedError
-from catalog.forms import Frozen
+from catalog.forms import Frozen, neutral
+from catalog.orders import Receipt
 from catalog.rental import RentalNote
 from catalog.sidecar import BatchNote, Sidecar, StageTimes
 from catalog.track import Take
@@ -36,16 +37,7 @@ RENDER_BYTES_MAX: Final = 256 * 1024
 # As it lies on the queue, in base64. The largest we write: a sidecar with ten minutes of codes (30 KB), a heartbeat
 # that names 10,000 takes (270 KB), a thousand spans (150 KB).
 RECORD_BYTES_MAX: Final = 4 * 1024 * 1024
-
-
-# The wall clock is read once in a process and the steady one from there on: a clock that is set while a worker or a
-# controller is at work would make lives longer, spans overlap and silence out of nothing.
-_EPOCH_NS: Final = time.time_ns() - time.monotonic_ns()
-
-
-def now_ms() -> int:
-    """UTC epoch milliseconds, by this machine's clock as it was when the process began."""
-    return (_EPOCH_NS + time.monotonic_ns()) // 1_000_000
+RECORD_VALUES_MAX: Final = 60_000  # twice what a heartbeat of 10,000 takes has, with their receipts
 
 
 def new_id() -> str:
@@ -85,6 +77,7 @@ class _Record(Frozen):
     record_id: Name = Field(default_factory=new_id)
     worker_id: Name
     at_ms: Instant = Field(default_factory=now_ms)
+    sequence: BigCount = neutral(0)  # counts a worker's records from 1; 0: of an earlier version, or a heartbeat
 
 
 class WorkerStarted(_Record):
@@ -114,6 +107,8 @@ class Heartbeat(_Record):
     held: list[Name]
     number: BigCount = 0  # counts a worker's heartbeats from 1, so that an older one that comes late is known as such
     memory: MemoryUse | None = None  # of the engine, as last measured
+    after: BigCount = neutral(0)  # sequence of the last record before it, which it must not overtake
+    receipts: list[Receipt] = neutral([])  # of the orders for the takes in `held`, in their order
 
 
 class SpansClosed(_Record):
@@ -137,6 +132,7 @@ class AttemptMade(_Record):
     times: StageTimes = StageTimes()
     audio_ms: int = Field(default=0, ge=0, le=AUDIO_MAX_MS)
     sidecar: Sidecar | None = None
+    receipt: Receipt = neutral("")  # of the order that was given; "": the control side signs none
 
     @classmethod
     def of(cls, sidecar: Sidecar) -> AttemptMade:
@@ -160,6 +156,10 @@ class TakesReturned(_Record):
 
     kind: Literal["takes_returned"] = "takes_returned"
     take_ids: list[Name]
+    receipts: list[Receipt] = neutral([])  # of the orders for these takes, in their order
+
+
+FAULT: Final = "fault: "  # how the reason of a worker begins that cannot go on, whatever it is told
 
 
 class WorkerStopped(_Record):
@@ -196,10 +196,26 @@ def parse_record(payload: dict[str, Any]) -> Record:
         raise _broken("record", error) from None
 
 
+def parse_record_json(raw: bytes) -> Record | None:
+    """Read a record from its JSON, which takes half the time; None for whatever must be looked at more closely."""
+    try:
+        return _RECORD.validate_json(raw)
+    except ValidationError:
+        return None
+
+
+def is_record_size(raw: bytes) -> bool:
+    """True for a record that is, as it lies on the queue, no larger than those that workers write.
+
+    Of many values each could be a fault, and each fault takes a kilobyte; there are hardly more values than commas.
+    """
+    return len(raw) <= RECORD_BYTES_MAX and raw.count(b",") <= RECORD_VALUES_MAX
+
+
 def check_record_size(raw: bytes) -> None:
     """Raise MessageError for a record that is, as it lies on the queue, larger than any that a worker writes."""
-    if len(raw) > RECORD_BYTES_MAX:
-        raise _too_large("record", RECORD_BYTES_MAX)
+    if not is_record_size(raw):
+        raise _too_large(f"record of more than {RECORD_VALUES_MAX:,} values or", RECORD_BYTES_MAX)
 
 
 def _is_larger(payload: Any, bytes_max: int) -> bool:

@@ -14,7 +14,6 @@ from catalog.spec import TrackSpec
 from catalog.tiers import TIERS, Tier, least_tier
 
 RENDER_TASK = "tunemill.render"
-RECORD_QUEUE = "records"
 KEY_PREFIX = "tunemill:"  # several projects may share one Redis
 
 # How every process speaks to the broker. The visibility timeout is far above the longest take and must be the

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from catalog.plain import plain_lines
+
 HIDDEN: Final = "***"
 _LENGTH_MIN: Final = 6  # anything shorter would be found in ordinary words
 _SECRET_NAME = re.compile(r"SECRET|TOKEN(?!IZ|S)|PASSW|CREDENTIAL|API_?KEY|ACCESS_KEY|PRIVATE_KEY", re.IGNORECASE)
@@ -57,11 +59,14 @@ def scrub_broker_error(text: str, url: str) -> str:
 
 
 class ScrubbingFormatter(logging.Formatter):
-    """A log's formatter that leaves secrets out, whichever library's line or traceback it is."""
+    """A log's formatter that leaves secrets out, whichever library's line or traceback it is, and writes plain text.
+
+    Later lines of an entry are indented: a stranger's words with a line end in them cannot look like another entry.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, scrubbed."""
-        return scrub(super().format(record))
+        """The entry, scrubbed and plain."""
+        return plain_lines(scrub(super().format(record))).replace("\n", "\n  ")
 
 
 def _secrets_in(environment: Mapping[str, str]) -> list[str]:

@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from catalog.errors import SettingsError
+from catalog.orders import parse_public_keys
 from catalog.rental import Market, parse_rental, rental_id_of
 from catalog.secrets import without_secrets
 
@@ -68,6 +69,17 @@ class Settings(BaseSettings):
     )
     s3_endpoint_url: Annotated[str | None, Reader.BOTH] = Field(
         default=None, description="Address of an S3-compatible service. Without it: AWS."
+    )
+
+    signing_file: Annotated[Path | None, Reader.CONTROL] = Field(
+        default=None,
+        description="File of the private key that signs a fleet's orders, as `tunemill worker-login new` makes it. "
+        "Without it: signing.key below the home, where there is one.",
+    )
+    verify_orders: Annotated[str | None, Reader.WORKER] = Field(
+        default=None,
+        description="The control side's public key, or two with a comma while it changes: orders that it has not "
+        "signed are dropped. Without it: whoever may write to the queues may have takes rendered.",
     )
 
     weights: Annotated[str | None, Reader.BOTH] = Field(
@@ -165,6 +177,11 @@ class Settings(BaseSettings):
             raise ValueError(f"it must begin with {', '.join(f'{scheme}://' for scheme in BROKER_SCHEMES)}")
         return None if url is None else _checked_broker(url)
 
+    @field_validator("verify_orders")
+    @classmethod
+    def _public_keys(cls, text: str | None) -> str | None:
+        return None if text is None else ",".join(parse_public_keys(text))
+
     @field_validator("silent_after_s")
     @classmethod
     def _longer_than_a_heartbeat(cls, silent_after_s: float, info: ValidationInfo) -> float:
@@ -192,6 +209,11 @@ class Settings(BaseSettings):
     def embedded(self) -> bool:
         """Whether this machine runs its own broker and worker."""
         return self.broker_url is None
+
+    @property
+    def signing_key(self) -> Path:
+        """File of the key that signs orders; it need not be there."""
+        return self.signing_file or self.home / "signing.key"
 
     @property
     def store(self) -> str:

@@ -32,6 +32,7 @@ from catalog.forms import Frozen, neutral
 from catalog.keys import take_of_audio
 from catalog.limits import CODEBOOK_SIZE
 from catalog.models import Guarantees
+from catalog.orders import Receipt
 from catalog.spec import AudioFormat, DiffusionSpec, TrackSpec, with_metadata
 from catalog.track import Take
 
@@ -161,6 +162,7 @@ class Sidecar(Frozen):
     worker_id: Name
     gpu: Label
     created_at_ms: Instant
+    receipt: Receipt = neutral("")  # of the order; "": the control side signed none
     guarantees: Guarantees | None = neutral(None)  # of an engine that came after the first ones, whose rows have theirs
     # Machine-readable disclosure, in IPTC's vocabulary.
     digital_source_type: Text = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"

@@ -15,6 +15,7 @@ from pathlib import Path
 from catalog.errors import INTERRUPTED_EXIT_CODE, TunemillError
 from catalog.messages import now_ms
 from catalog.models import TURBO
+from catalog.plain import plain_lines
 from catalog.secrets import scrub
 from catalog.settings import read_settings
 from workers.logs import start_log
@@ -30,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _COMMANDS[arguments.command](arguments)
     except TunemillError as error:
-        print(scrub(f"error: {error}"), file=sys.stderr)  # noqa: T201
+        print(plain_lines(scrub(f"error: {error}")), file=sys.stderr)  # noqa: T201
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED_EXIT_CODE

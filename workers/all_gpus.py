@@ -23,6 +23,7 @@ from types import FrameType
 from typing import IO, Final, NamedTuple
 
 from catalog.errors import INTERRUPTED_EXIT_CODE, BrokerError, StoreError, StoreFullError, WorkerError
+from catalog.plain import plain
 from catalog.retry import Backoff, Outage
 
 log = logging.getLogger(__name__)
@@ -244,7 +245,8 @@ def _echo(label: str, lines: IO[str]) -> None:
     """Pass a child's log on, line by line, marked with its device."""
     with lines:
         for line in lines:
-            sys.stderr.write(f"gpu {label}: {line}")
+            words = plain(line.rstrip("\n"))
+            sys.stderr.write(f"gpu {label}: {words}\n")
             sys.stderr.flush()
 
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from celery import Celery
 from celery.apps.worker import Worker as CeleryWorker
-from celery.exceptions import Reject, SecurityWarning
+from celery.exceptions import CPendingDeprecationWarning, Reject, SecurityWarning
 from celery.worker import state as celery_state
 from kombu.entity import Exchange, Queue
 
+from catalog.broker_answers import in_words
+from catalog.orders import OrderVerifier
 from catalog.queues import RENDER_TASK, TRANSPORT_OPTIONS
-from workers.ingress import IngressAMQP
+from workers.ingress import ingress_amqp
 from workers.logs import without_traceback
 from workers.render import WorkerContext, render_take
 from workers.scheduler.request import TakeReturned
@@ -55,9 +57,20 @@ class RenderWorker(CeleryWorker):
         celery_state.should_stop = 0
 
 
-def make_app(broker_url: str, context: WorkerContext) -> Celery:
-    """The Celery application of a worker, with its one task."""
-    app = Celery("tunemill", broker=broker_url, amqp=IngressAMQP)
+def make_app(
+    broker_url: str, context: WorkerContext, *, keys: Mapping[str, str] | None = None, trusted: Sequence[str] = ()
+) -> Celery:
+    """The Celery application of a worker, with its one task.
+
+    `keys` names the keys of what its login has received, `trusted` the public keys of which one must have signed an
+    order; without any no signature is asked for.
+    """
+
+    def on_refused(error: Exception) -> None:
+        context.on_trouble(in_words(error, broker_url))
+
+    verifier = OrderVerifier(trusted) if trusted else None
+    app = Celery("tunemill", broker=broker_url, amqp=ingress_amqp(verifier, on_refused))
     app.conf.update(
         task_ignore_result=True,
         task_acks_late=True,
@@ -70,7 +83,7 @@ def make_app(broker_url: str, context: WorkerContext) -> Celery:
         task_create_missing_queues=True,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # come back whenever the broker does
-        broker_transport_options=dict(TRANSPORT_OPTIONS),
+        broker_transport_options={**TRANSPORT_OPTIONS, **(keys or {})},
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_send_task_events=False,
         task_send_sent_event=False,
@@ -83,7 +96,8 @@ def make_app(broker_url: str, context: WorkerContext) -> Celery:
     def render(self: Any, message: dict[str, Any]) -> None:
         try:
             # The sender shows the take's id in place of the arguments.
-            render_take(message, context, shown_id=str(self.request.kwargsrepr))
+            receipt = str(getattr(self.request, "receipt", None) or "")
+            render_take(message, context, shown_id=str(self.request.kwargsrepr), receipt=receipt)
         except TakeReturned:
             raise Reject("the worker is stopping", requeue=True) from None
 
@@ -101,7 +115,7 @@ def make_worker(app: Celery, *, name: str, queues: Sequence[str], threads: int) 
     logging.getLogger("celery.worker.consumer.consumer").addFilter(without_traceback)
     # Root is usual on rented machines, and what makes Celery warn of it (pickle) is not accepted here.
     warnings.filterwarnings("ignore", category=SecurityWarning)
-    return RenderWorker(
+    worker = RenderWorker(
         app=app,
         hostname=name,
         pool_cls="threads",
@@ -113,3 +127,7 @@ def make_worker(app: Celery, *, name: str, queues: Sequence[str], threads: int) 
         quiet=True,
         loglevel="WARNING",
     )
+    # Whenever it loses its connection, Celery tells of a default that will change and that `make_app` does not rely on.
+    # Its constructor has asked for such warnings, so they are turned off after it.
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
+    return worker

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from catalog.messages import Heartbeat, MemoryUse, Record
+from catalog.messages import Heartbeat, MemoryUse, Record, new_id, now_ms
 from workers.records import Recorder, spans_closed
 from workers.spans import SpanLog
 
@@ -20,37 +20,50 @@ log = logging.getLogger(__name__)
 
 COALESCE_S: Final = 0.05  # takes that arrive together are named together
 ANNOUNCE_EVERY_S: Final = 60.0
+_TRIES_MAX: Final = 5
 
 
 class TakesInHand:
-    """The takes that this worker has received and not yet recorded."""
+    """The takes that this worker has received and not yet recorded, with the receipts of their orders."""
 
     def __init__(self) -> None:
-        self._ids: set[str] = set()
+        self._receipts: dict[str, str] = {}  # by take
         self._lock = threading.Lock()
         self.has_news = threading.Event()  # set when a take has come; the next heartbeat clears it
 
-    def add(self, take_id: str) -> bool:
+    def add(self, take_id: str, receipt: str = "") -> bool:
         """Add a take; False when it is in hand already, because its message was delivered twice."""
         with self._lock:
-            if take_id in self._ids:
+            if take_id in self._receipts:
                 return False
-            self._ids.add(take_id)
+            self._receipts[take_id] = receipt
         self.has_news.set()
         return True
 
     def remove(self, take_id: str) -> None:
         """Remove a take that is recorded or given back."""
         with self._lock:
-            self._ids.discard(take_id)
+            self._receipts.pop(take_id, None)
+
+    def receipt_of(self, take_id: str) -> str:
+        """The receipt of the order for a take in hand; "" for none."""
+        with self._lock:
+            return self._receipts.get(take_id, "")
 
     def ids(self) -> list[str]:
         """The ids of all takes in hand, sorted."""
         with self._lock:
-            return sorted(self._ids)
+            return sorted(self._receipts)
+
+    def orders(self) -> tuple[list[str], list[str]]:
+        """The ids of all takes in hand, and the receipts of their orders; no receipts where none has one."""
+        with self._lock:
+            held = sorted(self._receipts.items())
+        receipts = [receipt for _, receipt in held]
+        return [take_id for take_id, _ in held], receipts if any(receipts) else []
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._receipts)
 
 
 class Heartbeats(threading.Thread):
@@ -94,16 +107,25 @@ class Heartbeats(threading.Thread):
         self._in_hand.has_news.clear()
         for record in spans_closed(self._worker_id, self._spans.take_closed()):
             self._recorder.record(record)
-        if self.announcement is not None and time.monotonic() - self._announced_s > ANNOUNCE_EVERY_S:
+        if time.monotonic() - self._announced_s > ANNOUNCE_EVERY_S and (card := self.announce_again()) is not None:
             self._announced_s = time.monotonic()
-            self._recorder.try_record(self.announcement)
-        self._recorder.try_record(self.next_heartbeat())
+            self._recorder.try_record(card)
+        self._recorder.beat(self.next_heartbeat())
+
+    def announce_again(self) -> Record | None:
+        """The worker's card as of now; None before there is one."""
+        card = self.announcement
+        return card and card.model_copy(update={"record_id": new_id(), "at_ms": now_ms()})
 
     def next_heartbeat(self) -> Heartbeat:
         """The heartbeat of this moment, under the next number."""
         self._number += 1
-        held, memory = self._in_hand.ids(), self._memory()
-        return Heartbeat(worker_id=self._worker_id, held=held, number=self._number, memory=memory)
+        for _ in range(_TRIES_MAX):  # a record between the two readings would speak of takes that the list still has
+            after, (held, receipts) = self._recorder.handed_over(), self._in_hand.orders()
+            if self._recorder.handed_over() == after:
+                break
+        said = {"held": held, "receipts": receipts, "after": after, "memory": self._memory()}
+        return Heartbeat(worker_id=self._worker_id, number=self._number, **said)
 
     def end(self) -> None:
         """Stop; returns when no more heartbeats will be sent, or after a few seconds when the broker is away."""

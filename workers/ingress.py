@@ -12,33 +12,41 @@ import json
 import logging
 import uuid
 from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
-from time import sleep, time
+from time import monotonic, sleep, time
 from typing import Any, Final
 
 from celery.app.amqp import AMQP
-from kombu.connection import Connection
 from kombu.transport import redis, virtual
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoPermissionError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
-from catalog.envelope import open_envelope
+from catalog.broker_answers import AWAY, Sort, server_word, sort_of
+from catalog.envelope import Opened, open_envelope
 from catalog.errors import MessageError
 from catalog.messages import RENDER_BYTES_MAX
+from catalog.orders import OrderVerifier
 from catalog.queues import KEY_PREFIX, RENDER_TASK
 from catalog.retry import Backoff
+from workers.broker import BrokerConnection, NamelessChannel
 
 log = logging.getLogger(__name__)
 
 ENVELOPE_BYTES_MAX: Final = 4 * RENDER_BYTES_MAX  # base64 and the envelope; what is too large within is put on record
 PRUNED_AT_ONCE: Final = 1000
-REFUSED_BACKOFF: Final = Backoff(first_s=1.0, longest_s=1.0)  # each try costs a message its place in the queue
-_NO_ROOM: Final = ("MISCONF", "OOM")  # how a server's refusal begins when its disk or its memory is full
+REFUSED_BACKOFF: Final = Backoff(first_s=1.0, longest_s=5.0)  # each try may cost a message its place in the queue
+_CANNOT_CONNECT: Final = (AWAY, "LOADING")  # Celery meets them when it connects, and waits by itself
+_INTRODUCTION: Final = "'client|"  # how redis-py names itself, which it does without where that is refused
 _NOTHING_AFTERWARDS: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
-def sanitize(raw: bytes, queue: str) -> bytes:
-    """The message as Celery may read it. Raises MessageError for whatever is no render message."""
+def sanitize(raw: bytes, queue: str, verifier: OrderVerifier | None = None) -> bytes:
+    """The message as Celery may read it. Raises MessageError for whatever is no render message.
+
+    With a `verifier` also for a render message that it finds unsigned.
+    """
     opened = open_envelope(raw, queue=queue, bytes_max=ENVELOPE_BYTES_MAX)
     match opened.body:
         case [[], {"message": message, **more}, dict(afterwards)] if not more and not any(afterwards.values()):
@@ -47,13 +55,19 @@ def sanitize(raw: bytes, queue: str) -> bytes:
             raise MessageError("a message was refused unread", why="it asks for something else than rendering")
     if opened.task != RENDER_TASK:
         raise MessageError("a message was refused unread", why="it names another task")
-    return _envelope_of(message, queue, opened.shown_id)
+    if verifier is not None and not verifier.is_signed(queue, message, opened.receipt, opened.signature):
+        raise MessageError(
+            "a message was refused unread",
+            why="no key of TUNEMILL_VERIFY_ORDERS has signed it" if opened.signature else "it is not signed",
+        )
+    return _envelope_of(message, queue, opened)
 
 
-def _envelope_of(message: Any, queue: str, shown_id: str) -> bytes:
+def _envelope_of(message: Any, queue: str, opened: Opened) -> bytes:
     number = str(uuid.uuid4())
     body = json.dumps([[], {"message": message}, _NOTHING_AFTERWARDS]).encode()
-    headers = {"lang": "py", "task": RENDER_TASK, "id": number, "root_id": number, "argsrepr": "()"}
+    proofs = {"receipt": opened.receipt, "signature": opened.signature}  # for the next worker that may get it
+    headers = {"lang": "py", "task": RENDER_TASK, "id": number, "root_id": number, "argsrepr": "()", **proofs}
     properties = {
         "correlation_id": number,
         "delivery_mode": 2,
@@ -66,33 +80,74 @@ def _envelope_of(message: Any, queue: str, shown_id: str) -> bytes:
         "body": b64encode(body).decode(),
         "content-type": "application/json",
         "content-encoding": "utf-8",
-        "headers": {**headers, "kwargsrepr": shown_id, "retries": 0, "timelimit": [None, None], "ignore_result": True},
+        "headers": {
+            **headers,
+            "kwargsrepr": opened.shown_id,
+            "retries": 0,
+            "timelimit": [None, None],
+            "ignore_result": True,
+        },
         "properties": properties,
     }
     return json.dumps(envelope).encode()
 
 
-def _away(what: str, error: ResponseError) -> RedisConnectionError:
-    """Wait, then return the error that makes Celery connect again, as to a broker that is away."""
-    log.warning("%s, and is asked again: %s", what, str(error)[:200])
-    sleep(REFUSED_BACKOFF.first_s)
-    return RedisConnectionError(what)
+class _SortedReplies:
+    """Part of a connection to the broker: every answer is raised as Celery has to take it.
+
+    Celery waits for a broker whose connection is lost, and ends at any other error. So an answer that passes by itself
+    is raised as a lost connection, after a pause, for the next one would be there at once. One that needs a person
+    is told to `on_refused`, which has the worker stop in order; until then it counts as lost too.
+    """
+
+    on_refused: Callable[[Exception], None]
+    pause: _Pause
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        try:
+            reply = super().read_response(*args, **options)  # type: ignore[misc]
+        except RedisError as error:
+            raise self._as_celery_takes_it(error) from None
+        for each in reply if isinstance(reply, list) else ():  # what became of each command of a transaction
+            if isinstance(each, ResponseError) and sort_of(each) is not Sort.DEFECT:
+                raise self._as_celery_takes_it(each) from None
+        return reply
+
+    def _as_celery_takes_it(self, error: RedisError) -> RedisError:
+        sort, word = sort_of(error), server_word(error)
+        if sort is Sort.DEFECT or _INTRODUCTION in str(error) or (sort is Sort.PASSES and word in _CANNOT_CONNECT):
+            return error
+        if sort is Sort.REFUSED:
+            self.on_refused(error)
+        self.pause.wait()
+        return RedisConnectionError(f"the broker said {word}: {str(error)[:200]}")
+
+
+class _Pause:
+    """Pauses between the refusals of a broker that can be reached; they grow while it goes on refusing."""
+
+    def __init__(self) -> None:
+        self._waits_s = REFUSED_BACKOFF.waits_s()
+        self._ended_s = 0.0
+
+    def wait(self) -> None:
+        if monotonic() - self._ended_s > 2 * REFUSED_BACKOFF.longest_s:
+            self._waits_s = REFUSED_BACKOFF.waits_s()
+        sleep(next(self._waits_s))
+        self._ended_s = monotonic()
 
 
 class _Client(redis.PrefixedStrictRedis):
+    verifier: OrderVerifier | None = None
+
     def parse_response(self, connection: Any, command_name: str, **options: Any) -> Any:
-        try:
-            reply = super().parse_response(connection, command_name, **options)
-        except ResponseError as error:
-            if command_name != "BRPOP" or not str(error).startswith(_NO_ROOM):
-                raise
-            raise _away("the broker hands out no messages", error) from None
+        reply = super().parse_response(connection, command_name, **options)
         if command_name != "BRPOP" or not reply:
             return reply
         key, raw = reply
         queue = key.decode().rpartition("\x06\x16")[0] or key.decode()  # without the priority
         try:
-            return key, sanitize(raw, queue)
+            return key, sanitize(raw, queue, self.verifier)
         except MessageError as error:
             log.error("a message on %s was dropped: %s", queue, error.why)
             return None  # as if none had come
@@ -100,23 +155,30 @@ class _Client(redis.PrefixedStrictRedis):
 
 class _Bookkeeping(redis.QoS):
     def append(self, message: Any, delivery_tag: str) -> None:
-        """Note that `message` was received. A broker without memory or disk is waited for, as one that is away."""
+        """Note that `message` was received. Where that fails the control side sends the message again."""
         try:
             super().append(message, delivery_tag)
-        except NoPermissionError:
+        except RedisError as error:
+            log.warning("the broker takes no notes of a message, which is sent again later: %s", str(error)[:200])
             raise
-        except ResponseError as error:
-            raise _away("the broker takes no notes", error) from None  # what it had popped is sent again
 
     def ack(self, delivery_tag: str) -> None:
         """Forget that a message was received: its take is recorded by then, so a failure costs some memory only."""
-        try:
+        with self._despite_outage("acknowledgement", delivery_tag):  # what the broker keeps of it is pruned
             super().ack(delivery_tag)
-        except NoPermissionError:
-            raise
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Give a message back to its queue. Where that fails the control side sends the message again."""
+        with self._despite_outage("return of a message", delivery_tag):
+            super().reject(delivery_tag, requeue=requeue)
+
+    @contextmanager
+    def _despite_outage(self, what: str, delivery_tag: str) -> Iterator[None]:
+        try:
+            yield
         except (RedisError, OSError) as error:
-            log.warning("the broker takes no acknowledgement: %s", str(error)[:200])
-            virtual.QoS.ack(self, delivery_tag)  # what the broker keeps of it is pruned
+            log.warning("the broker takes no %s: %s", what, str(error)[:200])
+            virtual.QoS.ack(self, delivery_tag)
 
     def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
         """Forget messages that were delivered so long ago that their worker must be gone."""
@@ -130,25 +192,43 @@ class _Bookkeeping(redis.QoS):
                 client.pipeline().zrem(self.unacked_index_key, *old).hdel(self.unacked_key, *old).execute()
 
 
-class _Channel(redis.Channel):
+class _Channel(NamelessChannel):
     QoS = _Bookkeeping
 
     def _get_client(self) -> Any:
         super()._get_client()  # refuses a redis-py that is too old
-        return partial(_Client, global_keyprefix=KEY_PREFIX)
+        client = type("_VerifyingClient", (_Client,), {"verifier": self.connection.client.verifier})
+        return partial(client, global_keyprefix=KEY_PREFIX)
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        params: dict[str, Any] = super()._connparams(asynchronous=asynchronous)
+        ours = {"on_refused": staticmethod(self.connection.client.on_refused), "pause": self.connection.client.pause}
+        return {**params, "connection_class": type("_Sorted", (_SortedReplies, params["connection_class"]), ours)}
 
 
 class _Transport(redis.Transport):
     Channel = _Channel
 
 
-class _Connection(Connection):
-    # Whatever the address's scheme (redis, rediss, redis+socket): there is one way in.
+def _nobody(error: Exception) -> None:
+    """Nobody is told of a refusal."""
+
+
+class _Connection(BrokerConnection):
+    verifier: OrderVerifier | None = None
+    on_refused = staticmethod(_nobody)
+    pause = _Pause()
+
     def get_transport_cls(self) -> type[redis.Transport]:
         return _Transport
 
 
-class IngressAMQP(AMQP):
-    """The Celery component that makes an application receive its messages through this module."""
+def ingress_amqp(
+    verifier: OrderVerifier | None = None, on_refused: Callable[[Exception], None] = _nobody
+) -> type[AMQP]:
+    """The Celery component that makes an application receive its messages through this module.
 
-    Connection = _Connection
+    `on_refused` is called with each answer of the broker that a person has to mend.
+    """
+    ours = {"verifier": verifier, "on_refused": staticmethod(on_refused), "pause": _Pause()}
+    return type("IngressAMQP", (AMQP,), {"Connection": type("_OurConnection", (_Connection,), ours)})

@@ -1,7 +1,9 @@
-"""Records: facts for the control side, published on the record queue and not lost while the broker is away.
+"""Records: facts for the control side, pushed onto the record list of this worker's login and not lost while the broker
+is away.
 
-`record` returns when the message is with the broker, so that a take is acknowledged only after its attempt has been
-reported.
+`record` returns when the record is with the broker, so that a take is acknowledged only after its attempt has been
+reported. Of heartbeats the broker keeps the latest alone. Where the rights are of an earlier release, which knew one
+list for all, records and heartbeats go onto that one as they did then.
 """
 
 from __future__ import annotations
@@ -9,18 +11,21 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple, Protocol
 
 import redis.exceptions
-from kombu.connection import Connection
 from kombu.exceptions import OperationalError
 
+from catalog.broker_answers import Sort, check_server, in_words, sort_of
 from catalog.errors import BrokerError
-from catalog.messages import AttemptMade, Record, Span, SpansClosed, WorkerStopped
-from catalog.queues import RECORD_QUEUE, TRANSPORT_OPTIONS
+from catalog.logins import RECORD_QUEUE, delivery_keys, heartbeat_key, login_of_url, record_queue, worker_id_of
+from catalog.messages import AttemptMade, Heartbeat, Record, Span, SpansClosed, WorkerStopped, new_id
+from catalog.queues import TRANSPORT_OPTIONS
 from catalog.retry import Backoff
 from catalog.secrets import scrub, scrub_broker_error, without_secrets
+from workers.broker import BrokerConnection
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +33,23 @@ BROKER_BACKOFF: Final = Backoff(first_s=0.2, longest_s=10.0)
 CONNECT_TIMEOUT_S: Final = 5.0
 REASON_LENGTH_MAX: Final = 4000
 SPANS_AT_ONCE: Final = 1000  # some 130 bytes each
+HEARTBEAT_KEPT_S: Final = 7 * 86_400  # of a worker that has ended: a control side that was away still learns when
 
 # Kombu would try for ever inside one call; how long to try is decided here.
 _TRY_ONCE: Final = {"max_retries": 0}
+
+
+class WorkerIdentity(NamedTuple):
+    """How a worker speaks: its id, which begins with its login, and where its records go."""
+
+    worker_id: str
+    login: str = ""
+    has_own_keys: bool = True  # False: the broker's rights are of an earlier release, and all logins share one list
+
+    @property
+    def delivery_keys(self) -> dict[str, str]:
+        """The keys of what its login has received, as options of kombu's transport."""
+        return delivery_keys(self.login if self.has_own_keys else "")
 
 
 class Recorder(Protocol):
@@ -42,12 +61,53 @@ class Recorder(Protocol):
     def try_record(self, record: Record) -> bool:
         """Hand a fact over now or not at all."""
 
+    def beat(self, heartbeat: Heartbeat) -> bool:
+        """Replace the worker's latest heartbeat, now or not at all."""
+
+    def handed_over(self) -> int:
+        """The sequence of the last record that the broker has, with all before it."""
+
+
+class RecordSequence:
+    """Numbers a worker's records, which several threads and connections hand over; the first is 1."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._open: set[int] = set()
+        self._lock = threading.Lock()
+
+    def begin(self) -> int:
+        """The number of one more record."""
+        with self._lock:
+            self._last += 1
+            self._open.add(self._last)
+            return self._last
+
+    def end(self, number: int) -> None:
+        """Note that the broker has that record, or that nobody will hand it over any more."""
+        with self._lock:
+            self._open.discard(number)
+
+    def ended(self) -> int:
+        """The last number up to which all have ended."""
+        with self._lock:
+            return min(self._open, default=self._last + 1) - 1
+
 
 class QueueRecorder:
-    """A Recorder that publishes on the record queue; many threads may use it."""
+    """A Recorder that writes to the broker; many threads may use it, and several of one worker share a `sequence`."""
 
-    def __init__(self, broker_url: str, *, timeout_s: float | None = None) -> None:
-        self._broker_url = broker_url
+    def __init__(
+        self,
+        broker_url: str,
+        identity: WorkerIdentity,
+        sequence: RecordSequence | None = None,
+        *,
+        timeout_s: float | None = None,
+        on_refused: Callable[[BrokerError], None] = lambda _: None,  # for what only a person can mend
+    ) -> None:
+        self._broker_url, self._identity, self._on_refused = broker_url, identity, on_refused
+        self._sequence = sequence or RecordSequence()
         # None: the timeouts that all connections to the broker have.
         self._timeouts = (
             {} if timeout_s is None else dict.fromkeys(("socket_timeout", "socket_connect_timeout"), timeout_s)
@@ -57,50 +117,99 @@ class QueueRecorder:
         self._lock = threading.Lock()
 
     def record_first(self, record: Record) -> None:
-        """Record the first fact of a worker. Raises BrokerError when its user has no right to write records."""
-        try:
-            with self._lock:
-                self._publish(record.model_dump(mode="json"))
-        except redis.exceptions.NoPermissionError as error:
-            raise _no_rights(self._broker_url, error) from None
-        except _broker_errors():
-            self.record(record)
+        """Record the first fact of a worker. Raises BrokerError when its login has no right to write records."""
+        with self._numbered(record) as numbered:
+            try:
+                with self._lock:
+                    self._push(_free_of_secrets(numbered))
+            except redis.exceptions.NoPermissionError as error:
+                raise _no_rights(self._broker_url, error, self._record_right()) from None
+            except _broker_errors():
+                self._drop_connection()
+                self._push_until_taken(numbered)
 
     def record(self, record: Record) -> None:
-        """Publish, again and again while the broker is away."""
-        waits_s = BROKER_BACKOFF.waits_s()
-        while not self.try_record(record):
-            time.sleep(next(waits_s))
+        """Hand over, again and again while the broker is away."""
+        with self._numbered(record) as numbered:
+            self._push_until_taken(numbered)
 
     def try_record(self, record: Record) -> bool:
-        """Publish once; False when the broker cannot be reached."""
-        body = _free_of_secrets(record).model_dump(mode="json")
-        with self._lock:
-            try:
-                self._publish(body)
-            except _broker_errors() as error:
-                said = scrub_broker_error(str(error), self._broker_url)
-                log.warning("cannot record %s, the broker is away: %s", record.kind, said)
-                self._drop_connection()
-                return False
-        return True
+        """Hand over once; False when the broker cannot be reached."""
+        with self._numbered(record) as numbered:
+            return self._try(lambda: self._push(_free_of_secrets(numbered)), record.kind)
+
+    def beat(self, heartbeat: Heartbeat) -> bool:
+        """Replace the worker's latest heartbeat; False when the broker cannot be reached."""
+        if not self._identity.has_own_keys:
+            return self._try(lambda: self._push(heartbeat), heartbeat.kind)
+        key, body = heartbeat_key(self._identity.worker_id), heartbeat.model_dump_json()
+        return self._try(lambda: self._client().set(key, body, ex=HEARTBEAT_KEPT_S), heartbeat.kind)
+
+    def handed_over(self) -> int:
+        """The sequence of the last record that the broker has, with all before it."""
+        return self._sequence.ended() if self._identity.has_own_keys else 0
 
     def close(self) -> None:
         """Close the connection."""
         with self._lock:
             self._drop_connection()
 
-    def _publish(self, body: dict[str, Any]) -> None:
+    def _push_until_taken(self, record: Record) -> None:
+        waits_s = BROKER_BACKOFF.waits_s()
+        while not self._try(lambda: self._push(_free_of_secrets(record)), record.kind):
+            time.sleep(next(waits_s))
+
+    def _try(self, write: Callable[[], Any], kind: str) -> bool:
+        with self._lock:
+            try:
+                write()
+            except _broker_errors() as error:
+                said = scrub_broker_error(str(error), self._broker_url)
+                log.warning("cannot record %s, the broker is away: %s", kind, said)
+                self._drop_connection()
+                if sort_of(error) is Sort.REFUSED:
+                    self._on_refused(in_words(error, self._broker_url))
+                return False
+        return True
+
+    @contextmanager
+    def _numbered(self, record: Record) -> Iterator[Record]:
+        """The record under the next number, which has ended once it is handed over or given up."""
+        if not self._identity.has_own_keys:
+            yield record
+            return
+        number = self._sequence.begin()
+        try:
+            yield record.model_copy(update={"sequence": number})
+        finally:
+            self._sequence.end(number)
+
+    def _push(self, record: Record) -> None:
+        if self._identity.has_own_keys:
+            self._client().lpush(record_queue(self._identity.login), record.model_dump_json())
+            return
         if self._producer is None:
-            self._connection = _connect(self._broker_url, **self._timeouts)
-            self._producer = self._connection.Producer(serializer="json")
+            self._producer = self._open().Producer(serializer="json")
         # Nothing is declared: that would ask for the queue's length, and a worker may only write there.
+        body = record.model_dump(mode="json")
         self._producer.publish(body, exchange="", routing_key=RECORD_QUEUE, delivery_mode=2, retry=False)
+
+    def _client(self) -> Any:
+        return self._open().default_channel.client
+
+    def _open(self) -> Any:
+        if self._connection is None:
+            self._connection = _connect(self._broker_url, **self._timeouts)
+        return self._connection
 
     def _drop_connection(self) -> None:
         if self._connection is not None:
             self._connection.release()
         self._producer = self._connection = None
+
+    def _record_right(self) -> str:
+        queue = record_queue(self._identity.login) if self._identity.has_own_keys else RECORD_QUEUE
+        return f"LPUSH to tunemill:{queue}"
 
 
 def _free_of_secrets(record: Record) -> Record:
@@ -115,7 +224,7 @@ def _free_of_secrets(record: Record) -> Record:
 
 
 def _connect(broker_url: str, **options: Any) -> Any:
-    return Connection(broker_url, transport_options={**TRANSPORT_OPTIONS, **_TRY_ONCE, **options})  # type: ignore[no-untyped-call]
+    return BrokerConnection(broker_url, transport_options={**TRANSPORT_OPTIONS, **_TRY_ONCE, **options})  # type: ignore[no-untyped-call]
 
 
 def _broker_errors() -> tuple[type[Exception], ...]:
@@ -123,23 +232,46 @@ def _broker_errors() -> tuple[type[Exception], ...]:
     return (OperationalError, OSError, redis.exceptions.RedisError)
 
 
-def check_broker(broker_url: str) -> None:
-    """Prove within seconds that the broker answers and that this worker may take work from it. Raises BrokerError."""
-    shown = without_secrets(broker_url)
+def check_broker(broker_url: str) -> WorkerIdentity:
+    """Prove within seconds that the broker answers and that this worker may take work from it; how the worker speaks.
+
+    Raises BrokerError.
+    """
+    login = login_of_url(broker_url)
+    identity = WorkerIdentity(worker_id_of(login, new_id()), login)
     try:
         with _connect(broker_url, socket_timeout=CONNECT_TIMEOUT_S) as connection:
-            client = connection.default_channel.client
-            client.llen("render.check")
-            client.hget("unacked", "check")
+            # A login of its own has a worker's rights, and those do not reach to the settings.
+            check_server(connection.default_channel.client, asks_settings=not login)
+            return _find_rights(connection.default_channel.client, identity, broker_url)
+    except BrokerError:
+        raise
     except redis.exceptions.NoPermissionError as error:
-        raise _no_rights(broker_url, error) from None
+        raise _no_rights(broker_url, error, "HELLO, PING and SELECT") from None
     except Exception as error:
         # Refused, denied or unknown scheme: a person mends all of them at the same place.
-        raise BrokerError(
-            f"no answer from the broker at {shown}",
-            why=f"{type(error).__name__}: {scrub_broker_error(str(error), broker_url)}",
-            fix="start it, or correct TUNEMILL_BROKER_URL (redis://host:6379/0)",
-        ) from None
+        raise in_words(error, broker_url) from None
+
+
+def _find_rights(client: Any, identity: WorkerIdentity, broker_url: str) -> WorkerIdentity:
+    """The identity that the login's rights are for: with keys of its own, else as an earlier release had it."""
+    earlier = WorkerIdentity(new_id(), identity.login, has_own_keys=False)
+    _ask(broker_url, "LLEN on tunemill:render.*", lambda: client.llen("render.check"))
+    try:
+        client.hget(identity.delivery_keys["unacked_key"], "check")
+        client.set(heartbeat_key(identity.worker_id), "", px=1)
+    except redis.exceptions.NoPermissionError:
+        right = f"HGET on tunemill:{identity.delivery_keys['unacked_key']} and SET to tunemill:heartbeat.*"
+        _ask(broker_url, right, lambda: client.hget(earlier.delivery_keys["unacked_key"], "check"))
+        return earlier
+    return identity
+
+
+def _ask(broker_url: str, right: str, question: Callable[[], Any]) -> None:
+    try:
+        question()
+    except redis.exceptions.NoPermissionError as error:
+        raise _no_rights(broker_url, error, right) from None
 
 
 def spans_closed(worker_id: str, spans: Sequence[Span]) -> Iterator[SpansClosed]:
@@ -148,9 +280,9 @@ def spans_closed(worker_id: str, spans: Sequence[Span]) -> Iterator[SpansClosed]
         yield SpansClosed(worker_id=worker_id, spans=list(spans[begin : begin + SPANS_AT_ONCE]))
 
 
-def _no_rights(broker_url: str, error: Exception) -> BrokerError:
+def _no_rights(broker_url: str, error: Exception, right: str) -> BrokerError:
     return BrokerError(
         f"the broker at {without_secrets(broker_url)} lets this worker in, but not do its work",
-        why=scrub_broker_error(str(error), broker_url),
-        fix="give its user the rights that infra/valkey/users.acl names",
+        why=f"its login lacks a right: {right} ({scrub_broker_error(str(error), broker_url)})",
+        fix="give the login the rights of a line in infra/valkey/users.acl; `tunemill worker-login new` writes one",
     )

@@ -72,26 +72,27 @@ class WorkerContext:
         return self.card.fingerprints.noise
 
 
-def render_take(payload: dict[str, Any], context: WorkerContext, *, shown_id: str = "") -> None:
+def render_take(payload: dict[str, Any], context: WorkerContext, *, shown_id: str = "", receipt: str = "") -> None:
     """Carry the take of one render message to its end; when this returns, the message may be acknowledged.
 
     Raises TakeReturned when the worker stops before the take was rendered, or cannot keep it because the store
-    stays away. `shown_id` is the take's id as the envelope shows it, for a message that cannot be read.
+    stays away. `shown_id` is the take's id as the envelope shows it, for a message that cannot be read; `receipt` is
+    the order's, which every report of the take brings back.
     """
     try:
         message = parse_render(payload)
     except OutdatedError as error:
-        _leave_to_newer(error, context, shown_id)
+        _leave_to_newer(error, context, shown_id, receipt)
         return
     except MessageError as error:
-        _record_unreadable(payload, error, context, shown_id)
+        _record_unreadable(payload, error, context, shown_id, receipt)
         return
     take_id = message.take.id
-    if not context.in_hand.add(take_id):
+    if not context.in_hand.add(take_id, receipt):
         log.info("take %s is here already; its second message is done with", take_id)
         return
     try:
-        attempt = _attempt(message, context)
+        attempt = _attempt(message, context).model_copy(update={"receipt": receipt})
         context.recorder.record(attempt)
         log.info("take %s %s%s", take_id, attempt.outcome, "".join(f"; {reason}" for reason in attempt.reasons))
     finally:
@@ -233,6 +234,7 @@ def _sidecar(
         worker_id=context.worker_id,
         gpu=context.gpu,
         created_at_ms=now_ms(),
+        receipt=context.in_hand.receipt_of(message.take.id),
         digital_source_type=source_type(message.take.spec.model),
     )
 
@@ -253,7 +255,7 @@ def _record_defect(message: RenderMessage, context: WorkerContext, error: Except
     return _record(message, context, outcome="failed", reasons=[f"{type(error).__name__}: {error}"], retry=True)
 
 
-def _leave_to_newer(error: OutdatedError, context: WorkerContext, shown_id: str) -> None:
+def _leave_to_newer(error: OutdatedError, context: WorkerContext, shown_id: str, receipt: str) -> None:
     """Give a take back that only a newer worker can read, and end: the next message would be no more readable.
 
     The control side sends the take again, if it has sent it at all; on the queue it would end one worker after the
@@ -261,11 +263,12 @@ def _leave_to_newer(error: OutdatedError, context: WorkerContext, shown_id: str)
     """
     log.error("%s", error)
     if _TAKE_ID.fullmatch(shown_id):
-        context.recorder.record(TakesReturned(worker_id=context.worker_id, take_ids=[shown_id]))
+        receipts = [receipt] if receipt else []
+        context.recorder.record(TakesReturned(worker_id=context.worker_id, take_ids=[shown_id], receipts=receipts))
     context.on_trouble(error)
 
 
-def _record_unreadable(payload: Any, error: MessageError, context: WorkerContext, shown_id: str) -> None:
+def _record_unreadable(payload: Any, error: MessageError, context: WorkerContext, shown_id: str, receipt: str) -> None:
     """Record a failed attempt for a message that cannot be read, as far as the message says which take it is for."""
     take_id = shown_id if _TAKE_ID.fullmatch(shown_id) else ""
     log.error("a message%s cannot be read: %s", f" for take {take_id}" if take_id else "", error)
@@ -281,6 +284,7 @@ def _record_unreadable(payload: Any, error: MessageError, context: WorkerContext
         outcome="failed",
         reasons=[error.what],
         retry=True,
+        receipt=receipt,
     )
     context.recorder.record(attempt)
 

@@ -20,17 +20,18 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from catalog.errors import BrokerError, TunemillError, WorkerError
-from catalog.messages import TakesReturned, WorkerStarted, WorkerStopped, new_id
+from catalog.messages import FAULT, TakesReturned, WorkerStarted, WorkerStopped
 from catalog.models import find_model
+from catalog.orders import parse_public_keys
 from catalog.queues import queues_served
-from catalog.rental import rented_here
+from catalog.rental import RentalNote, rented_here
 from catalog.settings import Settings
 from catalog.tiers import BatchLimit, tier_of
 from workers.app import RenderWorker, make_app, make_worker
 from workers.engine.process import EngineProcess, EngineRecipe
 from workers.engine.protocol import EngineCard
 from workers.heartbeats import Heartbeats, TakesInHand
-from workers.records import QueueRecorder, check_broker, spans_closed
+from workers.records import QueueRecorder, RecordSequence, WorkerIdentity, check_broker, spans_closed
 from workers.render import WorkerContext, usable_cores
 from workers.scheduler.scheduler import Scheduler
 from workers.spans import SpanLog
@@ -88,23 +89,35 @@ def serve(settings: Settings, options: ServeOptions, *, started_at_ms: int, reci
             fix="set TUNEMILL_BROKER_URL, or use `tunemill run`, which brings its own broker and worker",
         )
     recipe = recipe or engine_recipe(settings, options.model, planner_wanted=options.planner)
-    check_broker(settings.broker_url)
-    return _Service(settings, options, recipe, settings.broker_url, started_at_ms).run()
+    identity = check_broker(settings.broker_url)
+    _warn_of_trust(settings, identity)
+    try:
+        service = _Service(settings, options, recipe, identity, started_at_ms)
+    except TunemillError as error:
+        _report_no_start(settings, options, identity, started_at_ms, error)
+        raise
+    return service.run()
 
 
 class _Service:
     def __init__(
-        self, settings: Settings, options: ServeOptions, recipe: EngineRecipe, broker_url: str, started_at_ms: int
+        self,
+        settings: Settings,
+        options: ServeOptions,
+        recipe: EngineRecipe,
+        identity: WorkerIdentity,
+        started_at_ms: int,
     ) -> None:
-        self._settings, self._options, self._broker_url = settings, options, broker_url
+        self._settings, self._options, self._broker_url = settings, options, str(settings.broker_url)
         self._started_at_ms = started_at_ms
-        self._worker_id = new_id()
+        self._identity, self._worker_id = identity, identity.worker_id
+        self._sequence = RecordSequence()
         self._store = open_checked_store(settings)
         self._in_hand = TakesInHand()
         self._spans = SpanLog(started_at_ms)
-        self._recorder = QueueRecorder(broker_url)
+        self._recorder = self._open_recorder()
         self._heartbeats = Heartbeats(
-            QueueRecorder(broker_url),
+            self._open_recorder(),
             self._in_hand,
             self._spans,
             worker_id=self._worker_id,
@@ -175,7 +188,8 @@ class _Service:
             in_hand=self._in_hand,
             on_trouble=self._on_trouble,
         )
-        app = make_app(self._broker_url, context)
+        trusted = parse_public_keys(self._settings.verify_orders) if self._settings.verify_orders else []
+        app = make_app(self._broker_url, context, keys=self._identity.delivery_keys, trusted=trusted)
         name = f"{self._worker_id}@{socket.gethostname()}"
         self._worker = make_worker(app, name=name, queues=queues, threads=threads)
         if not self._stopping.is_set():
@@ -186,6 +200,11 @@ class _Service:
                 why="the log says what the broker or its client met with",
                 fix="start the worker again; its takes are sent to others meanwhile",
             )
+
+    def _open_recorder(self, *, timeout_s: float | None = None) -> QueueRecorder:
+        return QueueRecorder(
+            self._broker_url, self._identity, self._sequence, timeout_s=timeout_s, on_refused=self._on_trouble
+        )
 
     def _limits(self) -> EngineLimits:
         batch, plan = self._scheduler.batch_limit, self._scheduler.plan_limit
@@ -209,14 +228,8 @@ class _Service:
             plan_limit=limits.plan.takes if limits else 0,
             holds_max=self._scheduler.threads if limits else 0,
             started_at_ms=self._started_at_ms,
-            rental=rented_here(
-                os.environ,
-                setting=self._settings.rental,
-                market=self._settings.market,
-                region=self._settings.region,
-            ),
-            # The published name of a rental's GPU is "lane".
-            lane=os.environ.get("CUDA_VISIBLE_DEVICES", self._settings.device or "")[:128],
+            rental=_rental(self._settings),
+            lane=_lane(self._settings),
         )
         record(self._heartbeats.announcement)
 
@@ -277,12 +290,13 @@ class _Service:
 
     def _give_up(self) -> None:
         """Give back every take in hand and end the process now, without waiting for the broker's copies."""
-        held = self._in_hand.ids()
+        held, receipts = self._in_hand.orders()
         log.warning("ending at once; %d takes are given back", len(held))
         self._scheduler.kill()
         # A connection of its own: others may hang on theirs, and hold its lock.
-        recorder = QueueRecorder(self._broker_url, timeout_s=EXIT_REPORT_TIMEOUT_S)
-        if not held or recorder.try_record(TakesReturned(worker_id=self._worker_id, take_ids=held)):
+        recorder = self._open_recorder(timeout_s=EXIT_REPORT_TIMEOUT_S)
+        returned = TakesReturned(worker_id=self._worker_id, take_ids=held, receipts=receipts)
+        if not held or recorder.try_record(returned):
             self._report_end("stopped before its takes were done", recorder)
         if self._failure is not None:
             log.error("%s", self._failure)
@@ -298,18 +312,67 @@ class _Service:
         self._scheduler_thread.join(timeout=15)
         self._heartbeats.end()
         self._ended = True
-        self._recorder.try_record(self._heartbeats.next_heartbeat())
-        self._report_end(self._failure.what if self._failure else "told to stop", self._recorder)
+        self._recorder.beat(self._heartbeats.next_heartbeat())
+        self._report_end(FAULT + self._failure.what if self._failure else "told to stop", self._recorder)
         self._recorder.close()
 
     def _report_end(self, reason: str, recorder: QueueRecorder) -> None:
         self._spans.close("teardown")
-        if self._heartbeats.announcement is not None:
+        if (card := self._heartbeats.announce_again()) is not None:
             # A broker may have lost it, and then nobody would know whose time the spans are.
-            recorder.try_record(self._heartbeats.announcement)
+            recorder.try_record(card)
         for record in spans_closed(self._worker_id, self._spans.take_closed()):
             recorder.try_record(record)
         recorder.try_record(WorkerStopped(worker_id=self._worker_id, reason=reason))
+
+
+def _report_no_start(
+    settings: Settings, options: ServeOptions, identity: WorkerIdentity, started_at_ms: int, error: TunemillError
+) -> None:
+    """Put on record that a worker could not start, and why, so that `status` can say so of its GPU."""
+    recorder = QueueRecorder(str(settings.broker_url), identity, timeout_s=EXIT_REPORT_TIMEOUT_S)
+    started = WorkerStarted(
+        worker_id=identity.worker_id,
+        host=socket.gethostname(),
+        gpu=settings.gpu or "",
+        vram_gib=0.0,
+        model=options.model,
+        code="",
+        noise=False,
+        batch_limit=0,
+        batch_limit_reason="it could not start",
+        started_at_ms=started_at_ms,
+        rental=_rental(settings),
+        lane=_lane(settings),
+    )
+    if recorder.try_record(started):
+        recorder.try_record(WorkerStopped(worker_id=identity.worker_id, reason=FAULT + error.what))
+    recorder.close()
+
+
+def _rental(settings: Settings) -> RentalNote | None:
+    return rented_here(os.environ, setting=settings.rental, market=settings.market, region=settings.region)
+
+
+def _lane(settings: Settings) -> str:
+    # The published name of a rental's GPU is "lane".
+    return os.environ.get("CUDA_VISIBLE_DEVICES", settings.device or "")[:128]
+
+
+def _warn_of_trust(settings: Settings, identity: WorkerIdentity) -> None:
+    """Say what this worker cannot tell for itself; the embedded broker belongs to one user and needs no proof."""
+    if str(settings.broker_url).startswith("redis+socket://"):
+        return
+    if not settings.verify_orders:
+        log.warning(
+            "orders are not verified: whoever may write to the queues may have takes rendered here; "
+            "set TUNEMILL_VERIFY_ORDERS to the control side's public key"
+        )
+    if not identity.has_own_keys:
+        log.warning(
+            "the broker's rights are of an earlier release: other logins may speak in this worker's name; "
+            "give its login a line as `tunemill worker-login new` writes it"
+        )
 
 
 def _engine_opener(recipe: EngineRecipe) -> Callable[[], EngineProcess]:

@@ -1,17 +1,22 @@
 """Spans: the engine's time without a gap, so that the cost of a machine can be allocated to its work.
 
-Each span begins where the last one ended.
+Each span begins where the last one ended, whatever the clock does: for as long as the clock shows an earlier time there
+is no span, and the time joins the next one. Idle time is reported in spans of at most ten minutes, also when the
+machine was suspended meanwhile; every other stretch is one span, as the call of the engine that it belongs to.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Literal
+from itertools import pairwise
+from typing import Final, Literal
 
 from catalog.messages import Span, now_ms
 
 State = Literal["startup", "plan", "render", "idle", "post", "teardown"]
+
+IDLE_SPAN_MAX_MS: Final = 600_000
 
 NO_WORK = "no work"
 WAITING_FOR_POST = "waiting for post"  # threads or memory are full of takes that are checked, encoded or uploaded
@@ -28,15 +33,22 @@ class SpanLog:
         self._closed: list[Span] = []
         self._lock = threading.Lock()
 
+    @property
+    def open_ms(self) -> int:
+        """How much time there is since the last span."""
+        with self._lock:
+            return max(0, self._clock() - self._cursor_ms)
+
     def close(self, state: State, *, batch_id: str = "", cause: str = "") -> None:
         """Book the time since the last call; less than a millisecond joins the next span."""
         with self._lock:
             end_ms = self._clock()
             if end_ms <= self._cursor_ms:
                 return
-            self._closed.append(
-                Span(state=state, start_ms=self._cursor_ms, end_ms=end_ms, batch_id=batch_id, cause=cause)
-            )
+            step_ms = IDLE_SPAN_MAX_MS if state == "idle" else end_ms - self._cursor_ms
+            for start_ms, piece_end_ms in pairwise((*range(self._cursor_ms, end_ms, step_ms), end_ms)):
+                piece = Span(state=state, start_ms=start_ms, end_ms=piece_end_ms, batch_id=batch_id, cause=cause)
+                self._closed.append(piece)
             self._cursor_ms = end_ms
 
     def take_closed(self) -> list[Span]:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import errno
+import logging
 import sys
+import traceback
 from importlib import import_module
 from importlib.metadata import version
+from types import TracebackType
 from typing import Annotated
 
 import typer
 
 from catalog.errors import StoreFullError, TunemillError
+from catalog.plain import plain_lines
+from catalog.secrets import ScrubbingFormatter, scrub
 from orchestrator.cli.console import err, print_error, say
 
 app = typer.Typer(
@@ -52,6 +57,7 @@ _MODULES = {
     "catalog": ("catalog",),
     "costs": ("costs",),
     "worker": ("worker", "replay"),
+    "logins": ("worker-login",),
 }
 
 
@@ -73,6 +79,21 @@ def _was_interrupted(end: SystemExit) -> bool:
 
 def run() -> None:
     """Run the program and exit with its code; typer handles usage errors (2) and a Ctrl-C in a command (130)."""
+    if logging.lastResort is not None:  # prints the log of a command that sets up none
+        logging.lastResort.setFormatter(ScrubbingFormatter())
+    try:
+        _run()
+    except Exception:
+        sys.excepthook = _print_defect  # after typer, which puts its own there
+        raise
+
+
+def _print_defect(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print a traceback: what the program cannot answer may hold secrets and a stranger's text like all else."""
+    sys.stderr.write(plain_lines(scrub("".join(traceback.format_exception(kind, error, trace)))))
+
+
+def _run() -> None:
     _register(sys.argv[1] if len(sys.argv) > 1 else None)
     try:
         app()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -11,7 +10,7 @@ from catalog.errors import UnknownNameError
 from catalog.settings import Settings, read_settings
 from catalog.store import open_configured_store
 from orchestrator.cli import upkeep, verdicts
-from orchestrator.cli.console import JsonFlag, print_json, say, warn
+from orchestrator.cli.console import JsonFlag, print_json, print_line, say, warn
 from orchestrator.cli.ledger import find_ledger
 from orchestrator.cli.tracks import NOISE_LABEL, print_tracks, tracks_as_json
 from orchestrator.ledger import readings
@@ -41,7 +40,8 @@ def list_catalog(
     if json:
         print_json(tracks_as_json(tracks, store))
     elif files:
-        sys.stdout.writelines(f"{store.locate(track.rendition.audio_key)}\n" for track in tracks)
+        for track in tracks:
+            print_line(store.locate(track.rendition.audio_key))
     elif not tracks:
         warn("no finished tracks; make some with `tunemill run CATALOG`")
     else:

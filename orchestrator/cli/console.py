@@ -1,7 +1,7 @@
-"""Printing: sentences that fit the terminal, JSON for scripts, and error messages.
+"""Printing: sentences that fit the terminal, JSON for scripts, and error messages; whatever the words hold.
 
-Results go to standard output; progress, warnings and errors go to standard error, so that `tunemill ... --json | jq`
-always works.
+Whatever is printed is made plain here (catalog/plain.py), so a stranger's text steers no terminal. Results go to
+standard output; progress, warnings and errors go to standard error, so that `tunemill ... --json | jq` always works.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from catalog.errors import TunemillError
+from catalog.plain import plain, plain_json, plain_lines
 from catalog.secrets import scrub
 
 out = Console(highlight=False)
@@ -25,30 +26,51 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for scripts i
 
 def print_json(value: Any) -> None:
     """Print `value` as one JSON document; instants stay epoch milliseconds, money micro-dollars."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.write(plain_json(json.dumps(value, indent=2, ensure_ascii=False, default=str)) + "\n")
 
 
-def say(words: str | Text, *, to: Console = out, label: str | Text = "", hang: int = 0) -> None:
+def print_json_line(value: Any) -> None:
+    """Print `value` as one JSON document on one line."""
+    sys.stdout.write(plain_json(json.dumps(value, default=str)) + "\n")
+
+
+def print_line(text: str) -> None:
+    """Print one line as it is, however long: what a script reads line by line."""
+    sys.stdout.write(plain(text) + "\n")
+
+
+def say(words: str | Text, *, to: Console = out, label: str | Text = "", hang: int = 0, lines: bool = False) -> None:
     """Print a paragraph after `label`: in a pipe as it is, on a terminal wrapped between words.
 
+    With `lines` the words keep their line ends; else a stranger's line end would begin what looks like a line of ours.
     Later lines are indented by `hang` cells, or to stand under the first words.
     """
-    text = Text(words) if isinstance(words, str) else words
-    first = Text(label) if isinstance(label, str) else label
-    if not to.is_terminal:
-        to.print(Text.assemble(first, text), soft_wrap=True)
-        return
+    text, first = _plain_text(words, lines=lines), _plain_text(label, lines=False)
     indent = hang or first.cell_len
+    if not to.is_terminal:
+        for place, line in enumerate(text.split(allow_blank=True) if lines else [text]):
+            to.print(Text.assemble(" " * indent if place else first, line), soft_wrap=True)
+        return
     for place, line in enumerate(text.wrap(to, max(20, to.width - max(indent, first.cell_len)))):
         to.print(Text.assemble(" " * indent if place else first, line), no_wrap=True)
 
 
+def _plain_text(words: str | Text, *, lines: bool) -> Text:
+    """`words` made plain, with their styles."""
+    make_plain = plain_lines if lines else plain
+    if isinstance(words, str):
+        return Text(make_plain(words))
+    text = words.copy()
+    text.plain = make_plain(words.plain)
+    return text
+
+
 def print_error(error: TunemillError) -> None:
     """Print what is wrong, why, and how to mend it, on standard error."""
-    say(scrub(error.what), to=err, label=Text("error: ", style="bold red"), hang=2)
+    say(scrub(error.what), to=err, label=Text("error: ", style="bold red"), hang=2, lines=True)
     for name, words in (("why", error.why), ("fix", error.fix)):
         if words:
-            say(scrub(words), to=err, label=Text.assemble("  ", (f"{name}: ", "bold")))
+            say(scrub(words), to=err, label=Text.assemble("  ", (f"{name}: ", "bold")), lines=True)
 
 
 def warn(text: str, *, to: Console = err) -> None:

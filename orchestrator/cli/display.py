@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from rich import table
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.live import Live
@@ -23,6 +24,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from catalog.plain import plain
 from orchestrator.cli.console import clock, err, out, say, usd, warn
 
 if TYPE_CHECKING:  # a table needs no ledger, and importing one takes longer than printing the table
@@ -54,8 +56,8 @@ def number(heading: str, *, spare: int = 0) -> Column:
 
 def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, total: Sequence[str] = ()) -> None:
     """Print `rows` under bold headings; `total` is a last row, bold as well."""
-    table = [[column.heading for column in columns], *rows, *([total] if total else [])]
-    texts = [[text.replace("\n", " ") for text in column] for column in zip(*table, strict=True)]
+    lines = [[column.heading for column in columns], *rows, *([total] if total else [])]
+    texts = [[plain(text) for text in column] for column in zip(*lines, strict=True)]
     widths = [max(map(cell_len, column)) for column in texts]
     if not out.is_terminal:
         _write_plain(columns, texts, widths)
@@ -142,14 +144,17 @@ class _OneLine:
 @contextmanager
 def waiting(words: str) -> Iterator[None]:
     """Show `words` behind a spinner."""
-    with in_place(Spinner("dots", text=Text(words), style="status.spinner")):
+    with in_place(Spinner("dots", text=Text(plain(words)), style="status.spinner")):
         yield
 
 
 @contextmanager
-def working(words: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on a terminal once the work has taken a second; report to it what is done, and of how many."""
-    bar, began_s, is_shown = _Bar(words, None), time.monotonic(), False
+def working(words: str, things: str = "") -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on a terminal once the work has taken a second; report to it what is done, and of how many `things`.
+
+    A pipe or a file gets nothing: there the result is all that matters.
+    """
+    bar, began_s, is_shown = _Bar(words, None, things), time.monotonic(), False
     with ExitStack() as at_end:
 
         def report(done: int, total: int) -> None:
@@ -181,10 +186,40 @@ def counting(words: str, total: int | None) -> Iterator[Callable[[], None]]:
 
 
 class _Bar(Progress):
-    def __init__(self, words: str, total: int | None) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(_BAR_WIDTH), MofNCompleteColumn(), _RateColumn())
-        super().__init__(*columns, TimeRemainingColumn(compact=True), console=err)
-        self.add_task(words, total=total)
+    """A bar with the time that is left; with `things` what is done stands in words before the bar."""
+
+    def __init__(self, words: str, total: int | None, things: str = "") -> None:
+        columns: tuple[ProgressColumn, ...]
+        if things:
+            columns = (_DoneColumn(things), BarColumn(_BAR_WIDTH), _LeftColumn())
+        else:
+            said = TextColumn("{task.description}", markup=False)
+            columns = (said, BarColumn(_BAR_WIDTH), MofNCompleteColumn(), _RateColumn())
+            columns = (*columns, TimeRemainingColumn(compact=True))
+        super().__init__(*columns, console=err)
+        self.add_task(plain(words), total=total)
+
+
+class _DoneColumn(ProgressColumn):
+    """`posting: 120 of 4,500 rentals`."""
+
+    def __init__(self, things: str) -> None:
+        super().__init__(table.Column(no_wrap=True))
+        self._things = things
+
+    def render(self, task: Task) -> Text:
+        of = "" if task.total is None else f" of {task.total:,.0f}"
+        return Text(f"{task.description}: {task.completed:,.0f}{of} {self._things}")
+
+
+class _LeftColumn(ProgressColumn):
+    max_refresh = 0.5  # seconds: an estimate that jumps about is hard to read
+
+    def __init__(self) -> None:
+        super().__init__(table.Column(no_wrap=True))
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.time_remaining is None else f"{clock(task.time_remaining * 1000)} left")
 
 
 class _RateColumn(ProgressColumn):

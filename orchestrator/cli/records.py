@@ -16,6 +16,7 @@ from orchestrator.cli.display import Column, number, print_table
 from orchestrator.cli.ledger import find_ledger, get_ledger_of_names
 from orchestrator.control.broker import open_record
 from orchestrator.control.recording import RecordWriter
+from orchestrator.control.signing import open_order_proof
 from orchestrator.finance.prices.book import find_prices_folder, read_price_book
 from orchestrator.finance.prices.lookup import price_lookup
 from orchestrator.ledger import Ledger, set_aside
@@ -96,7 +97,7 @@ def show_record(
     }
     for name, value in facts.items():
         say(value, label=f"{name:<10} ")
-    say(_content(row))
+    say(_content(row), lines=True)
 
 
 def retry(records: RecordsArgument = None, everything: AllOption = False, json: JsonFlag = False) -> None:
@@ -135,7 +136,8 @@ def drop(records: RecordsArgument = None, everything: AllOption = False, json: J
 
 def _retry_now(ledger: Ledger, settings: Settings) -> None:
     book = read_price_book(find_prices_folder(None, settings.prices))
-    writer = RecordWriter(ledger, price_of=price_lookup(book), clock=now_ms)
+    proof = open_order_proof(ledger, settings)
+    writer = RecordWriter(ledger, price_of=price_lookup(book), clock=now_ms, proof=proof)
     while writer.retry_due():
         pass
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, nullcontext
 from datetime import UTC, datetime
-from json import dumps
 from typing import Annotated, Any
 
 import typer
@@ -21,10 +20,10 @@ from rich.control import Control
 from rich.text import Text
 
 from catalog.errors import LedgerError, TunemillError
-from catalog.messages import now_ms
-from catalog.queues import RECORD_QUEUE
+from catalog.logins import RECORD_QUEUE, short_worker_id
+from catalog.messages import FAULT, now_ms
 from catalog.settings import Settings, read_settings
-from orchestrator.cli.console import JsonFlag, clock, err, out, print_json, say, usd, warn
+from orchestrator.cli.console import JsonFlag, clock, err, out, print_json, print_json_line, say, usd, warn
 from orchestrator.cli.dead import dead_as_json, print_dead
 from orchestrator.cli.display import Column, number, print_table
 from orchestrator.cli.ledger import find_ledger
@@ -123,7 +122,7 @@ def _watch(settings: Settings, *, runs: int, every_s: float, json: bool) -> None
                     _show_on_screen(status, every_s, stop)
                     continue
                 if json:
-                    sys.stdout.write(dumps(status, default=str) + "\n")
+                    print_json_line(status)
                 else:
                     _print_snapshot(status)
                     out.print()
@@ -221,11 +220,14 @@ def read_status(ledger: Ledger, settings: Settings, *, runs: int) -> dict[str, A
                 "state": _state_of(worker, now, settings.silent_after_s),
                 "holds": held[worker.worker_id],
                 "use_of_last_hour": use[worker.worker_id].as_plain_values(),
-                "warnings": list(_warnings(worker, use[worker.worker_id])),
+                "warnings": [
+                    *_warnings(worker, use[worker.worker_id]),
+                    *([_why_down(worker)] if _is_down(worker, workers) else []),
+                ],
             }
             for worker in workers
         ],
-        "queues": _queue_lengths(settings, [*queues, RECORD_QUEUE]),
+        "queues": _queue_lengths(settings, queues),
         "dead": dead,
         "records_set_aside": aside,
     }
@@ -235,6 +237,19 @@ def _state_of(worker: WorkerRow, now: int, silent_after_s: float) -> str:
     if worker.ended_at_ms is not None:
         return "ended"
     return "alive" if now - worker.heard_at_ms <= silent_after_s * 1000 else "silent"
+
+
+def _is_down(worker: WorkerRow, workers: Sequence[WorkerRow]) -> bool:
+    """True when a worker ended by a fault of its own, and no other has taken its place on the machine since."""
+    if worker.ended_at_ms is None or not (worker.end_reason or "").startswith(FAULT):
+        return False
+    place = (worker.host, worker.lane)
+    return all((each.host, each.lane) != place or each.started_at_ms <= worker.started_at_ms for each in workers)
+
+
+def _why_down(worker: WorkerRow) -> str:
+    place = f"{worker.host}, GPU {worker.lane}" if worker.lane else worker.host
+    return f"it is down on {place}, and nothing has taken its place: {(worker.end_reason or '').removeprefix(FAULT)}"
 
 
 def _warnings(worker: WorkerRow, use: TimeUse) -> Iterator[str]:
@@ -265,7 +280,7 @@ def _queue_lengths(settings: Settings, names: list[str]) -> dict[str, int] | Non
     queues = Queues(url)
     try:
         queues.check()
-        return queues.lengths(names)
+        return {**queues.lengths(names), RECORD_QUEUE: queues.count_records()}
     except TunemillError:
         return None  # the status reports an outage and must not fail by it
     finally:
@@ -308,14 +323,20 @@ def _print_workers(workers: list[dict[str, Any]], notes_to: Console) -> None:
     rows = []
     for worker in workers:
         life = clock((worker["ended_at_ms"] or worker["last_seen_ms"]) - worker["started_at_ms"])
-        names = (worker["worker_id"][:8], worker["host"], worker["gpu"] or "loading", worker["model"], worker["state"])
+        names = (
+            short_worker_id(worker["worker_id"]),
+            worker["host"],
+            worker["gpu"] or "loading",
+            worker["model"],
+            worker["state"],
+        )
         limits = (str(worker["batch_limit"]), str(worker["plan_limit"] or "-"))
         numbers = (str(worker["holds"]), _percent(worker["use_of_last_hour"]["busy_share"]), *limits, *_memory(worker))
         rows.append((*names, *numbers, life, usd(worker["rate_usd_micros_per_h"])))
     print_table(_WORKER_COLUMNS, rows)
     for worker in workers:
         for words in worker["warnings"]:
-            warn(f"worker {worker['worker_id'][:8]}: {words}", to=notes_to)
+            warn(f"worker {short_worker_id(worker['worker_id'])}: {words}", to=notes_to)
 
 
 def _percent(share: float | None) -> str:

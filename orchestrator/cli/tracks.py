@@ -41,10 +41,13 @@ def tracks_as_json(tracks: Sequence[ListedTrack], store: Store) -> list[dict[str
             "lm_seed": rendition.lm_seed,
             "model": take.spec.model,
             "noise": rendition.noise,
+            "order_known": order_known,
             "sha256": rendition.sha256,
             "file": store.locate(rendition.audio_key),
         }
-        for take, rendition, spec in ((track.take, track.rendition, _rendered_spec(track)) for track in tracks)
+        for take, rendition, spec, order_known in (
+            (track.take, track.rendition, _rendered_spec(track), track.is_order_known) for track in tracks
+        )
     ]
 
 
@@ -60,6 +63,8 @@ def print_tracks(tracks: Sequence[ListedTrack], store: Store) -> None:
     print_table(columns, [_row(track, store, folder, mixed=mixed) for track in tracks])
     first = tracks[0].rendition.audio_key
     where = store.locate(first).removesuffix(first.removeprefix(folder)).rstrip("/")
+    if unknown := sum(not track.is_order_known for track in tracks):
+        say(f"{unknown:,} of these prove no order (`order_known` in --json): somebody may have planted them", hang=2)
     say(f"audio in {where} ({'' if folder else 'CATALOG/audio/'}ZONE/GENRE/TAKE...)", hang=2)
 
 

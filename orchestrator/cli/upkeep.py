@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 import typer
 
 from catalog.errors import DisagreementError
 from catalog.messages import now_ms
+from catalog.orders import read_signer
 from catalog.settings import Settings, read_settings
 from catalog.store import Store, open_configured_store
 from orchestrator.cli.console import JsonFlag, out, print_json, say, warn
@@ -18,6 +21,8 @@ from orchestrator.cli.display import Column, counting, number, print_table
 from orchestrator.cli.ledger import find_ledger
 from orchestrator.ledger import Ledger, open_ledger, upkeep
 from orchestrator.upkeep import survey
+from orchestrator.upkeep.abreast import THREADS
+from orchestrator.upkeep.digests import ReadDigests
 from orchestrator.upkeep.rebuild import Rebuilt, rebuild
 from orchestrator.upkeep.repair import MEANING as REMEDY_MEANING
 from orchestrator.upkeep.repair import Remedy, Repaired, RepairStep, repair
@@ -26,6 +31,7 @@ from orchestrator.upkeep.sweep import Leftover, Swept, sweep
 from orchestrator.upkeep.verdicts import repair_verdicts
 
 _FINDINGS_SHOWN: Final = 20
+_JOBS_MAX: Final = 32  # as many connections as there are to S3
 _DAMAGED_SHOWN: Final = 10
 _MS_PER_H: Final = 3_600_000
 _COUNT_COLUMNS = (Column("finding"), number("takes"), Column("what it means", least=20))
@@ -46,21 +52,27 @@ def register(group: typer.Typer) -> None:
     group.command("gc")(collect_garbage)
 
 
-def verify(catalog: CatalogName = None, quick: QuickOption = False, json: JsonFlag = False) -> None:
+def verify(
+    catalog: CatalogName = None,
+    quick: QuickOption = False,
+    jobs: Annotated[int, typer.Option(help="Look at so many objects at once.", min=1, max=_JOBS_MAX)] = THREADS,
+    again: Annotated[
+        bool, typer.Option("--again", help="Read all audio, also what a check that was stopped has read.")
+    ] = False,
+    json: JsonFlag = False,
+) -> None:
     """Compare ledger, sidecars and audio; nothing is changed.
 
-    Ends with 0 when all agree and with 52 when something does not.
+    After a Ctrl-C, a kill or an outage the same command goes on: audio that was read within the last three days and
+    was not written since is not read again. Ends with 0 when all agree and with 52 when something does not.
     """
     settings = read_settings()
     store, ledger = _open(settings, catalog)
     survey.refuse_empty_store(store, ledger, catalog)
-    findings: list[Finding] = []
-    with counting("comparing", _count_accepted(ledger, catalog)) as on_take:
-        surveyor = Surveyor(store, ledger, quick=quick, on_take=on_take)
-        for case in surveyor.examine(catalog):
-            findings += case.findings
-    findings += surveyor.examine_verdicts()[1]
-    found = surveyor.survey
+    with _digests(settings, catalog, quick=quick, again=again) as digests:
+        found, findings = _survey(store, ledger, catalog, quick=quick, jobs=jobs, digests=digests)
+        if digests is not None:
+            digests.remove()
     if json:
         print_json(_survey_as_json(found, findings, quick=quick))
     else:
@@ -71,6 +83,34 @@ def verify(catalog: CatalogName = None, quick: QuickOption = False, json: JsonFl
             why=", ".join(f"{count:,} {kind}" for kind, count in found.counts.most_common()),
             fix=_fix(found.counts),
         )
+
+
+@contextmanager
+def _digests(settings: Settings, catalog: str | None, *, quick: bool, again: bool) -> Iterator[ReadDigests | None]:
+    """What a survey that was stopped has read, and says so; None for one that reads no audio."""
+    if quick:
+        yield None
+        return
+    place = f"{settings.store} {settings.s3_endpoint_url or ''}"
+    with ReadDigests.opened(settings.home, place, catalog, again=again) as digests:
+        if digests.found:
+            begun = datetime.fromtimestamp(digests.begun_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+            warn(f"going on with the check of {begun}: it has read {digests.found:,} audio objects; --again reads all")
+        yield digests
+        if digests.fault:
+            warn(f"what was read could not be kept below {settings.home}: {digests.fault}")
+
+
+def _survey(
+    store: Store, ledger: Ledger, catalog: str | None, *, quick: bool, jobs: int, digests: ReadDigests | None
+) -> tuple[survey.Survey, list[Finding]]:
+    findings: list[Finding] = []
+    with counting("comparing", _count_accepted(ledger, catalog)) as on_take:
+        surveyor = Surveyor(store, ledger, quick=quick, jobs=jobs, digests=digests, on_take=on_take)
+        for case in surveyor.examine(catalog):
+            findings += case.findings
+    findings += surveyor.examine_verdicts()[1]
+    return surveyor.survey, findings
 
 
 def repair_catalog(
@@ -115,13 +155,14 @@ def rebuild_ledger(
     """
     settings = read_settings()
     store = open_configured_store(settings)
+    signer = read_signer(settings.signing_key) if settings.signing_key.exists() else None
     with counting("reading sidecars", None) as on_take:
         if dry_run:
-            found = rebuild(store, None, on_take=on_take)
+            found = rebuild(store, None, signer=signer, on_take=on_take)
         else:
             ledger = open_ledger(database or settings.database)
             with ledger.writer_lock() as lock:
-                found = rebuild(store, ledger.fenced(lock), on_take=on_take)
+                found = rebuild(store, ledger.fenced(lock), signer=signer, on_take=on_take)
     if json:
         print_json({**found._asdict(), "dry_run": dry_run})
     else:
@@ -292,6 +333,9 @@ def _print_rebuilt(found: Rebuilt, *, dry_run: bool) -> None:
         say(f"listeners' verdicts that {verb} recorded again: {found.verdicts:,}", hang=2)
     if found.catalogs:
         say(f"catalogs: {', '.join(found.catalogs)}", hang=2)
+    if found.unordered:
+        shown = ", ".join(found.unordered[:_DAMAGED_SHOWN]) + (" ..." if len(found.unordered) > _DAMAGED_SHOWN else "")
+        warn(f"{len(found.unordered):,} takes prove no order and are marked; somebody may have planted them: {shown}")
     warn("rejected and failed attempts, workers, their time and their money are not in the store and stay lost")
 
 

@@ -17,6 +17,7 @@ import typer
 from catalog import limits
 from catalog.errors import INTERRUPTED_EXIT_CODE, DifferentAudioError, UnknownNameError, WorkerError
 from catalog.models import TURBO, EngineName, find_model
+from catalog.plain import plain_lines
 from catalog.settings import Settings, read_settings
 from orchestrator.cli.console import JsonFlag, print_json, say
 from orchestrator.cli.display import number, print_table, waiting
@@ -219,7 +220,7 @@ def _replay(sidecar: dict[str, Any]) -> dict[str, Any]:
             env=_environment(),
         )
     if done.returncode:
-        sys.stderr.write(done.stderr)  # the child's log and its error
+        sys.stderr.write(plain_lines(done.stderr))  # the child's log and its error
         raise typer.Exit(done.returncode)
     verdict: dict[str, Any] = json.loads(done.stdout)
     return verdict

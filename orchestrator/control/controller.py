@@ -11,16 +11,20 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from catalog.errors import BrokerError, TunemillError
+from catalog.clock import SuspendDetector
+from catalog.errors import BrokerError, LedgerError, TunemillError
+from catalog.logins import login_of_worker
 from catalog.messages import now_ms
 from catalog.queues import queues_served
 from catalog.tiers import tier_of
-from orchestrator.control.broker import Broker
+from orchestrator.control.admission import OrderProof
+from orchestrator.control.broker import Broker, Look, open_record
 from orchestrator.control.feed import Fed, feed, window_of
 from orchestrator.control.recording import RecordWriter
 from orchestrator.finance.books.budgets import Spending
 from orchestrator.ledger import Ledger, RunRow, work
-from orchestrator.ledger.facts import PriceOf, Recorded
+from orchestrator.ledger.facts import Recorded
+from orchestrator.ledger.machines import PriceOf
 from orchestrator.ledger.run_control import CANCEL
 from orchestrator.ledger.work import serving
 
@@ -29,6 +33,7 @@ log = logging.getLogger(__name__)
 RECORDS_AT_ONCE = 500
 STRAY_GRACE_MS = 5_000  # so long must its queue stay empty before a take in nobody's hands counts as lost
 _CHECK_MS = 1_000
+_WATCH_MS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +46,7 @@ class Step:
     sent_again: int = 0  # takes that their worker has lost, or that nobody has: sent once more, but for hopeless ones
     finished: tuple[str, ...] = ()
     refused: dict[str, TunemillError] = field(default_factory=dict)  # run -> why it is not fed; nothing is on its way
-
-    @property
-    def more(self) -> bool:
-        """True when more records are probably waiting, so that the next step should follow at once."""
-        return self.records >= RECORDS_AT_ONCE
+    more: bool = False  # more records wait, so the next step should follow at once
 
 
 class Controller:
@@ -62,6 +63,7 @@ class Controller:
         run_ids: Collection[str] | None = None,  # None: every active run
         time_zone: str = "UTC",  # of finance's months, which budgets are for
         clock: Callable[[], int] = now_ms,
+        proof: OrderProof | None = None,  # of orders, where they are signed
     ) -> None:
         self.feeding = True
         self._ledger, self._broker, self._price_of, self._clock = ledger, broker, price_of, clock
@@ -72,8 +74,13 @@ class Controller:
         self._empty_since_ms: dict[str, int] = {}  # by queue
         self._withdrawn_since_ms: dict[str, int] = {}  # by run that somebody has paused or cancelled
         self._checked_ms = 0  # when the queues and what is due again were last looked at
-        self._writer = RecordWriter(ledger, price_of=price_of, clock=clock)
+        self._watched_ms = 0  # when the ledger was last asked for them
+        self._watched: set[str] = set()  # workers whose heartbeats are looked at: who lives, or holds takes
+        self._looked_ms = 0  # when they were
+        self._beats: dict[str, bytes] = {}  # the latest heartbeat of each that is on the books, as it lay there
+        self._writer = RecordWriter(ledger, price_of=price_of, clock=clock, proof=proof)
         self._is_first_step = True
+        self._suspend = SuspendDetector()
 
     def step(self) -> Step:
         """Record, look for losses, feed. Raises BrokerError, LedgerError, or BusyError when another writer has taken
@@ -81,9 +88,14 @@ class Controller:
         """
         try:
             return self._step()
+        except LedgerError:
+            self._writer.forget_named()  # one that was away may have gone back
+            raise
         except BrokerError:
             # Workers could not speak either: their silence begins anew.
             self._heard_ms.clear()
+            self._watched_ms = 0
+            self._writer.forget_named()
             self._empty_since_ms.clear()
             self._withdrawn_since_ms.clear()
             raise
@@ -91,8 +103,8 @@ class Controller:
     def record_waiting(self) -> int:
         """Only write down what waits on the record queue; how many records that were."""
         total = 0
-        while count := self._record()[0]:
-            total += count
+        while count := self._record()[0].envelopes:
+            total += len(count)
         return total
 
     def _take_up_set_aside(self) -> None:
@@ -106,35 +118,35 @@ class Controller:
         if self._is_first_step:
             self._take_up_set_aside()
             self._is_first_step = False
-        count, recorded = self._record()
+        look, recorded = self._record()
         is_check_due = self._is_check_due()
         if is_check_due and (again_tried := self._writer.retry_due()):
             recorded = recorded.plus(again_tried)
         runs = self._runs()
         run_ids = [run.run_id for run in runs]
         again = 0
-        if count < RECORDS_AT_ONCE:  # otherwise their heartbeats may be further back in the queue
+        if not look.has_more:  # otherwise their words may be further back in the queue
             again = self._lose_silent()
             if runs and is_check_due:
                 self._withdraw([run for run in runs if run.wish])
                 again += self._recall_strays(runs)
         if not runs:
-            return Step(count, recorded.outcomes)
+            return Step(len(look.envelopes), recorded.outcomes, more=look.has_more)
         fed = self._feed([run for run in runs if not run.wish]) if self.feeding else {}
         with self._ledger.write() as connection:
             for run in runs:
                 if run.wish == CANCEL:
                     work.cancel_waiting(connection, run.run_id)
             finished = work.finish_runs(connection, run_ids, self._clock())
-            on_the_way = work.count_sent(connection, run_ids)
+            refusing = {run_id: each.refused for run_id, each in fed.items() if each.refused is not None}
+            on_the_way = work.count_sent(connection, sorted(refusing)) if refusing else {}
         refused = {
-            run_id: each.refused
-            for run_id, each in fed.items()
-            if each.refused is not None and not on_the_way[run_id] and run_id not in finished
+            run_id: error for run_id, error in refusing.items() if not on_the_way[run_id] and run_id not in finished
         }
         return Step(
-            records=count,
+            records=len(look.envelopes),
             outcomes=recorded.outcomes,
+            more=look.has_more,
             sent=sum(each.sent for each in fed.values()),
             sent_again=again,
             finished=tuple(finished),
@@ -157,31 +169,69 @@ class Controller:
             runs = work.active_runs(connection)
         return [run for run in runs if self._run_ids is None or run.run_id in self._run_ids]
 
-    def _record(self) -> tuple[int, Recorded]:
-        envelopes = self._broker.peek_records(RECORDS_AT_ONCE)
-        recorded = self._writer.write(envelopes)
-        if envelopes:
-            self._broker.drop_records(envelopes)
+    def _record(self) -> tuple[Look, Recorded]:
+        # Heartbeats first: every record that a worker had sent before one is then among those that are read next.
+        beats = self._new_beats()
+        look = self._broker.peek_records(RECORDS_AT_ONCE)
+        heartbeats = [open_record(raw, login_of_worker(worker_id)) for worker_id, raw in beats.items()]
+        recorded = self._writer.write([*look.envelopes, *heartbeats], look.undrained)
+        if look.envelopes:
+            self._broker.drop_records(look.envelopes)
+        self._beats.update((worker_id, raw) for worker_id, raw in beats.items() if worker_id not in recorded.early)
         # Whoever has taken leave is not waited for.
-        self._heard_ms.update(dict.fromkeys(recorded.seen - recorded.stopped, self._clock()))
-        return len(envelopes), recorded
+        heard = recorded.seen - recorded.stopped
+        self._heard_ms.update(dict.fromkeys(heard, self._clock()))
+        self._watched |= heard
+        for worker_id in recorded.stopped:
+            self._heard_ms.pop(worker_id, None)
+        return look, recorded
+
+    def _new_beats(self) -> dict[str, bytes]:
+        """The heartbeats that are not on the books yet, as far as it is time to look for some."""
+        now = self._clock()
+        if now - self._looked_ms < _CHECK_MS:
+            return {}
+        self._looked_ms = now
+        found = self._broker.heartbeats(sorted(self._watched))
+        return {worker_id: raw for worker_id, raw in found.items() if self._beats.get(worker_id) != raw}
 
     def _lose_silent(self) -> int:
         now, lost = self._clock(), 0
-        with self._ledger.read() as connection:
-            # One that has ended may hold takes all the same, if an old heartbeat came after its last words.
-            watched = {*work.living(connection), *work.holders(connection)}
-        self._heard_ms = {worker_id: self._heard_ms.get(worker_id, now) for worker_id in sorted(watched)}
-        for worker_id, heard_ms in self._heard_ms.items():
+        if self._suspend.was_suspended():  # meanwhile nobody could be heard: every silence begins anew
+            self._heard_ms.clear()
+            self._watched_ms = 0
+            self._empty_since_ms.clear()
+            self._withdrawn_since_ms.clear()
+        if now - self._watched_ms >= _WATCH_MS:
+            self._watched_ms = now
+            with self._ledger.read() as connection:
+                # One that has ended may hold takes all the same, if an old heartbeat came after its last words.
+                watched = {*work.living(connection), *work.holders(connection)}
+            self._heard_ms = {worker_id: self._heard_ms.get(worker_id, now) for worker_id in sorted(watched)}
+            self._watch(watched)
+        for worker_id, heard_ms in list(self._heard_ms.items()):
             silent_ms = now - heard_ms
             if silent_ms > self._silent_after_ms:
+                self._broker.prove_writable()  # one that is full or a replica can be read, and lets nobody report
                 reason = f"silent for {silent_ms // 1000} s"
                 with self._ledger.write() as connection:
                     takes = work.lose_held(connection, worker_id, now)
                     work.end_silent(connection, worker_id, reason)
+                self._writer.forget_named([worker_id])
+                del self._heard_ms[worker_id]
                 log.warning("worker %s is %s: it has lost %d takes", worker_id, reason, takes)
                 lost += takes
         return lost
+
+    def _watch(self, watched: set[str]) -> None:
+        """Look at the heartbeats of these workers from now on, and forget those of workers that have ended."""
+        gone = sorted(self._watched - watched)
+        if over := [worker_id for worker_id in gone if worker_id in self._beats]:
+            self._broker.forget_heartbeats(over)
+        for worker_id in gone:
+            self._beats.pop(worker_id, None)
+        self._writer.forget_named(gone)
+        self._watched = watched
 
     def _is_check_due(self) -> bool:
         now = self._clock()
@@ -219,6 +269,7 @@ class Controller:
             found = work.recall_strays(connection, run_ids, sent_before_ms, queues=long_empty)
             found += work.recall_strays(connection, long_withdrawn, sent_before_ms)
         if found:
+            self._writer.forget_named()
             log.warning("%d takes were sent, but no worker and no queue has them: they are sent again", found)
         return found
 

@@ -1,22 +1,27 @@
 """Recording: what workers report becomes facts, and what cannot is set aside and stops nobody.
 
-A record comes from a machine that is not ours. One that cannot be read, that a newer program wrote, or that the rules
-of facts or the database refuse, harms itself alone: it is found by halving what was to be written together, kept with
-its reason, and everything else is written. An outage of the database is none of this: it is waited for.
+A record comes from a machine that is not ours. One that cannot be read, that a newer program wrote, that is not
+believed, or that the rules of facts or the database refuse, harms itself alone: it is found by halving what was to be
+written together, kept with its reason, and everything else is written. An outage of the database is none of this: it
+is waited for.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from catalog.errors import MessageError, OutdatedError, TunemillError
-from catalog.messages import MESSAGE_VERSION, Record, check_record_size, parse_record
+from catalog.messages import MESSAGE_VERSION, Heartbeat, Record, check_record_size, parse_record, parse_record_json
+from orchestrator.control.admission import Admission, OrderProof
 from orchestrator.control.broker import Envelope, open_record
 from orchestrator.ledger import Ledger, set_aside
 from orchestrator.ledger.database import RefusedValueError
-from orchestrator.ledger.facts import PriceOf, Recorded, record_facts
+from orchestrator.ledger.facts import Recorded, record_facts
+from orchestrator.ledger.holding import NamedTakes, believe_all
+from orchestrator.ledger.machines import PriceOf
 from orchestrator.ledger.set_aside import SetAside
 
 log = logging.getLogger(__name__)
@@ -30,17 +35,32 @@ class _Readable(NamedTuple):
 class RecordWriter:
     """Writes records down in their order; the caller holds the writer lock."""
 
-    def __init__(self, ledger: Ledger, *, price_of: PriceOf, clock: Callable[[], int]) -> None:
-        self._ledger, self._price_of, self._clock = ledger, price_of, clock
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        price_of: PriceOf,
+        clock: Callable[[], int],
+        proof: OrderProof | None = None,
+    ) -> None:
+        self._ledger, self._price_of, self._clock, self._proof = ledger, price_of, clock, proof
+        self._named = NamedTakes()
 
-    def write(self, envelopes: Sequence[Envelope]) -> Recorded:
-        """Write these records, or set them aside. Raises LedgerError for an outage; it may be done again then."""
+    def write(self, envelopes: Sequence[Envelope], undrained: Collection[str] = ()) -> Recorded:
+        """Write these records, or set them aside. Raises LedgerError for an outage; it may be done again then.
+
+        `undrained` holds the logins whose lists have more records than these.
+        """
         aside: list[SetAside] = []
         readable = [each for envelope in envelopes if (each := _read(envelope, aside)) is not None]
-        recorded = self._write(readable, aside)
+        recorded = self._write(self._admitted(_in_order(readable), aside), aside, undrained)
         if aside:
             self._set_aside(aside)
         return recorded
+
+    def forget_named(self, worker_ids: Iterable[str] | None = None) -> None:
+        """Compare what these workers hold with the ledger again, or what all do: somebody else has changed it."""
+        self._named.forget(worker_ids)
 
     def retry_due(self) -> Recorded | None:
         """Try some of those again that were set aside and are due; None when none is.
@@ -51,9 +71,9 @@ class RecordWriter:
             due = set_aside.due(connection)
         if not due:
             return None
-        recorded = self.write([open_record(raw) for _, raw in due])
+        recorded = self.write([open_record(each.raw, each.login) for each in due])
         with self._ledger.write() as connection:
-            set_aside.drop_due(connection, [digest for digest, _ in due])
+            set_aside.drop_due(connection, [each.digest for each in due])
         return recorded
 
     def retry_newer(self) -> None:
@@ -61,13 +81,46 @@ class RecordWriter:
         with self._ledger.write() as connection:
             set_aside.mark_due_up_to(connection, MESSAGE_VERSION)
 
-    def _write(self, readable: Sequence[_Readable], aside: list[SetAside]) -> Recorded:
+    def _admitted(self, readable: list[_Readable], aside: list[SetAside]) -> list[_Readable]:
+        """Those of the records that are believed."""
+        if not readable:
+            return []
+        with self._ledger.read() as connection:
+            records = [each.record for each in readable]
+            admission = Admission(connection, records, now_ms=self._clock(), proof=self._proof)
+            faults = [admission.fault_of(each.record, each.envelope.login) for each in readable]
+        believed, dropped = [], Counter[str]()
+        for each, fault in zip(readable, faults, strict=True):
+            if each.envelope.login in admission.ended:
+                dropped[each.envelope.login] += 1
+            elif fault:
+                aside.append(_as_aside(each.envelope, "refused", fault))
+            else:
+                believed.append(each)
+        for login, count in dropped.items():
+            log.warning(
+                "%d records of the ended login %s were dropped; remove it from the broker's users", count, login
+            )
+        return believed
+
+    def _write(self, readable: Sequence[_Readable], aside: list[SetAside], undrained: Collection[str]) -> Recorded:
         if not readable:
             return Recorded()
+        given_at = self._proof.given_at if self._proof else believe_all
         try:
             with self._ledger.write() as connection:
-                return record_facts(connection, [each.record for each in readable], self._price_of, self._clock())
+                records = [each.record for each in readable]
+                recorded = record_facts(
+                    connection,
+                    records,
+                    self._price_of,
+                    self._clock(),
+                    named=self._named,
+                    given_at=given_at,
+                    undrained=undrained,
+                )
         except Exception as error:
+            self._named.forget({each.record.worker_id for each in readable})
             # Whatever else goes wrong may be one record's doing: a number that our own arithmetic cannot hold, a name
             # that the price book cannot look up. Alone it is kept, whole, so that nothing is lost if it was not.
             if isinstance(error, TunemillError) and not isinstance(error, RefusedValueError):
@@ -75,8 +128,12 @@ class RecordWriter:
             if len(readable) == 1:
                 aside.append(_refused(readable[0].envelope, error))
                 return Recorded()
+        else:
+            self._named.by_worker.update(recorded.named)
+            return recorded
         middle = len(readable) // 2
-        return self._write(readable[:middle], aside).plus(self._write(readable[middle:], aside))
+        first = self._write(readable[:middle], aside, undrained)
+        return first.plus(self._write(readable[middle:], aside, undrained))
 
     def _set_aside(self, aside: list[SetAside]) -> None:
         with self._ledger.write() as connection:
@@ -91,17 +148,42 @@ class RecordWriter:
             log.error("%d of the oldest records that were set aside had to go: there are too many", gone)
 
 
+def _in_order(readable: list[_Readable]) -> list[_Readable]:
+    """The records with each heartbeat after the last one that its worker had sent before it."""
+    beats = {each.record.worker_id: each for each in readable if _is_placed(each.record)}
+    if not beats:
+        return readable
+    ordered: list[_Readable] = []
+    for each in readable:
+        if _is_placed(each.record):
+            continue
+        beat = beats.get(each.record.worker_id)
+        if beat is not None and isinstance(beat.record, Heartbeat) and each.record.sequence > beat.record.after:
+            ordered.append(beats.pop(each.record.worker_id))
+        ordered.append(each)
+    return [*ordered, *beats.values()]
+
+
+def _is_placed(record: Record) -> bool:
+    """True for a heartbeat of a key, which says by itself what came before it."""
+    return isinstance(record, Heartbeat) and not record.sequence and record.after > 0
+
+
 def _read(envelope: Envelope, aside: list[SetAside]) -> _Readable | None:
     """The record, unless it cannot be read."""
     try:
         check_record_size(envelope.raw)
-        return _Readable(envelope, parse_record(envelope.payload or {}))
+        return _Readable(envelope, parse_record_json(envelope.raw) or parse_record(envelope.payload or {}))
     except MessageError as error:
         fault: set_aside.Fault = "newer" if isinstance(error, OutdatedError) else "unreadable"
-        aside.append(SetAside(envelope.raw, envelope.payload, fault, error.what))
+        aside.append(_as_aside(envelope, fault, error.what))
         return None
 
 
 def _refused(envelope: Envelope, error: Exception) -> SetAside:
     said = error.why if isinstance(error, TunemillError) else f"{type(error).__name__}: {error}"
-    return SetAside(envelope.raw, envelope.payload, "refused", said)
+    return _as_aside(envelope, "refused", said)
+
+
+def _as_aside(envelope: Envelope, fault: set_aside.Fault, reason: str) -> SetAside:
+    return SetAside(envelope.raw, envelope.payload, fault, reason, envelope.login)

@@ -5,10 +5,14 @@ SQLite takes plain tuples in one prepared statement; Postgres takes a column at 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 from sqlalchemy import Connection, Table
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+_NAMES_MAX: Final = 10_000  # in one statement; SQLite allows 32,766
 
 
 def insert_rows(connection: Connection, table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
@@ -28,3 +32,16 @@ def insert_rows(connection: Connection, table: Table, names: Sequence[str], rows
 def plain(value: Any) -> Any:
     """The same with a word of a closed list as text: a driver may not know its type."""
     return str(value) if isinstance(value, str) else value
+
+
+def chunks(names: list[str]) -> Iterable[list[str]]:
+    """So many at a time as one statement may name; 500 heartbeats of large workers name more than that."""
+    return (names[at : at + _NAMES_MAX] for at in range(0, len(names), _NAMES_MAX))
+
+
+def insert_new(connection: Connection, table: type[Any], rows: Iterable[dict[str, Any]]) -> None:
+    """Insert `rows`; those whose key is there already are left as they are."""
+    insert = postgres_insert if connection.dialect.name == "postgresql" else sqlite_insert
+    listed = list(rows)
+    if listed:
+        connection.execute(insert(table.__table__).on_conflict_do_nothing(), listed)

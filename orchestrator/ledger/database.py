@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
@@ -148,8 +148,9 @@ def _revision(connection: Connection) -> str | None:
 
 def _explained(error: DBAPIError, url: URL) -> TunemillError:
     said = str(error.orig).strip()
+    first_line = next((line.rpartition("FATAL:")[2].strip() for line in said.splitlines()), type(error).__name__)
     place = _shown(url)
-    if "disk is full" in said or "No space left" in said:
+    if _sqlstate(error) == "53100" or "disk is full" in said or "No space left" in said:
         return StoreFullError(
             f"no space left for the ledger at {place}",
             why="what was recorded before is whole; the last step is not",
@@ -158,17 +159,26 @@ def _explained(error: DBAPIError, url: URL) -> TunemillError:
     if _is_of_a_value(error):
         return RefusedValueError(
             f"the ledger at {place} refused a value",
-            why=said.splitlines()[0] if said else type(error).__name__,
+            why=first_line,
             fix="correct what was to be written; the ledger itself is sound and unchanged",
         )
-    for sign, why, fix in _SIGNS:
-        if sign in said:
-            return LedgerError(f"the ledger at {place} cannot be used", why=why, fix=fix)
+    for cause in _CAUSES:
+        if _sqlstate(error) in cause.sqlstates or any(sign in said for sign in cause.signs):
+            why = cause.why.format(said=first_line)
+            refused = LedgerError(f"the ledger at {place} cannot be used", why=why, fix=cause.fix)
+            refused.needs_person = cause.needs_person
+            return refused
     return LedgerError(
         f"the ledger at {place} refused",
-        why=said.splitlines()[0] if said else type(error).__name__,
-        fix="restore a copy, or move the ledger away and run again; accepted takes are found in the store and adopted",
+        why=first_line,
+        fix="run the same command again: what was written before is whole; if it is refused again, look into the"
+        " database's log",
     )
+
+
+def _sqlstate(error: DBAPIError) -> str:
+    """Postgres' code for what went wrong; "" from SQLite, and for a connection that could not be made."""
+    return str(getattr(error.orig, "sqlstate", None) or "")
 
 
 def _is_of_a_value(error: DBAPIError) -> bool:
@@ -176,7 +186,7 @@ def _is_of_a_value(error: DBAPIError) -> bool:
         return True
     if isinstance(error, InterfaceError) and "sqlite" in type(error.orig).__module__:
         return True  # a type or a text that it cannot bind; Postgres' driver says so of connections
-    return str(getattr(error.orig, "sqlstate", None) or "")[:2] in _SQLSTATES_OF_VALUES
+    return _sqlstate(error)[:2] in _SQLSTATES_OF_VALUES
 
 
 def _shown(url: URL) -> str:
@@ -184,21 +194,129 @@ def _shown(url: URL) -> str:
 
 
 _SQLSTATES_OF_VALUES = ("22", "23", "54")  # data exception, constraint violated, a limit of the program exceeded
+
+
+class _Cause(NamedTuple):
+    """Why a database refuses, by Postgres' code or by its words, of which the first that apply count."""
+
+    why: str  # {said}: its own words
+    fix: str
+    signs: tuple[str, ...]
+    sqlstates: tuple[str, ...] = ()
+    needs_person: bool = False  # waiting does not help
+
+
 _HELD = f"another program held it for over {BUSY_TIMEOUT_S} s"
-_SIGNS = (
-    (
-        "not a database",
+_NO_RIGHT = "its user lacks a right: {said}"
+# Codes are those of Postgres' appendix "Error Codes". A connection that could not be made has none, only words.
+_CAUSES = (
+    # SQLite
+    _Cause(
         "the file is not an SQLite database, or it is damaged",
         "move the file away and run again; accepted takes are found in the store and adopted",
+        ("not a database",),
     ),
-    ("malformed", "the database file is damaged", "restore a copy, or move it away and run again"),
-    ("unable to open", "the file cannot be opened", "check its folder's rights, or set TUNEMILL_HOME"),
-    ("readonly", "the file may not be written", "check its rights, or set TUNEMILL_HOME"),
-    ("is locked", _HELD, "end that program and run again"),
-    ("lock timeout", _HELD, "end that program and run again"),
-    ("password authentication", "the user or password was refused", "correct TUNEMILL_DATABASE_URL"),
-    ("does not exist", "the database, user or table does not exist", "create it, or correct TUNEMILL_DATABASE_URL"),
-    ("could not translate host", "the host name is unknown", "correct TUNEMILL_DATABASE_URL"),
-    ("failed to resolve host", "the host name is unknown", "correct TUNEMILL_DATABASE_URL"),
-    ("connection", "the server does not answer", "start it, or correct TUNEMILL_DATABASE_URL; then run again"),
+    _Cause("the database file is damaged", "restore a copy, or move it away and run again", ("malformed",)),
+    _Cause("the file cannot be opened", "check its folder's rights, or set TUNEMILL_HOME", ("unable to open",)),
+    _Cause(
+        "the file may not be written",
+        "check the rights of the file and its folder, and that its disk is not mounted read-only; or set TUNEMILL_HOME",
+        ("readonly database",),
+    ),
+    _Cause(
+        "its disk failed to read or write",
+        "check the disk, which must be a local one, and run the same command again",
+        ("disk I/O error",),
+    ),
+    _Cause(_HELD, "end that program and run again", ("is locked", "lock timeout"), ("55P03",)),
+    # Postgres: rights, which somebody must give
+    _Cause(
+        _NO_RIGHT,
+        "let the schema's owner run `grant usage, create on schema public to USER` (or whichever schema it is), or"
+        " `alter schema public owner to USER`, for the user in TUNEMILL_DATABASE_URL",
+        ("permission denied for schema", "no schema has been selected"),
+        needs_person=True,
+    ),
+    _Cause(
+        _NO_RIGHT,
+        "let the database's owner run `grant connect on database DATABASE to USER`, or correct TUNEMILL_DATABASE_URL",
+        ("permission denied for database",),
+        needs_person=True,
+    ),
+    _Cause(
+        _NO_RIGHT,
+        "name the user that made the ledger in TUNEMILL_DATABASE_URL, or let an administrator run `grant OWNER to"
+        " USER`, where OWNER owns the ledger's tables",
+        ("permission denied", "must be owner"),
+        ("42501",),
+        needs_person=True,
+    ),
+    _Cause(
+        "the server does not let its user in: {said}",
+        "let an administrator allow the login (`alter role USER login`, or a line in pg_hba.conf, which may ask for"
+        " TLS: ?sslmode=require), or correct TUNEMILL_DATABASE_URL",
+        ("not permitted to log in", "pg_hba.conf"),
+        ("28000",),
+        needs_person=True,
+    ),
+    _Cause(
+        "the user or password was refused",
+        "correct TUNEMILL_DATABASE_URL",
+        ("password authentication", "no password supplied"),
+        ("28P01",),
+        needs_person=True,
+    ),
+    _Cause(
+        "it only takes reading: {said}",
+        "name the primary server in TUNEMILL_DATABASE_URL if this one is a standby; else let an administrator turn"
+        " default_transaction_read_only off for its user and database",
+        ("read-only transaction",),
+        ("25006",),
+    ),
+    # Postgres: outages, which pass
+    _Cause(
+        "the server has no connection free: {said}",
+        "end programs that hold some, or raise max_connections or the limit of its user and database; then run the same"
+        " command again",
+        ("too many connections", "too many clients", "connection slots are reserved"),
+        ("53300",),
+    ),
+    _Cause(
+        "the server is being started or stopped: {said}",
+        "wait until it is up, and run the same command again",
+        ("the database system is", "terminating connection"),
+        ("57P01", "57P02", "57P03"),
+    ),
+    _Cause(
+        "the server ended the statement: {said}",
+        "run the same command again; where its user has a statement_timeout, let an administrator raise it",
+        ("canceling statement",),
+        ("57014",),
+    ),
+    _Cause(
+        "another program was in the way: {said}",
+        "run the same command again",
+        ("deadlock detected", "could not serialize"),
+        ("40001", "40P01"),
+    ),
+    _Cause(
+        "the server's files are damaged: {said}",
+        "stop the server and restore a copy",
+        ("invalid page in block", "could not read block"),
+        ("XX001", "XX002"),
+    ),
+    _Cause(
+        "the database, user or table does not exist", "create it, or correct TUNEMILL_DATABASE_URL", ("does not exist",)
+    ),
+    _Cause(
+        "the host name is unknown",
+        "correct TUNEMILL_DATABASE_URL",
+        ("could not translate host", "failed to resolve host"),
+    ),
+    _Cause(
+        "the server does not answer",
+        "start it, or correct TUNEMILL_DATABASE_URL; then run again",
+        ("connection",),
+        ("08000", "08001", "08003", "08004", "08006"),
+    ),
 )

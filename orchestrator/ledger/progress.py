@@ -32,6 +32,7 @@ class TakeProgress:
     held_at_ms: int | None = None
     tries: int = 0
     rendition_id: str | None = None
+    orders: int = 0  # 0: it was never sent, so nobody can have it
 
     def attempted(self, attempt: AttemptMade) -> None:
         """One try has ended; the attempt is new to the ledger."""
@@ -53,15 +54,17 @@ class TakeProgress:
 
     def named(self, worker_id: str, at_ms: int) -> None:
         """A heartbeat names the take; one that was to be sent again is on its way after all."""
+        if self.state not in _OPEN or not self.orders:
+            return
         if self.state == "waiting":
             self.sent_at_ms = at_ms  # from now on, whoever sent it: what is sent at no instant is never missed
-        if self.state in _OPEN:
+        if self.held_by != worker_id:
             self.state, self.held_by, self.held_at_ms = "sent", worker_id, at_ms
 
-    def not_named(self, worker_id: str) -> None:
-        """A heartbeat of its holder does not name the take."""
+    def not_named(self, worker_id: str, at_ms: int) -> None:
+        """A heartbeat of its holder does not name the take: from now on it may be on its way to be reported."""
         if self.held_by == worker_id:
-            self.held_by = None
+            self.held_by, self.held_at_ms = None, at_ms
 
     def returned(self, worker_id: str) -> None:
         """A stopping worker gives the take back."""

@@ -14,6 +14,7 @@ from catalog.errors import UnknownNameError
 from catalog.track import Take
 from orchestrator.ledger.observations import MS_PER_H, time_usd_micros
 from orchestrator.ledger.slots import is_listed
+from orchestrator.ledger.strikes import struck_ids
 from orchestrator.ledger.tables import ATTEMPT, RENDITION, RUN, SPAN, TAKE, WORKER, RenditionRow, RunRow, WorkerRow
 from orchestrator.ledger.time_use import TimeUse
 
@@ -61,6 +62,7 @@ class ListedTrack(NamedTuple):
     take: Take
     rendition: RenditionRow  # without its sidecar, which is a hundred times as large as all else
     metadata: dict[str, Any]  # chosen by the planner; empty where nothing was left to it
+    is_order_known: bool = True  # False: of a rebuilt ledger, and nothing proves that anybody ordered it
 
 
 def count_takes(connection: Connection, run_id: str) -> TakeCounts:
@@ -164,7 +166,7 @@ def attempt_cost_of_run(connection: Connection, run: RunRow) -> int | None:
     """
     engine_ms = ATTEMPT.c.plan_ms + ATTEMPT.c.encode_ms + ATTEMPT.c.diffuse_ms + ATTEMPT.c.decode_ms
     made = select(engine_ms.label("engine_ms"), ATTEMPT.c.plan_ms).where(
-        ATTEMPT.c.run_id == run.run_id, ~ATTEMPT.c.adopted
+        ATTEMPT.c.run_id == run.run_id, ~ATTEMPT.c.adopted, ATTEMPT.c.worker_id.not_in(struck_ids())
     )
     latest = made.order_by(ATTEMPT.c.at_ms.desc()).limit(_LATEST_ATTEMPTS).subquery()
     count, total_ms = connection.execute(select(func.count(), func.sum(latest.c.engine_ms))).one()
@@ -210,14 +212,19 @@ def list_tracks(
     finished = [is_listed()]
     finished += [TAKE.c[name] == value for name, value in wanted.items() if value is not None]
     query = (
-        select(TAKE.c.message, RENDITION.c.sidecar["plan", "metadata"].label("metadata"))
+        select(TAKE.c.message, TAKE.c.is_order_known, RENDITION.c.sidecar["plan", "metadata"].label("metadata"))
         .add_columns(*(column for column in RENDITION.c if column is not RENDITION.c.sidecar))
         .join(RENDITION, RENDITION.c.record_id == TAKE.c.rendition_id)
         .order_by(TAKE.c.track_key, TAKE.c.number)
     )
     query = query.where(*finished) if spread is None else query.where(TAKE.c.take_id.in_(_spread(finished, spread)))
     return [
-        ListedTrack(Take.model_validate(row["message"]), _rendition({**row, "sidecar": {}}), row["metadata"] or {})
+        ListedTrack(
+            Take.model_validate(row["message"]),
+            _rendition({**row, "sidecar": {}}),
+            row["metadata"] or {},
+            row["is_order_known"],
+        )
         for row in connection.execute(query, execution_options={"yield_per": _ROWS_AT_ONCE}).mappings()
     ]
 

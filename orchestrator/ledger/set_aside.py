@@ -15,7 +15,7 @@ from sqlalchemy import Connection, delete, func, select, update
 from catalog.bounded import INT32_MAX, fit_words
 from catalog.errors import UnknownNameError
 from catalog.messages import RECORD_BYTES_MAX
-from orchestrator.ledger.facts import chunks, insert_new
+from orchestrator.ledger.bulk import chunks, insert_new
 from orchestrator.ledger.tables import SET_ASIDE, SetAsideRow
 
 KEPT_MAX: Final = 10_000
@@ -34,6 +34,7 @@ class SetAside(NamedTuple):
     payload: dict[str, Any] | None  # what could be read of it
     fault: Fault
     reason: str
+    login: str = ""  # on whose list it lay
 
     @property
     def digest(self) -> str:
@@ -67,6 +68,7 @@ def _row(each: SetAside, at_ms: int) -> dict[str, Any]:
     return {
         "digest": each.digest,
         "set_aside_ms": at_ms,
+        "login": each.login,
         "worker_id": _claimed(payload, "worker_id"),
         "kind": _claimed(payload, "kind"),
         "version": min(max(version, 0), INT32_MAX) if isinstance(version, int) else 0,
@@ -159,8 +161,16 @@ def mark_due_up_to(connection: Connection, version: int) -> None:
     connection.execute(update(SET_ASIDE).where(readable).values(is_due=True))
 
 
-def due(connection: Connection) -> list[tuple[str, bytes]]:
-    """(id, bytes) of some of the records that are to be tried again, oldest first."""
-    query = select(SET_ASIDE.c.digest, SET_ASIDE.c.raw).where(SET_ASIDE.c.is_due)
+class Due(NamedTuple):
+    """A record that is to be tried again."""
+
+    digest: str
+    raw: bytes
+    login: str
+
+
+def due(connection: Connection) -> list[Due]:
+    """Some of the records that are to be tried again, oldest first."""
+    query = select(SET_ASIDE.c.digest, SET_ASIDE.c.raw, SET_ASIDE.c.login).where(SET_ASIDE.c.is_due)
     ordered = query.order_by(SET_ASIDE.c.set_aside_ms, SET_ASIDE.c.digest).limit(RETRIED_AT_ONCE)
-    return [(row.digest, bytes(row.raw)) for row in connection.execute(ordered)]
+    return [Due(row.digest, bytes(row.raw), row.login) for row in connection.execute(ordered)]

@@ -3,8 +3,9 @@
 `attempt`, `loss`, `rendition`, `span`, `verdict`, `strike` and `invoice` with its lines are facts, `posting`,
 `cost_entry`, `closed_period` and `budget` the books; all of these are append-only (triggers refuse changes). `take` and
 `run` are the state of work, `worker`, `rental`, `login` and `order_key` roll-calls, `writer` says who may record, and
-`set_aside` holds what could not be recorded; `standing` and `cost_monthly` are an index and a sum of the books, and `tally` sums of facts, that can be
-made again from them. Instants are UTC epoch milliseconds, money integer micro-dollars.
+`set_aside` holds what could not be recorded; `standing` and `cost_monthly` are an index and a sum of the books, and
+`tally` sums of facts, that can be made again from them. Instants are UTC epoch milliseconds, money integer
+micro-dollars.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ def _one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
 
 
 # Counts up by itself; in SQLite only a key of its own integer type does.
+UNHELD = "state = 'sent' and held_by is null"  # as statements must say it for that index
 BIG_KEY: Any = BigInteger().with_variant(Integer(), "sqlite")
 
 # Of columns that came later: what the rows written before them say.
@@ -90,6 +92,16 @@ class TakeRow(Row, table=True):
         # budget stops half-way has made a fair share of every zone and genre.
         Index("ix_take_run_id_state_queue_bucket_take_id", "run_id", "state", "queue", "bucket", "take_id"),
         Index("ix_take_catalog_track_key_number", "catalog", "track_key", "number"),
+        # Takes on their way that no worker has named: few of those that are sent, and asked for every second.
+        Index(
+            "ix_take_unheld",
+            "run_id",
+            "state",
+            "queue",
+            "sent_at_ms",
+            sqlite_where=text(UNHELD),
+            postgresql_where=text(UNHELD),
+        ),
         _one_of("state", TAKE_STATES),
     )
 
@@ -116,6 +128,7 @@ class TakeRow(Row, table=True):
     tries: int = 0  # failures the take may have caused
     losses: int = 0  # times its worker fell silent; never held against the take
     rendition_id: str | None = None  # the rendition that counts: its `record_id`; None until accepted
+    is_order_known: bool = Field(default=True, sa_column_kwargs=_TRUE)  # False: rebuilt, and nothing proves its order
 
 
 class AttemptRow(Row, table=True):
@@ -184,7 +197,6 @@ class RenditionRow(Row, table=True):
     noise: bool
     loudness_lufs: float | None
     created_at_ms: int = Field(sa_type=BigInteger)
-    is_order_known: bool = Field(default=True, sa_column_kwargs=_TRUE)  # False: rebuilt, and nothing proves its order
     sidecar: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
 
 
@@ -474,6 +486,7 @@ class SetAsideRow(Row, table=True):
 
     digest: str = Field(primary_key=True)  # SHA-256 of its bytes
     set_aside_ms: int = Field(sa_type=BigInteger, index=True)
+    login: str = Field(default="", sa_column_kwargs=_EMPTY)  # on whose list it lay
     worker_id: str = Field(index=True)  # as it claims; "" where that cannot be read
     kind: str  # the same
     version: int  # the same; 0 where that cannot be read

@@ -14,8 +14,10 @@ from sqlalchemy import Connection, Select, and_, bindparam, func, select, update
 from catalog.messages import AttemptMade, new_id
 from catalog.sidecar import Sidecar, StageTimes
 from orchestrator.ledger import plans
-from orchestrator.ledger.facts import attempt_row, insert_new, mark_makers_unposted, rendition_row
+from orchestrator.ledger.bulk import chunks, insert_new
+from orchestrator.ledger.facts import attempt_row, rendition_row
 from orchestrator.ledger.ledger import Ledger
+from orchestrator.ledger.machines import mark_makers_unposted
 from orchestrator.ledger.tables import RENDITION, RUN, TAKE, AttemptRow, RenditionRow, RunRow, TakeRow
 
 _PAGE: Final = 1_000
@@ -220,3 +222,9 @@ def _accept(connection: Connection, renditions: dict[str, str]) -> None:
 def _update(connection: Connection, rows: list[dict[str, Any]], values: dict[str, Any]) -> None:
     if rows:
         connection.execute(update(TAKE).where(TAKE.c.take_id == bindparam("of_take")).values(**values), rows)
+
+
+def mark_orders_unknown(connection: Connection, take_ids: Sequence[str]) -> None:
+    """Mark takes of which nothing proves that anybody ordered them."""
+    for chunk in chunks(sorted(take_ids)):
+        connection.execute(update(TAKE).where(TAKE.c.take_id.in_(chunk)).values(is_order_known=False))

@@ -13,7 +13,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, func, insert, select, tuple_
 
 from catalog.verdicts import Verdict, VerdictOutcome
-from orchestrator.ledger.facts import mark_makers_unposted
+from orchestrator.ledger.machines import mark_makers_unposted
 from orchestrator.ledger.tables import RENDITION, TAKE, VERDICT, RenditionRow
 
 _AT_ONCE: Final = 400  # two parameters each; SQLite's oldest limit is 999

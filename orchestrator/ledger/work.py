@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, case, func, insert, literal, or_, select, update
+from sqlalchemy import Connection, case, func, insert, literal, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from catalog.messages import RenderMessage, new_id
 from catalog.track import Take
-from orchestrator.ledger.facts import mark_rentals_unposted
-from orchestrator.ledger.tables import ATTEMPT, LOSS, RUN, TAKE, WORKER, RunRow
+from orchestrator.ledger.machines import mark_rentals_unposted
+from orchestrator.ledger.tables import ATTEMPT, LOSS, RUN, TAKE, UNHELD, WORKER, RunRow
 
 LOSSES_MAX: Final = 20  # far more than preemption causes: that many workers in a row do not end by chance
 
@@ -30,6 +30,7 @@ class Outgoing(NamedTuple):
 
     queue: str
     message: RenderMessage
+    sent_at_ms: int = 0
 
 
 def active_runs(connection: Connection) -> list[RunRow]:
@@ -87,9 +88,10 @@ def mark_next_sent(connection: Connection, run_id: str, queue: str, limit: int, 
     rows = connection.execute(query).all()
     if rows:
         sent = update(TAKE).where(TAKE.c.take_id.in_([row.take_id for row in rows]))
-        connection.execute(sent.values(state="sent", sent_at_ms=at_ms, held_by=None, held_at_ms=None))
+        on_its_way = {"state": "sent", "sent_at_ms": at_ms, "held_by": None, "held_at_ms": None}
+        connection.execute(sent.values(**on_its_way, orders=TAKE.c.orders + 1))
     return [
-        Outgoing(queue, RenderMessage(run_id=run_id, take=Take.model_validate(row.message), alone=row.alone))
+        Outgoing(queue, RenderMessage(run_id=run_id, take=Take.model_validate(row.message), alone=row.alone), at_ms)
         for row in rows
     ]
 
@@ -183,7 +185,7 @@ def recall_strays(
 ) -> int:
     """Takes sent before that instant and held by nobody wait again; only those of `queues`, where these are given."""
     # Ledgers of an earlier version have takes that were sent at no known instant.
-    nobody = TAKE.c.held_by.is_(None) & (func.coalesce(TAKE.c.sent_at_ms, 0) < sent_before_ms)
+    nobody = text(UNHELD) & (func.coalesce(TAKE.c.sent_at_ms, 0) < sent_before_ms)
     # A take that was held and no longer is gets the same time to be reported in.
     long_ago = or_(TAKE.c.held_at_ms.is_(None), TAKE.c.held_at_ms < sent_before_ms)
     of_queues = [] if queues is None else [TAKE.c.queue.in_(queues)]

@@ -23,9 +23,10 @@ from catalog.settings import Settings
 from catalog.tiers import tier_of
 from orchestrator.control.broker import Queues
 from orchestrator.control.controller import Controller, Step
+from orchestrator.control.signing import open_order_proof
 from orchestrator.ledger import Ledger, readings, work
-from orchestrator.ledger.facts import PriceOf
 from orchestrator.ledger.lock import WriterLock
+from orchestrator.ledger.machines import PriceOf
 from orchestrator.ledger.readings import TakeCounts
 from orchestrator.ledger.run_control import CANCEL, GO_ON, PAUSE
 from orchestrator.runs.local.broker import EmbeddedBroker
@@ -88,7 +89,8 @@ class AttachedRun:
         self._run_id = run_id
         self._broker = EmbeddedBroker(settings.home) if settings.embedded else None
         url = self._broker.url if self._broker else str(settings.broker_url)
-        self._queues = Queues(url)
+        proof = open_order_proof(ledger, settings)
+        self._queues = Queues(url, proof.signer if proof else None)
         self._controller = Controller(
             self._ledger,
             self._queues,
@@ -97,6 +99,7 @@ class AttachedRun:
             silent_after_s=settings.silent_after_s,
             run_ids=[run_id],
             time_zone=settings.finance_tz,
+            proof=proof,
         )
         with ledger.read() as connection:
             model = readings.get_run(connection, run_id).model

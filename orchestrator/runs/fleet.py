@@ -10,9 +10,10 @@ from catalog.retry import Outage
 from catalog.settings import Settings
 from orchestrator.control.broker import Queues
 from orchestrator.control.controller import Controller, Step
+from orchestrator.control.signing import open_order_proof
 from orchestrator.ledger import Ledger, work
-from orchestrator.ledger.facts import PriceOf
 from orchestrator.ledger.lock import WriterLock
+from orchestrator.ledger.machines import PriceOf
 from orchestrator.runs.outages import BACKOFF, report_recovery, wait_out
 from orchestrator.runs.progress import Watcher
 from orchestrator.runs.stop import StopRequest
@@ -27,7 +28,8 @@ def serve_runs(
 
     An outage of the broker or the ledger is waited out.
     """
-    queues = Queues(str(settings.broker_url))
+    proof = open_order_proof(ledger, settings)
+    queues = Queues(str(settings.broker_url), proof.signer if proof else None)
     queues.check()
     ledger = ledger.fenced(lock)
     controller = Controller(
@@ -37,6 +39,7 @@ def serve_runs(
         window=settings.window,
         silent_after_s=settings.silent_after_s,
         time_zone=settings.finance_tz,
+        proof=proof,
     )
     watcher.say("controller started")
     reported: set[str] = set()  # ids of runs whose refusal was reported

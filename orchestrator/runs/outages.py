@@ -1,14 +1,15 @@
 """Outages on the control side: report the first error, try again at growing intervals, report the recovery.
 
 A run, a controller and a follower wait for a broker or a ledger in the same way. Their state lies in the ledger and on
-the broker, so waiting loses nothing.
+the broker, so waiting loses nothing. One that refuses until a person mends it is not waited for: nobody would notice
+that nothing goes on.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from catalog.errors import TunemillError
+from catalog.errors import BrokerError, LedgerError, TunemillError
 from catalog.retry import Backoff, Outage
 from orchestrator.runs.progress import Watcher
 from orchestrator.runs.stop import StopRequest
@@ -17,7 +18,12 @@ BACKOFF: Final = Backoff(first_s=0.2, longest_s=15.0)
 
 
 def wait_out(outage: Outage, error: TunemillError, watcher: Watcher, stop: StopRequest) -> None:
-    """Note a try that failed, and sleep until the next one is due or somebody asks to stop."""
+    """Note a try that failed, and sleep until the next one is due or somebody asks to stop.
+
+    Raises `error` where only a person can mend it.
+    """
+    if isinstance(error, BrokerError | LedgerError) and error.needs_person:
+        raise error
     if outage.failed():
         watcher.say(f"{error.what}: {error.why or 'no reason given'}; trying again")
     stop.wait(outage.next_wait_s())

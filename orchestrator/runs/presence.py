@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from catalog.clock import SuspendDetector
 from catalog.errors import NoWorkerError
 from catalog.messages import now_ms
 from orchestrator.ledger import Ledger, readings
@@ -23,12 +24,15 @@ class WorkerPresence:
         self._ledger, self._run_id, self._patience_s, self._clock = ledger, run_id, patience_s, clock
         self._began_ms = clock()
         self._looked_s = 0.0
+        self._suspend = SuspendDetector()
 
     def check(self) -> None:
         """Raise NoWorkerError when no worker of the run's model was heard of for longer than the patience."""
         if math.isinf(self._patience_s) or time.monotonic() - self._looked_s < min(_LOOK_EVERY_S, self._patience_s):
             return
         self._looked_s = time.monotonic()
+        if self._suspend.was_suspended():  # meanwhile nobody could be heard
+            self._began_ms = self._clock()
         with self._ledger.read() as connection:
             run = readings.get_run(connection, self._run_id)
             heard_ms = readings.last_heard_ms(connection, run.model)

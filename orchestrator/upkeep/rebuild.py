@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from catalog.errors import LedgerError, MessageError, StoreError
 from catalog.keys import take_of_sidecar
+from catalog.orders import OrderSigner
 from catalog.sidecar import Sidecar
 from catalog.store import ObjectInfo, Store
 from catalog.verdicts import Verdict
@@ -34,6 +35,14 @@ class Rebuilt(NamedTuple):
     catalogs: list[str]
     verdicts: int  # of listeners
     damaged: list[str]  # keys of sidecars and verdicts that could not be read, those of newer versions among them
+    unordered: list[str]  # takes whose sidecars came since orders are signed, and prove no order
+
+
+class StoredSidecar(NamedTuple):
+    """A sidecar, and when its object was written by the store's clock, which no worker can set."""
+
+    sidecar: Sidecar
+    modified_ms: int
 
 
 def refuse_used(connection: Connection) -> None:
@@ -46,12 +55,13 @@ def refuse_used(connection: Connection) -> None:
         )
 
 
-def read_sidecars(store: Store) -> Iterator[Sidecar | str]:
+def read_sidecars(store: Store) -> Iterator[StoredSidecar | str]:
     """Every sidecar of the store, in order of keys; of one that cannot be read its key."""
 
-    def read(info: ObjectInfo) -> Sidecar | str | None:
+    def read(info: ObjectInfo) -> StoredSidecar | str | None:
         try:
-            return read_sidecar(store, info.key, str(take_of_sidecar(info.key)))  # None: removed since it was listed
+            sidecar = read_sidecar(store, info.key, str(take_of_sidecar(info.key)))
+            return StoredSidecar(sidecar, info.modified_ms) if sidecar else None  # None: removed since it was listed
         except (MessageError, UnreadableError):
             return info.key
 
@@ -59,12 +69,21 @@ def read_sidecars(store: Store) -> Iterator[Sidecar | str]:
     return (each for each in abreast(read, listed) if each is not None)
 
 
-def rebuild(store: Store, ledger: Ledger | None, *, on_take: Callable[[], None] = lambda: None) -> Rebuilt:
+def rebuild(
+    store: Store,
+    ledger: Ledger | None,
+    *,
+    signer: OrderSigner | None = None,
+    on_take: Callable[[], None] = lambda: None,
+) -> Rebuilt:
     """Fill the empty `ledger`, which must be fenced by the writer's lock, from `store`; None: only look.
+
+    With the `signer` of its orders, takes are marked that came since the first order that it has signed and that
+    nothing proves to have been ordered.
 
     Raises LedgerError for a ledger that has takes, StoreError for a store that has none.
     """
-    found = _Found()
+    found = _Found(signer)
     batches = found.batches(read_sidecars(store), on_take)
     if ledger is None:
         for batch in batches:
@@ -79,13 +98,17 @@ def rebuild(store: Store, ledger: Ledger | None, *, on_take: Callable[[], None] 
             upkeep.stretch_runs(connection, batch, found.bounds)
             found.note(batch)
         upkeep.mark_newest_current(connection)
+        upkeep.mark_orders_unknown(connection, found.unordered())
         for catalog in sorted(found.catalogs):
             record_verdicts(connection, found.verdicts(store, catalog))
     return found.rebuilt(store)
 
 
 class _Found:
-    def __init__(self) -> None:
+    def __init__(self, signer: OrderSigner | None) -> None:
+        self._signer = signer
+        self._signed_since_ms: int | None = None
+        self._unproven: list[tuple[str, int]] = []  # takes without a receipt of ours, and when they were stored
         self.bounds: dict[str, tuple[int, int]] = {}
         self._takes = 0
         self._runs: set[str] = set()
@@ -93,13 +116,31 @@ class _Found:
         self.catalogs: set[str] = set()
         self._damaged: list[str] = []
 
-    def batches(self, read: Iterator[Sidecar | str], on_take: Callable[[], None]) -> Iterator[list[Sidecar]]:
+    def batches(self, read: Iterator[StoredSidecar | str], on_take: Callable[[], None]) -> Iterator[list[Sidecar]]:
         """The sound ones, many at a time."""
         while chunk := list(islice(read, _AT_ONCE)):
             self._damaged += [each for each in chunk if isinstance(each, str)]
             for _ in chunk:
                 on_take()
-            yield [each for each in chunk if not isinstance(each, str)]
+            sound = [each for each in chunk if not isinstance(each, str)]
+            for each in sound:
+                self._prove(each)
+            yield [each.sidecar for each in sound]
+
+    def unordered(self) -> list[str]:
+        """The takes that nothing proves to have been ordered, of those that came since orders are signed."""
+        since_ms = self._signed_since_ms
+        return [] if since_ms is None else [take_id for take_id, at_ms in self._unproven if at_ms >= since_ms]
+
+    def _prove(self, stored: StoredSidecar) -> None:
+        if self._signer is None:
+            return
+        sidecar = stored.sidecar
+        sent_ms = self._signer.sent_at_ms(sidecar.receipt, sidecar.take_id) if sidecar.receipt else None
+        if sent_ms is None:
+            self._unproven.append((sidecar.take_id, stored.modified_ms))
+        else:
+            self._signed_since_ms = min(sent_ms, self._signed_since_ms or sent_ms)
 
     def note(self, batch: list[Sidecar]) -> None:
         """Count a batch."""
@@ -123,4 +164,5 @@ class _Found:
                 why="it is another store, one that is not mounted, or nothing was made yet",
                 fix="correct TUNEMILL_STORE_URL or mount it",
             )
-        return Rebuilt(self._takes, len(self._runs), sorted(self.catalogs), self._verdicts, self._damaged)
+        counted = (self._takes, len(self._runs), sorted(self.catalogs), self._verdicts)
+        return Rebuilt(*counted, damaged=self._damaged, unordered=self.unordered())

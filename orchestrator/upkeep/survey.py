@@ -26,7 +26,8 @@ from catalog.store import ObjectInfo, Store
 from catalog.store.integrity import find_fault
 from orchestrator.ledger import Ledger, upkeep
 from orchestrator.ledger.upkeep import Filed
-from orchestrator.upkeep.abreast import abreast
+from orchestrator.upkeep.abreast import THREADS, abreast
+from orchestrator.upkeep.digests import ReadDigests
 from orchestrator.upkeep.reading import UnreadableError, ask, read_sidecar
 from orchestrator.upkeep.verdicts import VerdictDifferences, compare_verdicts
 
@@ -106,13 +107,24 @@ class Survey:
 
 
 class Surveyor:
-    """Compares catalogs. `quick` reads no audio: sizes come from the listing."""
+    """Compares catalogs, `jobs` objects at once. `quick` reads no audio: sizes come from the listing.
+
+    Audio whose digest `digests` has is not read again.
+    """
 
     def __init__(
-        self, store: Store, ledger: Ledger, *, quick: bool = False, on_take: Callable[[], None] = lambda: None
+        self,
+        store: Store,
+        ledger: Ledger,
+        *,
+        quick: bool = False,
+        digests: ReadDigests | None = None,
+        jobs: int = THREADS,
+        on_take: Callable[[], None] = lambda: None,
     ) -> None:
         self.survey = Survey()
         self._store, self._ledger, self._quick, self._on_take = store, ledger, quick, on_take
+        self._digests, self._jobs = digests, jobs
 
     def examine(self, catalog: str | None = None) -> Iterator[Case]:
         """Every take with something wrong, and for orphans a case each; of `catalog` or of all."""
@@ -149,16 +161,17 @@ class Surveyor:
     def _examine(self, catalog: str, objects: Iterator[ObjectInfo]) -> Iterator[Case]:
         """Audio comes before sidecars, as `audio` sorts before `takes`."""
         self.survey.catalogs.append(catalog)
-        inspection = _Inspection(self._store, self._ledger, catalog, quick=self._quick)
+        inspection = _Inspection(self._store, self._ledger, catalog, quick=self._quick, digests=self._digests)
         rest = inspection.take_audio(objects)
         self.survey.audio += len(inspection.audio)
-        for first_look in abreast(inspection.inspect, _side_by_side(rest, upkeep.filed_takes(self._ledger, catalog))):
+        pairs = _side_by_side(rest, upkeep.filed_takes(self._ledger, catalog))
+        for first_look in abreast(inspection.inspect, pairs, self._jobs):
             case = inspection.ask_again(first_look)
             self._count(case)
             self._on_take()
             if case.findings:
                 yield case
-        for orphan in abreast(inspection.inspect_orphan, inspection.unnamed()):
+        for orphan in abreast(inspection.inspect_orphan, inspection.unnamed(), self._jobs):
             if orphan is not None:
                 self.survey.counts[FindingKind.ORPHAN_AUDIO] += 1
                 yield orphan
@@ -182,8 +195,9 @@ class _Pair(NamedTuple):
 class _Inspection:
     """One catalog under inspection. What `inspect...` looks at is the store's alone, in many threads at once."""
 
-    def __init__(self, store: Store, ledger: Ledger, catalog: str, *, quick: bool) -> None:
+    def __init__(self, store: Store, ledger: Ledger, catalog: str, *, quick: bool, digests: ReadDigests | None) -> None:
         self._store, self._ledger, self._catalog, self._quick = store, ledger, catalog, quick
+        self._digests = digests
         self.audio: dict[str, ObjectInfo] = {}
         self._named: set[str] = set()
         self._unreadable: set[str] = set()  # takes whose sidecar may name any of their audio
@@ -277,7 +291,14 @@ class _Inspection:
         listed = self.audio.get(audio.key)
         if self._quick and listed is not None and listed.size == audio.bytes:
             return None
-        return audio_fault(self._store, audio, quick=self._quick)
+        if self._quick or self._digests is None or listed is None:
+            return audio_fault(self._store, audio, quick=self._quick)
+        found = self._digests.find(listed)
+        if found is None:
+            found = _read_digest(self._store, audio)
+            if found is not None:
+                self._digests.keep(listed, found)
+        return _fault_of(self._store, audio, found)
 
     def _finding(self, kind: FindingKind, take_id: str, key: str, detail: str) -> Finding:
         return Finding(kind, self._catalog, take_id, key, detail)
@@ -290,10 +311,18 @@ def audio_fault(store: Store, audio: AudioFile, *, quick: bool) -> str | None:
     """The fault of audio, or None; unless `quick`, its bytes are read, and once more before they are called altered."""
     if quick:
         return find_fault(store, audio)
-    for _ in range(2):
-        found = store.sha256_of(audio.key)
-        if found == audio.sha256:
-            return None
+    return _fault_of(store, audio, _read_digest(store, audio))
+
+
+def _read_digest(store: Store, audio: AudioFile) -> str | None:
+    """The digest of the bytes of audio, or None when it is not there; what is not as promised is read twice."""
+    found = store.sha256_of(audio.key)
+    return found if found == audio.sha256 else store.sha256_of(audio.key)
+
+
+def _fault_of(store: Store, audio: AudioFile, found: str | None) -> str | None:
+    if found == audio.sha256:
+        return None
     if found is None:
         return IS_GONE
     return find_fault(store, audio) or f"hashes to {found[:16]}... instead of {audio.sha256[:16]}..."

@@ -29,6 +29,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 from typer.testing import CliRunner
 
+from catalog.orders import write_new_signer
 from catalog.store import Store, open_store
 from orchestrator.control.broker import Queues
 from orchestrator.ledger.work import Outgoing
@@ -72,7 +73,7 @@ class Life:
 
     @property
     def worker_id(self) -> str | None:
-        found = re.search(r"worker ([0-9a-f]{32}) serves", self.said)
+        found = re.search(r"worker ((?:[a-z0-9_-]+\.)?[0-9a-f]{32}) serves", self.said)
         return found.group(1) if found else None
 
     @property
@@ -201,11 +202,13 @@ class Fleet:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("TUNEMILL_")}
         environment = {**clean, mark_name: mark_value, "OMP_NUM_THREADS": "1"}
         self.broker = Valkey(broker_folder or folder / "b", environment, keeps=keeps_messages)
+        self.signer = write_new_signer(folder / "signing.key")
         self.database_url = database_url or f"sqlite:///{self.home / 'ledger.sqlite'}"
         self.worker_environment = {
             **environment,
             "TUNEMILL_HOME": str(self.home),
-            "TUNEMILL_BROKER_URL": self.broker.url,
+            "TUNEMILL_BROKER_URL": self.broker.workers_url,
+            "TUNEMILL_VERIFY_ORDERS": self.signer.public_key,
             "TUNEMILL_STORE_URL": self.store_url,
             "TUNEMILL_HEARTBEAT_S": str(heartbeat_s),
             "TUNEMILL_GPU": "cpu",  # which has a price; an odd engine names a GPU of its own
@@ -214,6 +217,8 @@ class Fleet:
         }
         self.environment = {
             **self.worker_environment,
+            "TUNEMILL_BROKER_URL": self.broker.url,
+            "TUNEMILL_SIGNING_FILE": str(folder / "signing.key"),
             "TUNEMILL_DATABASE_URL": self.database_url,
             "TUNEMILL_PRESETS": str(ROOT / "presets"),
             "TUNEMILL_WINDOW": str(window),
@@ -224,7 +229,7 @@ class Fleet:
         self._began_s = time.monotonic()
         self._reader = create_engine(self._reading_url(), poolclass=NullPool)
         if on_one_machine:
-            del self.environment["TUNEMILL_BROKER_URL"]
+            del self.environment["TUNEMILL_BROKER_URL"], self.environment["TUNEMILL_VERIFY_ORDERS"]
         else:
             self.broker.start()
 
@@ -321,7 +326,7 @@ class Fleet:
 
     def send_again(self) -> None:
         """A second message for every take that is not done, as after a loss that was none."""
-        from catalog.messages import RenderMessage
+        from catalog.messages import RenderMessage, now_ms
         from catalog.queues import queue_of
         from catalog.track import Take
         from orchestrator.ledger import open_ledger
@@ -332,8 +337,9 @@ class Fleet:
             rows = connection.execute(TAKE.select().where(TAKE.c.state.in_(["waiting", "sent"]))).mappings().all()
         ledger.close()
         takes = [(row["run_id"], Take.model_validate(row["message"])) for row in rows]
-        queues = Queues(self.broker.url)
-        queues.send([Outgoing(queue_of(take.spec), RenderMessage(run_id=run_id, take=take)) for run_id, take in takes])
+        queues = Queues(self.broker.url, self.signer)
+        messages = [RenderMessage(run_id=run_id, take=take) for run_id, take in takes]
+        queues.send([Outgoing(queue_of(each.take.spec), each, now_ms()) for each in messages])
         queues.close()
 
     def tell(self, words: str) -> None:
@@ -414,9 +420,9 @@ class Fleet:
         with self.broker.client() as client:
             return sum(int(client.llen(key)) for key in client.scan_iter("tunemill:render.*"))
 
-    def records_waiting(self, queue: str = "records") -> int:
+    def records_waiting(self) -> int:
         with self.broker.client() as client:
-            return int(client.llen(f"tunemill:{queue}"))
+            return sum(int(client.llen(key)) for key in client.scan_iter("tunemill:records*"))
 
     # ------------------------------------------------------------ the end
 

@@ -17,29 +17,40 @@ from typing import Any
 
 import redis
 
+from orchestrator.control.access import acl_line, url_of
 from tests.support import servers
 
 START_TIMEOUT_S = 60
 
 
+LOGIN, PASSWORD = "chaos", "chaos-password"  # of the workers
+
+
 class Valkey:
-    """A broker on a unix socket in `folder`, whose path must be short; `keeps`: it has an append-only file."""
+    """A broker with a login for workers; `keeps`: it has an append-only file. The path of `folder` must be short."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str], *, keeps: bool = True) -> None:
         folder.mkdir(exist_ok=True)
         self.folder, self.socket = folder, folder / "s"
-        self.log = folder / "log"
+        self.log, self.port = folder / "log", servers.free_port()
+        self.users = folder / "users.acl"
+        self.users.write_text(f"user default on nopass ~* &* +@all\n{acl_line(LOGIN, PASSWORD)}\n")
         self._environment, self._keeps = dict(environment), keeps
         self.forgot_at_s: list[float] = []  # by the steady clock
         self._server: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"redis+socket://{self.socket}?virtual_host=0"
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def workers_url(self) -> str:
+        return url_of(self.url, LOGIN, PASSWORD)
 
     def start(self) -> None:
         """Returns once it answers, with what its file holds."""
-        places = ["--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.folder), "--save", ""]
+        places = ["--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self.socket)]
+        places += ["--dir", str(self.folder), "--save", "", "--aclfile", str(self.users)]
         memory = ["--appendonly", "yes" if self._keeps else "no", "--appendfsync", "everysec"]
         with self.log.open("ab") as log:
             self._server = subprocess.Popen(

@@ -10,6 +10,11 @@ import pytest
 from tests.chaos.fleet import ACCEPTED, HELD, begin
 from tests.chaos.form import one_of, only_long
 from tests.chaos.truth import assert_truth
+from tests.support.broker_faults import FAULTS
+from tests.support.broker_scene import a_scene
+
+OUTAGE_S = 65  # longer than the timeouts of the client, and than the silence after which a worker counts as gone
+KINDS = ("valkey", "redis", "redis-tls")
 
 
 def test_the_broker_is_killed_and_comes_back_with_its_messages(fleet):
@@ -73,3 +78,12 @@ def test_the_broker_hangs_for_a_while(fleet):
     fleet.later(5, fleet.broker.go_on)
     fleet.finish()
     assert_truth(fleet)
+
+
+@only_long
+@pytest.mark.parametrize(("kind", "fault"), [(KINDS[n % len(KINDS)], fault) for n, fault in enumerate(FAULTS)])
+def test_everybody_waits_for_a_minute_and_more_while_the_broker_is_in_trouble(kind, fault, tmp_path):
+    with a_scene(kind, tmp_path, batch_s=20) as scene:
+        with FAULTS[fault](scene.server):
+            scene.endure(OUTAGE_S)
+        scene.finish()

@@ -17,7 +17,7 @@ from orchestrator.finance.books.books import provisional_rows, update_books
 from orchestrator.finance.books.invoices import write_invoice
 from orchestrator.finance.months import bounds_of
 from orchestrator.ledger import open_ledger
-from orchestrator.ledger.facts import mark_makers_unposted
+from orchestrator.ledger.machines import mark_makers_unposted
 from orchestrator.ledger.observations import CALLS_OVER_MS, UNALLOCATED, Category, Machine
 from orchestrator.ledger.tables import COST_ENTRY, COST_MONTHLY, INVOICE_LINE, POSTING, STANDING, TAKE, VERDICT, WORKER
 from tests.support.cost_facts import DECEMBER, NOVEMBER

@@ -35,7 +35,8 @@ from orchestrator.finance.prices.book import find_prices_folder, read_price_book
 from orchestrator.finance.report.manifest import check_manifest
 from orchestrator.finance.report.writing import write_pack
 from orchestrator.ledger import open_ledger, work
-from orchestrator.ledger.facts import mark_makers_unposted, mark_rentals_unposted, record_facts
+from orchestrator.ledger.facts import record_facts
+from orchestrator.ledger.machines import mark_makers_unposted, mark_rentals_unposted
 from orchestrator.ledger.tables import ATTEMPT, RENTAL, RUN, SPAN, TAKE, VERDICT, WORKER
 from tests.support.cost_facts import DECEMBER, NOVEMBER
 from tests.support.cost_ledger import CATALOGS, DAY_MS, GPUS, Filling, a_line, an_invoice, price_of

@@ -14,7 +14,8 @@ from orchestrator.finance.books import tallies
 from orchestrator.finance.books.books import provisional_rows, update_books
 from orchestrator.finance.books.invoices import write_invoice
 from orchestrator.ledger import open_ledger, work
-from orchestrator.ledger.facts import mark_makers_unposted, mark_rentals_unposted, record_facts
+from orchestrator.ledger.facts import record_facts
+from orchestrator.ledger.machines import mark_makers_unposted, mark_rentals_unposted
 from orchestrator.ledger.tables import ATTEMPT, RENTAL, RUN, SPAN, STANDING, TAKE, TALLY, VERDICT, WORKER
 from tests.support.cost_facts import DECEMBER, NOVEMBER
 from tests.support.cost_ledger import DAY_MS, GPUS, Filling, a_line, an_invoice, price_of

@@ -13,12 +13,16 @@ from typing import Any, NamedTuple
 
 import pytest
 import redis
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from redis.exceptions import NoPermissionError
 
 from catalog.errors import BrokerError
-from catalog.messages import RECORD_BYTES_MAX, AttemptMade, Heartbeat, WorkerStarted
+from catalog.messages import RECORD_BYTES_MAX, AttemptMade, Heartbeat, RenderMessage, TakesReturned, WorkerStarted
+from catalog.orders import OrderSigner
 from catalog.queues import queue_of
+from orchestrator.control.access import acl_line
 from orchestrator.control.broker import Queues
+from orchestrator.ledger.work import Outgoing
 from tests.contract.test_worker import ROOT, Farm, stop
 from tests.support import servers
 from tests.support.certificates import Papers, write_papers
@@ -120,6 +124,21 @@ FORBIDDEN_TO_WORKERS: list[tuple[Any, ...]] = [
     ("LMOVE", "tunemill:records", "tunemill:render.x", "LEFT", "LEFT"),
     ("RPUSH", "tunemill:records", "x"),
     ("LPUSH", "tunemill:records.unreadable", "x"),
+    ("LPUSH", "tunemill:records", "x"),
+    ("LPUSH", "tunemill:records.another", "x"),
+    ("LLEN", "tunemill:records.worker"),
+    ("LRANGE", "tunemill:records.worker", 0, -1),
+    ("SET", "tunemill:records.worker", "x"),
+    ("SET", "tunemill:heartbeat.another.1", "x"),
+    ("SET", "tunemill:heartbeat.1", "x"),
+    ("SET", "tunemill:heartbeat.worker.1", "x", "GET"),
+    ("GET", "tunemill:heartbeat.worker.1"),
+    ("DEL", "tunemill:heartbeat.worker.1"),
+    ("HGET", "tunemill:unacked", "x"),
+    ("HGET", "tunemill:unacked.another", "x"),
+    ("ZRANGE", "tunemill:unacked_index.another", 0, -1),
+    ("HGETALL", "tunemill:unacked.worker"),
+    ("CLIENT", "SETNAME", "x"),
     ("LRANGE", "tunemill:render.tone.4g", 0, -1),
     ("DEL", "tunemill:render.tone.4g"),
     ("LTRIM", "tunemill:render.tone.4g", 1, 0),
@@ -218,9 +237,9 @@ def test_the_server_throws_nothing_away_and_forgets_nothing(broker):
 
 def test_a_message_larger_than_any_of_ours_does_not_even_come_in(broker):
     with broker.client("worker") as client, pytest.raises(redis.exceptions.RedisError):
-        client.lpush("tunemill:records", b"x" * 9 * 2**20)
+        client.lpush("tunemill:records.worker", b"x" * 9 * 2**20)
     with broker.client("worker") as client:
-        assert client.lpush("tunemill:records", b"x" * RECORD_BYTES_MAX) == 1
+        assert client.lpush("tunemill:records.worker", b"x" * RECORD_BYTES_MAX) == 1
 
 
 def test_a_worker_with_a_wrong_password_is_refused_in_words(broker, farm):
@@ -228,7 +247,7 @@ def test_a_worker_with_a_wrong_password_is_refused_in_words(broker, farm):
     worker = farm.start_worker(TUNEMILL_BROKER_URL=wrong)
     _, errors = worker.communicate(timeout=20)
     assert worker.returncode == 30
-    assert "no answer from the broker at redis://127.0.0.1" in errors
+    assert "refuses the login" in errors
     assert not _said(errors, "other-Pa", "sw0rd", "worker:", "Traceback")
 
 
@@ -260,8 +279,9 @@ def test_a_worker_whose_rights_are_taken_away_ends_with_an_error(broker, farm):
             _, errors = worker.communicate(timeout=20)
         finally:
             admin.execute_command("ACL", "LOAD")
-    assert worker.returncode == 40
-    assert "ended by itself" in errors
+    assert worker.returncode == 30
+    assert "BRPOP" in errors.upper()
+    assert "infra/valkey/users.acl" in errors
     assert not _said(errors, "sw0rd")
 
 
@@ -275,6 +295,124 @@ def test_a_worker_with_too_few_rights_ends_in_words(broker, farm, rights):
     assert "no permissions" in errors
     assert "infra/valkey/users.acl" in errors
     assert not _said(errors, "sw0rd", "poor", "Traceback")
+
+
+# ------------------------------------------------------------ who speaks
+
+# As infra/valkey/users.acl had it before each login had keys of its own.
+EARLIER = (
+    "resetkeys resetchannels ~tunemill:render.* ~tunemill:unacked ~tunemill:unacked_index -@all +hello +auth +ping "
+    "+select +client|setinfo +brpop +lpush +rpush +llen +hset +hget +hdel +zadd +zrem +zrange +watch +unwatch +multi "
+    "+exec (%W~tunemill:records -@all +lpush)"
+)
+
+
+def set_user(broker: Broker, name: str, rights: str) -> str:
+    """Make a user with a worker's password; its address."""
+    words = rights.replace("(", "\0(").split("\0")
+    parts = [*words[0].split(), *(each.strip() for each in words[1:])]
+    with broker.client("admin") as admin:
+        admin.execute_command("ACL", "SETUSER", name, "reset", "on", f">{PASSWORDS['worker']}", *parts)
+    return broker.url("worker").replace("worker:", f"{name}:")
+
+
+def keys(broker: Broker, pattern: str) -> list[str]:
+    with broker.client("admin") as admin:
+        return sorted(key.decode() for key in admin.scan_iter(pattern))
+
+
+def test_a_worker_speaks_under_its_logins_name_and_keeps_one_heartbeat(broker, farm):
+    worker = farm.start_worker(TUNEMILL_HEARTBEAT_S="0.1")
+    farm.wait(lambda: len(farm.of(Heartbeat)) >= 5)
+    (started,) = {record.worker_id for record in farm.of(WorkerStarted)}
+    assert started.startswith("worker.")
+    assert keys(broker, "tunemill:heartbeat*") == [f"tunemill:heartbeat.{started}"]
+    assert keys(broker, "tunemill:records*") == []
+    assert [beat.after for beat in farm.of(Heartbeat)] == sorted(beat.after for beat in farm.of(Heartbeat))
+    errors = stop(worker)
+    assert "orders are not verified" in errors
+    assert "of an earlier release" not in errors
+    with broker.client("admin") as admin:
+        assert 0 < admin.ttl(f"tunemill:heartbeat.{started}") <= 7 * 86_400
+
+
+def test_a_worker_behind_rights_of_an_earlier_release_speaks_as_it_did(broker, farm):
+    url = set_user(broker, "old", EARLIER)
+    farm.send(takes(2))
+    worker = farm.start_worker(TUNEMILL_BROKER_URL=url)
+    farm.wait(lambda: len(farm.of(AttemptMade)) == 2)
+    farm.wait(lambda: farm.of(Heartbeat))
+    assert "the broker's rights are of an earlier release" in stop(worker)
+    assert not any("." in record.worker_id or record.sequence for record in farm.records)
+    assert {record.after for record in farm.of(Heartbeat)} == {0}
+    assert keys(broker, "tunemill:heartbeat.*") == []
+    with broker.client("admin") as admin:
+        admin.acl_log_reset()
+
+
+@pytest.mark.parametrize(
+    ("missing", "named"),
+    [
+        (" (%W~tunemill:records.poor -@all +lpush)", "LPUSH to tunemill:records.poor"),
+        (" (%W~tunemill:heartbeat.poor.* -@all +set)", "SET to tunemill:heartbeat"),
+        ("+llen ", "LLEN on tunemill:render"),
+    ],
+)
+def test_a_worker_whose_line_lacks_a_right_names_it_before_it_loads_anything(broker, farm, missing, named):
+    rights = acl_line("poor", PASSWORDS["worker"]).partition(" resetkeys ")[2]
+    assert missing in f" {rights} "
+    url = set_user(broker, "poor", "resetkeys " + rights.replace(missing.strip(), ""))
+    worker = farm.start_worker(TUNEMILL_BROKER_URL=url)
+    _, errors = worker.communicate(timeout=40)
+    assert worker.returncode == 30
+    assert named in errors
+    assert "batch limit" not in errors
+    assert not _said(errors, "sw0rd", "Traceback")
+
+
+def test_only_signed_orders_are_rendered_also_after_they_were_given_back(broker, farm):
+    signer = OrderSigner(Ed25519PrivateKey.generate())
+    environment = {"TUNEMILL_VERIFY_ORDERS": signer.public_key}
+    signed, forged, foreign = takes(3)
+    control = Queues(broker.url("controller"), signer)
+    other = Queues(broker.url("controller"), OrderSigner(Ed25519PrivateKey.generate()))
+    message = RenderMessage(run_id="r", take=signed)
+    control.send([Outgoing(QUEUE, message, 7)])
+    (order,) = drain(broker)
+    slow = farm.start_slow_worker(batch_s=60, **environment)
+    with broker.client("worker") as foe:  # what a login of workers can do: put bytes on a queue
+        foe.lpush(f"tunemill:{QUEUE}", order)
+        farm.wait(lambda: any(beat.held == [signed.id] for beat in farm.of(Heartbeat)))
+        slow.send_signal(signal.SIGQUIT)  # it gives the order back
+        errors = slow.communicate(timeout=25)[1]
+        assert "dropped" not in errors
+        (returned,) = farm.of(TakesReturned)
+        assert signer.sent_at_ms(returned.receipts[0], signed.id) == 7
+        broker_empty(broker)
+        control.send([Outgoing(QUEUE, message, 8)])
+        Queues(broker.url("controller")).send([Outgoing(QUEUE, RenderMessage(run_id="r", take=forged))])
+        other.send([Outgoing(QUEUE, RenderMessage(run_id="r", take=foreign), 8)])
+    worker = farm.start_worker(**environment)
+    farm.wait(lambda: farm.of(AttemptMade))
+    farm.wait(lambda: farm.broker.lengths([QUEUE])[QUEUE] == 0)
+    errors = stop(worker)
+    assert farm.outcomes() == [(signed.id, "accepted")]
+    (made,) = farm.of(AttemptMade)
+    assert signer.sent_at_ms(made.receipt, signed.id) == 8
+    assert made.sidecar.receipt == made.receipt
+    assert "it is not signed" in errors
+    assert "no key of TUNEMILL_VERIFY_ORDERS has signed it" in errors
+    assert "orders are not verified" not in errors
+
+
+def drain(broker: Broker) -> list[bytes]:
+    with broker.client("admin") as admin:
+        return [admin.rpop(f"tunemill:{QUEUE}") for _ in range(admin.llen(f"tunemill:{QUEUE}"))]
+
+
+def broker_empty(broker: Broker) -> None:
+    with broker.client("admin") as admin:
+        admin.delete(f"tunemill:{QUEUE}")
 
 
 def test_a_fleet_runs_over_tls_each_side_with_its_own_login(broker, tmp_path):

@@ -19,7 +19,7 @@ from orchestrator.finance.books.books import update_books
 from orchestrator.finance.books.budgets import Spending
 from orchestrator.ledger import Ledger, open_ledger, readings, work
 from orchestrator.ledger.run_control import CANCEL, GO_ON, PAUSE, write_control
-from tests.support.farm import DOLLAR_AN_HOUR, FakeBroker, attempt, heartbeat, started, takes
+from tests.support.farm import DOLLAR_AN_HOUR, FakeBroker, as_of, attempt, heartbeat, started, takes
 
 START_MS = 10_000_000_000_000  # far ahead of the real clock, which only stamps the run's beginning
 
@@ -46,7 +46,7 @@ class Farm:
 
     def step(self, *records, after_s=0.0):
         self.now_ms += round(after_s * 1000)
-        self.broker.deliver(*records)
+        self.broker.deliver(*(as_of(record, START_MS, self.run_id) for record in records))
         return self.controller.step()
 
     def received(self):
@@ -353,7 +353,7 @@ def test_a_cap_without_a_price_is_an_error_and_not_free():
 def test_records_are_removed_only_after_they_are_written():
     farm = Farm(takes(1))
     farm.step()
-    farm.broker.deliver(attempt(farm.plan[0]))
+    farm.broker.deliver(as_of(attempt(farm.plan[0]), START_MS, farm.run_id))
     farm.broker.drop_records = lambda oldest: (_ for _ in ()).throw(BrokerError("gone"))
     with pytest.raises(BrokerError):
         farm.controller.step()
@@ -377,6 +377,7 @@ EVENTS = st.tuples(
 @given(events=st.lists(EVENTS, max_size=40), silence_s=st.sampled_from([0.0, 61.0]))
 def test_whatever_order_facts_come_in_the_counts_add_up_and_the_run_can_end(events, silence_s):
     farm = Farm(PLAN)
+    farm.step()
     accepted = set()
     for kind, take, worker_id, times in events:
         farm.step(*[_record(kind, take, worker_id)] * times, after_s=silence_s)
@@ -469,7 +470,7 @@ def test_a_silent_worker_is_taken_for_ended_when_it_was_last_heard_of_and_lives_
     farm = Farm(takes(1))
     farm.step(started(at_ms=1_000), heartbeat([], at_ms=9_000))
     farm.step(after_s=61)
-    assert farm.worker().ended_at_ms == 9_000
+    assert farm.worker().ended_at_ms == START_MS + 9_000
     assert farm.worker().end_reason == "silent for 61 s"
     farm.step(heartbeat([], at_ms=200_000))
     assert farm.worker().ended_at_ms is None

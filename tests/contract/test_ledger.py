@@ -79,7 +79,7 @@ def write_a_row_of_the_books(connection, name: str) -> None:
         write_a_row_of_the_books(connection, key.column.table.name)
     allowed = {"meter": "gpu", "kind": "work", "scope": "month", "outcome": "accepted"}
     row = {
-        column.name: allowed.get(column.name, 0 if column.type.python_type is int else "0")
+        column.name: allowed.get(column.name, {int: 0, bool: True}.get(column.type.python_type, "0"))
         for column in table.columns
         if not column.nullable
     }

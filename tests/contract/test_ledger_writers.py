@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from catalog.errors import BusyError, LedgerError
+from catalog.queues import queue_of
 from orchestrator.ledger import database, open_ledger, plans, work
 from tests.contract.test_ledger import record, states
 from tests.support.farm import attempt, heartbeat, started, takes
@@ -48,7 +49,9 @@ def test_a_run_to_which_takes_are_being_added_is_not_finished(ledger):
 def test_a_plan_and_records_of_the_same_takes_never_lock_each_other_out(ledger, monkeypatch):
     monkeypatch.setattr(plans, "_ROWS_AT_ONCE", 1)
     one, other = sorted(takes(2), key=lambda take: take.id)
-    ledger.begin_or_resume_run("spring", "tone", [one, other])
+    run_id = ledger.begin_or_resume_run("spring", "tone", [one, other]).run_id
+    with ledger.write() as connection:
+        work.mark_next_sent(connection, run_id, queue_of(one.spec), 2, 1_000)
     record(ledger, attempt(one, "failed"), attempt(other, "failed"))
     late: list[Future[None]] = []
 

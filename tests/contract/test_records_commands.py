@@ -10,9 +10,11 @@ import typer
 from typer.testing import CliRunner
 
 from catalog.errors import SettingsError, UnknownNameError
+from catalog.messages import now_ms
+from catalog.queues import queue_of
 from catalog.settings import read_settings
 from orchestrator.cli import records as records_command
-from orchestrator.ledger import open_ledger, readings
+from orchestrator.ledger import open_ledger, readings, work
 from orchestrator.ledger.set_aside import SetAside, write_set_aside
 from tests.support.farm import attempt, enveloped, takes
 
@@ -77,7 +79,9 @@ def test_a_record_that_can_be_recorded_by_now_is_and_the_others_stay(home):
     take = takes(1)[0]
     with closing(open_ledger(read_settings().database)) as ledger:
         run_id = ledger.begin_or_resume_run("spring", "tone", [take]).run_id
-    keep(attempt(take, run_id=run_id).model_dump(mode="json"), b"garbage")
+        with ledger.write() as connection:
+            work.mark_next_sent(connection, run_id, queue_of(take.spec), 1, now_ms())
+    keep(attempt(take, run_id=run_id, at_ms=now_ms()).model_dump(mode="json"), b"garbage")
     assert json.loads(ask("retry", "--all", "--json").stdout) == {
         "chosen": 2, "recorded": 1, "set_aside": 1, "left_to": ""
     }  # fmt: skip

@@ -25,9 +25,10 @@ from orchestrator.ledger import open_ledger, set_aside, work
 from orchestrator.ledger.database import RefusedValueError
 from orchestrator.ledger.facts import record_facts
 from orchestrator.ledger.tables import ATTEMPT, SET_ASIDE, TAKE, WORKER
-from tests.support.farm import DOLLAR_AN_HOUR, FakeBroker, attempt, enveloped, heartbeat, started, takes
+from tests.support.farm import DOLLAR_AN_HOUR, FakeBroker, as_of, attempt, enveloped, heartbeat, started, takes
 
 PLAN = takes(2_000)
+BASE_MS = 1_800_000_000_000
 
 
 class Side:
@@ -37,15 +38,17 @@ class Side:
         self.ledger = open_ledger(database_url)
         self.broker = FakeBroker()
         self.run_id = self.ledger.begin_or_resume_run("spring", "tone", plan).run_id
-        self.now_ms = 1_800_000_000_000
+        self.now_ms = BASE_MS
+        self.window = len(plan)
         self.begin_controller()
+        self.controller.step()  # every take is on its way, so that workers may report them
 
     def begin_controller(self) -> None:
         self.controller = Controller(
             self.ledger,
             self.broker,
             price_of=lambda machine, at_ms: DOLLAR_AN_HOUR,
-            window=8,
+            window=self.window,
             silent_after_s=60,
             clock=lambda: self.now_ms,
         )
@@ -53,7 +56,8 @@ class Side:
     def step(self, *raws: bytes | dict, after_s: float = 2.0):
         self.now_ms += round(after_s * 1000)
         for each in raws:
-            self.broker.records.append(open_record(each if isinstance(each, bytes) else enveloped(each)))
+            in_run = {"run_id": self.run_id} if isinstance(each, dict) and each.get("run_id") == "r" else {}
+            self.broker.records.append(open_record(each if isinstance(each, bytes) else enveloped({**each, **in_run})))
         return self.controller.step()
 
     def listed(self):
@@ -74,7 +78,7 @@ def side(database_url):
 
 
 def plain(record) -> dict:
-    return record.model_dump(mode="json")
+    return as_of(record, BASE_MS, "r").model_dump(mode="json")
 
 
 # ------------------------------------------------------------ any bytes
@@ -178,11 +182,11 @@ def test_what_is_recorded_of_a_stranger_can_be_shown_on_any_terminal(side):
 def test_of_many_records_only_the_one_that_the_database_refuses_is_set_aside(side, monkeypatch):
     poison = attempt(PLAN[3], run_id=side.run_id)
 
-    def refusing(connection, records, price_of, at_ms):
+    def refusing(connection, records, price_of, at_ms, **more):
         for record in records:
             if record.record_id == poison.record_id:
                 connection.execute(ATTEMPT.insert().values(record_id="only this"))  # a row without the rest
-        return record_facts(connection, records, price_of, at_ms)
+        return record_facts(connection, records, price_of, at_ms, **more)
 
     monkeypatch.setattr("orchestrator.control.recording.record_facts", refusing)
     good = [attempt(take, run_id=side.run_id) for take in (*PLAN[:3], *PLAN[4:8])]
@@ -195,10 +199,10 @@ def test_of_many_records_only_the_one_that_the_database_refuses_is_set_aside(sid
 
 
 def test_records_are_written_in_their_order_around_the_one_that_is_set_aside(side, monkeypatch):
-    def refusing(connection, records, price_of, at_ms):
+    def refusing(connection, records, price_of, at_ms, **more):
         if any(isinstance(record, WorkerStarted) and record.host == "poison" for record in records):
             raise OverflowError("too large")
-        return record_facts(connection, records, price_of, at_ms)
+        return record_facts(connection, records, price_of, at_ms, **more)
 
     monkeypatch.setattr("orchestrator.control.recording.record_facts", refusing)
     side.step()
@@ -211,7 +215,7 @@ def test_records_are_written_in_their_order_around_the_one_that_is_set_aside(sid
 
 
 def test_an_outage_of_the_database_sets_nothing_aside(side, monkeypatch):
-    def away(connection, records, price_of, at_ms):
+    def away(connection, records, price_of, at_ms, **more):
         raise LedgerError("the server does not answer")
 
     monkeypatch.setattr("orchestrator.control.recording.record_facts", away)
@@ -300,7 +304,7 @@ def test_a_record_that_is_retried_and_fails_again_stays_and_is_not_due(side):
 
 def test_a_record_that_is_retried_and_succeeds_is_on_the_books(side, monkeypatch):
     record = attempt(PLAN[0], run_id=side.run_id)
-    monkeypatch.setattr("orchestrator.control.recording.record_facts", lambda *_: 1 / 0)
+    monkeypatch.setattr("orchestrator.control.recording.record_facts", lambda *_, **more: 1 / 0)
     side.step(plain(record))
     monkeypatch.undo()
     with side.ledger.write() as connection:
@@ -346,7 +350,7 @@ def test_of_a_record_that_is_too_large_to_be_read_only_the_beginning_is_kept(sid
 
 def test_a_crash_between_writing_and_removing_repeats_and_loses_nothing(side):
     good = attempt(PLAN[0], run_id=side.run_id)
-    writer = RecordWriter(side.ledger, price_of=lambda machine, at_ms: None, clock=lambda: 7)
+    writer = RecordWriter(side.ledger, price_of=lambda machine, at_ms: None, clock=lambda: BASE_MS)
     envelopes = [open_record(b"garbage"), open_record(enveloped(plain(good)))]
     writer.write(envelopes)
     writer.write(envelopes)

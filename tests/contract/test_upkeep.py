@@ -6,15 +6,17 @@ from collections.abc import Callable
 from hashlib import sha256
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import select, update
 
 from catalog.errors import BusyError, LedgerError, StoreError
 from catalog.keys import audio_key, sidecar_key
 from catalog.messages import AttemptMade, now_ms
+from catalog.orders import OrderSigner
 from catalog.sidecar import Sidecar
 from catalog.store import Store
 from catalog.track import Take
-from orchestrator.ledger import Ledger, open_ledger
+from orchestrator.ledger import Ledger, open_ledger, readings
 from orchestrator.ledger.facts import record_facts
 from orchestrator.ledger.tables import ATTEMPT, RENDITION, RUN, TAKE
 from orchestrator.upkeep import rebuild as rebuild_module
@@ -38,7 +40,9 @@ def _nothing_is_fresh(monkeypatch):
     monkeypatch.setattr(survey_module, "FRESH_MS", -3_600_000)
 
 
-def put_take(store: Store, take: Take, *, body: bytes = b"", run_id: str = "r", at_ms: int = 1_000) -> Sidecar:
+def put_take(
+    store: Store, take: Take, *, body: bytes = b"", run_id: str = "r", at_ms: int = 1_000, receipt: str = ""
+) -> Sidecar:
     """Audio and sidecar as a worker leaves them."""
     body = body or b"fLaC " + take.id.encode()
     digest = sha256(body).hexdigest()
@@ -47,6 +51,7 @@ def put_take(store: Store, take: Take, *, body: bytes = b"", run_id: str = "r", 
     audio = sidecar.audio.model_copy(update={"key": key, "sha256": digest, "bytes": len(body)})
     record_id = sha256(body + run_id.encode()).hexdigest()[:32]
     sidecar = sidecar.model_copy(update={"audio": audio, "record_id": record_id, "created_at_ms": at_ms})
+    sidecar = sidecar.model_copy(update={"receipt": receipt})
     store.put(key, body, content_type="audio/flac", sha256=digest)
     store.put_if_absent(sidecar_key(take), sidecar.to_json(), content_type="application/json")
     return sidecar
@@ -470,6 +475,30 @@ def test_damaged_sidecars_are_left_out_and_named_and_those_of_an_earlier_version
     found = rebuild(store, ledger)
     assert (found.takes, found.damaged) == (2, [sidecar_key(one.take)])
     assert states(ledger) == {two.take_id: ("accepted", True), three.take_id: ("accepted", True)}
+
+
+def test_a_rebuilt_ledger_marks_takes_that_nothing_proves_to_have_been_ordered(store, ledger, monkeypatch):
+    signer = OrderSigner(Ed25519PrivateKey.generate())
+    before, ordered, planted, copied = takes(4)
+    put_take(store, before)
+    listed_ms = {info.key: info.modified_ms for info in store.list("")}
+    put_take(store, ordered, receipt=signer.receipt_of(ordered.id, max(listed_ms.values()) + 1))
+    put_take(store, planted)
+    put_take(store, copied, receipt=signer.receipt_of(ordered.id, 1))
+    later = store.list
+
+    def list_later(prefix):
+        """The clock of a store may be too coarse to tell the first take from the others."""
+        infos = list(later(prefix))
+        return iter([info._replace(modified_ms=info.modified_ms + 10 * (info.key not in listed_ms)) for info in infos])
+
+    monkeypatch.setattr(store, "list", list_later, raising=False)
+    with ledger.writer_lock() as lock:
+        found = rebuild(store, ledger.fenced(lock), signer=signer)
+    assert sorted(found.unordered) == sorted([planted.id, copied.id])
+    with ledger.read() as connection:
+        marked = {track.take.id for track in readings.list_tracks(connection) if not track.is_order_known}
+    assert marked == {planted.id, copied.id}
 
 
 def test_a_rebuild_that_is_cut_off_leaves_an_empty_ledger(ledger, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -67,14 +68,18 @@ class Farm:
         }
         self.workers: list[subprocess.Popen[str]] = []
         self.records: list[Record] = []
+        self.beats: dict[str, bytes] = {}  # the latest heartbeat of each worker
 
     def start_worker(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """`python -m workers serve --model tone`."""
         return self._start("-m", "workers", "serve", "--model", "tone", *arguments, **environment)
 
-    def start_slow_worker(self, *, batch_s: float, grace_s: float = 60, plan_limit: int = 0) -> subprocess.Popen[str]:
+    def start_slow_worker(
+        self, *, batch_s: float, grace_s: float = 60, plan_limit: int = 0, **environment: str
+    ) -> subprocess.Popen[str]:
         """A worker whose engine takes `batch_s` for a batch of at most four."""
-        return self._start("-c", SERVE_SLOWLY, str(self.folder), str(batch_s), str(grace_s), str(plan_limit))
+        arguments = (str(self.folder), str(batch_s), str(grace_s), str(plan_limit))
+        return self._start("-c", SERVE_SLOWLY, *arguments, **environment)
 
     def _start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         worker = subprocess.Popen(
@@ -91,9 +96,14 @@ class Farm:
         self.broker.send([Outgoing(queue_of(take.spec), a_message(take)) for take in some])
 
     def read_records(self) -> list[Record]:
-        while envelopes := self.broker.peek_records(500):
+        while envelopes := self.broker.peek_records(500).envelopes:
             self.records += [parse_record(envelope.payload or {}) for envelope in envelopes]
             self.broker.drop_records(envelopes)
+        workers = {record.worker_id for record in self.records if isinstance(record, WorkerStarted)}
+        for worker_id, raw in self.broker.heartbeats(sorted(workers)).items():
+            if self.beats.get(worker_id) != raw:
+                self.beats[worker_id] = raw
+                self.records.append(parse_record(json.loads(raw)))
         return self.records
 
     def of(self, kind: type[Any]) -> list[Any]:
@@ -102,7 +112,7 @@ class Farm:
     def outcomes(self) -> list[tuple[str, str]]:
         return sorted((attempt.take_id, attempt.outcome) for attempt in self.of(AttemptMade))
 
-    def wait(self, condition: Callable[[], Any], *, timeout_s: float = 25) -> Any:
+    def wait(self, condition: Callable[[], Any], *, timeout_s: float = 60) -> Any:
         deadline_s = time.monotonic() + timeout_s
         while time.monotonic() < deadline_s:
             if result := condition():
@@ -115,7 +125,7 @@ class Farm:
 
     def unacknowledged(self) -> int:
         with self.broker._client() as (_, client):
-            return int(client.hlen("unacked"))
+            return sum(int(client.hlen(f"unacked{login}")) for login in ("", ".worker"))
 
     def close(self) -> None:
         for worker in self.workers:
@@ -154,7 +164,9 @@ def test_every_take_sent_has_its_sidecar_and_its_record_and_the_time_is_accounte
         assert len(farm.store.find(sidecar.audio.key) or b"") == sidecar.audio.bytes
     assert "batch limit 8: tone engine" in errors
     loading, ready, again = farm.of(WorkerStarted)
-    assert again == ready  # said once more at the end, should the broker have lost it
+    # Said once more at the end, should the broker have lost it.
+    assert again.model_copy(update={name: getattr(ready, name) for name in ("record_id", "at_ms", "sequence")}) == ready
+    assert (again.at_ms > ready.at_ms, again.sequence > ready.sequence) == (True, True)
     assert (loading.batch_limit, ready.batch_limit, ready.model) == (0, 8, "tone")
     spans = [span for record in farm.of(SpansClosed) for span in record.spans]
     assert (spans[0].state, spans[0].start_ms, spans[-1].state) == ("startup", ready.started_at_ms, "teardown")

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from catalog.errors import OutdatedError
+from catalog.logins import RECORD_QUEUE
 from catalog.messages import (
     RECORD_BYTES_MAX,
     RENDER_BYTES_MAX,
@@ -22,7 +23,7 @@ from catalog.messages import (
     TakesReturned,
     WorkerStopped,
 )
-from catalog.queues import KEY_PREFIX, RECORD_QUEUE, queue_of
+from catalog.queues import KEY_PREFIX, queue_of
 from catalog.track import Take
 from orchestrator.ledger.work import Outgoing
 from tests.contract.test_worker import Farm, stop

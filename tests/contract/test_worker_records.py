@@ -14,7 +14,7 @@ from orchestrator.control.broker import Queues
 from tests.support import servers
 from tests.support.fakes import FakeRecorder
 from workers.heartbeats import Heartbeats, TakesInHand
-from workers.records import QueueRecorder, check_broker
+from workers.records import QueueRecorder, WorkerIdentity, check_broker
 from workers.spans import SpanLog
 
 
@@ -24,13 +24,13 @@ def stopped(reason: str) -> WorkerStopped:
 
 def read(broker_url: str) -> list[str]:
     queues = Queues(broker_url)
-    records = [parse_record(envelope.payload or {}) for envelope in queues.peek_records(100)]
+    records = [parse_record(envelope.payload or {}) for envelope in queues.peek_records(100).envelopes]
     queues.close()
     return [record.reason for record in records if isinstance(record, WorkerStopped)]
 
 
 def test_records_reach_the_control_side_whole_and_in_order(broker_url):
-    recorder = QueueRecorder(broker_url)
+    recorder = QueueRecorder(broker_url, WorkerIdentity("worker-1"))
     for reason in ("first", "second"):
         recorder.record(stopped(reason))
     recorder.close()
@@ -38,7 +38,7 @@ def test_records_reach_the_control_side_whole_and_in_order(broker_url):
 
 
 def test_threads_share_a_recorder(broker_url):
-    recorder = QueueRecorder(broker_url)
+    recorder = QueueRecorder(broker_url, WorkerIdentity("worker-1"))
     threads = [threading.Thread(target=recorder.record, args=(stopped(str(n)),)) for n in range(20)]
     for thread in threads:
         thread.start()
@@ -50,7 +50,7 @@ def test_threads_share_a_recorder(broker_url):
 
 def test_a_record_waits_for_a_broker_that_is_away_and_a_heartbeat_does_not(short_tmp):
     with servers.valkey(short_tmp) as url:
-        recorder = QueueRecorder(url)
+        recorder = QueueRecorder(url, WorkerIdentity("worker-1"))
         recorder.record(stopped("before"))
     assert not recorder.try_record(stopped("lost"))
     waiting = threading.Thread(target=recorder.record, args=(stopped("kept"),), daemon=True)

@@ -6,7 +6,11 @@ No row is folded, none stands there twice, words stand above the view, and Ctrl-
 from __future__ import annotations
 
 import itertools
+import os
 import re
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,6 +20,7 @@ from orchestrator.ledger import open_ledger
 from orchestrator.ledger.facts import record_facts
 from orchestrator.runs.local import broker as embedded
 from orchestrator.runs.local.broker import EmbeddedBroker
+from tests.support.cost_ledger import fill
 from tests.support.farm import DOLLAR_AN_HOUR, attempt, started, takes
 from tests.support.servers import missing
 from tests.support.terminal import Screen, in_terminal
@@ -79,6 +84,21 @@ def go():
         go_on(lambda turn: report(1_000 + turn, 1_000_000))
 until_interrupted(go)
 """
+POSTING = f"""{SAYING}
+from orchestrator.cli import display
+display._SHOWN_AFTER_S = 0.0
+def go():
+    with display.working("posting", "rentals") as report:
+        go_on(lambda turn: report(120 + turn, 4_500))
+until_interrupted(go)
+"""
+REPORT = """
+from orchestrator.cli import display
+from orchestrator.finance.books import books
+display._SHOWN_AFTER_S, books.RENTALS_AT_ONCE = 0.0, 2
+from orchestrator.cli import main
+main()
+"""
 COUNTING = f"""{SAYING}
 from orchestrator.cli.display import counting
 def go():
@@ -95,6 +115,7 @@ until_interrupted(lambda: worker._replay({{}}))
 LINES = {
     "bar": (BAR, "/100,000"),
     "working": (WORKING, "posting what"),
+    "posting": (POSTING, "posting: 1"),
     "counting": (COUNTING, "comparing "),
 }
 
@@ -272,6 +293,31 @@ def test_a_line_fits_a_terminal_that_becomes_narrower(view):
         assert above[: len(SAID)] == SAID
 
 
+def test_the_first_report_shows_how_far_its_posting_is_and_takes_that_away(tmp_path):
+    with closing(open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")) as ledger:
+        fill(ledger, 24)
+    seen: list[str] = []
+    with in_terminal(REPORT, "costs", "report", environment=at_home(tmp_path)) as terminal:
+        terminal.always = lambda screen: seen.extend(screen.having("posting: "))
+        assert terminal.wait() == 0
+        assert re.match(r"posting: \d+ of 24 rentals [━╸╺ ]+ \d", seen[-1]), seen[-1]
+        assert {row.split()[1] for row in seen} > {"0"}
+        assert any(row.endswith(" left") for row in seen)
+        assert not terminal.screen.having("posting")
+        assert terminal.screen.having("unallocated") or terminal.screen.having("total")
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=["for people", "json"])
+def test_a_report_in_a_pipe_says_nothing_of_its_posting(tmp_path, options):
+    with closing(open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")) as ledger:
+        fill(ledger, 24)
+    command = [sys.executable, "-c", REPORT, "costs", "report", *options]
+    environment = {**os.environ, **at_home(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "posting" not in done.stdout + done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+
+
 def test_words_for_a_file_reach_it_and_not_the_terminal(tmp_path):
     program, words = LINES["bar"]
     to_file = f"import os; os.dup2(os.open({str(tmp_path / 'file')!r}, os.O_CREAT | os.O_WRONLY), 1)\n"
@@ -350,4 +396,4 @@ def test_every_view_that_is_drawn_over_is_tried_here():
     )
     sources = [path for package in ("orchestrator", "workers") for path in (REPO / package).rglob("*.py")]
     drawing = {path.stem for path in sources if draws.search(path.read_text())}
-    assert drawing == {"display", "status", "worker", "upkeep", "report", "periods"}
+    assert drawing == {"display", "status", "worker", "upkeep", "report", "periods", "strikes"}

@@ -17,7 +17,7 @@ from orchestrator.finance.allocation.charges import Meter
 from orchestrator.finance.invoices.lines import Invoice, InvoiceLine
 from orchestrator.finance.months import month_of
 from orchestrator.ledger import Ledger
-from orchestrator.ledger.facts import WorkerPrice
+from orchestrator.ledger.machines import WorkerPrice
 from orchestrator.ledger.observations import Machine
 from orchestrator.ledger.tables import ATTEMPT, RENTAL, RUN, SPAN, TAKE, WORKER
 from tests.support.cost_facts import DECEMBER, NOVEMBER

@@ -17,7 +17,7 @@ from typing import Any
 from catalog.buckets import Bucket
 from catalog.errors import OutOfVram, StoreError, TunemillError
 from catalog.keys import checked_key
-from catalog.messages import AttemptMade, MemoryUse, Record, now_ms
+from catalog.messages import AttemptMade, Heartbeat, MemoryUse, Record, now_ms
 from catalog.models import TONE
 from catalog.retry import Backoff
 from catalog.sidecar import Fingerprints, Plan, StageTimes
@@ -440,6 +440,12 @@ class FakeRecorder:
     def try_record(self, record: Record) -> bool:
         self.records.append(record)
         return True
+
+    def beat(self, heartbeat: Heartbeat) -> bool:
+        return self.try_record(heartbeat)
+
+    def handed_over(self) -> int:
+        return sum(not isinstance(record, Heartbeat) for record in self.records)
 
     def attempts(self, take: Take | None = None) -> list[AttemptMade]:
         """The attempts, of one take or of all."""

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from catalog.errors import BrokerError
-from catalog.messages import AttemptMade, Heartbeat, Record, RenderMessage, WorkerStarted
-from catalog.queues import RECORD_QUEUE, queue_of
+from catalog.logins import RECORD_QUEUE
+from catalog.messages import AttemptMade, Heartbeat, Record, RenderMessage, SpansClosed, WorkerStarted, now_ms
+from catalog.queues import queue_of
 from catalog.sidecar import StageTimes
 from catalog.track import Take, Track
-from orchestrator.control.broker import Envelope, open_record
-from orchestrator.ledger.facts import WorkerPrice
+from orchestrator.control.broker import Envelope, Look, open_record
+from orchestrator.ledger.machines import WorkerPrice
 from orchestrator.ledger.work import Outgoing
 from tests.support.makers import a_sidecar, a_spec
 
@@ -40,6 +41,9 @@ class FakeBroker:
     def __init__(self) -> None:
         self.sent: list[RenderMessage] = []
         self.records: list[Envelope] = []
+        self.undrained: set[str] = set()  # logins of which more records are said to wait
+        self.orders: list[Outgoing] = []  # as they were sent
+        self.beats: dict[str, bytes] = {}  # the latest heartbeat of each worker
         self.unreadable: list[Envelope] = []  # what an earlier version has left
         self.waiting: dict[str, int] = {}
         self.down = self.refuse = False
@@ -48,6 +52,7 @@ class FakeBroker:
         if self.refuse:
             raise BrokerError("no more")
         self._answer()
+        self.orders += outgoing
         self.sent += [each.message for each in outgoing]
         for each in outgoing:
             self.waiting[each.queue] = self.waiting.get(each.queue, 0) + 1
@@ -56,9 +61,19 @@ class FakeBroker:
         self._answer()
         return {queue: self.waiting.get(queue, 0) for queue in queues}
 
-    def peek_records(self, limit: int) -> list[Envelope]:
+    def peek_records(self, limit: int) -> Look:
         self._answer()
-        return self.records[:limit]
+        undrained = frozenset(each.login for each in self.records[limit:]) | self.undrained
+        return Look(self.records[:limit], undrained)
+
+    def heartbeats(self, worker_ids: Sequence[str]) -> dict[str, bytes]:
+        self._answer()
+        return {worker_id: self.beats[worker_id] for worker_id in worker_ids if worker_id in self.beats}
+
+    def forget_heartbeats(self, worker_ids: Sequence[str]) -> None:
+        self._answer()
+        for worker_id in worker_ids:
+            self.beats.pop(worker_id, None)
 
     def drop_records(self, oldest: Sequence[Envelope]) -> None:
         self._answer()
@@ -81,11 +96,25 @@ class FakeBroker:
         self._answer()
         self.unreadable.clear()
 
+    def prove_writable(self) -> None:
+        self._answer()
+        if self.refuse:
+            raise BrokerError("no more")
+
     def deliver(self, *records: Record | dict[str, Any]) -> None:
-        """Records as workers send them."""
+        """Records as workers of an earlier release send them, or without a login."""
         for each in records:
             payload = each if isinstance(each, dict) else each.model_dump(mode="json")
             self.records.append(open_record(enveloped(payload)))
+
+    def deliver_as(self, login: str, *records: Record) -> None:
+        """Records as the workers of a login send them; a heartbeat replaces the one before it."""
+        for each in records:
+            raw = each.model_dump_json().encode()
+            if isinstance(each, Heartbeat):
+                self.beats[each.worker_id] = raw
+            else:
+                self.records.append(open_record(raw, login))
 
     def receive_all(self) -> list[RenderMessage]:
         """What a worker takes from the queues."""
@@ -115,3 +144,31 @@ def attempt(take: Take, outcome: str = "accepted", worker_id: str = "w1", **fiel
     values = {"run_id": "r", "take_id": take.id, "at_ms": 3_000, "times": StageTimes(diffuse_ms=100), **fields}
     sidecar = a_sidecar(take, run_id=values["run_id"], worker_id=worker_id) if outcome == "accepted" else None
     return AttemptMade(worker_id=worker_id, outcome=outcome, sidecar=sidecar, **values)
+
+
+_DAY_MS = 86_400_000
+_REAL_MS = 1_000_000_000_000  # what is smaller counts from some instant that a test chooses
+
+
+def as_of(record: Record, base_ms: int, run_id: str) -> Record:
+    """The record as of `base_ms`: its small instants count from there and the real one of now is that; an attempt is of
+    the run `run_id` if it says "r".
+    """
+
+    def later(at_ms: int) -> int:
+        if at_ms < _REAL_MS:
+            return at_ms + base_ms
+        return base_ms if abs(at_ms - now_ms()) < _DAY_MS else at_ms
+
+    changed: dict[str, Any] = {"at_ms": later(record.at_ms)}
+    if isinstance(record, WorkerStarted):
+        changed["started_at_ms"] = later(record.started_at_ms)
+    elif isinstance(record, SpansClosed):
+        spans = [
+            span.model_copy(update={"start_ms": later(span.start_ms), "end_ms": later(span.end_ms)})
+            for span in record.spans
+        ]
+        changed["spans"] = spans
+    elif isinstance(record, AttemptMade) and record.run_id == "r":
+        changed["run_id"] = run_id
+    return record.model_copy(update=changed)

@@ -1,7 +1,7 @@
 """The real servers that tests speak to: Valkey, Postgres and an S3 service, each started and ended here.
 
-Their programs come from wheels of the `dev` extra. Where one is missing, a test is skipped with the reason on
-a laptop and fails under CI=true, so that a green CI run means that all of it ran.
+Their programs come from wheels of the `dev` extra, but for Redis, which is the distribution's. Where one is missing, a
+test is skipped with the reason on a laptop and fails under CI=true, so that a green CI run means that all of it ran.
 """
 
 from __future__ import annotations
@@ -9,19 +9,26 @@ from __future__ import annotations
 import os
 import select
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import NoReturn
+from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from tests.support.certificates import write_papers
 
 BUCKET = "tunemill-tests"
 INFRA = Path(__file__).parents[2] / "infra" / "valkey"
@@ -57,24 +64,86 @@ def fleet_valkey(folder: Path, passwords: Mapping[str, str]) -> Iterator[int]:
 
     `passwords` are those of the users `controller` and `worker`; an `admin` with the same rights as root is added.
     """
-    users = (INFRA / "users.acl").read_text()
-    for user, password in passwords.items():
-        users = users.replace(f"#SHA256-OF-THE-{user.upper()}S-PASSWORD", f"#{sha256(password.encode()).hexdigest()}")
-    (folder / "users.acl").write_text(users + "user admin on nopass ~* &* +@all\n")
-    lines = (INFRA / "valkey.conf").read_text().splitlines()
-    # The server that comes from a wheel is built without TLS.
-    kept = [line for line in lines if not line.startswith(("tls-", "port ", "dir ", "aclfile "))]
-    port = free_port()
-    ours = [f"port {port}", "bind 127.0.0.1", f"dir {folder}", f"aclfile {folder / 'users.acl'}"]
-    (folder / "valkey.conf").write_text("\n".join([*kept, *ours]))
-    command = [_valkey_program(), str(folder / "valkey.conf"), *KNOWABLE]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        _wait_for(port)
-        yield port
-    finally:
-        server.kill()
-        server.wait()
+    with closing(BrokerServer("valkey", folder, passwords)) as server:
+        server.start()
+        yield server.port
+
+
+class BrokerServer:
+    """A server as infra/valkey sets it up, which a test may hurt, and which comes back at its address.
+
+    Of the kind `valkey` it comes from a wheel, of `redis` from the distribution; these are built without TLS or do
+    without it. `redis-tls` runs infra/valkey/valkey.conf as it is shipped, with paths, port and passwords filled in.
+    `passwords` are those of the users `controller` and `worker`; an `admin` with the same rights as root is added.
+    """
+
+    def __init__(self, kind: str, folder: Path, passwords: Mapping[str, str]) -> None:
+        self.kind, self.folder, self.port, self._passwords = kind, folder, free_port(), dict(passwords)
+        self._program = _valkey_program() if kind == "valkey" else redis_program()
+        self.papers = write_papers(folder / "papers") if kind == "redis-tls" else None
+        self._server: subprocess.Popen[bytes] | None = None
+        self.write_users(passwords)
+        (folder / "valkey.conf").write_text("\n".join(self._configuration()))
+
+    def write_users(self, passwords: Mapping[str, str]) -> None:
+        """The users that it has from its next start, or ACL LOAD, on."""
+        users = (INFRA / "users.acl").read_text()
+        for user, password in passwords.items():
+            digest = sha256(password.encode()).hexdigest()
+            users = users.replace(f"#SHA256-OF-THE-{user.upper()}S-PASSWORD", f"#{digest}")
+        (self.folder / "users.acl").write_text(users + "user admin on nopass ~* &* +@all\n")
+
+    def _configuration(self) -> list[str]:
+        lines = (INFRA / "valkey.conf").read_text().splitlines()
+        ours = {"dir": self.folder, "aclfile": self.folder / "users.acl"}
+        if self.papers is None:
+            lines = [line for line in lines if not line.startswith("tls-")]
+            ours |= {"port": self.port}
+        else:
+            files = {"cert": self.papers.certificate, "key": self.papers.key, "ca-cert": self.papers.authority}
+            ours |= {"tls-port": self.port, **{f"tls-{name}-file": path for name, path in files.items()}}
+        filled = [f"{name} {ours[name]}" if (name := line.partition(" ")[0]) in ours else line for line in lines]
+        return [*filled, "bind 127.0.0.1"]
+
+    def start(self, *options: str) -> None:
+        """Returns once it listens; `options` are of its command line and go before the file."""
+        with (self.folder / "log").open("ab") as log:
+            command = [self._program, str(self.folder / "valkey.conf"), *KNOWABLE, *options]
+            self._server = subprocess.Popen(command, stdout=log, stderr=log)
+        _wait_for(self.port)
+
+    def kill(self) -> None:
+        """End it at once, as a crash does."""
+        if self._server is not None:
+            self._server.kill()
+            self._server.wait()
+
+    def forget(self) -> None:
+        """Lose what it has on disk."""
+        shutil.rmtree(self.folder / "appendonlydir", ignore_errors=True)
+
+    def signal(self, number: int) -> None:
+        """Pause it with SIGSTOP, let it go on with SIGCONT."""
+        if self._server is not None:
+            self._server.send_signal(number)
+
+    def close(self) -> None:
+        """End it for good."""
+        self.signal(signal.SIGCONT)
+        self.kill()
+
+    def url(self, user: str, password: str | None = None) -> str:
+        """The address for `user`, with another password than its own if one is given."""
+        login = f"{user}:{quote(password or self._passwords[user], safe='')}"
+        if self.papers is None:
+            return f"redis://{login}@127.0.0.1:{self.port}/0"
+        return f"rediss://{login}@127.0.0.1:{self.port}/0?ssl_cert_reqs=required&ssl_ca_certs={self.papers.authority}"
+
+    def admin(self, *, timeout_s: float = 5) -> redis.Redis:
+        """A client that may do everything."""
+        tls = {} if self.papers is None else {"ssl": True, "ssl_ca_certs": str(self.papers.authority)}
+        login = {"username": "admin", "password": "any", "retry": Retry(NoBackoff(), 0)}
+        return redis.Redis("127.0.0.1", self.port, socket_timeout=timeout_s, **login, **tls)
 
 
 @contextmanager
@@ -171,6 +240,11 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def redis_program() -> str:
+    """The distribution's Redis, which is built with TLS."""
+    return shutil.which("redis-server") or missing("redis-server (apt-get install redis-server)")
 
 
 def _valkey_program() -> str:

@@ -1,10 +1,16 @@
-"""Activity: the use of the engine's time while the scheduler waits, booked as a span when it changes."""
+"""Activity: the use of the engine's time while the scheduler waits, booked as a span when it changes.
+
+Idle time is also booked every minute, so that little is lost with a worker, even if the scheduler is woken again and
+again and finds nothing to do.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from workers.spans import SpanLog, State
+
+IDLE_BOOKED_AFTER_MS: Final = 60_000
 
 
 class EngineActivity(NamedTuple):
@@ -23,8 +29,8 @@ class ActivityLog:
         self._current: EngineActivity | None = None
 
     def switch_to(self, activity: EngineActivity) -> None:
-        """Book the activity so far if another one begins."""
-        if activity != self._current:
+        """Book the activity so far if another one begins, or if it is idle time of a minute or more."""
+        if activity != self._current or (activity.state == "idle" and self._spans.open_ms >= IDLE_BOOKED_AFTER_MS):
             self.book()
         self._current = activity
 

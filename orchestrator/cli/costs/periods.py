@@ -57,7 +57,7 @@ def close(
     settings, month = read_settings(), parse_period(period, name="PERIOD")
     with closing(get_ledger(settings, f"{month} is not closed")) as ledger:
         book = read_price_book(find_prices_folder(prices, settings.prices))
-        with working("posting what is new") as progress:
+        with working("posting", "rentals") as progress:
             updated = bring_up_to_date(ledger, settings, book, progress=progress)
         with ledger.write() as connection:
             closed = ledger_periods.close_period(

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from catalog.errors import SettingsError, UnknownNameError
 from catalog.settings import Settings, read_settings
 from orchestrator.cli.console import JsonFlag, clock, out, print_json, say, warn
-from orchestrator.cli.costs import budgets, invoices, outlook, periods
+from orchestrator.cli.costs import budgets, invoices, outlook, periods, strikes
 from orchestrator.cli.costs.prices import register_prices
 from orchestrator.cli.display import Column, number, print_table, working
 from orchestrator.cli.ledger import find_ledger, no_ledger
@@ -65,6 +65,7 @@ def register(app: typer.Typer) -> None:
     invoices.register(costs)
     budgets.register(costs)
     periods.register(costs)
+    strikes.register(costs)
     app.add_typer(costs, name="costs")
 
 
@@ -147,7 +148,7 @@ def show_report(
         scope = Scope(month, run_id, catalog, zone, genre, provider, gpu)
         with ledger.read() as connection:
             cost_readings.check_names(connection, scope)
-        with working("posting what is new") as progress:
+        with working("posting", "rentals") as progress:
             updated = bring_up_to_date(ledger, settings, book, progress=progress)
         with ledger.snapshot() as connection:
             accounts = read_accounts(connection, settings, updated, scope, [FIELD_OF_CUT[cut] for cut in cuts])

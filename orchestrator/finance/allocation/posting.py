@@ -91,11 +91,16 @@ class RentalFacts:
 
     @property
     def window(self) -> tuple[int, int]:
-        """From when to when it is paid for, as far as is known: the bill's word, else its workers' lives."""
+        """From when to when it is paid for, as far as is known: the bill's word, else its workers' lives.
+
+        (0, 0) while nobody has said from when: an end alone is no time.
+        """
         rental = self.rental
+        if not self.lives and rental.billed_start_ms is None:
+            return 0, 0
         starts = [life.start_ms for life in self.lives]
         ends = [life.end_ms for life in self.lives] or [self.open_until_ms or 0]
-        start_ms = rental.billed_start_ms if rental.billed_start_ms is not None else min(starts, default=0)
+        start_ms = rental.billed_start_ms if rental.billed_start_ms is not None else min(starts)
         end_ms = rental.billed_end_ms if rental.billed_end_ms is not None else max(ends, default=start_ms)
         return start_ms, max(start_ms, end_ms)
 
@@ -138,6 +143,20 @@ class PostingDraft(NamedTuple):
 def draft_rental(facts: RentalFacts, time_zone: str, sharing: Sharing = Sharing.BUSY) -> list[PostingDraft]:
     """The postings that `facts` call for: estimates, billed lines and the work done, month by month."""
     return list(_Draft(facts, time_zone, sharing).all())
+
+
+def charged_usd_micros(facts: RentalFacts) -> int | None:
+    """What the charges of `draft_rental` add up to, from lives and lines alone; None where a price is unknown."""
+    lines = [line for line in facts.lines if line.meter is not Meter.TOPUP]
+    covered = [(line.invoice_start_ms, line.invoice_end_ms) for line in lines if line.meter is Meter.GPU]
+    begin_ms, end_ms = facts.window
+    left = _uncovered(begin_ms, end_ms, covered)
+    rate = facts.price[0] if left else 0
+    if rate is None:
+        return None
+    of_lane = sum(money_of(MonthSlice("", *stretch), begin_ms, rate) for stretch in left)
+    lanes = max(len({lane for _, lane in on_lanes(facts.lives)}), facts.rental.gpu_count, 1)
+    return sum(line.usd_micros for line in lines) + lanes * of_lane
 
 
 def shared_by(sharing: Sharing, busy: Weights) -> Weights:

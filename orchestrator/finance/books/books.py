@@ -25,8 +25,8 @@ from orchestrator.finance.books import rentals as rental_facts
 from orchestrator.finance.books import tallies
 from orchestrator.finance.months import bounds_of, month_of, next_month
 from orchestrator.ledger.bulk import insert_rows, plain
-from orchestrator.ledger.facts import PriceOf
 from orchestrator.ledger.ledger import Ledger
+from orchestrator.ledger.machines import PriceOf
 from orchestrator.ledger.tables import CLOSED_PERIOD, COST_ENTRY, COST_MONTHLY, POSTING, RENTAL, STANDING
 
 ENTRIES_AT_ONCE: Final = 20_000  # about so many in one transaction: a writer who waits should not wait long
@@ -94,6 +94,8 @@ def update_books(
         rental_facts.name_nameless(connection)
         waiting = rental_facts.unsettled(connection)
     done = 0
+    if progress is not None:
+        progress(0, len(waiting))
     while done < len(waiting):
         with ledger.write() as connection:
             clerk = Poster(connection, policy, at_ms, updated)

@@ -19,7 +19,7 @@ from orchestrator.finance.books import rentals as rental_facts
 from orchestrator.finance.budgets import Budget, BudgetLeft, BudgetScope, in_force
 from orchestrator.finance.months import bounds_of, month_of
 from orchestrator.ledger import readings, work
-from orchestrator.ledger.facts import PriceOf, WorkerPrice
+from orchestrator.ledger.machines import PriceOf, WorkerPrice
 from orchestrator.ledger.observations import MS_PER_H, Machine
 from orchestrator.ledger.tables import ATTEMPT, BUDGET, COST_MONTHLY, POSTING, RENTAL, STANDING, TAKE, WORKER, RunRow
 

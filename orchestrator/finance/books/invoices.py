@@ -15,7 +15,8 @@ from catalog.errors import InvoiceError, UnknownNameError
 from catalog.rental import rental_id_of
 from orchestrator.finance.allocation.charges import Meter, Rental
 from orchestrator.finance.invoices.lines import Invoice, InvoiceLine
-from orchestrator.ledger.facts import insert_new, mark_rentals_unposted
+from orchestrator.ledger.bulk import insert_new
+from orchestrator.ledger.machines import mark_rentals_unposted
 from orchestrator.ledger.tables import INVOICE, INVOICE_LINE, RENTAL, RentalRow
 
 

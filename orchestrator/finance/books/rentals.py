@@ -13,9 +13,10 @@ from sqlalchemy import ColumnElement, Connection, Select, case, exists, false, f
 from catalog.rental import LOCAL
 from orchestrator.finance.allocation.charges import Charge, ChargeKind, CostEntry, CostRow, Meter, Rental
 from orchestrator.finance.allocation.posting import BilledLine, RentalFacts
-from orchestrator.ledger.facts import PriceOf, machine_of
+from orchestrator.ledger.machines import PriceOf, machine_of
 from orchestrator.ledger.observations import UNALLOCATED, AttemptFact, Category, CostObject, SpanTime, WorkerLife
 from orchestrator.ledger.slots import SlotState, category_of
+from orchestrator.ledger.strikes import struck_ids
 from orchestrator.ledger.tables import (
     ATTEMPT,
     INVOICE,
@@ -299,13 +300,13 @@ def _line(row: Any) -> BilledLine:
 
 
 def _run_weights(connection: Connection, run_id: str) -> dict[CostObject, int]:
-    """Time that engines worked for a run on all its rentals, by cost object."""
+    """Time that engines worked for a run on all its rentals, by cost object; not that of struck workers."""
     engine_ms = ATTEMPT.c.plan_ms + ATTEMPT.c.encode_ms + ATTEMPT.c.diffuse_ms + ATTEMPT.c.decode_ms
     cuts = (TAKE.c.catalog, TAKE.c.zone, TAKE.c.genre)
     query = (
         select(*cuts, func.sum(engine_ms))
         .join(TAKE, TAKE.c.take_id == ATTEMPT.c.take_id)
-        .where(ATTEMPT.c.run_id == run_id)
+        .where(ATTEMPT.c.run_id == run_id, ATTEMPT.c.worker_id.not_in(struck_ids()))
         .group_by(*cuts)
     )
     return {CostObject(*row[:3], run_id): int(row[3]) for row in connection.execute(query) if row[3] > 0}

@@ -20,8 +20,8 @@ from orchestrator.finance.allocation.posting import RentalFacts, on_lanes
 from orchestrator.finance.allocation.tally import Cursor, SegmentKey, Tally, WorkCounts, WorkerTime
 from orchestrator.finance.books import rentals as rental_facts
 from orchestrator.finance.months import bounds_of, month_of
-from orchestrator.ledger.bulk import insert_rows, plain
-from orchestrator.ledger.facts import PriceOf, chunks
+from orchestrator.ledger.bulk import chunks, insert_rows, plain
+from orchestrator.ledger.machines import PriceOf
 from orchestrator.ledger.observations import AttemptFact, CostObject, SpanTime
 from orchestrator.ledger.tables import RENTAL, SPAN, TALLY, WORKER
 

@@ -3,10 +3,11 @@
 Rows are written as they come, in the order of the charges, so a month of millions needs no memory and the same charges
 give the same bytes. CSV follows RFC 4180 in UTF-8; null is an empty cell.
 
-A text cell that begins with = + - @, a tab or a line end gets an apostrophe in front in the CSV files: people do open
-them with a spreadsheet, which would run such a cell as a formula, and invoice numbers and names come from outside.
-FOCUS asks for text as its owner wrote it, and loaders join on it; so the guard is the same in both files, touches only
-columns of text (numbers keep their sign), and the Parquet files, which no spreadsheet runs, hold every text unchanged.
+Invoice numbers and names come from outside. FOCUS asks for text as its owner wrote it, and loaders join on it; so
+little is changed, and the same in both files. Control characters and what else is not plain (catalog/plain.py) are
+replaced in columns of text and escaped in those of JSON. A text cell that begins with = + - or @, behind spaces or
+not, gets an apostrophe in front in the CSV files: people do open them with a spreadsheet, which would run such a cell
+as a formula. Numbers keep their sign, and the Parquet files, which no spreadsheet runs, need no apostrophe.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 from catalog.errors import SettingsError
+from catalog.plain import plain, plain_json
 from orchestrator.finance.focus.columns import (
     COLUMNS,
     DIGITS,
@@ -43,6 +45,7 @@ _ROW_GROUP: Final = (
 )
 _SUMMED: Final = ("BilledCost", "EffectiveCost")
 _TEXT_COLUMNS: Final = tuple(column.name for column in COLUMNS if column.type is DataType.STRING)
+_JSON_COLUMNS: Final = tuple(column.name for column in COLUMNS if column.type is DataType.JSON)
 
 
 def write_focus(
@@ -72,7 +75,7 @@ def write_focus(
             written += [file.write_parquet() for file in files]
     metadata = _metadata(files, written, left_out, {"Period": period, "TimeZone": time_zone})
     path = folder / METADATA_JSON
-    text = json.dumps(metadata, indent=2, ensure_ascii=False) + "\n"
+    text = plain_json(json.dumps(metadata, indent=2, ensure_ascii=False)) + "\n"
     _unfinished(path).write_text(text, encoding="utf-8", newline="\n")
     written.append(path)
     for finished in written:
@@ -87,7 +90,13 @@ def _unfinished(path: Path) -> Path:
 
 def guarded(text: str) -> str:
     """The text as a cell that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(_FORMULA_SIGNS) else text
+    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA_SIGNS) else text
+
+
+def _plain_row(row: Row) -> Row:
+    """The row with every text as it may be shown."""
+    texts = {name: plain(text) for name in _TEXT_COLUMNS if (text := row[name]) is not None}
+    return {**row, **texts, **{name: plain_json(text) for name in _JSON_COLUMNS if (text := row[name]) is not None}}
 
 
 class _File:
@@ -104,7 +113,7 @@ class _File:
 
     def write(self, rows: Iterable[Row]) -> None:
         """Add rows."""
-        for row in rows:
+        for row in map(_plain_row, rows):
             self.rows += 1
             for name in _SUMMED:
                 # Six decimals always, so the digits without the point are micro-dollars.

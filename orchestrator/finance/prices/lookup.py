@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.finance.prices.book import PriceBook, price_for
-from orchestrator.ledger.facts import PriceOf, WorkerPrice
+from orchestrator.ledger.machines import PriceOf, WorkerPrice
 from orchestrator.ledger.observations import Machine
 
 

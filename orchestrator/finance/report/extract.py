@@ -1,8 +1,8 @@
 """Extracts: the entries of a month and its roll-up as CSV, for whoever wants to add it all up again.
 
 UTF-8 with a header, lines that end as RFC 4180 says. An amount stands twice: in micro-dollars, which are exact, and
-in dollars. A text that a spreadsheet would run as a formula gets an apostrophe in front, numbers never do; `unguarded`
-gives every text back as it was. What has no known price says `unknown`.
+in dollars. Texts are plain (catalog/plain.py), and one that a spreadsheet would run as a formula gets an apostrophe in
+front, numbers never do; `unguarded` gives every plain text back as it was. What has no known price says `unknown`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
+from catalog.plain import plain
 from orchestrator.finance.allocation.charges import CostRow, group_of
 from orchestrator.finance.money import MICROS_PER_USD
 from orchestrator.finance.records import Extracted
@@ -31,7 +32,8 @@ COSTS_COLUMNS: Final = (
     "market", "usd_micros", "usd", "unpriced_ms", "ms", "tracks", "attempts", "audio_ms",
 )  # fmt: skip
 # Also a text that would read as guarded: otherwise nobody could tell the two apart.
-_GUARDED: Final = re.compile(r"'*[=+\-@\t\r\n]")
+# White space in front may be stripped by whoever reads the cell.
+_GUARDED: Final = re.compile(r"'*\s*[=+\-@]|'*[\t\r\n]")
 
 
 def guarded(text: str) -> str:
@@ -88,7 +90,7 @@ def _counted(entries: Iterable[Extracted], totals: ControlTotals) -> Iterator[Se
 
 
 def _ledger_cells(entry: Extracted) -> Sequence[str | int]:
-    texts = [guarded(text) for text in entry[7:15]]  # from catalog to rental
+    texts = [_text_cell(text) for text in entry[7:15]]  # from catalog to rental
     money = (UNKNOWN, UNKNOWN) if entry.usd_micros is None else (entry.usd_micros, usd(entry.usd_micros))
     return (
         entry.entry_id,
@@ -104,8 +106,8 @@ def _ledger_cells(entry: Extracted) -> Sequence[str | int]:
         entry.tracks,
         entry.attempts,
         entry.audio_ms,
-        guarded(entry.source),
-        guarded(entry.method),
+        _text_cell(entry.source),
+        _text_cell(entry.method),
         "" if entry.reverses_id is None else entry.reverses_id,
     )
 
@@ -118,7 +120,7 @@ def _costs_cells(row: CostRow) -> Sequence[str | int]:
         row.kind,
         group_of(row.category),
         row.category,
-        *(guarded(text) for text in row[4:11]),  # from catalog to market
+        *(_text_cell(text) for text in row[4:11]),  # from catalog to market
         *((UNKNOWN, UNKNOWN) if is_unknown else (row.usd_micros, usd(row.usd_micros))),
         row.unpriced_ms,
         row.ms,
@@ -126,6 +128,10 @@ def _costs_cells(row: CostRow) -> Sequence[str | int]:
         row.attempts,
         row.audio_ms,
     )
+
+
+def _text_cell(text: str) -> str:
+    return guarded(plain(text))
 
 
 @lru_cache(maxsize=1024)  # entries of one posting share their instant

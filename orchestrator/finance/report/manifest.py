@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
 
+from catalog.plain import plain_json
 from orchestrator.finance.records import PriceUsed
 from orchestrator.finance.report.contents import Contents
 from orchestrator.finance.report.control import ControlTotals, totals_of
@@ -75,7 +76,8 @@ class Manifest:
 
     def as_text(self) -> str:
         """The text of manifest.json: the same pack gives the same text."""
-        return json.dumps(self.as_plain_values(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        text = json.dumps(self.as_plain_values(), indent=2, sort_keys=True, ensure_ascii=False)
+        return plain_json(text) + "\n"
 
 
 def make_manifest(contents: Contents, ledger: ControlTotals, files: Iterable[FileSeal]) -> Manifest:

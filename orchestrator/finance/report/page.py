@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from catalog.plain import plain_lines
 from orchestrator.finance.report.charts import swatch
 from orchestrator.finance.report.contents import Contents
 from orchestrator.finance.report.figures import paper_of, pivot
@@ -30,7 +31,7 @@ def render_page(contents: Contents) -> str:
     """The page as text; the same month gives the same."""
     total = pivot(contents.rows).total
     month = Month(contents, total, paper_of(total))
-    return _templates().get_template(_TEMPLATE).render(
+    page = _templates().get_template(_TEMPLATE).render(
         title=month_name(contents.period),
         contents=contents,
         state=state_sentence(contents),
@@ -42,6 +43,7 @@ def render_page(contents: Contents) -> str:
         sections=[*money_sections(month), *outlook_sections(month)],
         definitions=DEFINITIONS,
     )  # fmt: skip
+    return plain_lines(page)  # the templates escape what HTML means, not what a terminal or a reader's eye obeys
 
 
 def _templates() -> Environment:

@@ -12,7 +12,16 @@ from typing import Any, Final, NamedTuple
 
 from orchestrator.finance.allocation.charges import CostGroup, CostRow, group_of
 from orchestrator.finance.report.figures import FIELD_OF_CUT, Pivot, Sums, shown
-from orchestrator.finance.report.sheet import TEXT_MAX, UNKNOWN, Book, Cell, Formula, SheetColumn, dollars, set_up_print
+from orchestrator.finance.report.sheet import (
+    UNKNOWN,
+    Book,
+    Cell,
+    Formula,
+    SheetColumn,
+    cell_text,
+    dollars,
+    set_up_print,
+)
 
 ROWS_MAX: Final = 80_000  # a sheet takes 1,048,575, and nobody waits a minute for one; `costs.csv` has every row
 # Above that a table of Excel would keep a gigabyte of cells in memory; the rows are streamed as a filtered range.
@@ -125,7 +134,7 @@ def _write_row(paper: Any, index: int, row: CostRow, roll_up: RollUp) -> None:
     put_text, put_number = paper.write_string, paper.write_number
     texts = (*row[:3], group_of(row.category), row.category, *(shown(name) for name in row[4:11]))
     for column, text in enumerate(texts):
-        put_text(index, column, text[:TEXT_MAX])
+        put_text(index, column, cell_text(text))
     if row.unpriced_ms and not row.usd_micros:
         put_text(index, 12, UNKNOWN)
         put_text(index, 13, UNKNOWN)

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import xlsxwriter  # type: ignore[import-untyped]
 from xlsxwriter.utility import xl_col_to_name, xl_rowcol_to_cell  # type: ignore[import-untyped]
 
+from catalog.plain import plain
 from orchestrator.finance.money import MICROS_PER_USD
 from orchestrator.finance.report.figures import MICRO
 
@@ -147,7 +148,7 @@ class Sheet:
         if isinstance(cell, Formula):
             self.paper.write_formula(row, column, cell.text, form, cell.value)
         elif isinstance(cell, str):
-            self.paper.write_string(row, column, cell[:TEXT_MAX], form)
+            self.paper.write_string(row, column, cell_text(cell), form)
         elif cell is None:
             self.paper.write_blank(row, column, None, form)
         else:
@@ -160,6 +161,11 @@ class Sheet:
     def note(self, row: int, text: str, column: int = 0) -> None:
         """A sentence in a quiet voice."""
         self.put(row, column, text, place="note")
+
+
+def cell_text(text: str) -> str:
+    """`text` as a cell holds it: one line of what XML allows, and not too long."""
+    return plain(text)[:TEXT_MAX]
 
 
 def set_up_print(paper: Any) -> None:

@@ -242,6 +242,14 @@ def test_an_unknown_price_is_left_out_and_named_never_zero(tmp_path):
     assert [each["key"] for each in json.loads((tmp_path / METADATA_JSON).read_text())["x_LeftOut"]] == ["gpu-1"]
 
 
+def test_the_metadata_escapes_what_steers_a_terminal(tmp_path):
+    key = "gpu\x1b[2J\x7f\u202e\ud800"
+    written([a_focus_charge(a_charge(usd_micros=None, rate_usd_micros_per_h=None, key=key))], tmp_path)
+    text = (tmp_path / METADATA_JSON).read_text()
+    assert all(each.isprintable() or each == "\n" for each in text)
+    assert [each["key"] for each in json.loads(text)["x_LeftOut"]] == [key]
+
+
 @pytest.mark.parametrize("amounts", [(1_000_000, 1_000_000), (3_000_000, -720_000)])
 def test_entries_that_do_not_make_up_their_charge_are_refused(amounts):
     entries = tuple(
@@ -382,7 +390,7 @@ def test_parquet_holds_the_same_rows_with_types(tmp_path, duckdb):
                 for name in NAMES:
                     assert_same(typed[name], text[name], COLUMN_OF_NAME[name].type)
             last = cells[-1]
-    assert (last["x_Zone"], last["x_Genre"]) == ("=1+1", 'zwei\nZeilen, "so"')
+    assert (last["x_Zone"], last["x_Genre"]) == ("=1+1", 'zwei Zeilen, "so"')
 
 
 def assert_same(typed, text: str, kind: DataType) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.finance.allocation.charges import ChargeKind, Meter, Sharing
-from orchestrator.finance.allocation.posting import RentalFacts, draft_line, draft_rental
+from orchestrator.finance.allocation.posting import RentalFacts, charged_usd_micros, draft_line, draft_rental
 from orchestrator.finance.months import bounds_of
 from orchestrator.ledger.observations import UNALLOCATED, Category
 from tests.support.cost_facts import (
@@ -223,3 +223,20 @@ def test_without_a_bill_all_of_the_rentals_time_is_estimated_and_counted(facts):
     estimates = [draft for draft in draft_rental(unbilled, "UTC") if draft.charge.kind is ChargeKind.ESTIMATE]
     assert sum(entry.ms for draft in estimates for entry in draft.entries) == lanes * (end_ms - start_ms)
     assert total(estimates) == lanes * ((end_ms - start_ms) * 1_640_000 // 3_600_000)
+
+
+def test_a_machine_of_which_only_the_end_is_known_costs_nothing_but_its_bill():
+    ended = rental(rate_usd_micros_per_h=1_000_000, billed_end_ms=NOVEMBER + 3_600_000)
+    assert draft_rental(RentalFacts(ended), "UTC") == []
+    assert total(draft_rental(RentalFacts(ended, lines=[line("gpu", USD)]), "UTC")) == USD
+
+
+@given(fleets())
+@settings(max_examples=100, deadline=None)
+def test_what_a_rental_is_charged_is_known_without_its_postings(facts):
+    amounts = [draft.charge.usd_micros for draft in draft_rental(facts, "UTC")]
+    assert charged_usd_micros(facts) == sum(amounts)
+    unpriced = [each._replace(rate_usd_micros_per_h=None) for each in facts.lives]
+    unknown = RentalFacts(facts.rental, unpriced, facts.spans, facts.attempts, facts.lines)
+    amounts = [draft.charge.usd_micros for draft in draft_rental(unknown, "UTC")]
+    assert charged_usd_micros(unknown) == (None if None in amounts else sum(amounts))

@@ -1,0 +1,62 @@
+"""Rented machines: the row of one that a worker names, the price that it is looked up for, and what is posted anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, or_, select, update
+
+from catalog.rental import LOCAL, RentalNote
+from orchestrator.ledger.bulk import chunks
+from orchestrator.ledger.observations import Machine
+from orchestrator.ledger.tables import ATTEMPT, RENTAL, WORKER
+
+
+class WorkerPrice(NamedTuple):
+    """The price of one worker hour, and the price row that states it."""
+
+    sku: str
+    source: str
+    rate_usd_micros_per_h: int
+
+
+PriceOf = Callable[[Machine, int], WorkerPrice | None]  # (machine, instant in ms) -> price in force, None if unknown
+
+
+def rental_row(note: RentalNote, gpu: str) -> dict[str, Any]:
+    """The row of a rental that a worker has named."""
+    said = {**note.model_dump(), "rental_id": note.rental_id, "gpu": gpu}
+    return {**said, "account": "", "settled": False}
+
+
+def machine_of(row: Mapping[Any, Any], gpu: str) -> Machine:
+    """The machine to look up a price for, from a rental's row; a machine that nobody has named has no provider."""
+    return Machine(gpu, row["provider"] if row["provider"] != LOCAL else "", row["market"], row["region"])
+
+
+def mark_rentals_unposted(connection: Connection, rental_ids: Iterable[str], *, later: bool = False) -> None:
+    """Note that something new is known of these rentals: what was posted of them is looked at again.
+
+    So are their tallies, unless what is new came `later` than all that is added up.
+    """
+    ours = RENTAL.c.rental_id.in_(sorted(rental_ids))
+    if later:
+        connection.execute(update(RENTAL).where(ours, RENTAL.c.settled.is_(True)).values(settled=False))
+    else:
+        connection.execute(update(RENTAL).where(ours).values(settled=False, tally=""))
+
+
+def mark_makers_unposted(connection: Connection, take_ids: Iterable[str]) -> None:
+    """The same for all rentals on which these takes were made: what became of them has changed."""
+    for chunk in chunks(sorted(take_ids)):
+        made = (
+            select(WORKER.c.rental_id)
+            .join(ATTEMPT, ATTEMPT.c.worker_id == WORKER.c.worker_id)
+            .where(
+                ATTEMPT.c.take_id.in_(chunk),
+                ATTEMPT.c.outcome == "accepted",
+                or_(~ATTEMPT.c.adopted, ATTEMPT.c.batch_id != ""),
+            )
+        )
+        connection.execute(update(RENTAL).where(RENTAL.c.rental_id.in_(made)).values(settled=False, tally=""))

@@ -1,0 +1,34 @@
+"""The connections of a worker to the broker: kombu's, without the name of a library, which its login may not tell."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any, Final
+
+from kombu.connection import Connection
+from kombu.transport import redis
+
+# redis-py names itself with CLIENT SETINFO. Redis 7.0 knows no such right, and each try would stand in the broker's log
+# of refusals.
+_NAMELESS: Final[dict[str, Any]] = (
+    {"driver_info": None} if find_spec("redis.driver_info") else {"lib_name": None, "lib_version": None}
+)
+
+
+class NamelessChannel(redis.Channel):
+    """A channel whose connections do not name their library."""
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        return {**super()._connparams(asynchronous=asynchronous), **_NAMELESS}
+
+
+class _Transport(redis.Transport):
+    Channel = NamelessChannel
+
+
+class BrokerConnection(Connection):
+    """A connection to the broker, whatever the address's scheme (redis, rediss, redis+socket)."""
+
+    def get_transport_cls(self) -> type[redis.Transport]:
+        """There is one way in."""
+        return _Transport
