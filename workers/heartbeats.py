@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 
 COALESCE_S: Final = 0.05  # takes that arrive together are named together
 ANNOUNCE_EVERY_S: Final = 60.0
+DONE_MAX: Final = 20_000
 _TRIES_MAX: Final = 5
 
 
@@ -28,13 +30,18 @@ class TakesInHand:
 
     def __init__(self) -> None:
         self._receipts: dict[str, str] = {}  # by take
+        self._done: OrderedDict[str, None] = OrderedDict()  # receipts of orders that have been carried out
         self._lock = threading.Lock()
         self.has_news = threading.Event()  # set when a take has come; the next heartbeat clears it
 
     def add(self, take_id: str, receipt: str = "") -> bool:
-        """Add a take; False when it is in hand already, because its message was delivered twice."""
+        """Add a take; False when it is in hand already, or its order was carried out: its message came twice.
+
+        A take that the control side sends again has another receipt; the same one twice is an old message that somebody
+        has put back.
+        """
         with self._lock:
-            if take_id in self._receipts:
+            if take_id in self._receipts or receipt in self._done:
                 return False
             self._receipts[take_id] = receipt
         self.has_news.set()
@@ -43,7 +50,10 @@ class TakesInHand:
     def remove(self, take_id: str) -> None:
         """Remove a take that is recorded or given back."""
         with self._lock:
-            self._receipts.pop(take_id, None)
+            if receipt := self._receipts.pop(take_id, ""):
+                self._done[receipt] = None
+                if len(self._done) > DONE_MAX:
+                    self._done.popitem(last=False)
 
     def receipt_of(self, take_id: str) -> str:
         """The receipt of the order for a take in hand; "" for none."""

@@ -89,7 +89,7 @@ def render_take(payload: dict[str, Any], context: WorkerContext, *, shown_id: st
         return
     take_id = message.take.id
     if not context.in_hand.add(take_id, receipt):
-        log.info("take %s is here already; its second message is done with", take_id)
+        log.info("take %s is here already, or was made on this order; its second message is done with", take_id)
         return
     try:
         attempt = _attempt(message, context).model_copy(update={"receipt": receipt})

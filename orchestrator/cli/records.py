@@ -88,6 +88,7 @@ def show_record(
     facts = {
         "record": row.digest,
         "set aside": f"{_instant(row.set_aside_ms)} UTC",
+        "login": row.login or "none",
         "worker": row.worker_id or "not said",
         "kind": row.kind or "not said",
         "version": str(row.version) if row.version else "not said",

@@ -6,7 +6,7 @@ read are tried again when that program is at work. They are bounded: when there 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 from typing import Any, Final, Literal, NamedTuple
 
@@ -59,7 +59,7 @@ def write_set_aside(connection: Connection, many: Iterable[SetAside], at_ms: int
         overtaken = SET_ASIDE.c.worker_id.in_(worker_ids) & (SET_ASIDE.c.kind == _HEARTBEAT)
         connection.execute(delete(SET_ASIDE).where(overtaken))
     insert_new(connection, SetAsideRow, rows.values())
-    return _make_room(connection)
+    return _make_room(connection) if rows else 0
 
 
 def _row(each: SetAside, at_ms: int) -> dict[str, Any]:
@@ -86,21 +86,26 @@ def _claimed(payload: dict[str, Any], name: str) -> str:
 
 
 def _make_room(connection: Connection) -> int:
-    kept, kept_bytes = connection.execute(select(func.count(), func.sum(func.length(SET_ASIDE.c.raw)))).one()
-    oldest = select(SET_ASIDE.c.digest, func.length(SET_ASIDE.c.raw)).order_by(
-        SET_ASIDE.c.set_aside_ms, SET_ASIDE.c.digest
-    )
+    """Let the oldest go of whichever login has the most, so that none takes the room of another; how many went."""
+    size = func.length(SET_ASIDE.c.raw)
+    used = select(SET_ASIDE.c.login, func.count(), func.coalesce(func.sum(size), 0)).group_by(SET_ASIDE.c.login)
+    kept = {login: [int(count), int(size)] for login, count, size in connection.execute(used)}
+    oldest: dict[str, Iterator[Any]] = {}
     gone: list[str] = []
-    left, left_bytes = kept, int(kept_bytes or 0)
-    if left <= KEPT_MAX and left_bytes <= KEPT_BYTES_MAX:
-        return 0
-    for digest, size in connection.execute(oldest):
-        if left <= KEPT_MAX and left_bytes <= KEPT_BYTES_MAX:
-            break
+    while not _fits(*map(sum, zip(*kept.values(), strict=True))):
+        login = max(kept, key=lambda each: max(kept[each][0] / KEPT_MAX, kept[each][1] / KEPT_BYTES_MAX))
+        if login not in oldest:
+            ours = select(SET_ASIDE.c.digest, size).where(SET_ASIDE.c.login == login)
+            oldest[login] = iter(connection.execute(ours.order_by(SET_ASIDE.c.set_aside_ms, SET_ASIDE.c.digest)).all())
+        digest, row_size = next(oldest[login])
         gone.append(digest)
-        left, left_bytes = left - 1, left_bytes - size
+        kept[login] = [kept[login][0] - 1, kept[login][1] - row_size]
     drop(connection, gone)
     return len(gone)
+
+
+def _fits(count: int, size: int) -> bool:
+    return count <= KEPT_MAX and size <= KEPT_BYTES_MAX
 
 
 def list_set_aside(connection: Connection, limit: int | None = None) -> list[SetAsideRow]:

@@ -312,4 +312,6 @@ def _environment(settings: Settings, broker_url: str) -> dict[str, str]:
         "TUNEMILL_HOME": str(settings.home.resolve()),
         "TUNEMILL_BROKER_URL": broker_url,
         "TUNEMILL_STORE_URL": store,
+        # The orders of an embedded broker are not signed, whatever the workers of a fleet are told here.
+        **({"TUNEMILL_VERIFY_ORDERS": ""} if settings.embedded else {}),
     }

@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> None:
     """Measure and hand back."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.bench_fleet", description=__doc__)
     parser.add_argument("--parts", default=",".join(PARTS), help="with commas between")
-    parser.add_argument("--takes", type=int, help="of each case of `takes`, or of the soak")
+    parser.add_argument("--takes", type=int, help="how many takes each case of `takes` carries, or the soak")
     parser.add_argument("--minutes", type=float, help="how long 500 GPUs are simulated")
     parser.add_argument("--tracks", type=int, default=TRACKS, help="takes that wait when the simulation begins")
     parser.add_argument("--speed", type=float, default=1.0, help="simulated seconds in one second")

@@ -168,6 +168,7 @@ class TakeCase(NamedTuple):
     signed: bool
     at_once: int = RECORDS_AT_ONCE  # takes that workers have made between two steps
     codes: int = 0  # of the plan in each sidecar
+    workers: int = 1  # that have made them
 
     @property
     def name(self) -> str:
@@ -175,6 +176,7 @@ class TakeCase(NamedTuple):
         parts = [self.database, "signed" if self.signed else "unsigned"]
         parts += [f"{self.at_once} a step"] if self.at_once != RECORDS_AT_ONCE else []
         parts += [f"sidecars with {self.codes} codes"] if self.codes else []
+        parts += [f"{self.workers} workers"] if self.workers > 1 else []
         return ", ".join(parts)
 
 
@@ -184,6 +186,7 @@ TAKE_CASES = (
     TakeCase("postgres", signed=False),
     TakeCase("postgres", signed=True),
     TakeCase("postgres", signed=True, at_once=20),
+    TakeCase("postgres", signed=True, workers=500),
     TakeCase("sqlite", signed=True, codes=600),
 )
 
@@ -196,7 +199,6 @@ def measure_takes(site: Site, case: TakeCase, takes: int, profiles: Path | None)
         closing(Control(site, ledger, signed=case.signed, window=2 * case.at_once, profile=profile)) as control,
     ):
         ledger.begin_or_resume_run("bench", "tone", some_takes("bench", 0, takes))
-        control.forget_used()
         _carry(control, open_door(site.broker.port), case, takes)
     used, parts = control.used, control.broker.cpu_s
     yield Figure(f"CPU of a take, {case.name}", used.cpu_s / takes * 1000, "ms")
@@ -208,16 +210,24 @@ def measure_takes(site: Site, case: TakeCase, takes: int, profiles: Path | None)
 
 
 def _carry(control: Control, door: Door, case: TakeCase, takes: int) -> None:
-    worker = SyntheticWorker(1, AnswerForm(case.codes), control.clock.now_ms - 60_000)
-    door.record([worker.card(control.clock.now_ms, holds_max=case.at_once)])
-    accepted = 0
+    form, began_ms = AnswerForm(case.codes), control.clock.now_ms - 60_000
+    workers = [SyntheticWorker(number + 1, form, began_ms) for number in range(case.workers)]
+    door.record([worker.card(control.clock.now_ms, holds_max=1) for worker in workers])
+    control.controller.feeding = False
+    control.drain(door)
+    control.controller.feeding = True
+    control.forget_used()
+    accepted = steps = 0
     while accepted < takes:
         step = control.step()
-        accepted += step.outcomes["accepted"]
-        worker.take_in(door.receive(QUEUE, 2 * case.at_once))
-        door.record(worker.answers(case.at_once, control.clock.now_ms))
-        door.beat({worker.heartbeat_key: worker.beat(control.clock.now_ms)})
-        if step.records == 0 and not step.sent and not worker.in_hand:
+        accepted, steps = accepted + step.outcomes["accepted"], steps + 1
+        for place, order in enumerate(door.receive(QUEUE, 2 * case.at_once)):
+            workers[place % case.workers].take_in([order])
+        share = max(1, case.at_once // case.workers)
+        door.record([record for worker in workers for record in worker.answers(share, control.clock.now_ms)])
+        beating = workers[steps % LOOKS_A_BEAT :: LOOKS_A_BEAT]
+        door.beat({worker.heartbeat_key: worker.beat(control.clock.now_ms) for worker in beating})
+        if not step.records and not step.sent and not any(worker.in_hand for worker in workers):
             raise SystemExit(f"{case.name}: only {accepted} of {takes} takes were accepted")
 
 

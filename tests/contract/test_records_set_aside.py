@@ -236,6 +236,20 @@ def test_the_database_tells_a_refused_value_from_an_outage(side):
     assert not isinstance(other.value, RefusedValueError)
 
 
+def test_a_login_that_floods_the_list_pushes_out_its_own_records_alone(side, monkeypatch):
+    monkeypatch.setattr(set_aside, "KEPT_MAX", 10)
+    with side.ledger.write() as connection:
+        honest = [set_aside.SetAside(b"honest %d" % number, None, "unreadable", "", "honest") for number in range(4)]
+        set_aside.write_set_aside(connection, honest, 1)
+        for at_ms in range(2, 6):
+            many = [set_aside.SetAside(b"%d %d" % (at_ms, each), None, "unreadable", "", "foe") for each in range(8)]
+            gone = set_aside.write_set_aside(connection, many, at_ms)
+        assert gone == 8
+        kept = set_aside.list_set_aside(connection)
+    assert sorted(row.login for row in kept) == ["foe"] * 6 + ["honest"] * 4
+    assert {row.set_aside_ms for row in kept if row.login == "foe"} == {5}
+
+
 # ------------------------------------------------------------ versions
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog.messages import AttemptMade, Heartbeat, TakesReturned, WorkerStopped
+from catalog.messages import FAULT, AttemptMade, Heartbeat, TakesReturned, WorkerStarted, WorkerStopped
 from catalog.queues import queue_of
 from tests.contract.test_worker import Farm
 from tests.support import servers
@@ -117,3 +117,14 @@ def _server_below(folder: Path) -> int:
         except OSError:
             continue
     return pytest.fail("no server runs there")
+
+
+def test_a_worker_that_cannot_even_start_says_so_on_record(farm):
+    worker = farm.start_worker(TUNEMILL_STORE_URL="/proc/no-store")
+    _, errors = worker.communicate(timeout=60)
+    assert worker.returncode == 31, errors
+    (started,) = farm.of(WorkerStarted)
+    (stopped,) = farm.of(WorkerStopped)
+    assert (started.batch_limit, started.worker_id) == (0, stopped.worker_id)
+    assert stopped.reason.startswith(FAULT)
+    assert stopped.reason.removeprefix(FAULT) in errors

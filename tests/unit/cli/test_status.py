@@ -7,7 +7,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from catalog.messages import Heartbeat, MemoryUse, Span, SpansClosed, now_ms
+from catalog.messages import FAULT, Heartbeat, MemoryUse, Span, SpansClosed, WorkerStopped, now_ms
 from orchestrator.cli import app as program
 from orchestrator.ledger import open_ledger
 from orchestrator.ledger.facts import record_facts
@@ -40,3 +40,29 @@ def test_a_worker_is_judged_when_it_has_been_up_for_ten_minutes(tmp_path, monkey
     (worker,) = json.loads(CliRunner().invoke(program.app, ["status", "--json"]).stdout)["workers"]
     assert len(worker["warnings"]) == notes
     assert worker["use_of_last_hour"]["waiting_for_post_share"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("reason", "replaced", "is_said"),
+    [(FAULT + "other weights than named", False, True), (FAULT + "x", True, False), ("told to stop", False, False)],
+)
+def test_a_gpu_whose_worker_ended_by_a_fault_is_named_until_another_takes_its_place(
+    tmp_path, monkeypatch, reason, replaced, is_said
+):
+    monkeypatch.setenv("TUNEMILL_HOME", str(tmp_path))
+    at_ms = now_ms()
+    records = [
+        started("w9", started_at_ms=at_ms - 9_000, at_ms=at_ms, lane="1"),
+        started("w8", started_at_ms=at_ms - 9_000, at_ms=at_ms, lane="0"),
+        WorkerStopped(worker_id="w9", reason=reason, at_ms=at_ms),
+        *([started("w10", started_at_ms=at_ms, at_ms=at_ms, lane="1")] if replaced else []),
+    ]
+    ledger = open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    with ledger.write() as connection:
+        record_facts(connection, records, lambda machine, at_ms: DOLLAR_AN_HOUR, at_ms)
+    ledger.close()
+    shown = json.loads(CliRunner().invoke(program.app, ["status", "--json"]).stdout)["workers"]
+    said = [words for worker in shown for words in worker["warnings"]]
+    assert said == (
+        ["it is down on h, GPU 1, and nothing has taken its place: other weights than named"] if is_said else []
+    )

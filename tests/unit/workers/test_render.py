@@ -23,6 +23,8 @@ from workers.render import WorkerContext, render_take
 from workers.scheduler.request import TakeFailed, TakeReturned
 from workers.storage import STORE_BACKOFF
 
+RECEIPT = "1." + "A" * 22
+
 
 def send(context: WorkerContext, message: RenderMessage) -> None:
     render_take(message.model_dump(mode="json"), context, shown_id=message.take.id)
@@ -144,6 +146,13 @@ def test_a_message_delivered_twice_renders_once():
     send(context, a_message())
     assert renderer.rendered == 1
     assert [attempt.adopted for attempt in context.recorder.attempts()] == [False, True]
+
+
+def test_an_order_that_was_carried_out_is_not_carried_out_again_but_a_new_one_is():
+    context = a_context()
+    for receipt in (RECEIPT, RECEIPT, RECEIPT.replace("1.", "2."), ""):
+        render_take(a_message().model_dump(mode="json"), context, receipt=receipt)
+    assert [made.receipt for made in context.recorder.attempts()] == [RECEIPT, RECEIPT.replace("1.", "2."), ""]
 
 
 def test_a_second_message_for_a_take_in_hand_is_dropped():
