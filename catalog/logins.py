@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 LOGIN_PATTERN: Final = r"[a-z0-9][a-z0-9_-]{0,31}"
 RECORD_QUEUE: Final = "records"  # of workers without a login, and of those of an earlier version
+CONTROL_KEY: Final = "control"  # there once a control side has been at the broker that reads lists and keys of logins
 _RESERVED: Final = frozenset({"unreadable"})  # a list of that name was an earlier version's own
 _LOGIN: Final = re.compile(LOGIN_PATTERN)
 _SEPARATOR: Final = "."  # no login holds one, so none is the beginning of another's names

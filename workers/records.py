@@ -9,6 +9,7 @@ list for all, records and heartbeats go onto that one as they did then.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,9 +21,17 @@ from kombu.exceptions import OperationalError
 
 from catalog.broker_answers import Sort, check_server, in_words, sort_of
 from catalog.errors import BrokerError
-from catalog.logins import RECORD_QUEUE, delivery_keys, heartbeat_key, login_of_url, record_queue, worker_id_of
+from catalog.logins import (
+    CONTROL_KEY,
+    RECORD_QUEUE,
+    delivery_keys,
+    heartbeat_key,
+    login_of_url,
+    record_queue,
+    worker_id_of,
+)
 from catalog.messages import AttemptMade, Heartbeat, Record, Span, SpansClosed, WorkerStopped, new_id
-from catalog.queues import TRANSPORT_OPTIONS
+from catalog.queues import KEY_PREFIX, TRANSPORT_OPTIONS
 from catalog.retry import Backoff
 from catalog.secrets import scrub, scrub_broker_error, without_secrets
 from workers.broker import BrokerConnection
@@ -33,6 +42,7 @@ BROKER_BACKOFF: Final = Backoff(first_s=0.2, longest_s=10.0)
 CONNECT_TIMEOUT_S: Final = 5.0
 REASON_LENGTH_MAX: Final = 4000
 SPANS_AT_ONCE: Final = 1000  # some 130 bytes each
+ASK_EVERY_S: Final = 5.0
 HEARTBEAT_KEPT_S: Final = 7 * 86_400  # of a worker that has ended: a control side that was away still learns when
 
 # Kombu would try for ever inside one call; how long to try is decided here.
@@ -44,7 +54,8 @@ class WorkerIdentity(NamedTuple):
 
     worker_id: str
     login: str = ""
-    has_own_keys: bool = True  # False: the broker's rights are of an earlier release, and all logins share one list
+    # False: the broker's rights or the control side are of an earlier release, which knows one list for everything.
+    has_own_keys: bool = True
 
     @property
     def delivery_keys(self) -> dict[str, str]:
@@ -69,9 +80,13 @@ class Recorder(Protocol):
 
 
 class RecordSequence:
-    """Numbers a worker's records, which several threads and connections hand over; the first is 1."""
+    """Numbers a worker's records, which several threads and connections hand over; the first is 1.
 
-    def __init__(self) -> None:
+    `is_read` is False as long as the control side is of an earlier release, which reads no numbers.
+    """
+
+    def __init__(self, *, is_read: bool = True) -> None:
+        self.is_read = is_read
         self._last = 0
         self._open: set[int] = set()
         self._lock = threading.Lock()
@@ -107,7 +122,8 @@ class QueueRecorder:
         on_refused: Callable[[BrokerError], None] = lambda _: None,  # for what only a person can mend
     ) -> None:
         self._broker_url, self._identity, self._on_refused = broker_url, identity, on_refused
-        self._sequence = sequence or RecordSequence()
+        self._sequence = sequence or RecordSequence(is_read=identity.has_own_keys)
+        self._asked_s = -math.inf
         # None: the timeouts that all connections to the broker have.
         self._timeouts = (
             {} if timeout_s is None else dict.fromkeys(("socket_timeout", "socket_connect_timeout"), timeout_s)
@@ -140,14 +156,14 @@ class QueueRecorder:
 
     def beat(self, heartbeat: Heartbeat) -> bool:
         """Replace the worker's latest heartbeat; False when the broker cannot be reached."""
-        if not self._identity.has_own_keys:
+        if not self._sequence.is_read and not self._is_read_now():
             return self._try(lambda: self._push(heartbeat), heartbeat.kind)
         key, body = heartbeat_key(self._identity.worker_id), heartbeat.model_dump_json()
         return self._try(lambda: self._client().set(key, body, ex=HEARTBEAT_KEPT_S), heartbeat.kind)
 
     def handed_over(self) -> int:
         """The sequence of the last record that the broker has, with all before it."""
-        return self._sequence.ended() if self._identity.has_own_keys else 0
+        return self._sequence.ended() if self._sequence.is_read else 0
 
     def close(self) -> None:
         """Close the connection."""
@@ -175,7 +191,7 @@ class QueueRecorder:
     @contextmanager
     def _numbered(self, record: Record) -> Iterator[Record]:
         """The record under the next number, which has ended once it is handed over or given up."""
-        if not self._identity.has_own_keys:
+        if not self._sequence.is_read:
             yield record
             return
         number = self._sequence.begin()
@@ -184,8 +200,20 @@ class QueueRecorder:
         finally:
             self._sequence.end(number)
 
+    def _is_read_now(self) -> bool:
+        """Ask now and then whether a control side of this release has come; rights of an earlier one never change."""
+        if self._identity.login or time.monotonic() - self._asked_s < ASK_EVERY_S:
+            return False
+        self._asked_s = time.monotonic()
+
+        def ask() -> None:
+            self._sequence.is_read = self._client().get(KEY_PREFIX + CONTROL_KEY) is not None
+
+        self._try(ask, "question")
+        return self._sequence.is_read
+
     def _push(self, record: Record) -> None:
-        if self._identity.has_own_keys:
+        if record.sequence:
             self._client().lpush(record_queue(self._identity.login), record.model_dump_json())
             return
         if self._producer is None:
@@ -208,7 +236,7 @@ class QueueRecorder:
         self._producer = self._connection = None
 
     def _record_right(self) -> str:
-        queue = record_queue(self._identity.login) if self._identity.has_own_keys else RECORD_QUEUE
+        queue = record_queue(self._identity.login) if self._sequence.is_read else RECORD_QUEUE
         return f"LPUSH to tunemill:{queue}"
 
 
@@ -260,6 +288,8 @@ def _find_rights(client: Any, identity: WorkerIdentity, broker_url: str) -> Work
     try:
         client.hget(identity.delivery_keys["unacked_key"], "check")
         client.set(heartbeat_key(identity.worker_id), "", px=1)
+        if not identity.login:
+            return identity._replace(has_own_keys=client.get(KEY_PREFIX + CONTROL_KEY) is not None)
     except redis.exceptions.NoPermissionError:
         right = f"HGET on tunemill:{identity.delivery_keys['unacked_key']} and SET to tunemill:heartbeat.*"
         _ask(broker_url, right, lambda: client.hget(earlier.delivery_keys["unacked_key"], "check"))

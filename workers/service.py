@@ -111,7 +111,7 @@ class _Service:
         self._settings, self._options, self._broker_url = settings, options, str(settings.broker_url)
         self._started_at_ms = started_at_ms
         self._identity, self._worker_id = identity, identity.worker_id
-        self._sequence = RecordSequence()
+        self._sequence = RecordSequence(is_read=identity.has_own_keys)
         self._store = open_checked_store(settings)
         self._in_hand = TakesInHand()
         self._spans = SpanLog(started_at_ms)
@@ -368,7 +368,7 @@ def _warn_of_trust(settings: Settings, identity: WorkerIdentity) -> None:
             "orders are not verified: whoever may write to the queues may have takes rendered here; "
             "set TUNEMILL_VERIFY_ORDERS to the control side's public key"
         )
-    if not identity.has_own_keys:
+    if identity.login and not identity.has_own_keys:
         log.warning(
             "the broker's rights are of an earlier release: other logins may speak in this worker's name; "
             "give its login a line as `tunemill worker-login new` writes it"

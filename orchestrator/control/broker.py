@@ -25,7 +25,7 @@ from redis.exceptions import RedisError
 from catalog.broker_answers import check_server, in_words
 from catalog.envelope import open_envelope
 from catalog.errors import MessageError
-from catalog.logins import RECORD_QUEUE, heartbeat_key, login_of_record_queue, record_queue
+from catalog.logins import CONTROL_KEY, RECORD_QUEUE, heartbeat_key, login_of_record_queue, record_queue
 from catalog.messages import RECORD_BYTES_MAX, RECORD_VALUES_MAX, RENDER_BYTES_MAX, is_record_size
 from catalog.orders import OrderSigner
 from catalog.queues import KEY_PREFIX, RENDER_TASK, TRANSPORT_OPTIONS
@@ -66,6 +66,7 @@ end
 return found
 """
 LOOK_BYTES_MAX = 8 * 1024 * 1024  # of records read at once; the controller holds some ten times that while it parses
+_ANNOUNCED_S = 7 * 86_400  # long enough for a control side to be away
 _HEARTBEATS_AT_ONCE = 2_000
 _LISTS_EVERY_S = 1.0  # how often new lists of records are looked for
 _SCANNED_AT_ONCE = 1_000
@@ -104,6 +105,9 @@ class Look(NamedTuple):
 
 class Broker(Protocol):
     """The queue operations that the controller needs. Every method raises BrokerError when there is no answer."""
+
+    def announce(self) -> None:
+        """Tell workers that their own lists and keys are read here."""
 
     def send(self, outgoing: Sequence[Outgoing]) -> None:
         """Publish takes; after an error some of them may have been published."""
@@ -155,6 +159,11 @@ class Queues:
             client = connection.default_channel.client
             check_server(client)
             client.llen(RECORD_QUEUE)
+
+    def announce(self) -> None:
+        """Tell workers that their own lists and keys are read here; an earlier release told them nothing."""
+        with self._client() as (_, client):
+            client.set(CONTROL_KEY, "1", ex=_ANNOUNCED_S)
 
     def send(self, outgoing: Sequence[Outgoing]) -> None:
         """Publish takes, pipelined, in their order, each with the proofs that it was ordered."""

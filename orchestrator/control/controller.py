@@ -34,6 +34,7 @@ RECORDS_AT_ONCE = 500
 STRAY_GRACE_MS = 5_000  # so long must its queue stay empty before a take in nobody's hands counts as lost
 _CHECK_MS = 1_000
 _WATCH_MS = 5_000
+_ANNOUNCE_MS = 600_000  # a broker may lose it
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class Controller:
         self._empty_since_ms: dict[str, int] = {}  # by queue
         self._withdrawn_since_ms: dict[str, int] = {}  # by run that somebody has paused or cancelled
         self._checked_ms = 0  # when the queues and what is due again were last looked at
+        self._announced_ms = 0  # when workers were told that this release is at work
         self._watched_ms = 0  # when the ledger was last asked for them
         self._watched: set[str] = set()  # workers whose heartbeats are looked at: who lives, or holds takes
         self._looked_ms = 0  # when they were
@@ -118,6 +120,9 @@ class Controller:
         if self._is_first_step:
             self._take_up_set_aside()
             self._is_first_step = False
+        if self._clock() - self._announced_ms >= _ANNOUNCE_MS:
+            self._broker.announce()
+            self._announced_ms = self._clock()
         look, recorded = self._record()
         is_check_due = self._is_check_due()
         if is_check_due and (again_tried := self._writer.retry_due()):

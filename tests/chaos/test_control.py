@@ -112,13 +112,13 @@ def test_records_come_twice_and_in_any_order(fleet_of, seed):
 def shuffle_records(fleet, dice):
     """Everything that waits for the controller twice, in another order."""
     with fleet.broker.client() as client:
-        records = client.lrange("tunemill:records", 0, -1)
+        records = client.lrange("tunemill:records.chaos", 0, -1)
         assert len(records) > fleet.tracks
         twice = [*records, *records]
         dice.shuffle(twice)
         with client.pipeline() as together:
-            together.delete("tunemill:records")
-            together.rpush("tunemill:records", *twice)
+            together.delete("tunemill:records.chaos")
+            together.rpush("tunemill:records.chaos", *twice)
             together.execute()
 
 

@@ -58,6 +58,7 @@ class Farm:
 
     def __init__(self, broker_url: str, folder: Path) -> None:
         self.folder, self.broker = folder, Queues(broker_url)
+        self.broker.announce()  # as a controller does
         self.store = open_store(str(folder / "store"))
         self.environment = {
             **os.environ,

@@ -110,6 +110,7 @@ class Fleet:
             for key in client.keys("*"):
                 read: dict[bytes, Callable[..., object]] = {
                     b"list": lambda key: client.lrange(key, 0, -1),
+                    b"string": client.get,
                     b"hash": client.hgetall,
                     b"set": client.smembers,
                     b"zset": lambda key: client.zrange(key, 0, -1),
@@ -222,12 +223,12 @@ def test_no_secret_of_a_fleet_is_said_kept_sent_or_stored(fleet):
     # What goes wrong says most.
     nowhere = "postgresql+psycopg://ledger:planted11-nowhere@127.0.0.1:1/ledger?options=planted12-query"
     wrong = {"TUNEMILL_BROKER_URL": fleet.broker("controller", WRONG)}
-    assert "no answer from the broker" in fleet.tunemill("controller", code=30, **wrong)
+    assert "refuses the login" in fleet.tunemill("controller", code=30, **wrong)
     assert "error" in fleet.tunemill("status", code=33, TUNEMILL_DATABASE_URL=nowhere)
     unescaped = {"TUNEMILL_BROKER_URL": "redis://worker:planted13/slash@127.0.0.1:6379/0"}
     assert "%2F" in fleet.tunemill("controller", code=35, **unescaped)
     assert "%2F" in fleet.worker(35, **unescaped)
-    assert "no answer from the broker" in fleet.worker(30, TUNEMILL_BROKER_URL=fleet.broker("worker", WRONG))
+    assert "refuses the login" in fleet.worker(30, TUNEMILL_BROKER_URL=fleet.broker("worker", WRONG))
     assert "fix:" in fleet.worker(31, TUNEMILL_STORE_URL="s3://no-such-bucket-here/secrets")
     assert "fix:" in fleet.worker(31, TUNEMILL_S3_ENDPOINT_URL="http://user:planted14-endpoint@127.0.0.1:1")
     assert "fix:" in fleet.worker(35, TUNEMILL_STORE_URL="s3://key:planted15-key@bucket/prefix")

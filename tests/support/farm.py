@@ -48,6 +48,9 @@ class FakeBroker:
         self.waiting: dict[str, int] = {}
         self.down = self.refuse = False
 
+    def announce(self) -> None:
+        self._answer()
+
     def send(self, outgoing: Sequence[Outgoing]) -> None:
         if self.refuse:
             raise BrokerError("no more")
