@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import mmap
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
-from multiprocessing.reduction import recv_handle, send_handle
+from multiprocessing.reduction import recvfds, send_handle
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -139,11 +140,23 @@ def send_block(conn: Connection, block: int, pid: int) -> None:
 
 def receive_block(conn: Connection, block_bytes: int) -> Floats:
     """Receive a block as one array. Raises OSError or EOFError when the sender is gone."""
-    block = recv_handle(conn)
+    block = _receive_descriptor(conn)
     try:
         return np.frombuffer(mmap.mmap(block, block_bytes), np.float32)
     finally:
         os.close(block)
+
+
+def _receive_descriptor(conn: Connection) -> int:
+    """The descriptor that the other end has sent.
+
+    A socket object is needed for it, which shares the pipe and begins with the default timeout of the process. Celery
+    and kombu set one for a moment while they close connections; left in place, it would make every later read fail that
+    finds nothing to read.
+    """
+    with socket.socket(fileno=os.dup(conn.fileno())) as end:
+        end.setblocking(True)
+        return int(recvfds(end, 1)[0])
 
 
 def write_block(audios: Sequence[Audio]) -> int:
