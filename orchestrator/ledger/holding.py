@@ -94,16 +94,18 @@ class TakesTold:
             self.named[record.worker_id] = (frozenset(), 0)
 
     def write(self) -> None:
-        """Write the takes that have changed."""
-        changed = [
-            {"of_take": take_id, **{f"to_{name}": getattr(take, name) for name in _NAMES}}
-            for take_id, take in self._takes.items()
-            if _VALUES(take) != self._was[take_id]
-        ]
-        if changed:
-            values: dict[str, Any] = {name: bindparam(f"to_{name}") for name in _NAMES}
-            ours = update(TAKE).where(TAKE.c.take_id == bindparam("of_take"))
-            self._connection.execute(ours.values(**values), changed)
+        """Write what has changed of each take: a column that is written keeps indexes busy even with the same value."""
+        by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+        for take_id, take in self._takes.items():
+            now, was = _VALUES(take), self._was[take_id]
+            if now != was:
+                names = tuple(name for name, new, old in zip(_NAMES, now, was, strict=True) if new != old)
+                values = {f"to_{name}": getattr(take, name) for name in names}
+                by_columns.setdefault(names, []).append({"of_take": take_id, **values})
+        ours = update(TAKE).where(TAKE.c.take_id == bindparam("of_take"))
+        for names, rows in by_columns.items():
+            to: dict[str, Any] = {name: bindparam(f"to_{name}") for name in names}
+            self._connection.execute(ours.values(**to), rows)
 
     def _beat(self, record: Heartbeat) -> None:
         worker_id, named = record.worker_id, frozenset(record.held)
