@@ -16,6 +16,7 @@ from sqlalchemy import Connection, select
 from catalog.logins import login_of_worker
 from catalog.messages import AttemptMade, Record, SpansClosed, WorkerStarted
 from catalog.orders import OrderSigner
+from catalog.rental import LOCAL
 from orchestrator.ledger import logins, strikes
 from orchestrator.ledger.bulk import chunks
 from orchestrator.ledger.holding import ANY_TIME
@@ -24,6 +25,7 @@ from orchestrator.ledger.tables import RUN, TAKE, WORKER
 AHEAD_MAX_MS: Final = 86_400_000  # of our clock: a machine's clock may be wrong by a time zone, not by a week
 BEHIND_MAX_MS: Final = 35 * 86_400_000  # a record may wait that long on the broker; a longer outage is a new month
 COARSE_MS: Final = 60_000  # between two records of one life
+GPUS_MAX: Final = 128  # of one machine
 LIVING_MAX: Final = 1_000  # workers of one login that have not ended
 
 
@@ -75,6 +77,8 @@ class Admission:
             return f"{_named(login)} speaks for a worker of {_named(owner)}"
         if record.worker_id in self._struck:
             return "its worker was struck from the books"
+        if isinstance(record, WorkerStarted) and record.rental and (fault := self._fault_of_machine(record, login)):
+            return fault
         if isinstance(record, WorkerStarted) and login and record.worker_id not in self._started_ms:
             if self._count_living(login) >= LIVING_MAX:
                 return f"{_named(login)} has {LIVING_MAX:,} living workers already"
@@ -137,6 +141,19 @@ class Admission:
             for row in self._connection.execute(select(*columns).where(TAKE.c.take_id.in_(chunk))).mappings():
                 found[row["take_id"]] = row
         return found
+
+    def _fault_of_machine(self, record: WorkerStarted, login: str) -> str:
+        """What a machine costs is shared by those who live on it, so that nobody else may name it."""
+        rental = record.rental
+        if rental is None or (rental.provider == LOCAL and rental.external_id == record.worker_id):
+            return ""
+        if rental.provider == LOCAL:
+            return f"it names {rental.rental_id}, which is another worker's own machine"
+        if rental.gpu_count > GPUS_MAX:
+            return f"it names a machine of {rental.gpu_count:,} GPUs"
+        living = select(WORKER.c.login).where(WORKER.c.rental_id == rental.rental_id, WORKER.c.ended_at_ms.is_(None))
+        others = set(self._connection.execute(living.distinct()).scalars()) - {login}
+        return f"it names {rental.rental_id}, where workers of {_named(min(others))} live" if others else ""
 
     def _count_living(self, login: str) -> int:
         if login not in self._living:

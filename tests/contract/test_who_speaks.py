@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 from catalog.messages import Heartbeat, Span, SpansClosed, TakesReturned, WorkerStopped
 from catalog.orders import OrderSigner
 from catalog.queues import queue_of
+from catalog.rental import RentalNote
 from orchestrator.control.admission import AHEAD_MAX_MS, BEHIND_MAX_MS, LIVING_MAX, OrderProof
 from orchestrator.control.controller import Controller
 from orchestrator.ledger import logins, open_ledger, readings, set_aside, strikes
@@ -178,6 +179,34 @@ def test_a_heartbeat_of_any_number_mutes_its_own_worker_alone(fleet):
     fleet.beat(HONEST, PLAN[0])
     fleet.step()
     assert fleet.holder(PLAN[0]) == HONEST
+
+
+def test_a_machine_on_which_anothers_workers_live_cannot_be_named(fleet):
+    pod = RentalNote(provider="runpod", external_id="pod", gpu_count=1)
+    at_ms = {"at_ms": fleet.now_ms, "started_at_ms": fleet.now_ms}
+    fleet.say(OTHER, started(OTHER, rental=pod, **at_ms))
+    fleet.say(FOE, started("foe.9", rental=pod, **at_ms))
+    assert fleet.worker("foe.9") is None
+    assert fleet.reasons() == ["it names runpod/pod, where workers of login 'honest' live"]
+    fleet.say(OTHER, started("honest.9", rental=pod, **at_ms))  # another GPU of the machine
+    for worker_id in (OTHER, "honest.9"):
+        fleet.broker.deliver_as("honest", WorkerStopped(worker_id=worker_id, reason="told to", at_ms=fleet.now_ms))
+    fleet.step()
+    fleet.say(FOE, started("foe.9", rental=pod, **at_ms))  # the machine has got a new login
+    assert fleet.worker("foe.9")["rental_id"] == "runpod/pod"
+
+
+@pytest.mark.parametrize(
+    ("rental", "reason"),
+    [
+        (RentalNote(provider="local", external_id=HONEST), "it names local/honest.1, which is another worker's own"),
+        (RentalNote(provider="runpod", external_id="x", gpu_count=2**30), "it names a machine of 1,073,741,824 GPUs"),
+    ],
+)
+def test_a_machine_that_cannot_be_is_not_believed(fleet, rental, reason):
+    fleet.say(FOE, started("foe.9", rental=rental, at_ms=fleet.now_ms, started_at_ms=fleet.now_ms))
+    assert fleet.worker("foe.9") is None
+    assert fleet.reasons()[0].startswith(reason)
 
 
 # ------------------------------------------------------------ takes that nobody was given
