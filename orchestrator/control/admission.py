@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, select
 
+from catalog.keys import take_of_audio
 from catalog.logins import login_of_worker
 from catalog.messages import AttemptMade, Record, SpansClosed, WorkerStarted
 from catalog.orders import OrderSigner
@@ -181,6 +182,8 @@ def _fault_of_sidecar(record: AttemptMade) -> str:
         return "it was accepted and has no sidecar"
     if sidecar.take_id != record.take_id or sidecar.take.id != record.take_id:
         return f"its sidecar is of take {sidecar.take_id}"
+    if take_of_audio(sidecar.audio.key) != record.take_id:
+        return "its sidecar names audio of another take"
     if not record.adopted and sidecar.worker_id != record.worker_id:
         return f"its sidecar is of worker {sidecar.worker_id}"
     return ""

@@ -296,8 +296,15 @@ def test_the_sidecar_of_another_take_or_worker_is_no_proof(fleet):
     fleet.say(FOE, fleet.made(PLAN[0], worker_id=FOE).model_copy(update={"sidecar": of_another}))
     of_honest = fleet.made(PLAN[0]).sidecar
     fleet.say(FOE, fleet.made(PLAN[0], worker_id=FOE).model_copy(update={"sidecar": of_honest}))
+    own, other = (fleet.made(take, worker_id=FOE).sidecar for take in PLAN[:2])
+    elsewhere = own.model_copy(update={"audio": own.audio.model_copy(update={"key": other.audio.key})})
+    fleet.say(FOE, fleet.made(PLAN[0], worker_id=FOE).model_copy(update={"sidecar": elsewhere}))
     assert fleet.counts.accepted == 0
-    assert sorted(reason[:16] for reason in fleet.reasons()) == ["its sidecar is o"] * 2
+    assert sorted(reason[:16] for reason in fleet.reasons()) == [
+        "its sidecar is o",
+        "its sidecar is o",
+        "its sidecar name",
+    ]
 
 
 def test_adopting_puts_nothing_into_the_life_of_another_logins_worker_that_has_not_lost_the_take(fleet):
