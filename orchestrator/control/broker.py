@@ -121,6 +121,9 @@ class Broker(Protocol):
     def drop_records(self, oldest: Sequence[Envelope]) -> None:
         """Remove these records, which must be the oldest of their lists still."""
 
+    def count_records(self) -> int:
+        """The records that wait."""
+
     def heartbeats(self, worker_ids: Sequence[str]) -> dict[str, bytes]:
         """The latest heartbeat of each of these workers that has sent one, as it lies there."""
 

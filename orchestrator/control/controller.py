@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 RECORDS_AT_ONCE = 500
 STRAY_GRACE_MS = 5_000  # so long must its queue stay empty before a take in nobody's hands counts as lost
+BACKLOG_MS = 600_000  # of a controller that was away; a list that is not drained by then is somebody's flood
 _CHECK_MS = 1_000
 _WATCH_MS = 5_000
 _ANNOUNCE_MS = 600_000  # a broker may lose it
@@ -75,6 +76,7 @@ class Controller:
         self._empty_since_ms: dict[str, int] = {}  # by queue
         self._withdrawn_since_ms: dict[str, int] = {}  # by run that somebody has paused or cancelled
         self._checked_ms = 0  # when the queues and what is due again were last looked at
+        self._undrained_since_ms: dict[str, int] = {}  # by login whose list had more than the last looks have read
         self._announced_ms = 0  # when workers were told that this release is at work
         self._watched_ms = 0  # when the ledger was last asked for them
         self._watched: set[str] = set()  # workers whose heartbeats are looked at: who lives, or holds takes
@@ -103,10 +105,10 @@ class Controller:
             raise
 
     def record_waiting(self) -> int:
-        """Only write down what waits on the record queue; how many records that were."""
-        total = 0
-        while count := self._record()[0].envelopes:
-            total += len(count)
+        """Only write down the records that wait now, and not what comes meanwhile; how many that were."""
+        total, waiting = 0, self._broker.count_records()
+        while total < waiting and (count := len(self._record()[0].envelopes)):
+            total += count
         return total
 
     def _take_up_set_aside(self) -> None:
@@ -129,11 +131,11 @@ class Controller:
             recorded = recorded.plus(again_tried)
         runs = self._runs()
         run_ids = [run.run_id for run in runs]
-        again = 0
-        if not look.has_more:  # otherwise their words may be further back in the queue
-            again = self._lose_silent()
-            if runs and is_check_due:
-                self._withdraw([run for run in runs if run.wish])
+        behind = self._behind(look)
+        again = self._lose_silent(behind)
+        if runs and is_check_due:
+            self._withdraw([run for run in runs if run.wish])
+            if not behind:  # the ends of takes may be further back in the lists
                 again += self._recall_strays(runs)
         if not runs:
             return Step(len(look.envelopes), recorded.outcomes, more=look.has_more)
@@ -200,7 +202,17 @@ class Controller:
         found = self._broker.heartbeats(sorted(self._watched))
         return {worker_id: raw for worker_id, raw in found.items() if self._beats.get(worker_id) != raw}
 
-    def _lose_silent(self) -> int:
+    def _behind(self, look: Look) -> set[str]:
+        """The logins whose lists are still being read to their ends: what their workers said last is not known yet.
+
+        A list that is not read to its end for many minutes belongs to somebody who fills it without end, and holds up
+        nobody.
+        """
+        now, before = self._clock(), self._undrained_since_ms
+        self._undrained_since_ms = {login: before.get(login, now) for login in look.undrained}
+        return {login for login, since_ms in self._undrained_since_ms.items() if now - since_ms < BACKLOG_MS}
+
+    def _lose_silent(self, behind: set[str]) -> int:
         now, lost = self._clock(), 0
         if self._suspend.was_suspended():  # meanwhile nobody could be heard: every silence begins anew
             self._heard_ms.clear()
@@ -216,7 +228,7 @@ class Controller:
             self._watch(watched)
         for worker_id, heard_ms in list(self._heard_ms.items()):
             silent_ms = now - heard_ms
-            if silent_ms > self._silent_after_ms:
+            if silent_ms > self._silent_after_ms and login_of_worker(worker_id) not in behind:
                 self._broker.prove_writable()  # one that is full or a replica can be read, and lets nobody report
                 reason = f"silent for {silent_ms // 1000} s"
                 with self._ledger.write() as connection:

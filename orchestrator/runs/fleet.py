@@ -49,7 +49,8 @@ def serve_runs(
             try:
                 lock.verify(now=outage.is_on)
                 step = controller.step()
-                if until_done and not step.more and not _any_active(ledger):  # heartbeats never cease
+                if until_done and not _any_active(ledger):
+                    controller.record_waiting()
                     break
             except (BrokerError, LedgerError, StoreFullError) as error:
                 wait_out(outage, error, watcher, stop)

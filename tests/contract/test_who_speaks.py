@@ -511,6 +511,31 @@ def test_the_heartbeat_of_a_worker_that_has_ended_is_forgotten(fleet):
     assert HONEST not in fleet.broker.beats
 
 
+def test_a_login_that_never_lets_its_list_end_holds_up_nobody(fleet):
+    fleet.beat(HONEST, PLAN[0])
+    fleet.beat(FOE, PLAN[1])
+    fleet.step()
+    fleet.broker.undrained = {"foe"}
+    for _ in range(5):
+        fleet.step(after_s=20)
+    assert (fleet.holder(PLAN[0]), fleet.holder(PLAN[1])) == (None, FOE)
+    for _ in range(40):
+        fleet.step(after_s=20)
+    assert fleet.holder(PLAN[1]) is None
+
+
+def test_the_last_records_are_written_down_however_many_come_meanwhile(fleet):
+    fleet.broker.deliver_as("foe", *[started("foe.9", at_ms=fleet.now_ms) for _ in range(700)])
+    look = fleet.broker.peek_records
+
+    def look_while_more_come(limit):
+        fleet.broker.deliver_as("foe", *[started("foe.9", at_ms=fleet.now_ms) for _ in range(500)])
+        return look(limit)
+
+    fleet.broker.peek_records = look_while_more_come
+    assert 700 <= fleet.controller.record_waiting() <= 1_000
+
+
 # ------------------------------------------------------------ first words that were lost
 
 

@@ -69,6 +69,10 @@ class FakeBroker:
         undrained = frozenset(each.login for each in self.records[limit:]) | self.undrained
         return Look(self.records[:limit], undrained)
 
+    def count_records(self) -> int:
+        self._answer()
+        return len(self.records)
+
     def heartbeats(self, worker_ids: Sequence[str]) -> dict[str, bytes]:
         self._answer()
         return {worker_id: self.beats[worker_id] for worker_id in worker_ids if worker_id in self.beats}
