@@ -14,7 +14,7 @@ from catalog.settings import Settings, read_settings
 from orchestrator.cli.console import JsonFlag, print_json, say
 from orchestrator.cli.display import Column, number, print_table
 from orchestrator.cli.ledger import find_ledger, get_ledger_of_names
-from orchestrator.control.broker import open_record
+from orchestrator.control.broker import Envelope
 from orchestrator.control.recording import RecordWriter
 from orchestrator.control.signing import open_order_proof
 from orchestrator.finance.prices.book import find_prices_folder, read_price_book
@@ -177,7 +177,7 @@ def _as_json(row: SetAsideRow) -> dict[str, Any]:
 
 def _content(row: SetAsideRow) -> str:
     """The record's text in ASCII: a stranger's record may hold any bytes."""
-    payload = open_record(row.raw).payload
+    payload = Envelope(row.raw).payload
     if payload is not None:
         return json_library.dumps(payload, indent=1)
     shown = row.raw[:_RAW_SHOWN].decode("ascii", "backslashreplace")
@@ -185,7 +185,7 @@ def _content(row: SetAsideRow) -> str:
 
 
 def _content_as_json(row: SetAsideRow) -> dict[str, Any]:
-    payload = open_record(row.raw).payload
+    payload = Envelope(row.raw).payload
     try:
         json_library.dumps(payload, allow_nan=False).encode()
     except ValueError:  # NaN, infinity or a lone surrogate, which only Python reads

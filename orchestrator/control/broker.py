@@ -204,7 +204,7 @@ class Queues:
             share, bytes_max = max(1, limit // len(logins)), LOOK_BYTES_MAX // len(logins)
             for login in logins:
                 records, is_all = client.eval(_PEEK, 1, KEY_PREFIX + record_queue(login), share, bytes_max)
-                envelopes += [open_record(raw, login) for raw in records]
+                envelopes += [Envelope(raw, login) for raw in records]
                 if not is_all:
                     undrained.add(login)
         return Look(envelopes, frozenset(undrained))
@@ -270,7 +270,7 @@ class Queues:
     def peek_unreadable(self) -> list[Envelope]:
         """The thousand records at most that an earlier version has set aside, oldest first."""
         with self._client() as (_, client):
-            return [open_record(raw) for raw in reversed(client.lrange(KEY_PREFIX + UNREADABLE_QUEUE, 0, -1))]
+            return [Envelope(raw) for raw in reversed(client.lrange(KEY_PREFIX + UNREADABLE_QUEUE, 0, -1))]
 
     def drop_unreadable(self) -> None:
         """Remove them; this version keeps in the ledger what it sets aside."""
@@ -349,11 +349,6 @@ def _record_lists(client: Any) -> Iterator[str]:
                 yield login
         if not cursor:
             return
-
-
-def open_record(raw: bytes, login: str = "") -> Envelope:
-    """A record as it was written, or whatever else a stranger has put there."""
-    return Envelope(raw, login)
 
 
 def _payload_of(raw: bytes) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from catalog.messages import now_ms
 from catalog.queues import queues_served
 from catalog.tiers import tier_of
 from orchestrator.control.admission import OrderProof
-from orchestrator.control.broker import Broker, Look, open_record
+from orchestrator.control.broker import Broker, Envelope, Look
 from orchestrator.control.feed import Fed, feed, window_of
 from orchestrator.control.recording import RecordWriter
 from orchestrator.finance.books.budgets import Spending
@@ -180,7 +180,7 @@ class Controller:
         # Heartbeats first: every record that a worker had sent before one is then among those that are read next.
         beats = self._new_beats()
         look = self._broker.peek_records(RECORDS_AT_ONCE)
-        heartbeats = [open_record(raw, login_of_worker(worker_id)) for worker_id, raw in beats.items()]
+        heartbeats = [Envelope(raw, login_of_worker(worker_id)) for worker_id, raw in beats.items()]
         recorded = self._writer.write([*look.envelopes, *heartbeats], look.undrained)
         if look.envelopes:
             self._broker.drop_records(look.envelopes)

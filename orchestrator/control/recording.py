@@ -16,7 +16,7 @@ from typing import NamedTuple
 from catalog.errors import MessageError, OutdatedError, TunemillError
 from catalog.messages import MESSAGE_VERSION, Heartbeat, Record, check_record_size, parse_record, parse_record_json
 from orchestrator.control.admission import Admission, OrderProof
-from orchestrator.control.broker import Envelope, open_record
+from orchestrator.control.broker import Envelope
 from orchestrator.ledger import Ledger, set_aside
 from orchestrator.ledger.database import RefusedValueError
 from orchestrator.ledger.facts import Recorded, record_facts
@@ -71,7 +71,7 @@ class RecordWriter:
             due = set_aside.due(connection)
         if not due:
             return None
-        recorded = self.write([open_record(each.raw, each.login) for each in due])
+        recorded = self.write([Envelope(each.raw, each.login) for each in due])
         with self._ledger.write() as connection:
             set_aside.drop_due(connection, [each.digest for each in due])
         return recorded

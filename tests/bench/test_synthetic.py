@@ -11,7 +11,7 @@ import pytest
 from catalog.messages import AttemptMade, Heartbeat, SpansClosed, WorkerStarted, now_ms, parse_record
 from catalog.orders import write_new_signer
 from orchestrator.control.admission import OrderProof
-from orchestrator.control.broker import open_record
+from orchestrator.control.broker import Envelope
 from orchestrator.control.controller import Controller
 from orchestrator.ledger import open_ledger
 from tests.bench.synthetic import LOGIN, AnswerForm, Crowd, Order, SyntheticWorker, prefilled, some_takes
@@ -82,7 +82,7 @@ def test_the_controller_believes_cards_answers_and_heartbeats_where_orders_are_s
         receipt = signer.receipt_of(sent.take.id, at_ms)
         worker.take_in([Order(sent.take.id, sent.run_id, sent.take.model_dump_json(), receipt)])
     records = [worker.card(at_ms, holds_max=3), *worker.answers(2, at_ms), worker.spans(at_ms), worker.beat(at_ms)]
-    broker.records += [open_record(raw, LOGIN) for raw in records]
+    broker.records += [Envelope(raw, LOGIN) for raw in records]
     step = controller.step()
     assert step.outcomes == {"accepted": 2}
     with ledger.read() as connection:

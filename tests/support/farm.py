@@ -13,7 +13,7 @@ from catalog.messages import AttemptMade, Heartbeat, Record, RenderMessage, Span
 from catalog.queues import queue_of
 from catalog.sidecar import StageTimes
 from catalog.track import Take, Track
-from orchestrator.control.broker import Envelope, Look, open_record
+from orchestrator.control.broker import Envelope, Look
 from orchestrator.ledger.machines import WorkerPrice
 from orchestrator.ledger.work import Outgoing
 from tests.support.makers import a_sidecar, a_spec
@@ -112,7 +112,7 @@ class FakeBroker:
         """Records as workers of an earlier release send them, or without a login."""
         for each in records:
             payload = each if isinstance(each, dict) else each.model_dump(mode="json")
-            self.records.append(open_record(enveloped(payload)))
+            self.records.append(Envelope(enveloped(payload)))
 
     def deliver_as(self, login: str, *records: Record) -> None:
         """Records as the workers of a login send them; a heartbeat replaces the one before it."""
@@ -121,7 +121,7 @@ class FakeBroker:
             if isinstance(each, Heartbeat):
                 self.beats[each.worker_id] = raw
             else:
-                self.records.append(open_record(raw, login))
+                self.records.append(Envelope(raw, login))
 
     def receive_all(self) -> list[RenderMessage]:
         """What a worker takes from the queues."""
