@@ -57,7 +57,7 @@ check: $(VENV)/.dev  ## Formatting, lint, types, import rules and current schema
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/tunemill presets check
+	$(BIN)/tunemill presets check --presets presets
 
 arch: $(VENV)/.dev  ## Prove the import rules.
 	$(BIN)/lint-imports

@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 from uuid import uuid4
 
-from filelock import FileLock
-
 from catalog.errors import StoreError
 from catalog.store.base import Store
 
@@ -109,6 +107,8 @@ class ArtefactCache:
                 why=f"{artefact.bytes / _GIB:.2f} GiB; {self._folder} may hold {self._bytes_max / _GIB:.2f} GiB",
                 fix="allow the cache more room",
             )
+        from filelock import FileLock
+
         path = self._folder.joinpath(*artefact.key.split("/")[1:])
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(f".{path.name}.lock")):

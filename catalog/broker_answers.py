@@ -8,15 +8,18 @@ word out of the message, and keep others as they are: here each has the server's
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from enum import Enum
+from functools import cache
 from typing import Any, Final
-
-from redis.exceptions import NoPermissionError, ResponseError
 
 from catalog.errors import BrokerError
 from catalog.secrets import scrub_broker_error, without_secrets
+from catalog.spellings import is_in_clear
+
+log = logging.getLogger(__name__)
 
 REDIS_MIN: Final = (7, 0)  # the first with selectors for users, which infra/valkey/users.acl has
 SAFE_POLICY: Final = "noeviction"
@@ -104,6 +107,17 @@ _EXPLAINED: Final[Mapping[str, tuple[str, str]]] = {
 }
 
 
+@cache
+def tell_if_in_clear(url: str) -> None:
+    """Warn, once, when what passes between this machine and the broker at `url` can be read on the way."""
+    if is_in_clear(url):
+        log.warning(
+            "the broker at %s is spoken to without TLS: whoever is on the way reads its password and the orders; "
+            "give it a certificate and write rediss:// in TUNEMILL_BROKER_URL (docs/security.md)",
+            without_secrets(url),
+        )
+
+
 class Sort(Enum):
     """What an error of the broker asks of whoever meets it."""
 
@@ -125,6 +139,8 @@ def sort_of(error: BaseException) -> Sort:
 
 def server_word(error: BaseException) -> str:
     """The word with which the server's answer began, such as OOM; AWAY without an answer; empty for any other error."""
+    from redis.exceptions import ResponseError
+
     for kind in type(error).__mro__:
         if found := _WORDS.get(kind.__name__):
             break
@@ -165,6 +181,8 @@ def _first_word(said: str) -> str:
 
 
 def _is_of_database(error: BaseException) -> bool:
+    from redis.exceptions import ResponseError
+
     return isinstance(error, ResponseError) and any(words in str(error) for words in _NO_DATABASE)
 
 
@@ -229,6 +247,8 @@ def _unusable(what: str, why: str, fix: str) -> BrokerError:
 
 def _ask(client: Any, *command: str) -> dict[str, str]:
     """The server's answer by name; empty where the user may not ask, or the server does not know the command."""
+    from redis.exceptions import NoPermissionError, ResponseError
+
     try:
         answer = client.execute_command(*command)
     except NoPermissionError:

@@ -7,6 +7,7 @@ when it is raised, its `Mend:` how to put it right; docs/exit-codes.md is made f
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 
@@ -18,6 +19,17 @@ class TunemillError(Exception):
     def __init__(self, what: str, *, why: str = "", fix: str = "") -> None:
         super().__init__(what)
         self.what, self.why, self.fix = what, why, fix
+
+    @classmethod
+    def kind(cls) -> str:
+        """The kind of mistake in words, as docs/exit-codes.md lists it: "unknown name"."""
+        listed = next(each for each in cls.__mro__ if each.__module__ == __name__)
+        return re.sub(r"(?<!^)(?=[A-Z])", " ", listed.__name__.removesuffix("Error")).lower()
+
+    def as_plain_values(self) -> dict[str, dict[str, str | int]]:
+        """The error as the one JSON document that a script gets."""
+        said = {"what": self.what, "why": self.why, "fix": self.fix}
+        return {"error": {"code": self.exit_code, "kind": self.kind(), **said}}
 
     def __str__(self) -> str:
         parts = [self.what]
@@ -143,6 +155,7 @@ class StoreError(TunemillError):
     """
 
     exit_code = 31
+    needs_person = False  # True: waiting does not help, such as for a right that is missing
 
 
 class StoreFullError(StoreError):
@@ -176,9 +189,9 @@ class BusyError(TunemillError):
 
 
 class SettingsError(TunemillError):
-    """A setting (environment variable or option) with a wrong value.
+    """A setting (environment variable or option) with a wrong value, or a variable that is nearly a setting's name.
 
-    Mend: correct or unset the variable or option that the message names.
+    Mend: write the variable or option as the message says.
     """
 
     exit_code = 35
@@ -263,6 +276,15 @@ class DisagreementError(TunemillError):
     """
 
     exit_code = 52
+
+
+class ReplacementError(TunemillError):
+    """A run that would replace or retire accepted tracks, which --no-replace forbids or a person declined.
+
+    Mend: look at `tunemill plan CATALOG --changes`; undo the change in the presets, or let it happen with --yes.
+    """
+
+    exit_code = 53
 
 
 INTERRUPTED_EXIT_CODE = 130  # the shell's convention for SIGINT

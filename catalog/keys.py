@@ -15,6 +15,7 @@ from catalog.track import Take
 _SIDECAR_KEY = re.compile(r"[a-z0-9][a-z0-9_-]*/takes/([0-9a-f]{24})\.json")
 _AUDIO_KEY = re.compile(r"[a-z0-9][a-z0-9_-]*/audio/[^/]+/[^/]+/([0-9a-f]{24})-[0-9a-f]{16}\.[a-z0-9]+")
 _VERDICT_KEY = re.compile(r"[a-z0-9][a-z0-9_-]*/verdicts/([0-9a-f]{24})-[0-9]{14}-[0-9a-f]{8}\.json")
+_TAKE_NAMED = re.compile(r"([0-9a-f]{24})(?![0-9a-f]).*|([0-9a-f]{1,24})(?:\.{2,3}|\u2026)?")
 _SAFE_KEY = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
 KEY_BYTES_MAX = 1024  # S3's limit
 
@@ -46,6 +47,19 @@ def take_of_verdict(key: str) -> str | None:
     """The take that the verdict of that key is about; None for a key that is no verdict's."""
     found = _VERDICT_KEY.fullmatch(key)
     return found[1] if found else None
+
+
+def take_named(text: str) -> str | None:
+    """The id of a take, or its first digits, in what a person writes or pastes for one; None where there is none.
+
+    That may be the id, cut short or not, or the name, path or URL of the audio or the sidecar, in quotes or not.
+    """
+    address = text.strip(" \t\r\n'\"`<>")
+    if "://" in address:
+        address = address.partition("?")[0]  # a signed URL ends in a query
+    name = re.split(r"[/\\]", address.rstrip("/\\"))[-1].strip().lower()
+    found = _TAKE_NAMED.fullmatch(name)
+    return found[1] or found[2] if found else None
 
 
 def checked_key(key: str) -> str:

@@ -33,8 +33,27 @@ TEXT_TOKENS_MAX: Final = 256  # the DiT's text prompt; metadata stands last and 
 LYRIC_TOKENS_MAX: Final = 2048
 STEPS_MAX: Final = 100
 
+# Prompt and codes share the planner's context, and a prompt may have half of it.
+PLANNER_CONTEXT_TOKENS: Final = 4096
+
+# To the planner these are control tokens and no text, as is everything that begins with the first.
+CONTROL_TEXTS: Final = (
+    "<|",
+    *("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"),
+)
+
 SAMPLE_RATE_HZ: Final = 48_000
 CHANNELS: Final = 2
 LATENTS_PER_S: Final = 25
 CODES_PER_S: Final = 5
 CODEBOOK_SIZE: Final = 64_000
+
+
+def control_text_in(text: str) -> str | None:
+    """The first of `CONTROL_TEXTS` that `text` holds."""
+    return next((each for each in CONTROL_TEXTS if each in text), None) if "<" in text else None
+
+
+def planner_prompt_tokens_max(duration_s: int) -> int:
+    """The most tokens of a prompt for a track of `duration_s`, whose codes come after it."""
+    return min(PLANNER_CONTEXT_TOKENS - CODES_PER_S * duration_s, PLANNER_CONTEXT_TOKENS // 2)

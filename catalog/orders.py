@@ -13,21 +13,15 @@ from base64 import b64decode, b64encode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-)
 from pydantic import Field
 
 from catalog.errors import SettingsError
 from catalog.forms import canonical_json
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 _RECEIPT_PATTERN: Final = r"^([0-9a-f]{1,12}\.[A-Za-z0-9_-]{22})?$"
 _MAC_BYTES: Final = 16
@@ -42,9 +36,8 @@ class OrderSigner:
 
     def __init__(self, private_key: Ed25519PrivateKey) -> None:
         self._private_key = private_key
-        seed = private_key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
-        self._mac_key = hmac.digest(seed, _RECEIPTS, sha256)
-        self.public_key = b64encode(private_key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)).decode()
+        self._mac_key = hmac.digest(private_key.private_bytes_raw(), _RECEIPTS, sha256)
+        self.public_key = b64encode(private_key.public_key().public_bytes_raw()).decode()
 
     def sign(self, queue: str, message: Mapping[str, Any], receipt: str) -> str:
         """The signature of an order as it is sent to `queue`, in base64."""
@@ -87,6 +80,8 @@ class OrderVerifier:
 
 
 def _verifies(key: Ed25519PublicKey, signature: bytes, told: bytes) -> bool:
+    from cryptography.exceptions import InvalidSignature
+
     try:
         key.verify(signature, told)
     except InvalidSignature:
@@ -99,6 +94,8 @@ def _signed_bytes(queue: str, message: Mapping[str, Any], receipt: str) -> bytes
 
 
 def _public_key(text: str) -> Ed25519PublicKey:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
     return Ed25519PublicKey.from_public_bytes(b64decode(text, validate=True))
 
 
@@ -117,6 +114,9 @@ def parse_public_keys(text: str) -> list[str]:
 
 def read_signer(path: Path) -> OrderSigner:
     """The signer whose private key is in the file `path` (PEM). Raises SettingsError in words."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
     try:
         key = load_pem_private_key(path.read_bytes(), password=None)
     except OSError as error:
@@ -130,6 +130,9 @@ def read_signer(path: Path) -> OrderSigner:
 
 def write_new_signer(path: Path) -> OrderSigner:
     """A new key, written to `path` for its owner alone. Raises FileExistsError rather than replace one."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
     key = Ed25519PrivateKey.generate()
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -8,8 +8,9 @@ comes from. What JSON carries is escaped instead of replaced: nothing is lost th
 
 from __future__ import annotations
 
+import io
 import re
-from typing import Final
+from typing import Final, TextIO
 
 # C0 and DEL and C1, bidirectional embeddings, overrides and isolates, surrogates, and what XML does not allow.
 _UNFIT: Final = "\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff"
@@ -25,6 +26,19 @@ def plain(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return _IN_LINES.sub("\ufffd", _SPACES.sub(" ", text))
+
+
+def replace_unencodable(*streams: TextIO | None) -> None:
+    """Let `streams` print a question mark for each character that their encoding lacks, instead of an error."""
+    for stream in streams:
+        # Another rule than `strict` loses nothing: it escapes, or gives bytes of file names back as they were.
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
+
+
+def has_all_characters(stream: TextIO) -> bool:
+    """True when the encoding of `stream` lacks no character."""
+    return (stream.encoding or "utf-8").lower().startswith(("utf", "u8"))
 
 
 def plain_lines(text: str) -> str:

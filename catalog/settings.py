@@ -1,29 +1,50 @@
 """Where it runs: everything that the environment decides, read once at the edge.
 
 One prefix, `TUNEMILL_`. Without any setting the program works on one machine: an embedded broker, SQLite
-and a folder below TUNEMILL_HOME. Secrets live in URLs or the AWS environment and are never printed.
+and a folder below TUNEMILL_HOME. A value may be spelled as its own library's users spell it (catalog/spellings.py).
+Secrets live in URLs or the AWS environment and are never printed.
 """
 
 from __future__ import annotations
 
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Final, Literal
-from urllib.parse import parse_qsl, urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails
 
+from catalog import spellings, store_address
 from catalog.errors import SettingsError
 from catalog.orders import parse_public_keys
+from catalog.plain import plain
 from catalog.rental import Market, parse_rental, rental_id_of
 from catalog.secrets import without_secrets
+from catalog.spellings import BROKER_SCHEMES, Misspelt
 
-__all__ = ["BROKER_SCHEMES", "Reader", "Settings", "read_settings", "without_secrets"]
+log = logging.getLogger(__name__)
 
-BROKER_SCHEMES: Final = ("redis", "rediss", "redis+socket")
-_SHA256: Final = r"^[0-9a-f]{64}$"
+__all__ = ["BROKER_SCHEMES", "Reader", "Settings", "read_settings", "variable_of", "without_secrets"]
+
+PREFIX: Final = "TUNEMILL_"
+_BOUNDS: Final = {
+    "gt": "above",
+    "ge": "at least",
+    "lt": "below",
+    "le": "at most",
+    "max_length": "no longer than this number of characters:",
+}
+_NEAR: Final = 0.8  # how alike two names are of which one is taken for a slip of the other
+# Kubernetes and Docker put these into every container beside a service whose name begins with ours.
+_OF_A_NEIGHBOUR: Final = re.compile(r"(_SERVICE_(HOST|PORT)|_PORT)(_.*)?$|_ENV_|_NAME$")
+
+OnOff = Literal["auto", "on", "off"]
 
 
 class Reader(StrEnum):
@@ -34,77 +55,103 @@ class Reader(StrEnum):
     BOTH = "both"
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """The environment of one process. Each field tells which programs act on it; docs/settings.md is made from them."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="TUNEMILL_", env_ignore_empty=True, frozen=True, extra="ignore", allow_inf_nan=False
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     home: Annotated[Path, Reader.BOTH] = Field(
-        default_factory=lambda: Path.home() / ".tunemill",
-        description="Folder of the ledger, the embedded broker, logs, caches and, without a store URL, the audio.",
+        default_factory=lambda: _home(),  # noqa: PLW0108 - it stands below
+        examples=["/var/lib/tunemill"],
+        description="Folder of the ledger, the embedded broker, logs, caches and, without a store URL, the audio. A "
+        "relative path counts from the current folder, here as in every other setting.",
     )
     presets: Annotated[Path | None, Reader.CONTROL] = Field(
         default=None,
-        description="Folder with zones/, genres/ and catalogs/. Without it: ./presets, else the checkout's, else the "
-        "installed ones.",
+        examples=["/srv/presets"],
+        description="Your folder with zones/, genres/ and catalogs/, laid over those of the home and the installed "
+        "ones. Without it: ./presets, where there is one.",
     )
     prices: Annotated[Path | None, Reader.CONTROL] = Field(
-        default=None, description="Folder of dated price files. Without it: the checkout's, else the installed ones."
+        default=None,
+        examples=["/srv/prices"],
+        description="Folder of dated price files, laid over those below the home and the installed ones. Without it: "
+        "./infra/prices, where there is one.",
     )
 
     broker_url: Annotated[str | None, Reader.BOTH] = Field(
         default=None,
-        description="The broker of a fleet: redis://, rediss:// or redis+socket://. Without it: an embedded Valkey on "
-        "a private socket.",
+        examples=["rediss://user:password@host:6379/0"],
+        description="The broker of a fleet: redis://, rediss:// or redis+socket://; valkey://, valkeys:// and unix:// "
+        "mean the same. Without it: an embedded Valkey on a private socket.",
     )
     database_url: Annotated[str | None, Reader.CONTROL] = Field(
         default=None,
-        description="The ledger: postgresql+psycopg:// or sqlite:///. Without it: ledger.sqlite below the home.",
+        examples=["postgresql+psycopg://user:password@host/name"],
+        description="The ledger: postgresql:// or sqlite:///, or the path of a SQLite file. Without it: ledger.sqlite "
+        "below the home.",
     )
     store_url: Annotated[str | None, Reader.BOTH] = Field(
         default=None,
+        examples=["s3://bucket/prefix"],
         description="Where audio and sidecars are: s3://bucket/prefix or a folder. Without it: store/ below the home.",
     )
     s3_endpoint_url: Annotated[str | None, Reader.BOTH] = Field(
-        default=None, description="Address of an S3-compatible service. Without it: AWS."
+        default=None,
+        examples=["https://s3.example.com"],
+        description="Address of an S3-compatible service (stores.md). Without it: AWS_ENDPOINT_URL_S3 or "
+        "AWS_ENDPOINT_URL, else AWS.",
+    )
+    s3_addressing: Annotated[Literal["auto", "path", "virtual"], Reader.BOTH] = Field(
+        default="auto",
+        description="Where a request names the bucket: in its path or in the host name (virtual). auto: what AWS's own "
+        "configuration says, else the path for other services; where that is refused, the other one.",
+    )
+    s3_checksums: Annotated[OnOff, Reader.BOTH] = Field(
+        default="auto",
+        description="on: objects travel with SHA-256 headers, which the service checks and keeps. off: with "
+        "Content-MD5 alone. auto: on, and off where such a header is refused.",
     )
 
     signing_file: Annotated[Path | None, Reader.CONTROL] = Field(
         default=None,
+        examples=["/etc/tunemill/signing.key"],
         description="File of the private key that signs a fleet's orders, as `tunemill worker-login new` makes it. "
         "Without it: signing.key below the home, where there is one.",
     )
     verify_orders: Annotated[str | None, Reader.WORKER] = Field(
         default=None,
+        examples=["KEY, with the key that `tunemill worker-login key` prints"],
         description="The control side's public key, or two with a comma while it changes: orders that it has not "
         "signed are dropped. Without it: whoever may write to the queues may have takes rendered.",
     )
 
     weights: Annotated[str | None, Reader.BOTH] = Field(
         default=None,
+        examples=["/srv/weights/acestep-v15-turbo"],
         description="The model's weights: a folder, in diffusers' or the original layout, or a hub id with a pinned "
         "revision, `owner/name@<commit>`. Without it: the tiny random checkpoint, whose audio is labelled noise.",
     )
     planner_weights: Annotated[str | None, Reader.WORKER] = Field(
-        default=None, description="The same for the planner. Without it: beside the model's own weights."
+        default=None,
+        examples=["/srv/weights/acestep-5Hz-lm-1.7B"],
+        description="The same for the planner. Without it: beside the model's own weights.",
     )
     weights_sha256: Annotated[str | None, Reader.WORKER] = Field(
         default=None,
-        pattern=_SHA256,
         description="Fingerprint that the model's weights must have, as sidecars name it; others end the worker with "
         "exit code 41. Without it: any.",
     )
     planner_weights_sha256: Annotated[str | None, Reader.WORKER] = Field(
-        default=None, pattern=_SHA256, description="The same for the planner's weights. Without it: any."
+        default=None, description="The same for the planner's weights. Without it: any."
     )
     device: Annotated[str | None, Reader.WORKER] = Field(
-        default=None, description="cuda, cuda:1, mps or cpu. Without it: the best there is."
+        default=None, examples=["cuda"], description="cuda, cuda:1, mps or cpu. Without it: the best there is."
     )
     vram_gib: Annotated[float | None, Reader.WORKER] = Field(
         default=None,
         gt=0,
+        examples=["24"],
         description="Plan batches as if the device had this much memory. Without it: what the device says.",
     )
     quantize: Annotated[Literal["auto", "none", "int8", "fp8"], Reader.WORKER] = Field(
@@ -112,19 +159,21 @@ class Settings(BaseSettings):
         description="Number format of the diffusion transformer's weights; auto: int8 below 20 GiB of VRAM. fp8 needs "
         "Ada, Hopper or later.",
     )
-    offload: Annotated[Literal["auto", "on", "off"], Reader.WORKER] = Field(
+    offload: Annotated[OnOff, Reader.WORKER] = Field(
         default="auto",
         description="on: weights wait in host memory and visit the GPU for their stage; auto: on below 20 GiB of VRAM.",
     )
-    compile: Annotated[Literal["auto", "on", "off"], Reader.WORKER] = Field(
+    compile: Annotated[OnOff, Reader.WORKER] = Field(
         default="auto",
         description="on: torch.compile the model while the worker starts; auto: on with CUDA.",
     )
     gpu: Annotated[str | None, Reader.BOTH] = Field(
-        default=None, description="The price book's name of the GPU. Without it: matched from the driver's name."
+        default=None,
+        examples=["a100-80gb"],
+        description="The price book's name of the GPU. Without it: matched from the driver's name.",
     )
     max_usd: Annotated[str | None, Reader.CONTROL] = Field(
-        default=None, description="Default cap of run and refresh, in dollars. Without it: none."
+        default=None, examples=["12.50"], description="Default cap of run and refresh, in dollars. Without it: none."
     )
     rental: Annotated[str | None, Reader.WORKER] = Field(
         default=None,
@@ -154,11 +203,11 @@ class Settings(BaseSettings):
         description="A worker that is silent for so many seconds has lost its takes; at least twice "
         "TUNEMILL_HEARTBEAT_S.",
     )
-    store_patience_s: Annotated[float, Reader.WORKER] = Field(
+    store_patience_s: Annotated[float, Reader.BOTH] = Field(
         default=120.0,
         ge=0,
-        description="So many seconds a worker tries again before it takes the store for away, gives its takes back and "
-        "stops.",
+        description="So many seconds a store that is away or busy is tried again, at the start and later; then a "
+        "worker gives its takes back and stops.",
     )
     # One statement names all takes on their way, and SQLite allows 32,766 names in one.
     window: Annotated[int, Reader.CONTROL] = Field(
@@ -169,13 +218,66 @@ class Settings(BaseSettings):
         "workers hold, at most to 10,000.",
     )
 
+    @field_validator("home", "presets", "prices", "signing_file", mode="before")
+    @classmethod
+    def _a_path(cls, value: Any) -> Any:
+        return spellings.folder(value) if isinstance(value, str) else value
+
+    @field_validator("weights", "planner_weights", mode="before")
+    @classmethod
+    def _weights(cls, value: Any) -> Any:
+        is_path = isinstance(value, str) and value.startswith(("~", "$", "file:"))
+        return spellings.folder(value) if is_path else value
+
+    @field_validator(
+        "s3_addressing", "s3_checksums", "quantize", "offload", "compile", "market", "allocation", mode="before"
+    )
+    @classmethod
+    def _a_choice(cls, value: Any, info: ValidationInfo) -> Any:
+        choices = get_args(cls.model_fields[str(info.field_name)].annotation)
+        return spellings.choice(value, choices) if isinstance(value, str) else value
+
+    @field_validator("heartbeat_s", "silent_after_s", "store_patience_s", mode="before")
+    @classmethod
+    def _in_seconds(cls, value: Any) -> Any:
+        return spellings.seconds(value) if isinstance(value, str) else value
+
+    @field_validator("vram_gib", mode="before")
+    @classmethod
+    def _in_gib(cls, value: Any) -> Any:
+        return spellings.gib(value) if isinstance(value, str) else value
+
     @field_validator("broker_url")
     @classmethod
     def _a_broker(cls, url: str | None) -> str | None:
-        # The value is not repeated: it may hold a password.
-        if url is not None and (_scheme(url) not in BROKER_SCHEMES):
-            raise ValueError(f"it must begin with {', '.join(f'{scheme}://' for scheme in BROKER_SCHEMES)}")
-        return None if url is None else _checked_broker(url)
+        return None if url is None else spellings.broker_url(url)
+
+    @field_validator("database_url")
+    @classmethod
+    def _a_database(cls, url: str | None) -> str | None:
+        return None if url is None else spellings.database_url(url)
+
+    @field_validator("store_url", "s3_endpoint_url")
+    @classmethod
+    def _a_store(cls, url: str | None, info: ValidationInfo) -> str | None:
+        if url is None:
+            return None
+        return store_address.store_url(url) if info.field_name == "store_url" else store_address.endpoint_url(url)
+
+    @field_validator("device")
+    @classmethod
+    def _a_device(cls, name: str | None) -> str | None:
+        return None if name is None else spellings.device(name)
+
+    @field_validator("max_usd")
+    @classmethod
+    def _in_dollars(cls, text: str | None) -> str | None:
+        return None if text is None else spellings.dollars(text)
+
+    @field_validator("weights_sha256", "planner_weights_sha256")
+    @classmethod
+    def _a_digest(cls, text: str | None) -> str | None:
+        return None if text is None else spellings.sha256(text)
 
     @field_validator("verify_orders")
     @classmethod
@@ -188,7 +290,10 @@ class Settings(BaseSettings):
         # Otherwise every worker would be taken for dead between two heartbeats, and all it holds be sent again.
         heartbeat_s = info.data.get("heartbeat_s", 0.0)
         if silent_after_s < 2 * heartbeat_s:
-            raise ValueError(f"it must be at least twice TUNEMILL_HEARTBEAT_S, which is {heartbeat_s:g}")
+            raise Misspelt(
+                f"it must be at least twice TUNEMILL_HEARTBEAT_S, which is {heartbeat_s:g}",
+                f"write TUNEMILL_SILENT_AFTER_S={6 * heartbeat_s:g}, or a shorter TUNEMILL_HEARTBEAT_S",
+            )
         return silent_after_s
 
     @field_validator("rental")
@@ -199,11 +304,7 @@ class Settings(BaseSettings):
     @field_validator("finance_tz")
     @classmethod
     def _a_time_zone(cls, name: str) -> str:
-        try:
-            ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError(f"{name!r} is no time zone; write one such as Europe/Berlin") from None
-        return name
+        return spellings.time_zone(name)
 
     @property
     def embedded(self) -> bool:
@@ -226,38 +327,76 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{self.home / 'ledger.sqlite'}"
 
 
-def read_settings() -> Settings:
-    """Read the environment. Raises SettingsError naming the variable that is wrong."""
+def variable_of(name: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + name.upper()
+
+
+def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the environment, by default this process's. Raises SettingsError naming the variable that is wrong.
+
+    A variable of ours that no setting has is told of once; one that is nearly a setting's name is an error, because
+    what it was meant to do, such as to cap what is spent, would not be done.
+    """
+    found = dict(_ours(os.environ if environment is None else environment))
+    for variable in found.keys() - {variable_of(name) for name in Settings.model_fields}:
+        _tell_unknown(variable)
+    values = {name: found[variable_of(name)] for name in Settings.model_fields if found.get(variable_of(name))}
     try:
-        return Settings()
+        return Settings(**values)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        variable = "TUNEMILL_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise _in_words(error.errors(include_url=False)[0]) from None
+
+
+def _ours(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The variables with our prefix, whatever their case, as their names should be written, and their bare values."""
+    for name, value in sorted(environment.items(), reverse=True):  # the name in capitals comes last and counts
+        variable = name.upper().removeprefix("EXPORT ").strip()  # Docker takes `export NAME` of a file for a name
+        if variable.startswith(PREFIX) and not _OF_A_NEIGHBOUR.search(variable):
+            yield variable, spellings.bare(value)
+
+
+@cache
+def _tell_unknown(variable: str) -> None:
+    """Warn of a variable that no setting has, once. Raises SettingsError when it is a slip of the pen for one."""
+    known = {name.replace("_", "").upper(): variable_of(name) for name in Settings.model_fields}
+    plain_name = variable.removeprefix(PREFIX).replace("_", "")
+    begun = [name for name in known if len(plain_name) > 2 and name.startswith(plain_name)]
+    if slip := begun or get_close_matches(plain_name, known, n=1, cutoff=_NEAR):
         raise SettingsError(
-            f"{variable} is wrong: {first['msg'].removeprefix('Value error, ')}", fix=f"correct or unset {variable}"
+            f"there is no setting {plain(variable)}",
+            why=f"it may be a slip for {known[slip[0]]}, which would be left unset without a word",
+            fix=f"write {known[slip[0]]}, or unset {plain(variable)}",
+        )
+    near = get_close_matches(plain_name, known, n=1)
+    guess = f"; did you mean {known[near[0]]}?" if near else ""
+    log.warning("%s is no setting of this version and changes nothing%s", plain(variable), guess)
+
+
+def _home() -> Path:
+    try:
+        return Path.home() / ".tunemill"
+    except RuntimeError:
+        raise SettingsError(
+            "TUNEMILL_HOME is not set, and this user has no home folder",
+            fix="set TUNEMILL_HOME to a folder that it may write, such as /var/lib/tunemill",
         ) from None
 
 
-def _checked_broker(url: str) -> str:
-    """`url`, if its parts can be told apart; with TLS the server must prove who it is, unless the address says else.
-
-    A password with an unescaped sign in it would end up in the host or the path, and in error messages with them.
-    """
-    escape = "write the signs : / ? # @ in a user name or password as %3A %2F %3F %23 %40"
-    parts = urlsplit(url)
-    try:
-        port_is_wrong = parts.port == 0
-    except ValueError:
-        port_is_wrong = True
-    if port_is_wrong or "@" in parts.path + parts.query + parts.fragment or parts.fragment:
-        raise ValueError(f"its host or port cannot be read; {escape}")
-    if parts.scheme == "rediss" and "ssl_cert_reqs" not in dict(parse_qsl(parts.query)):
-        return parts._replace(query="&".join(filter(None, (parts.query, "ssl_cert_reqs=required")))).geturl()
-    return url
+def _in_words(wrong: ErrorDetails) -> SettingsError:
+    """The first thing that is wrong, in our words; a value is repeated only where it can hold no secret."""
+    name = str(wrong["loc"][0])
+    variable, field = variable_of(name), Settings.model_fields[name]
+    context = wrong.get("ctx", {})
+    slip = context.get("error")
+    bounds = ((f"{words} {context[key]}") for key, words in _BOUNDS.items() if key in context)
+    says = str(slip) if slip else f"it must be {' and '.join(bounds) or _kind_of(wrong['type'])}"
+    example = (field.examples or [field.get_default()])[0]
+    fix = (slip.fix if isinstance(slip, Misspelt) else "") or f"write {variable}={example}"
+    return SettingsError(f"{variable} is wrong: {says}", fix=fix)
 
 
-def _scheme(url: str) -> str:
-    try:
-        return urlsplit(url).scheme
-    except ValueError:  # such as a bracket that is not closed
-        return ""
+def _kind_of(fault: str) -> str:
+    if fault.startswith("int"):
+        return "a whole number"
+    return "a number" if "number" in fault or "float" in fault else "text without line ends"

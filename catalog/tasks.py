@@ -28,7 +28,7 @@ class Task:
             raise OutOfRangeError(
                 f"planner codes cannot guide the task {self.name}",
                 why="the model was never trained to follow them there",
-                fix="write `planner: null`",
+                fix="write `planner: false`",
             )
         return self.coded_instruction if coded else self.instruction
 

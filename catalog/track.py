@@ -46,6 +46,12 @@ class Track(Frozen):
         return Take(track=self, number=number, dit_seed=seeds.dit, lm_seed=seeds.lm)
 
 
+def axes_of_key(key: str) -> dict[str, str]:
+    """The further axes that stand in a track's key, between its genre and its slot."""
+    pairs = (part.partition("=") for part in key.split("/")[3:-1])
+    return {axis: value for axis, _, value in pairs}
+
+
 class Take(Frozen):
     """One seeded rendition of a track; what one render message carries."""
 

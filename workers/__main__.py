@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import json
 import os
 import signal
 import sys
@@ -14,10 +15,11 @@ from pathlib import Path
 
 from catalog.errors import INTERRUPTED_EXIT_CODE, TunemillError
 from catalog.messages import now_ms
-from catalog.models import TURBO
-from catalog.plain import plain_lines
+from catalog.models import TURBO, find_model
+from catalog.plain import plain_json, plain_lines, replace_unencodable
 from catalog.secrets import scrub
-from catalog.settings import read_settings
+from catalog.settings import Settings, read_settings
+from workers.devices import check_device
 from workers.logs import start_log
 
 _PR_SET_PDEATHSIG = 1
@@ -26,18 +28,30 @@ STARTED_AT_MS = now_ms()  # before the heavy imports: they are part of what star
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; errors a person can mend end as words and their exit code."""
+    replace_unencodable(sys.stdout)
     arguments = _parser().parse_args(argv)
     start_log()
     try:
         return _COMMANDS[arguments.command](arguments)
     except TunemillError as error:
         print(plain_lines(scrub(f"error: {error}")), file=sys.stderr)  # noqa: T201
+        if getattr(arguments, "json", False):
+            print(plain_json(scrub(json.dumps(error.as_plain_values()))))  # noqa: T201
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED_EXIT_CODE
 
 
+def _read_settings_for(model: str) -> Settings:
+    """The settings, with a device that can be there: what is wrong with them is said before the heavy imports."""
+    settings = read_settings()
+    if find_model(model).needs_device:
+        check_device(settings.device)
+    return settings
+
+
 def _serve(arguments: argparse.Namespace) -> int:
+    settings = _read_settings_for(arguments.model)
     from workers.service import ServeOptions, serve  # noqa: PLC0415 - the engine process imports this module too
 
     if arguments.dies_with is not None and not _die_with(arguments.dies_with):
@@ -48,7 +62,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         grace_s=arguments.grace_s,
         planner=not arguments.no_planner,
     )
-    return serve(read_settings(), options, started_at_ms=STARTED_AT_MS)
+    return serve(settings, options, started_at_ms=STARTED_AT_MS)
 
 
 def _serve_all(arguments: argparse.Namespace) -> int:
@@ -75,14 +89,14 @@ def _replay(arguments: argparse.Namespace) -> int:
     from workers.replay import replay_sidecar  # noqa: PLC0415
 
     verdict = replay_sidecar(sys.stdin.buffer.read(), read_settings())
-    print(verdict.model_dump_json(indent=2))  # noqa: T201
+    print(verdict.model_dump_json(indent=2, ensure_ascii=True))  # noqa: T201
     return 0
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:
+    settings = _read_settings_for(arguments.model)
     from workers.calibrate import CalibrationRun, open_calibratable_engine  # noqa: PLC0415
 
-    settings = read_settings()
     engine = open_calibratable_engine(settings, arguments.model, planner_wanted=not arguments.no_planner)
     calibration = CalibrationRun(engine, settings.home)
     exit_code = 0
@@ -124,6 +138,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     calibrate.add_argument("--ceiling", type=int, default=64, help="try no larger batch (default: %(default)s)")
     calibrate.add_argument("--no-planner", action="store_true", help="load no planner, as a worker without one")
+    for each in commands.choices.values():
+        each.add_argument("--json", action="store_true", help="print an error that ends it as JSON, too")
     tiny = commands.add_parser("tiny", help="write the tiny random checkpoint and print its folder")
     tiny.add_argument("--home", type=Path, help="where to write it (default: TUNEMILL_HOME)")
     return parser

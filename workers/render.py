@@ -28,7 +28,7 @@ from catalog.track import Take
 from workers.audio.checks import Rejected, check_audio
 from workers.audio.master import Mastered, master
 from workers.audio.resample import at_our_rate
-from workers.audio.tags import source_type
+from workers.audio.tags import file_name_of, source_type
 from workers.engine.protocol import EngineCard, Refusal, Rendition
 from workers.heartbeats import TakesInHand
 from workers.records import Recorder
@@ -187,7 +187,7 @@ def _store(
 ) -> AttemptMade:
     """Store the audio, then the sidecar unless another worker's is there; the loser adopts the winner's."""
     audio = _audio_file(message.take, mastered)
-    context.storage.put_audio(audio, mastered.body)
+    context.storage.put_audio(audio, mastered.body, file_name=file_name_of(message.take, mastered.extension))
     times = rendered.times.model_copy(update={"post_ms": _since_ms(began_s)})
     sidecar = _sidecar(message, rendered, rendition, audio, mastered.measures, times, context)
     winner = context.storage.put_sidecar(sidecar)

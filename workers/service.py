@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, NamedTuple
 
+from catalog.broker_answers import tell_if_in_clear
 from catalog.errors import BrokerError, TunemillError, WorkerError
 from catalog.messages import FAULT, TakesReturned, WorkerStarted, WorkerStopped
 from catalog.models import find_model
@@ -26,6 +27,7 @@ from catalog.orders import parse_public_keys
 from catalog.queues import queues_served
 from catalog.rental import RentalNote, rented_here
 from catalog.settings import Settings
+from catalog.store import STORE_BACKOFF
 from catalog.tiers import BatchLimit, tier_of
 from workers.app import RenderWorker, make_app, make_worker
 from workers.engine.process import EngineProcess, EngineRecipe
@@ -36,7 +38,7 @@ from workers.render import WorkerContext, usable_cores
 from workers.scheduler.scheduler import Scheduler
 from workers.spans import SpanLog
 from workers.stopping import StopOrder, StopOrders, exit_in
-from workers.storage import STORE_BACKOFF, TakeStorage
+from workers.storage import TakeStorage
 from workers.wiring import engine_recipe, open_checked_store, typical_bucket
 
 log = logging.getLogger(__name__)
@@ -363,6 +365,7 @@ def _warn_of_trust(settings: Settings, identity: WorkerIdentity) -> None:
     """Say what this worker cannot tell for itself; the embedded broker belongs to one user and needs no proof."""
     if str(settings.broker_url).startswith("redis+socket://"):
         return
+    tell_if_in_clear(str(settings.broker_url))
     if not settings.verify_orders:
         log.warning(
             "orders are not verified: whoever may write to the queues may have takes rendered here; "

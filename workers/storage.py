@@ -17,14 +17,12 @@ from catalog.errors import MessageError, StoreError
 from catalog.keys import sidecar_key
 from catalog.retry import Backoff
 from catalog.sidecar import AudioFile, Sidecar, parse_sidecar
-from catalog.store.base import Store
+from catalog.store import STORE_BACKOFF, Store
 from catalog.store.integrity import find_fault
 from catalog.track import Take
 
 log = logging.getLogger(__name__)
 
-# A restart of the store passes in two minutes; an outage that lasts longer stops the worker.
-STORE_BACKOFF: Final = Backoff(first_s=0.5, longest_s=15.0, patience_s=120.0)
 PROBES: Final = 3  # of the store with an object of no take, before a failure is laid on the object that was wanted
 _T = TypeVar("_T")
 
@@ -69,9 +67,9 @@ class TakeStorage:
         body = self._retry(lambda: self.store.find(sidecar_key(take)), reads=True)
         return None if body is None else parse_sidecar(body, take.id)
 
-    def put_audio(self, audio: AudioFile, body: bytes) -> None:
-        """Write the audio and make sure that the store has kept it."""
-        self._retry(lambda: _put_audio(self.store, audio, body))
+    def put_audio(self, audio: AudioFile, body: bytes, *, file_name: str = "") -> None:
+        """Write the audio and make sure that the store has kept it; a browser saves it under `file_name`."""
+        self._retry(lambda: _put_audio(self.store, audio, body, file_name))
 
     def put_sidecar(self, sidecar: Sidecar) -> Sidecar:
         """Write the sidecar unless the take has one; returns the one that is there, with its audio.
@@ -136,8 +134,8 @@ class TakeStorage:
         raise error
 
 
-def _put_audio(store: Store, audio: AudioFile, body: bytes) -> None:
-    store.put(audio.key, body, content_type=audio.content_type, sha256=audio.sha256)
+def _put_audio(store: Store, audio: AudioFile, body: bytes, file_name: str) -> None:
+    store.put(audio.key, body, content_type=audio.content_type, sha256=audio.sha256, file_name=file_name)
     if fault := find_fault(store, audio):
         raise StoreError(
             f"{store.locate(audio.key)} {fault} just after it was written",

@@ -9,7 +9,7 @@ from catalog.buckets import Bucket
 from catalog.models import find_model
 from catalog.settings import Settings
 from catalog.spec import DiffusionSpec
-from catalog.store import Store, open_configured_store
+from catalog.store import Store, open_configured_store, open_proven_store
 from workers.engine.process import EngineRecipe
 
 TYPICAL_DURATION_S: Final = 120  # of the takes that the batch limit in the first log lines is for
@@ -27,10 +27,8 @@ def engine_recipe(settings: Settings, model: str, *, planner_wanted: bool = True
 
 
 def open_checked_store(settings: Settings) -> Store:
-    """The store, proven to take an object. Raises StoreError."""
-    store = open_worker_store(settings)
-    store.check()
-    return store
+    """The store, proven to take an object, which a busy one may take its time for. Raises StoreError."""
+    return open_proven_store(settings)
 
 
 def open_worker_store(settings: Settings) -> Store:

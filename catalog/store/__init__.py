@@ -1,6 +1,6 @@
 """The store: where audio and sidecars lie, a folder or any S3-compatible bucket behind one Protocol."""
 
 from catalog.store.base import ObjectInfo, Store
-from catalog.store.opening import open_configured_store, open_store
+from catalog.store.opening import STORE_BACKOFF, open_configured_store, open_proven_store, open_store
 
-__all__ = ["ObjectInfo", "Store", "open_configured_store", "open_store"]
+__all__ = ["STORE_BACKOFF", "ObjectInfo", "Store", "open_configured_store", "open_proven_store", "open_store"]

@@ -26,8 +26,11 @@ class Receiver(Protocol):
 class Store(Protocol):
     """Objects by key. Keys are those of `catalog.keys`; every method raises StoreError on refusal."""
 
-    def put(self, key: str, body: bytes, *, content_type: str, sha256: str) -> None:
-        """Write an object whole or not at all. `sha256` (hex) is checked against what arrives."""
+    def put(self, key: str, body: bytes, *, content_type: str, sha256: str, file_name: str = "") -> None:
+        """Write an object whole or not at all. `sha256` (hex) is checked against what arrives.
+
+        Under `file_name` a browser saves it, where the store serves browsers.
+        """
 
     def put_if_absent(self, key: str, body: bytes, *, content_type: str) -> bool:
         """Write an object unless one is there; False when one was, and it is left as it is."""

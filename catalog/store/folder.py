@@ -20,8 +20,6 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import BinaryIO, Final
 
-from filelock import FileLock
-
 from catalog.errors import StoreError, StoreFullError
 from catalog.keys import checked_key
 from catalog.store.base import ObjectInfo, Receiver
@@ -35,7 +33,11 @@ _FIXES: Final = {
     errno.EROFS: "mount the file system writable, or choose another folder with TUNEMILL_STORE_URL",
     errno.ENOTDIR: "a file stands where a folder is needed: move it away, or choose another with TUNEMILL_STORE_URL",
     errno.EEXIST: "a file stands where a folder is needed: move it away, or choose another with TUNEMILL_STORE_URL",
-}
+    errno.ENOENT: "no folder can be made there: choose another with TUNEMILL_STORE_URL",
+    errno.ENAMETOOLONG: "choose a folder with a shorter path with TUNEMILL_STORE_URL",
+    errno.ELOOP: "its links lead in a circle: remove one, or choose another folder with TUNEMILL_STORE_URL",
+}  # waiting mends none of these
+_FIX: Final = "look at the disk or the mount under it, or choose another folder with TUNEMILL_STORE_URL"
 
 
 _PART: Final = re.compile(r"\.[0-9a-f]{32}\.part")
@@ -49,8 +51,8 @@ class FolderStore:
     def __init__(self, root: Path) -> None:
         self._root = root.expanduser().absolute()
 
-    def put(self, key: str, body: bytes, *, content_type: str, sha256: str) -> None:
-        """See Store. The content type is not kept: the key's extension says it."""
+    def put(self, key: str, body: bytes, *, content_type: str, sha256: str, file_name: str = "") -> None:
+        """See Store. Content type and file name are not kept: the key's extension says the one, the tags the other."""
         check_sha256(key, body, sha256)
         with self._words_for(f"write {key}"):
             path = self._path(key)
@@ -172,8 +174,9 @@ class FolderStore:
                 raise StoreFullError(
                     what, why=why, fix="free some space, or choose another folder with TUNEMILL_STORE_URL"
                 ) from None
-            fix = _FIXES.get(error.errno or 0, "")
-            raise StoreError(what, why=why, fix=fix) from None
+            raised = StoreError(what, why=why, fix=_FIXES.get(error.errno or 0, _FIX))
+            raised.needs_person = error.errno in _FIXES
+            raise raised from None
 
 
 @contextmanager
@@ -220,6 +223,8 @@ def _move_if_absent(temporary: Path, path: Path) -> bool:
         if error.errno not in _NO_HARD_LINKS:
             raise
         # exFAT and some network file systems have no hard links; there the writers take turns.
+        from filelock import FileLock
+
         with FileLock(path.parent / ".put-if-absent.lock"):
             if path.exists():
                 return False

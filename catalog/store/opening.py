@@ -2,72 +2,85 @@
 
 from __future__ import annotations
 
-import re
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from typing import Final, Literal
 
-from catalog.errors import SettingsError
-from catalog.settings import Settings, without_secrets
+from catalog import store_address
+from catalog.errors import SettingsError, StoreError, StoreFullError
+from catalog.retry import Backoff
+from catalog.settings import Settings
+from catalog.spellings import Misspelt
 from catalog.store.base import Store
 from catalog.store.folder import FolderStore
 
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+log = logging.getLogger(__name__)
+
+# A restart of the store passes in two minutes; an outage that lasts longer stops the worker.
+STORE_BACKOFF: Final = Backoff(first_s=0.5, longest_s=15.0, patience_s=120.0)
 
 
 def open_configured_store(settings: Settings) -> Store:
     """The store that the settings name; nothing is read or written yet."""
-    return open_store(settings.store, s3_endpoint_url=settings.s3_endpoint_url)
+    return open_store(
+        settings.store,
+        s3_endpoint_url=settings.s3_endpoint_url,
+        s3_addressing=settings.s3_addressing,
+        s3_checksums=settings.s3_checksums,
+    )
 
 
-def open_store(url: str, *, s3_endpoint_url: str | None = None) -> Store:
+def open_proven_store(settings: Settings) -> Store:
+    """The configured store, proven to take an object; one that is away or busy is waited for as it is later.
+
+    Raises StoreError when the patience is over, and at once for what only a person can mend.
+    """
+    store = open_configured_store(settings)
+    began_s = time.monotonic()
+    waits_s = replace(STORE_BACKOFF, patience_s=settings.store_patience_s).waits_s()
+    while True:
+        try:
+            store.check()
+        except StoreError as error:
+            is_over = time.monotonic() - began_s > settings.store_patience_s
+            wait_s = next(waits_s, None)
+            if error.needs_person or isinstance(error, StoreFullError) or is_over or wait_s is None:
+                raise
+            log.warning("the store cannot be used yet, trying again in %g s: %s (%s)", wait_s, error.what, error.why)
+            time.sleep(wait_s)
+        else:
+            return store
+
+
+def open_store(
+    url: str,
+    *,
+    s3_endpoint_url: str | None = None,
+    s3_addressing: Literal["auto", "path", "virtual"] = "auto",
+    s3_checksums: Literal["auto", "on", "off"] = "auto",
+) -> Store:
     """The store at `url`; nothing is read or written yet (`check` does that).
 
-    `s3_endpoint_url` names an S3-compatible service instead of AWS. Raises SettingsError for an address that
-    cannot be one.
+    `s3_endpoint_url` names an S3-compatible service instead of AWS; the others are the settings of these names. Raises
+    SettingsError for an address that cannot be one.
     """
-    scheme, separator, rest = url.partition("://")
-    if not url.strip():
-        raise SettingsError("TUNEMILL_STORE_URL is empty", fix="give a folder or s3://bucket/prefix, or unset it")
-    if not separator:
+    url = _understood("TUNEMILL_STORE_URL", store_address.store_url, url)
+    if not url.startswith("s3://"):
         return FolderStore(Path(url))
-    match scheme.lower():
-        case "file":
-            return FolderStore(_file_path(url))
-        case "s3":
-            return _open_s3(rest, s3_endpoint_url)
-        case _:
-            raise SettingsError(
-                f"no store is known for {without_secrets(url)}",
-                why=f"{scheme}:// is neither s3:// nor file://",
-                fix="other services are reached by their S3-compatible address: s3://bucket/prefix with "
-                "TUNEMILL_S3_ENDPOINT_URL",
-            )
+    bucket, prefix = store_address.parse_bucket(url)
+    if s3_endpoint_url is not None:
+        s3_endpoint_url = _understood("TUNEMILL_S3_ENDPOINT_URL", store_address.endpoint_url, s3_endpoint_url)
+        s3_endpoint_url = store_address.without_bucket(s3_endpoint_url, bucket)
+    from catalog.store.s3 import S3Store
+
+    return S3Store(bucket, prefix, endpoint_url=s3_endpoint_url, addressing=s3_addressing, checksums=s3_checksums)
 
 
-def _file_path(url: str) -> Path:
-    parts = urlsplit(url)
-    if parts.netloc not in {"", "localhost"} or not parts.path:
-        raise SettingsError(
-            f"{without_secrets(url)} names no folder on this machine", fix="write file:///absolute/path"
-        )
-    return Path(unquote(parts.path))
-
-
-def _open_s3(rest: str, endpoint_url: str | None) -> Store:
-    bucket, _, prefix = rest.partition("/")
-    if "@" in bucket:
-        raise SettingsError(
-            "TUNEMILL_STORE_URL holds credentials",
-            why="an address is printed and logged; a secret must not be",
-            fix="write s3://bucket/prefix and put the credentials into the AWS environment or ~/.aws",
-        )
-    prefix = prefix.strip("/")
-    if not _BUCKET.fullmatch(bucket) or {"", ".", ".."} & set(prefix.split("/") if prefix else ["x"]):
-        raise SettingsError(f"s3://{rest} names no bucket and prefix", fix="write s3://bucket or s3://bucket/prefix")
-    if endpoint_url is not None and urlsplit(endpoint_url).scheme not in {"http", "https"}:
-        raise SettingsError(
-            f"TUNEMILL_S3_ENDPOINT_URL is {without_secrets(endpoint_url)}", fix="write http://host:port or https://host"
-        )
-    from catalog.store.s3 import S3Store  # noqa: PLC0415 - boto3 takes long to import, and a folder needs none of it
-
-    return S3Store(bucket, prefix, endpoint_url=endpoint_url)
+def _understood(variable: str, spelling: Callable[[str], str], text: str) -> str:
+    try:
+        return spelling(text)
+    except Misspelt as slip:
+        raise SettingsError(f"{variable} is wrong: {slip}", fix=slip.fix) from None

@@ -3,33 +3,60 @@
 from __future__ import annotations
 
 import errno
+import gc
 import logging
+import re
 import sys
 import traceback
 from importlib import import_module
-from importlib.metadata import version
-from types import TracebackType
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
-from catalog.errors import StoreFullError, TunemillError
+from catalog.errors import INTERRUPTED_EXIT_CODE, StoreFullError, TunemillError
 from catalog.plain import plain_lines
 from catalog.secrets import ScrubbingFormatter, scrub
-from orchestrator.cli.console import err, print_error, say
+from orchestrator.cli.console import err, print_error, print_error_as_json, say
+from orchestrator.cli.outline import APP_OPTIONS
+from orchestrator.cli.streams import flush_output
+
+_UsageError: Any = typer.BadParameter.__bases__[0]  # typer gives no public name to the base of its usage errors
+_USAGE_EXIT_CODE: Final = 2
+_PLAIN_WORDS: Final = {
+    r"Input should be a valid integer.*": "it must be a whole number",
+    r"Input should be a valid number.*": "it must be a number",
+    r"Input should be greater than or equal to (\S+)": r"it must be \1 or more",
+    r"Input should be less than or equal to (\S+)": r"it must be \1 or less",
+    r"Input should be": "it must be",
+    r"Value error, ": "",
+}
+
+
+class _Program(TyperGroup):
+    """The commands, of which any may be interrupted."""
+
+    def invoke(self, context: Any) -> Any:
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt:
+            say("interrupted; nothing is lost: run the same command again", to=err)
+            raise typer.Exit(INTERRUPTED_EXIT_CODE) from None
+
 
 app = typer.Typer(
+    cls=_Program,
     name="tunemill",
     help="Turn a matrix of genre and zone presets into a music catalog.",
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Start with `tunemill run demo`; `tunemill COMMAND --help` says more about each command.",
+    **APP_OPTIONS,
 )
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version  # noqa: PLC0415 - it takes as long to import as all the rest
+
         sys.stdout.write(f"tunemill {version('tunemill')}\n")
         raise typer.Exit
 
@@ -58,6 +85,7 @@ _MODULES = {
     "costs": ("costs",),
     "worker": ("worker", "replay"),
     "logins": ("worker-login",),
+    "weights": ("weights",),
 }
 
 
@@ -71,46 +99,82 @@ def _register(wanted: str | None = None) -> None:
         import_module(f"orchestrator.cli.{name}").register(app)
 
 
-def _was_interrupted(end: SystemExit) -> bool:
-    """True when the program ended by a Ctrl-C that no command has handled."""
-    before = end.__context__
-    return before is not None and isinstance(before.__cause__, KeyboardInterrupt)
-
-
 def run() -> None:
-    """Run the program and exit with its code; typer handles usage errors (2) and a Ctrl-C in a command (130)."""
+    """Run the program and exit with its code; a mistake ends in words and, with --json, in a JSON document as well."""
     if logging.lastResort is not None:  # prints the log of a command that sets up none
         logging.lastResort.setFormatter(ScrubbingFormatter())
     try:
-        _run()
-    except Exception:
-        sys.excepthook = _print_defect  # after typer, which puts its own there
-        raise
-
-
-def _print_defect(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print a traceback: what the program cannot answer may hold secrets and a stranger's text like all else."""
-    sys.stderr.write(plain_lines(scrub("".join(traceback.format_exception(kind, error, trace)))))
-
-
-def _run() -> None:
-    _register(sys.argv[1] if len(sys.argv) > 1 else None)
-    try:
-        app()
-    except SystemExit as end:
-        if _was_interrupted(end):
-            say("interrupted; nothing is lost: run the same command again", to=err)
-        raise
+        code = _run()
+        flush_output()
     except TunemillError as error:
-        print_error(error)
-        sys.exit(error.exit_code)
+        code = end_in_words(error)
+    except _UsageError as error:
+        code = _end_of_usage(error)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        full = StoreFullError(
-            f"no space left on the disk under {error.filename or 'TUNEMILL_HOME'}",
-            why="nothing is lost: what was recorded before is whole",
-            fix="free some space, or move TUNEMILL_HOME or TUNEMILL_STORE_URL, and run the same command again",
+        code = end_in_words(_no_space(error)) if error.errno in (errno.ENOSPC, errno.EDQUOT) else _end_of_defect(error)
+    except Exception as error:
+        code = _end_of_defect(error)
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command that the arguments name; its exit code."""
+    _register(sys.argv[1] if len(sys.argv) > 1 else None)
+    gc.enable()
+    gc.freeze()  # what was loaded stays
+    ended = app(standalone_mode=False)
+    return ended if isinstance(ended, int) else 0
+
+
+def end_in_words(error: TunemillError) -> int:
+    """Print an error that a person can mend, with --json as a JSON document as well; its exit code."""
+    print_error(error)
+    if "--json" in sys.argv:
+        print_error_as_json(error)
+    return error.exit_code
+
+
+def _end_of_usage(error: Any) -> int:
+    """Say what is wrong with the arguments, and how to find what they may be."""
+    if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command
+        error.show()
+        return _USAGE_EXIT_CODE
+    context = error.ctx
+    command = context.command_path if context else "tunemill"
+    told = TunemillError(
+        _in_plain_words(error.format_message().rstrip(".")),
+        why=f"its usage is {context.get_usage().removeprefix('Usage: ')}" if context else "",
+        fix=f"`{command} --help` shows what it takes",
+    )
+    print_error(told)
+    if "--json" in sys.argv:
+        print_error_as_json(told, kind="usage", code=_USAGE_EXIT_CODE)
+    return _USAGE_EXIT_CODE
+
+
+def _in_plain_words(message: str) -> str:
+    """The same without the words of pydantic, by which typer reads values."""
+    for theirs, ours in _PLAIN_WORDS.items():
+        message = re.sub(theirs, ours, message)
+    return message
+
+
+def _end_of_defect(error: Exception) -> int:
+    """Print a traceback: what the program cannot answer may hold secrets and a stranger's text like all else."""
+    sys.stderr.write(plain_lines(scrub("".join(traceback.format_exception(error)))))
+    if "--json" in sys.argv:
+        told = TunemillError(
+            f"{type(error).__name__}: {error}",
+            why="it is a defect in the program",
+            fix="report it, with the traceback on standard error",
         )
-        print_error(full)
-        sys.exit(full.exit_code)
+        print_error_as_json(told, kind="defect")
+    return TunemillError.exit_code
+
+
+def _no_space(error: OSError) -> StoreFullError:
+    return StoreFullError(
+        f"no space left on the disk under {error.filename or 'TUNEMILL_HOME'}",
+        why="nothing is lost: what was recorded before is whole",
+        fix="free some space, or move TUNEMILL_HOME or TUNEMILL_STORE_URL, and run the same command again",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Annotated
 
 import typer
@@ -9,12 +10,16 @@ import typer
 from catalog.errors import UnknownNameError
 from catalog.settings import Settings, read_settings
 from catalog.store import open_configured_store
-from orchestrator.cli import upkeep, verdicts
+from orchestrator.cli import completion, upkeep, verdicts
 from orchestrator.cli.console import JsonFlag, print_json, print_line, say, warn
 from orchestrator.cli.ledger import find_ledger
+from orchestrator.cli.names import Names, catalog_key, planned_places, read_names
+from orchestrator.cli.options import AxisOption, GenreOption, ZoneOption
+from orchestrator.cli.selecting import as_options, read_places
 from orchestrator.cli.tracks import NOISE_LABEL, print_tracks, tracks_as_json
 from orchestrator.ledger import readings
 from orchestrator.ledger.readings import ListedTrack
+from orchestrator.planning.selection import Places, Selection
 
 
 def register(app: typer.Typer) -> None:
@@ -27,40 +32,75 @@ def register(app: typer.Typer) -> None:
 
 
 def list_catalog(
-    catalog: Annotated[str | None, typer.Argument(help="A catalog's name; all of them when left out.")] = None,
-    zone: Annotated[str | None, typer.Option(help="List only tracks of this zone.")] = None,
-    genre: Annotated[str | None, typer.Option(help="List only tracks of this genre.")] = None,
+    catalog: Annotated[
+        str | None,
+        typer.Argument(
+            help="A catalog's name; all of them when left out.",
+            autocompletion=completion.made_catalogs,
+            callback=catalog_key,
+        ),
+    ] = None,
+    zone: ZoneOption = None,
+    genre: GenreOption = None,
+    axis: AxisOption = None,
     files: Annotated[bool, typer.Option("--files", help="Print only where the audio lies, one file a line.")] = False,
     json: JsonFlag = False,
 ) -> None:
-    """List the accepted tracks of a catalog: title, zone, genre, tempo, key, length, loudness and file."""
+    """List the accepted tracks of a catalog, and their files.
+
+    Shown are title, zone, genre, axes, tempo, key, length, loudness and file.
+    """
     settings = read_settings()
-    tracks = _find_tracks(settings, catalog, zone, genre)
+    names, places = read_names(settings), read_places(zone, genre, axis)
+    tracks = _find_tracks(settings, catalog, places, names)
     store = open_configured_store(settings)
     if json:
-        print_json(tracks_as_json(tracks, store))
+        print_json(tracks_as_json(tracks, store, names))
     elif files:
         for track in tracks:
             print_line(store.locate(track.rendition.audio_key))
     elif not tracks:
-        warn("no finished tracks; make some with `tunemill run CATALOG`")
+        made = " ".join([catalog or "CATALOG", *as_options(Selection(places))])
+        warn(f"no finished tracks{' there' if places else ''}; make some with `tunemill run {made}`")
     else:
-        print_tracks(tracks, store)
+        print_tracks(tracks, store, names)
         say(f"{len(tracks):,} tracks")
         if noisy := sum(track.rendition.noise for track in tracks):
             warn(f"{noisy:,} of them are {NOISE_LABEL}")
 
 
-def _find_tracks(settings: Settings, catalog: str | None, zone: str | None, genre: str | None) -> list[ListedTrack]:
+def _find_tracks(settings: Settings, catalog: str | None, places: Places, names: Names) -> list[ListedTrack]:
     ledger = find_ledger(settings)
     if ledger is None:
         return []
+    asked = names.keys_of(places, catalog)
     with ledger.read() as connection:
         known = readings.catalogs(connection)
         if catalog is not None and catalog not in known:
             raise UnknownNameError(
                 f"the ledger has no catalog {catalog!r}",
                 why=f"it has: {', '.join(known) or 'none yet'}",
-                fix=f"make it with `tunemill run {catalog}`",
+                fix=_make_or_correct(catalog, known),
             )
-        return readings.list_tracks(connection, catalog, zone=zone, genre=genre)
+        if asked:
+            there = Places(*readings.known_places(connection, catalog))
+            _check_places(asked, there, catalog, settings)
+        where = readings.in_places(asked.zones, asked.genres, asked.axes)
+        return readings.list_tracks(connection, catalog, where=where)
+
+
+def _check_places(asked: Places, made: Places, catalog: str | None, settings: Settings) -> None:
+    """Raise UnknownNameError for a place that neither the ledger has nor the presets of `catalog` plan."""
+    whose = "the ledger" if catalog is None else f"the catalog {catalog!r}"
+    try:
+        asked.check_against(made, whose)
+    except UnknownNameError:
+        planned = planned_places(catalog, settings)
+        if planned is None:
+            raise
+        asked.check_against(made.plus(planned), whose)
+
+
+def _make_or_correct(catalog: str, known: list[str]) -> str:
+    guess = difflib.get_close_matches(catalog, known, n=1)
+    return f"write {guess[0]!r}" if guess else f"make it with `tunemill run {catalog}`"

@@ -15,18 +15,26 @@ from rich.console import Console
 from rich.text import Text
 
 from catalog.errors import TunemillError
-from catalog.plain import plain, plain_json, plain_lines
+from catalog.plain import has_all_characters, plain, plain_json, plain_lines
 from catalog.secrets import scrub
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of tables.")]
+# Of a program that prints nothing but its log; `app.py` prints the error.
+JsonErrorFlag = Annotated[bool, typer.Option("--json", help="Print an error that ends it as JSON, too.")]
+
+
+_printed_json = False  # a second document would make the output none
 
 
 def print_json(value: Any) -> None:
     """Print `value` as one JSON document; instants stay epoch milliseconds, money micro-dollars."""
-    sys.stdout.write(plain_json(json.dumps(value, indent=2, ensure_ascii=False, default=str)) + "\n")
+    global _printed_json  # noqa: PLW0603
+    _printed_json = True
+    escaped = not has_all_characters(sys.stdout)
+    sys.stdout.write(plain_json(json.dumps(value, indent=2, ensure_ascii=escaped, default=str)) + "\n")
 
 
 def print_json_line(value: Any) -> None:
@@ -71,6 +79,15 @@ def print_error(error: TunemillError) -> None:
     for name, words in (("why", error.why), ("fix", error.fix)):
         if words:
             say(scrub(words), to=err, label=Text.assemble("  ", (f"{name}: ", "bold")), lines=True)
+
+
+def print_error_as_json(error: TunemillError, **instead: str | int) -> None:
+    """Print the error as the JSON document that a script waits for, unless the command has printed its result."""
+    if not _printed_json:
+        told = {**error.as_plain_values()["error"], **instead}
+        print_json_line(
+            {"error": {name: scrub(value) if isinstance(value, str) else value for name, value in told.items()}}
+        )
 
 
 def warn(text: str, *, to: Console = err) -> None:

@@ -10,13 +10,23 @@ import typer
 from catalog.errors import BusyError, TunemillError, UnknownNameError
 from catalog.messages import now_ms
 from catalog.settings import Settings, read_settings
+from orchestrator.cli import completion
 from orchestrator.cli.console import JsonFlag, print_json, say, warn
 from orchestrator.cli.dead import dead_as_json, print_dead
+from orchestrator.cli.display import describe_paid
 from orchestrator.cli.ledger import get_ledger_of_names
+from orchestrator.cli.names import catalog_key
 from orchestrator.control.broker import Queues
 from orchestrator.ledger import Ledger, RunRow, readings, run_control, work
 
-RunArgument = Annotated[str, typer.Argument(help="A catalog with an active run, or the first digits of the run's id.")]
+RunArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A catalog with an active run, or the first digits of the run's id.",
+        autocompletion=completion.active_runs,
+        callback=catalog_key,
+    ),
+]
 _ALL_DEAD = "Retry the takes that have failed for good; without it nothing is done."
 
 
@@ -29,14 +39,20 @@ def register(app: typer.Typer) -> None:
 
 
 def pause(run: RunArgument, json: JsonFlag = False) -> None:
-    """Send nothing more of a run; what waits on its queues comes back, what workers hold is finished."""
+    """Send nothing more of a run until it is resumed.
+
+    What waits on its queues comes back, what workers hold is finished.
+    """
     settings, ledger = _open()
     with ledger.write() as connection:
         found = run_control.get_active_run(connection, run)
         run_control.refuse_unless_going_on(found)
         run_control.write_control(connection, found, run_control.PAUSE)
     _withdraw(ledger, settings, found)
-    _report(ledger, found, "paused; `tunemill resume {catalog}` lets it go on", json=json)
+    with ledger.read() as connection:
+        paid = readings.paid_meanwhile(connection, readings.get_run(connection, found.run_id), now_ms())
+    words = f"paused; {describe_paid(paid)}; `tunemill resume {{catalog}}` lets it go on"
+    _report(ledger, found, words, json=json, paid_meanwhile=paid._asdict())
 
 
 def resume(run: RunArgument, json: JsonFlag = False) -> None:
@@ -50,11 +66,14 @@ def resume(run: RunArgument, json: JsonFlag = False) -> None:
     if not found.wish:
         warn(f"the run of {found.catalog} was not paused")
     how = f"`tunemill run {found.catalog}`" if settings.embedded else "`tunemill controller`"
-    _report(ledger, found, f"goes on as soon as {how} is at work", json=json)
+    holder = _find_writer(ledger)
+    _report(ledger, found, f"goes on: {holder} is at work" if holder else f"goes on with {how}", json=json)
 
 
 def cancel(run: RunArgument, json: JsonFlag = False) -> None:
-    """End a run: what waits is cancelled, what workers hold is finished and counted.
+    """End a run before it is done.
+
+    What waits is cancelled, what workers hold is finished and counted.
 
     `tunemill run` makes what was cancelled after all.
     """
@@ -74,12 +93,22 @@ def cancel(run: RunArgument, json: JsonFlag = False) -> None:
 
 
 def retry(
-    catalog: Annotated[str, typer.Argument(help="The catalog whose dead takes are meant.")],
+    catalog: Annotated[
+        str,
+        typer.Argument(
+            help="The catalog whose dead takes are meant.",
+            autocompletion=completion.made_catalogs,
+            callback=catalog_key,
+        ),
+    ],
     failed: Annotated[bool, typer.Option("--failed", help=_ALL_DEAD)] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list them.")] = False,
     json: JsonFlag = False,
 ) -> None:
-    """List the dead takes of CATALOG with their reasons and, with --failed, let them wait again with fresh tries."""
+    """List the dead takes of CATALOG, or have them tried again.
+
+    With --failed they wait again, with fresh tries; without it their reasons are shown.
+    """
     settings, ledger = _open()
     with ledger.read() as connection:
         if catalog not in (known := readings.catalogs(connection)):
@@ -107,6 +136,15 @@ def retry(
 def _open() -> tuple[Settings, Ledger]:
     settings = read_settings()
     return settings, get_ledger_of_names(settings)
+
+
+def _find_writer(ledger: Ledger) -> str:
+    """The program that feeds the runs at this moment; "" when none does."""
+    try:
+        with ledger.writer_lock():
+            return ""
+    except BusyError as error:
+        return error.holder
 
 
 def _cancel_here(ledger: Ledger, run: RunRow) -> None:
@@ -137,12 +175,12 @@ def _withdraw(ledger: Ledger, settings: Settings, run: RunRow) -> None:
             work.finish_runs(connection, [run.run_id], now_ms())
 
 
-def _report(ledger: Ledger, run: RunRow, words: str, *, json: bool) -> None:
+def _report(ledger: Ledger, run: RunRow, words: str, *, json: bool, **more: Any) -> None:
     with ledger.read() as connection:
         now, counts = readings.get_run(connection, run.run_id), readings.count_takes(connection, run.run_id)
     if json:
         said: dict[str, Any] = {"state": now.state, "wish": now.wish, "takes": counts._asdict()}
-        print_json({"catalog": run.catalog, "run_id": run.run_id, **said})
+        print_json({"catalog": run.catalog, "run_id": run.run_id, **said, **more})
         return
     say(f"run {run.run_id[:8]} of {run.catalog}: {words.format(catalog=run.catalog)}", hang=2)
     shown = ", ".join(f"{count:,} {state}" for state, count in counts._asdict().items() if count)

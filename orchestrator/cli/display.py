@@ -28,6 +28,7 @@ from catalog.plain import plain
 from orchestrator.cli.console import clock, err, out, say, usd, warn
 
 if TYPE_CHECKING:  # a table needs no ledger, and importing one takes longer than printing the table
+    from orchestrator.ledger.readings import PaidMeanwhile
     from orchestrator.runs.progress import RunProgress, Watcher
 
 LINE_EVERY_S: Final = 10.0
@@ -242,14 +243,29 @@ def describe(progress: RunProgress, *, short: bool = False) -> str:
     """Takes done and planned, rate, time left and money in words; rejected and failed takes when there are any."""
     counts, spend = progress.counts, progress.spend
     parts = [f"{counts.ended:,}/{counts.ended + counts.pending:,}{'' if short else ' takes'}"]
-    parts.append(f"{progress.takes_per_min:,.1f}/min" if progress.takes_per_min else "starting")
-    if progress.eta_ms is not None and counts.pending:
-        parts.append(f"{clock(progress.eta_ms)} left")
+    if progress.paid_meanwhile is not None:
+        parts.append("paused")
+    else:
+        parts.append(f"{progress.takes_per_min:,.1f}/min" if progress.takes_per_min else "starting")
+        if progress.eta_ms is not None and counts.pending:
+            parts.append(f"{clock(progress.eta_ms)} left")
     parts.append(usd(spend.usd_micros) + (" + unknown" if spend.unpriced else ""))
     for count, word, shorter in ((counts.rejected, "rejected", "rej"), (counts.failed, "failed", "fail")):
         if count:
             parts.append(f"{count:,} {shorter if short else word}")
+    if progress.paid_meanwhile is not None and not short:
+        parts.append(describe_paid(progress.paid_meanwhile))
     return ", ".join(parts)
+
+
+def describe_paid(paid: PaidMeanwhile) -> str:
+    """What a paused run's machines go on costing: "2 machines are still paid for: $2.18 an hour, $0.35 since then"."""
+    if not paid.machines:
+        return "no machine is paid for meanwhile"
+    machines = "1 machine is" if paid.machines == 1 else f"{paid.machines:,} machines are"
+    if paid.usd_micros_per_h is None:
+        return f"{machines} still paid for, at an unknown price"
+    return f"{machines} still paid for: {usd(paid.usd_micros_per_h)} an hour, {usd(paid.usd_micros)} since the pause"
 
 
 class RunBar:

@@ -51,7 +51,7 @@ ChangeOption = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Put the commands on the app."""
-    group = typer.Typer(no_args_is_help=True, help="Logins of rented machines at the broker: make, list and end them.")
+    group = typer.Typer(no_args_is_help=True, help="Make, list and end the logins of rented machines.")
     group.command("new")(new)
     group.command("list")(list_logins)
     group.command("end")(end)
@@ -60,7 +60,9 @@ def register(app: typer.Typer) -> None:
 
 
 def new(login: LoginArgument, out: FileOption = None, json: JsonFlag = False) -> None:
-    """Make a login: print its line for the broker's users.acl, and write its workers' environment to a file.
+    """Make a login for the workers of a rented machine.
+
+    Its line for the broker's users.acl is printed, its workers' environment written to a file.
 
     The file holds the login's password, which is shown nowhere, and the public key that its workers verify orders with.
     """
@@ -92,7 +94,10 @@ def new(login: LoginArgument, out: FileOption = None, json: JsonFlag = False) ->
 
 
 def list_logins(json: JsonFlag = False) -> None:
-    """List the logins with their workers and what became of their takes: a high share of rejections is a sign."""
+    """List the logins, with their workers and their takes.
+
+    A high share of rejections is a sign.
+    """
     ledger = find_ledger(read_settings())
     uses: list[LoginUse] = []
     if ledger is not None:
@@ -107,7 +112,9 @@ def list_logins(json: JsonFlag = False) -> None:
 
 
 def end(login: LoginArgument, json: JsonFlag = False) -> None:
-    """End a login: nothing it says is recorded from now on, and what its workers hold is sent again.
+    """End a login.
+
+    Nothing it says is recorded from now on, and what its workers hold is sent again.
 
     Its line must also leave the broker's users.acl, or it can go on taking orders. What its workers had cost and made
     until now stays; `tunemill costs strike` takes off what they have made up.
@@ -135,7 +142,9 @@ def end(login: LoginArgument, json: JsonFlag = False) -> None:
 
 
 def key(make: MakeOption = None, change: ChangeOption = None, json: JsonFlag = False) -> None:
-    """Show the public key that workers verify orders with, made now if there is none.
+    """Show the public key that workers verify orders with.
+
+    It is made now if there is none.
 
     To change it: --make another, let workers trust both (TUNEMILL_VERIFY_ORDERS=OLD,NEW), then --change to it.
     """

@@ -8,14 +8,44 @@ from typing import Annotated
 
 import typer
 
-CatalogArgument = Annotated[str, typer.Argument(help="A catalog's name, or the path of its file.")]
+from orchestrator.cli import completion
+
+CatalogArgument = Annotated[
+    str, typer.Argument(help="A catalog's name, or the path of its file.", autocompletion=completion.catalogs)
+]
 PresetsOption = Annotated[
     Path | None,
     typer.Option("--presets", help="Read the presets of this folder (zones/, genres/, catalogs/).", file_okay=False),
 ]
-PricesOption = Annotated[Path | None, typer.Option("--prices", help="Read the dated price files of this folder.")]
+PricesOption = Annotated[
+    Path | None, typer.Option("--prices", help="Lay the price files of this folder over the others.")
+]
 ModelOption = Annotated[str | None, typer.Option(help="Render with this model instead of the catalog's.")]
-GpuOption = Annotated[str | None, typer.Option(help="Reckon with this GPU, as the price book names it.")]
+ZoneOption = Annotated[
+    list[str] | None,
+    typer.Option("--zone", help="Only of this zone; may be given several times.", autocompletion=completion.zones),
+]
+GenreOption = Annotated[
+    list[str] | None,
+    typer.Option("--genre", help="Only of this genre; may be given several times.", autocompletion=completion.genres),
+]
+AxisOption = Annotated[
+    list[str] | None,
+    typer.Option("--axis", metavar="AXIS=VALUE", help="Only of this value of a further axis; may be repeated."),
+]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many of the missing takes.")]
+SampleOption = Annotated[
+    str | None,
+    typer.Option("--sample", metavar="N-per-cell", help="Only the first takes of N tracks of each cell."),
+]
+NoReplaceOption = Annotated[
+    bool,
+    typer.Option("--no-replace", help="Refuse (exit code 53) to replace or retire accepted tracks."),
+]
+GpuOption = Annotated[
+    str | None,
+    typer.Option(help="Reckon with this GPU: h100, rtx4090, a100-40gb.", autocompletion=completion.gpus),
+]
 
 
 def is_attended() -> bool:

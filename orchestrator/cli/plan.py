@@ -3,30 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 
 from catalog.messages import now_ms
 from catalog.settings import read_settings
+from orchestrator.cli.changes import print_changes, read_changes
 from orchestrator.cli.console import JsonFlag, clock, out, print_json, say, usd, warn
 from orchestrator.cli.display import Column, number, print_table
 from orchestrator.cli.ledger import find_ledger
+from orchestrator.cli.names import Names, names_of
 from orchestrator.cli.options import (
+    AxisOption,
     CatalogArgument,
+    GenreOption,
     GpuOption,
+    LimitOption,
     ModelOption,
     PresetsOption,
     PricesOption,
+    SampleOption,
+    ZoneOption,
     is_attended,
 )
+from orchestrator.cli.selecting import read_places, read_selection, selected_in_words
 from orchestrator.finance.money import parse_usd
-from orchestrator.finance.prices.book import Price, find_prices_folder, read_price_book
+from orchestrator.finance.prices.book import Price
+from orchestrator.finance.prices.layers import open_price_book
+from orchestrator.ledger.observations import MS_PER_H
 from orchestrator.matrix import load_catalog
+from orchestrator.matrix.notes import notes_of
 from orchestrator.planning.estimate import Estimate, default_gpu
-from orchestrator.planning.models import find_missing_weights, find_replaced_music, resolve_model
+from orchestrator.planning.models import advise_on_settings, find_missing_weights, find_replaced_music
+from orchestrator.planning.moves import notes_on_moves
 from orchestrator.planning.plan import CatalogPlan, StandingCounts
-from orchestrator.runs.prepare import estimate_on, plan_against, read_lefts, within_budgets
+from orchestrator.runs.prepare import (
+    choose_model,
+    estimate_on,
+    hints_at_renames,
+    plan_against,
+    read_lefts,
+    within_budgets,
+)
 
 _CELLS_SHOWN_MAX = 40  # a larger matrix is shown by zone and by genre
 _MS_PER_DAY = 86_400_000
@@ -45,6 +65,7 @@ _EXAMPLES = """\b
 Examples:
   tunemill plan hotel_group
   tunemill plan hotel_group --gpu h100 --max-usd 20
+  tunemill plan hotel_group --changes --zone spa_thermal
   tunemill plan ./spring.yaml --json"""
 
 
@@ -60,46 +81,83 @@ def show_plan(
     gpu: GpuOption = None,
     max_usd: Annotated[str | None, typer.Option(help="Fail (exit code 21) when the estimate is above this.")] = None,
     prices: PricesOption = None,
+    zone: ZoneOption = None,
+    genre: GenreOption = None,
+    axis: AxisOption = None,
+    limit: LimitOption = None,
+    sample: SampleOption = None,
+    changes: Annotated[
+        bool, typer.Option("--changes", help="List the takes that are added, replaced or retired, and what differs.")
+    ] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Show new, changed and unchanged takes of CATALOG, and what the missing ones would cost.
+    """Show what of CATALOG is missing, and what it would cost.
 
-    Nothing is written and nothing is sent.
+    New, changed and unchanged takes are counted.
+
+    Nothing is written and nothing is sent. With --zone, --genre, --axis, --sample or --limit only those takes count.
     """
     settings = read_settings()
+    selection = read_selection(read_places(zone, genre, axis), limit, sample)
     cap = None if max_usd is None else parse_usd(max_usd)
     loaded = load_catalog(catalog, presets, settings)
     ledger = find_ledger(settings)
-    known = ledger.known_models(loaded.name) if ledger else ()
-    choice = resolve_model(loaded.model, model, settings, known=known, attended=is_attended())
-    plan = plan_against(loaded, ledger, model=choice.model)
+    choice = choose_model(loaded, model, ledger, settings, attended=is_attended())
+    plan = plan_against(loaded, ledger, model=choice.model, selection=selection)
+    notes = [*notes_of(loaded), *advise_on_settings(plan.loads), *plan.advice]
+    notes += hints_at_renames(loaded, plan, ledger)
+    notes += notes_on_moves(plan, loaded.preset.content.tracks)
+    for note in notes:
+        warn(note)
     if plan.to_render and choice.warning:
         warn(choice.warning)
     lack = find_missing_weights(choice.model, settings) if plan.to_render else None
     if refusal := lack or find_replaced_music(plan.catalog, plan.model, plan.changes.leaving):
         warn(f"`tunemill run` on this machine would refuse: {refusal.what}; {refusal.fix}")
-    book = read_price_book(find_prices_folder(prices, settings.prices))
+    if plan.selected is not None and plan.others_pending:
+        warn(f"`tunemill run` would refuse: an unfinished run has {plan.others_pending:,} more takes than are selected")
+    book = open_price_book(settings, prices)
     result = estimate_on(default_gpu(choice.model, gpu, settings), plan, ledger, book)
+    for note in result.notes:
+        warn(note)
+    plan = _with_names_now(plan, names_of(loaded))
     if json:
-        print_json(plan_as_json(plan, result))
+        listed = {"tracks": [each.as_plain_values() for each in read_changes(plan, ledger)]} if changes else {}
+        print_json({**plan_as_json(plan, result), "notes": [*notes, *result.notes], **listed})
     else:
         _print_plan(plan)
+        if changes:
+            out.print()
+            print_changes(read_changes(plan, ledger))
         _print_estimate(result)
     result.within(cap)
     within_budgets(result, read_lefts(plan.catalog, None, ledger, settings.finance_tz))
 
 
+def _with_names_now(plan: CatalogPlan, names: Names) -> CatalogPlan:
+    """`plan` with the names of zones and genres that people know."""
+    cells = {
+        cell._replace(
+            zone=names.place(plan.catalog, "zones", cell.zone), genre=names.place(plan.catalog, "genres", cell.genre)
+        ): counts
+        for cell, counts in plan.cells.items()
+    }
+    return replace(plan, cells=cells)
+
+
 def plan_as_json(plan: CatalogPlan, result: Estimate) -> dict[str, Any]:
     """Return the plan and its estimate as plain values for scripts; micro-dollars and milliseconds."""
     return {
-        "catalog": plan.catalog,
+        "catalog": plan.name_now,
         "model": plan.model,
+        "planned": plan.planned,
+        "selected": None if plan.selected is None else len(plan.selected),
         "takes": _counts_as_json(plan.counts),
         "dropped": len(plan.dropped),
         "restored": plan.restored,
         "changes": plan.changes.as_plain_values(),
         "open_lengths": plan.open_lengths,
-        "cells": [{**cell._asdict(), **_counts_as_json(counts)} for cell, counts in plan.cells.items()],
+        "cells": [{**cell.as_plain_values(), **_counts_as_json(counts)} for cell, counts in plan.cells.items()],
         "buckets": [
             {
                 **line.bucket.as_plain_values(),
@@ -116,12 +174,14 @@ def plan_as_json(plan: CatalogPlan, result: Estimate) -> dict[str, Any]:
             "audio_s": result.audio_s,
             "gpu": result.gpu,
             "gpu_ms": result.gpu_ms,
+            "gpu_ms_range": result.time._asdict(),
             "overhead_ms": result.overhead_ms,
             "usd_micros": result.usd_micros,
+            "usd_micros_range": result.money._asdict() if result.money else None,
             "source": result.source,
             "reject_rate": result.reject_rate,
             "expected_accepted": result.expected_accepted,
-            "price": {**result.price._asdict(), "valid_from": result.price.valid_from.isoformat()},
+            "price": {**result.price._asdict(), "valid_from": str(result.price.valid_from)} if result.price else None,
         },
     }
 
@@ -132,13 +192,20 @@ def _counts_as_json(counts: StandingCounts) -> dict[str, int]:
 
 def _print_plan(plan: CatalogPlan) -> None:
     counts = plan.counts
-    say(f"{plan.title} ({plan.catalog}): {counts.total:,} takes with {plan.model}", hang=2)
+    how_many = selected_in_words(plan) or f"{counts.total:,} takes"
+    say(f"{plan.title} ({plan.name_now}): {how_many}, with {plan.model}", hang=2)
     if len(plan.cells) <= _CELLS_SHOWN_MAX:
-        _print_counts(("zone", "genre"), plan.cells.items(), counts)
+        rows = (
+            ((*cell[:2], *(dict(cell.axes).get(axis, "") for axis in plan.axes)), each)
+            for cell, each in plan.cells.items()
+        )
+        _print_counts(("zone", "genre", *plan.axes), rows, counts)
     else:
-        _print_counts(("zone",), (((zone,), each) for zone, each in plan.by_zone().items()), counts)
-        out.print()
-        _print_counts(("genre",), (((genre,), each) for genre, each in plan.by_genre().items()), counts)
+        sums = {"zone": plan.by_zone(), "genre": plan.by_genre(), **{axis: plan.by_axis(axis) for axis in plan.axes}}
+        for place, (name, by_name) in enumerate(sums.items()):
+            if place:
+                out.print()
+            _print_counts((name,), (((value,), each) for value, each in by_name.items()), counts)
     for sentence in plan.changes.in_words():
         say(sentence, hang=2)
     if plan.open_lengths:
@@ -148,7 +215,8 @@ def _print_plan(plan: CatalogPlan) -> None:
 def _print_counts(
     names: tuple[str, ...], rows: Iterable[tuple[tuple[str, ...], StandingCounts]], total: StandingCounts
 ) -> None:
-    columns = (*(Column(name, least=10) for name in names), *map(number, (*total._fields, "total")))
+    least = 10 if len(names) < 3 else 6
+    columns = (*(Column(name, least=least) for name in names), *map(number, (*total._fields, "total")))
     cells = [(*row, *(f"{figure:,}" if figure else "-" for figure in (*counts, counts.total))) for row, counts in rows]
     sums = (f"{figure:,}" for figure in (*total, total.total))
     print_table(columns, cells, total=("total", *[""] * (len(names) - 1), *sums))
@@ -162,13 +230,26 @@ def _print_estimate(result: Estimate) -> None:
     _print_buckets(result)
     out.print()
     _say("to render", f"{result.takes:,} takes, {clock(result.audio_s * 1000)} of audio")
-    _say("estimate", f"{usd(result.usd_micros)}: {result.gpu_hours:.2f} GPU-hours of {result.gpu}")
+    _say("estimate", f"{cost_in_words(result)}: {_hours(result)} GPU-hours of {result.gpu}")
     _say("speed", result.source)
     if result.overhead_ms:
         _say("", f"of these {clock(result.overhead_ms)} to start, stop and wait, as measured")
-    _say("price", price_line(result.price))
+    _say("price", price_line(result.price) if result.price else result.lack.what if result.lack else "unknown")
     if result.reject_rate:
         _say("rejects", f"{result.reject_rate:.1%} so far: about {result.expected_accepted:,} will be accepted")
+
+
+def cost_in_words(result: Estimate) -> str:
+    """The likely cost and the bounds of it; unknown without a price."""
+    if result.money is None:
+        return "unknown"
+    low, likely, high = (usd(micros) for micros in result.money)
+    return likely if low == high else f"{likely} (likely; {low} to {high})"
+
+
+def _hours(result: Estimate) -> str:
+    low, likely, high = (f"{ms / MS_PER_H:.2f}" for ms in result.time)
+    return f"{likely} ({low} to {high})"
 
 
 def _say(name: str, words: str) -> None:

@@ -1,7 +1,8 @@
-"""`tunemill presets`: list, show and check the library, and import prompts into it."""
+"""`tunemill presets`: list, show and check the library, begin a new preset, and import prompts."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,34 +13,40 @@ from rich.text import Text
 from catalog.errors import UnknownNameError
 from catalog.settings import read_settings
 from catalog.spec import Bounds, TrackSpec
-from orchestrator.cli.console import JsonFlag, out, print_error, print_json, say, warn
+from orchestrator.cli import completion, imports
+from orchestrator.cli.console import JsonFlag, err, out, print_error, print_json, say, warn
 from orchestrator.cli.display import Column, number, print_table
 from orchestrator.cli.options import PresetsOption
 from orchestrator.matrix.checking import PresetCheck, check_library
-from orchestrator.matrix.imports import import_prompts
-from orchestrator.matrix.names import quoted
+from orchestrator.matrix.layers import holds_presets, writable_root
+from orchestrator.matrix.listing import ListedPreset, list_presets
+from orchestrator.matrix.located import shown
+from orchestrator.matrix.names import printable, quoted
+from orchestrator.matrix.notes import notes_of
 from orchestrator.matrix.reading import (
     Kind,
     LoadedCatalog,
     PresetLibrary,
-    find_presets_root,
     is_path,
     load_catalog,
     no_such_preset,
     open_library,
+    refuse_misspelt_path,
 )
-from orchestrator.matrix.summary import CatalogSummary, Group, summarise
+from orchestrator.matrix.starters import write_copy, write_starter
+from orchestrator.matrix.summary import CatalogSummary, CellSummary, Group, summarise
 
 KINDS: tuple[Kind, ...] = ("zones", "genres", "catalogs")
 _CELLS_SHOWN_MAX = 40  # a larger matrix is shown by zone and by genre
-_IMPORT_EXAMPLES = """\b
+_NEW_EXAMPLES = """\b
 Examples:
-  tunemill presets import prompts.csv --as spring
-  tunemill presets import prompts.csv --as spring --zone hotel_lobby --force
-  tunemill presets import examples/ --as samples    # ACE-Step example JSON"""
+  tunemill presets new zone rooftop_bar
+  tunemill presets new genre samba --from bossa_nova
+  tunemill presets new catalog spring"""
+_LAYER_WIDTH = 11
 _METRES = {"2": "2/4", "3": "3/4", "4": "4/4", "6": "6/8"}
 
-commands = typer.Typer(name="presets", help="List, show, check and import presets.", no_args_is_help=True)
+commands = typer.Typer(name="presets", help="List, show, check, begin and import presets.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -48,32 +55,45 @@ def register(app: typer.Typer) -> None:
 
 
 @commands.command("list")
-def list_presets(
+def list_(
     kind: Annotated[str, typer.Argument(help="zones, genres or catalogs; all three without it.")] = "",
     presets: PresetsOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """List the zones, genres and catalogs of the library."""
+    """List the zones, genres and catalogs of every layer.
+
+    The folders of the layers are shown as well.
+
+    A name that several layers have is listed once, as the highest has it, with the layers that it shadows.
+    """
     library = open_library(presets, read_settings())
-    found = {each: _listed(library, each) for each in _kinds(kind)}
+    found = {each: list_presets(library, each) for each in _kinds(kind)}
     if json:
-        print_json(found)
-        return
-    for place, (name, entries) in enumerate(found.items()):
-        if place:
+        print_json({name: [entry.as_dict() for entry in entries] for name, entries in found.items()})
+    else:
+        for name, entries in found.items():
+            _print_listed(name, entries)
             out.print()
-        _print_listed(name, entries)
+        for layer in library.layers:
+            say(printable(str(layer.root)), label=f"{layer.layer:{_LAYER_WIDTH}}")
+    broken = [entry.error for entries in found.values() for entry in entries if entry.error]
+    for error in broken:
+        print_error(error)
+    if broken:
+        raise typer.Exit(broken[0].exit_code)
 
 
-def _print_listed(kind: Kind, entries: list[dict[str, Any]]) -> None:
+def _print_listed(kind: Kind, entries: list[ListedPreset]) -> None:
     rows = []
     for entry in entries:
-        size = entry["tracks"] if kind == "catalogs" else "-".join(str(bpm) for bpm in entry["tempo"])
-        what = " ".join((entry["description"] or entry["title"]).split())
-        rows.append((entry["name"], str(size or ""), what))
+        facts = entry.facts
+        size = facts.get("tracks") if kind == "catalogs" else "-".join(map(str, facts.get("tempo", ())))
+        what = facts.get("description") or facts.get("title") or "cannot be read; see the error below"
+        origin = f"{entry.layer}, over {', '.join(entry.shadows)}" if entry.shadows else str(entry.layer)
+        rows.append((entry.name, str(size or ""), origin, " ".join(what.split())))
     heading = f"{len(entries)} {kind if len(entries) != 1 else kind.removesuffix('s')}"
-    figures = number("tracks" if kind == "catalogs" else "bpm")
-    print_table((Column(heading), figures, Column("what it is", least=20)), rows)
+    figures = number("tracks" if kind == "catalogs" else "bpm", spare=1)
+    print_table((Column(heading), figures, Column("from"), Column("what it is", least=20)), rows)
 
 
 def _kinds(kind: str) -> tuple[Kind, ...]:
@@ -85,62 +105,52 @@ def _kinds(kind: str) -> tuple[Kind, ...]:
     raise UnknownNameError(f"{quoted(kind)} is no kind of preset", fix="write zones, genres or catalogs")
 
 
-def _listed(library: PresetLibrary, kind: Kind) -> list[dict[str, Any]]:
-    if kind == "catalogs":
-        return [
-            {
-                "name": name,
-                "title": preset.content.title,
-                "description": preset.content.description,
-                "model": preset.content.model,
-                "tracks": preset.content.tracks,
-                "prompts": preset.content.prompts,
-            }
-            for name, preset in library.catalogs().items()
-        ]
-    found = library.zones() if kind == "zones" else library.genres()
-    return [
-        {
-            "name": name,
-            "title": preset.content.name,
-            "description": preset.content.description,
-            "tempo": list(preset.content.tempo),
-        }
-        for name, preset in found.items()
-    ]
-
-
 @commands.command()
 def show(
-    name: Annotated[str, typer.Argument(help="A zone, a genre, a catalog, or the path of a catalog file.")],
-    cells: Annotated[bool, typer.Option("--cells", help="Print every cell of a large catalog.")] = False,
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A zone, a genre, a catalog, or the path of a catalog file.", autocompletion=completion.presets
+        ),
+    ],
+    cells: Annotated[bool, typer.Option("--cells", help="Print every cell, with its value on each axis.")] = False,
     presets: PresetsOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Show a zone, a genre, or a catalog with its cells and a few of its prompts."""
+    """Show a zone, a genre, or a catalog with its cells and prompts."""
     settings = read_settings()
     library = open_library(presets, settings)
+    refuse_misspelt_path(name, library)
     kinds = [kind for kind in KINDS if name in library.names(kind)]
     if is_path(name):
         kinds = ["catalogs"]
     if not kinds:
         raise no_such_preset(name, library)
-    shown: dict[str, Any] = {}
+    told: dict[str, Any] = {}
     for kind in kinds:
         if kind == "catalogs":
             catalog = load_catalog(name, presets, settings)
-            summary = summarise(catalog)
-            shown["catalog"] = summary.as_dict()
+            summary, notes = summarise(catalog), notes_of(catalog)
+            told["catalog"] = {**summary.as_dict(), "notes": notes, **_place(catalog.library, catalog.preset.path)}
             if not json:
                 _print_catalog(catalog, summary, every_cell=cells)
+                for note in notes:
+                    warn(note)
         else:
             preset = library.zone(name) if kind == "zones" else library.genre(name)
             content = preset.content.model_dump(mode="json", exclude_unset=True)
-            shown[kind.removesuffix("s")] = {"name": name, **content}
+            place = _place(library, preset.path)
+            told[kind.removesuffix("s")] = {"name": name, **content, **place}
             if not json:
-                _print_preset(kind.removesuffix("s"), name, content)
+                _print_preset(kind.removesuffix("s"), name, {**content, **place})
     if json:
-        print_json(shown)
+        print_json(told)
+
+
+def _place(library: PresetLibrary, path: Path) -> dict[str, Any]:
+    """The layer and the path of a preset's file; no layer for a file outside of all."""
+    layer = library.layer_of(path)
+    return {"layer": str(layer.layer) if layer else None, "path": shown(path)}
 
 
 def _print_preset(kind: str, name: str, content: dict[str, Any]) -> None:
@@ -164,7 +174,10 @@ def _print_catalog(catalog: LoadedCatalog, summary: CatalogSummary, *, every_cel
         say(" ".join(catalog.preset.content.description.split()))
     say(f"{summary.tracks:,} tracks, {summary.takes:,} takes")
     out.print()
-    if every_cell or len(summary.groups) <= _CELLS_SHOWN_MAX:
+    if every_cell and summary.cells:
+        axes = list(summary.cells[0].axes)
+        _print_groups(("zone", "genre", *axes), {_name_of(cell): [_as_group(cell)] for cell in summary.cells})
+    elif len(summary.groups) <= _CELLS_SHOWN_MAX:
         _print_groups(("zone", "genre"), {(group.zone, group.genre): [group] for group in summary.groups})
     else:
         _print_groups(("zone",), _grouped(summary.groups, lambda group: group.zone))
@@ -180,6 +193,14 @@ def _print_catalog(catalog: LoadedCatalog, summary: CatalogSummary, *, every_cel
         metas = _metas(spec)
         say(Text.assemble(f"{example.title} ", (example.key, "dim")), label="  ", hang=4)
         say(Text.assemble(f"{spec.caption} ", (f"({metas})", "dim")), label="    ")
+
+
+def _name_of(cell: CellSummary) -> tuple[str, ...]:
+    return (cell.zone, cell.genre, *cell.axes.values())
+
+
+def _as_group(cell: CellSummary) -> Group:
+    return Group(cell.zone, cell.genre, 1, cell.tracks, cell.bpm_low, cell.bpm_high, cell.open)
 
 
 def _metas(spec: TrackSpec) -> str:
@@ -220,11 +241,19 @@ def _figures(groups: Sequence[Group], *, filled: bool) -> tuple[str, ...]:
 
 @commands.command()
 def check(
-    names: Annotated[list[str] | None, typer.Argument(help="Check only these; the whole library without any.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Check only these; without any, all of the highest layer.", autocompletion=completion.catalogs
+        ),
+    ] = None,
     presets: PresetsOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Check presets: every file, and every catalog expanded to its last track."""
+    """Check every preset file, and expand every catalog.
+
+    Without NAMES those of your own folder are checked, or of the home or the program where you have none.
+    """
     settings = read_settings()
     findings = check_library(names or [], presets, settings)
     wrong = [finding for finding in findings if finding.error]
@@ -232,9 +261,7 @@ def check(
         print_json({"ok": not wrong, "presets": [finding.as_dict() for finding in findings]})
     else:
         _print_findings(findings)
-        for finding in wrong:
-            if finding.error:
-                print_error(finding.error)
+        _print_wrong(wrong)
         good = len(findings) - len(wrong)
         say(f"{good} of {len(findings)} presets are sound" + ("" if wrong else "; nothing to mend"))
     if wrong and wrong[0].error:
@@ -252,28 +279,63 @@ def _print_findings(findings: list[PresetCheck]) -> None:
     headings = ("tracks", "takes", "prompts", "captions", "left out")
     print_table((Column("catalog", least=10), *map(number, headings)), rows)
     say("prompts and captions differ from all others of their catalog; left out are cells without a tempo")
+    for finding in expanded:
+        for note in finding.notes:
+            warn(f"{finding.name}: {note}")
 
 
-@commands.command("import", epilog=_IMPORT_EXAMPLES)
-def import_(
-    file: Annotated[Path, typer.Argument(help="A CSV file, ACE-Step example JSON, or a folder of .json files.")],
-    name: Annotated[str, typer.Option("--as", help="Name the catalog to write.")],
-    zone: Annotated[str | None, typer.Option(help="Put prompts that name no zone into this one.")] = None,
-    genre: Annotated[str | None, typer.Option(help="Put prompts that name no genre into this one.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite a catalog of that name.")] = False,
+def _print_wrong(findings: Sequence[PresetCheck]) -> None:
+    """Print each mistake once, with the other presets that it breaks: those that use the broken one."""
+    broken_by: dict[str, list[PresetCheck]] = {}
+    for finding in findings:
+        broken_by.setdefault(str(finding.error), []).append(finding)
+    for first, *others in broken_by.values():
+        if first.error:
+            print_error(first.error)
+        if others:
+            names = ", ".join(f"{each.kind} {each.name}" for each in others)
+            say(names, to=err, label="  it breaks as well: ")
+
+
+@commands.command(epilog=_NEW_EXAMPLES)
+def new(
+    kind: Annotated[str, typer.Argument(help="zone, genre or catalog.")],
+    name: Annotated[str, typer.Argument(help="The name of the new preset, and of its file.")],
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="PRESET",
+            help="Copy this preset, of the same kind and any layer.",
+            autocompletion=completion.presets,
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file of that name.")] = False,
     presets: PresetsOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Import prompts as a catalog: one track for each."""
-    root = find_presets_root(presets, read_settings())
-    done = import_prompts(file, name, root, zone=zone, genre=genre, force=force)
+    """Write a new preset to edit: a small commented one, or a copy.
+
+    It goes to your own folder (--presets, TUNEMILL_PRESETS or ./presets), or else to the presets of the home. A copy is
+    text of its own: later changes of the original do not reach it. For a preset that follows another one, write
+    'extends: PRESET' and only the keys that differ.
+    """
+    settings = read_settings()
+    (wanted,) = _kinds(kind or "?")
+    root, option = writable_root(presets, settings), presets
+    if not holds_presets(root):  # the first of its folder
+        presets, settings = None, settings.model_copy(update={"presets": None})
+    library = open_library(presets, settings)
+    if source is None:
+        path = write_starter(wanted, name, root, library, force=force)
+    else:
+        path = write_copy(wanted, name, source, root, library, force=force)
     if json:
-        counts = {"prompts": done.rows, "duplicates": done.duplicates, "left_out": done.left_out}
-        print_json({"catalog": str(done.catalog), "csv": str(done.prompts), **counts})
+        print_json({"kind": wanted.removesuffix("s"), "name": name, "path": shown(path), "from": source})
         return
-    if done.left_out:
-        warn(f"not used: {', '.join(done.left_out[:20])}")
-    say(f"prompts: {done.rows:,}; of these duplicates, each a track of its own: {done.duplicates:,}", hang=2)
-    say(str(done.catalog), label="wrote ")
-    say(str(done.prompts), label="      ")
-    say(f"tunemill plan {done.catalog if presets else name}", label="next: ")
+    where = f" --presets {shlex.quote(str(option))}" if option else ""
+    say(shown(path), label="wrote ")
+    say(f"edit it, then `tunemill presets check {name}{where}`", label="next: ")
+
+
+imports.register(commands)

@@ -17,7 +17,7 @@ from orchestrator.cli.ledger import find_ledger, get_ledger_of_names
 from orchestrator.control.broker import Envelope
 from orchestrator.control.recording import RecordWriter
 from orchestrator.control.signing import open_order_proof
-from orchestrator.finance.prices.book import find_prices_folder, read_price_book
+from orchestrator.finance.prices.layers import open_price_book
 from orchestrator.finance.prices.lookup import price_lookup
 from orchestrator.ledger import Ledger, set_aside
 from orchestrator.ledger.tables import SetAsideRow
@@ -57,7 +57,10 @@ def register(app: typer.Typer) -> None:
 
 
 def list_records(json: JsonFlag = False) -> None:
-    """List the records that were set aside, newest first, with the reason. They hold up nothing."""
+    """List the records that were set aside, newest first.
+
+    Each has the reason. They hold up nothing.
+    """
     ledger = find_ledger(read_settings())
     rows: list[SetAsideRow] = []
     count = 0
@@ -79,7 +82,7 @@ def show_record(
     record: Annotated[str, typer.Argument(help="Its id as `records list` shows it, or how that begins.")],
     json: JsonFlag = False,
 ) -> None:
-    """Show one record whole: who sent it, why it was set aside, and what it says."""
+    """Show one record whole, who sent it, and why it was set aside."""
     with get_ledger_of_names(read_settings()).read() as connection:
         (row,) = set_aside.find_set_aside(connection, [record])
     if json:
@@ -102,7 +105,10 @@ def show_record(
 
 
 def retry(records: RecordsArgument = None, everything: AllOption = False, json: JsonFlag = False) -> None:
-    """Try to record these again, such as after an upgrade; those that fail once more stay, with the new reason."""
+    """Try to record these again, such as after an upgrade.
+
+    Those that fail once more stay, with the new reason.
+    """
     settings = read_settings()
     ledger = get_ledger_of_names(settings)
     chosen = _choose(ledger, records, everything)
@@ -124,7 +130,10 @@ def retry(records: RecordsArgument = None, everything: AllOption = False, json: 
 
 
 def drop(records: RecordsArgument = None, everything: AllOption = False, json: JsonFlag = False) -> None:
-    """Forget these records for good, with all they say; a take whose record is dropped is found or made again."""
+    """Forget these records for good, with all they say.
+
+    A take whose record is dropped is found or made again.
+    """
     ledger = get_ledger_of_names(read_settings())
     chosen = _choose(ledger, records, everything)
     with ledger.write() as connection:
@@ -136,7 +145,7 @@ def drop(records: RecordsArgument = None, everything: AllOption = False, json: J
 
 
 def _retry_now(ledger: Ledger, settings: Settings) -> None:
-    book = read_price_book(find_prices_folder(None, settings.prices))
+    book = open_price_book(settings)
     proof = open_order_proof(ledger, settings)
     writer = RecordWriter(ledger, price_of=price_lookup(book), clock=now_ms, proof=proof)
     while writer.retry_due():

@@ -1,12 +1,14 @@
 """The reference pages: every command, setting and exit code, written from where each is declared.
 
-`python -m orchestrator.cli.reference` (`make docs`) writes them into docs/; a test keeps them current. They follow from
-the source alone: neither the environment nor the terminal changes a letter.
+`python -m orchestrator.cli.reference` (`make docs`) writes them into docs/, and beside them the outline that help and
+completion are answered from (`outline.py`); a test keeps all current. They follow from the source alone: neither the
+environment nor the terminal changes a letter.
 """
 
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum, EnumType
@@ -17,12 +19,13 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 import typer
 from pydantic.fields import FieldInfo
-from typer.models import ParameterInfo
+from typer.models import OptionInfo, ParameterInfo
 
 from catalog import errors
 from catalog.errors import INTERRUPTED_EXIT_CODE, TunemillError
-from catalog.settings import Reader, Settings
+from catalog.settings import Reader, Settings, variable_of
 from orchestrator.cli import app as program
+from orchestrator.cli import outline
 
 _FOLDER = Path(__file__).resolve().parents[2] / "docs"
 _WRITTEN = "<!-- Written by `make docs`; edit the source that it is made from. -->"
@@ -40,13 +43,17 @@ _TYPES: dict[Any, str] = {str: "text", int: "whole number", float: "number", boo
 _COMMANDS_INTRO = """\
 Every command takes `-h` and `--help`. Where a command prints something, `--json` prints it for scripts: instants
 are epoch milliseconds, money is micro-dollars. Results go to standard output; progress, notes and errors go to
-standard error. Each kind of mistake has its own [exit code](exit-codes.md), and [settings](settings.md) come from
-the environment. `tunemill --version` prints the version; `tunemill --install-completion` sets up the completion of
-your shell."""
+standard error. With `--json` an error is printed as JSON as well, so that standard output holds one document: the
+result, or `{"error": {"code", "kind", "what", "why", "fix"}}`. Each kind of mistake has its own [exit
+code](exit-codes.md), and [settings](settings.md) come from the environment. `tunemill --version` prints the version;
+`tunemill --install-completion` sets up the completion of your shell, which knows catalogs, zones, genres, runs, takes
+and GPUs too."""
 _SETTINGS_INTRO = """\
 Where the program runs is read from the environment, once, when it starts. What is made stands in `presets/`, what
-it costs in `infra/prices/`. An empty variable counts as unset; a wrong value ends the program with [exit
-code](exit-codes.md) 35 before it does anything.
+it costs in `infra/prices/`. An empty variable counts as unset, quotes around a value are taken off, and `~` and
+`$NAME` in a path are understood; a wrong value ends the program with [exit code](exit-codes.md) 35 before it does
+anything. So does a name that is nearly a setting's (`TUNEMILL_MAXUSD`); other unknown names with this prefix are told
+of once.
 
 *Control side* are the commands that plan, send, record and report. *Worker* are `tunemill worker`, `tunemill worker
 calibrate`, `tunemill replay` and the worker that `tunemill run` starts on its own machine, to which it hands its
@@ -57,7 +64,10 @@ or password of a URL is escaped stands in [security.md](security.md), with what 
 _EXIT_CODES_INTRO = """\
 Each kind of mistake has a code of its own, so that a script can tell them apart. The tens group them: 10 presets,
 20 money, 30 services, 40 workers and models, 50 results. The message on standard error says what happened, why, and
-how to mend it here and now."""
+how to mend it here and now.
+
+A reader that goes away, as in `tunemill catalog list | head -1`, is no mistake: the command does its work and ends with
+its own code, so that `set -o pipefail` is safe. Only `status --watch` ends then."""
 _EXIT_CODES_END = """\
 A worker ends with the same codes, and with 0 when it was told to stop. Whoever supervises workers starts one again
 after 1, 40 or a signal, and for as long as it takes after 30, 31 and 32, which are outages (`tunemill worker
@@ -114,6 +124,64 @@ def _below(group: Command) -> Iterator[Command]:
         yield (command := Command(f"{group.name} {name}", click))
         if command.is_group:
             yield from _below(command)
+
+
+# The outline
+
+
+def outline_text() -> str:
+    """What `outline.py` reads: all that `--help` says of each command."""
+    program._register()
+    root = Command("tunemill", typer.main.get_command(program.app))
+    return json.dumps(_outlined(root), indent=1, ensure_ascii=False) + "\n"
+
+
+def _outlined(command: Command) -> dict[str, Any]:
+    click, callback = command.click, command.click.callback
+    taken = inspect.signature(inspect.unwrap(callback)).parameters if callback else {}
+    parameters = {
+        name: _outlined_parameter(hint, taken[name].default) for name, hint in command.hints.items() if _about(hint)
+    }
+    said = {"help": click.help, "epilog": click.epilog, "parameters": parameters}
+    if not command.is_group:
+        return said
+    how = {"invoke_without_command": click.invoke_without_command, "no_args_is_help": click.no_args_is_help}
+    below = {name: _outlined(Command(name, each)) for name, each in click.commands.items() if not each.hidden}
+    return {**said, "is_group": how, "commands": below}
+
+
+def _about(hint: Any) -> ParameterInfo | None:
+    """What a parameter's annotation tells typer."""
+    return next((each for each in getattr(hint, "__metadata__", ()) if isinstance(each, ParameterInfo)), None)
+
+
+def _outlined_parameter(hint: Any, default: Any) -> dict[str, Any]:
+    about = _about(hint)
+    blank: ParameterInfo = typer.Option() if isinstance(about, OptionInfo) else typer.Argument()
+    told = {name: value for name, value in vars(about).items() if value != getattr(blank, name)}
+    if "autocompletion" in told:
+        told["autocompletion"] = told["autocompletion"].__name__
+    told = {name: value for name, value in told.items() if isinstance(value, str | int | float | tuple | list)}
+    said: dict[str, Any] = {"option" if isinstance(about, OptionInfo) else "argument": told}
+    kind = _plain(hint)
+    if get_origin(kind) is list:
+        kind, said["many"] = _plain(get_args(kind)[0]), True
+    words = {each: word for word, each in outline.TYPES.items()}
+    said |= {"type": words[kind]} if kind in words else {"choices": _choices(kind)}
+    if default is not inspect.Parameter.empty:
+        said["default"] = default.value if isinstance(default, Enum) else default
+    return said
+
+
+def _plain(hint: Any) -> Any:
+    """The type of a hint without what else it says, and without None."""
+    while get_origin(hint) in (Annotated, Union, UnionType):
+        hint = next(each for each in get_args(hint) if each is not NoneType)
+    return hint
+
+
+def _choices(kind: Any) -> list[Any]:
+    return [each.value for each in kind] if isinstance(kind, EnumType) else list(get_args(kind))  # type: ignore[var-annotated]
 
 
 # The commands
@@ -216,11 +284,6 @@ def _settings_page() -> str:
     return "\n\n".join((_WRITTEN, "# Settings", _SETTINGS_INTRO, table, _SETTINGS_END)) + "\n"
 
 
-def variable_of(name: str) -> str:
-    """The environment variable of a setting."""
-    return f"{Settings.model_config['env_prefix']}{name.upper()}"
-
-
 def reader_of(name: str) -> Reader:
     """The programs that act on a setting. Raises ValueError when its declaration does not say."""
     for each in Settings.model_fields[name].metadata:
@@ -279,8 +342,7 @@ def _error(kind: type[TunemillError]) -> tuple[str, str, str]:
             f"{kind.__name__}: its docstring in catalog/errors.py does not say how to mend it, after `Mend:`"
         )
     mend = " ".join(mend.split())
-    words = re.sub(r"(?<!^)(?=[A-Z])", " ", kind.__name__.removesuffix("Error")).lower()
-    return words, " ".join(when.split()), mend[0].upper() + mend[1:]
+    return kind.kind(), " ".join(when.split()), mend[0].upper() + mend[1:]
 
 
 # Values and tables
@@ -295,9 +357,7 @@ def _kind(hint: Any) -> str:
         return " or ".join(_kind(each) for each in inner if each is not NoneType)
     if origin is list:
         return f"{_kind(inner[0])}, several"
-    choices: Iterable[Any] = inner if origin is Literal else ()
-    if isinstance(hint, EnumType):
-        choices = [each.value for each in hint]  # type: ignore[var-annotated]
+    choices = _choices(hint) if origin is Literal or isinstance(hint, EnumType) else []
     return ", ".join(f"`{each}`" for each in choices) or _TYPES[hint]
 
 
@@ -343,3 +403,4 @@ def _anchor(heading: str) -> str:
 
 if __name__ == "__main__":
     write_pages()
+    outline.FILE.write_text(outline_text(), encoding="utf-8")

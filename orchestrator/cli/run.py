@@ -14,21 +14,36 @@ from catalog.errors import INTERRUPTED_EXIT_CODE, BrokerError, BusyError
 from catalog.retry import Backoff, Outage
 from catalog.secrets import ScrubbingFormatter
 from catalog.settings import Settings, read_settings
-from orchestrator.cli.console import JsonFlag, clock, err, print_json, say, usd, warn
+from orchestrator.cli.console import JsonErrorFlag, JsonFlag, clock, err, print_json, say, usd, warn
 from orchestrator.cli.display import watching
 from orchestrator.cli.ledger import find_ledger
-from orchestrator.cli.options import CatalogArgument, GpuOption, ModelOption, PresetsOption, is_attended
+from orchestrator.cli.options import (
+    AxisOption,
+    CatalogArgument,
+    GenreOption,
+    GpuOption,
+    LimitOption,
+    ModelOption,
+    NoReplaceOption,
+    PresetsOption,
+    SampleOption,
+    ZoneOption,
+    is_attended,
+)
+from orchestrator.cli.plan import cost_in_words
+from orchestrator.cli.selecting import as_options, read_places, read_selection, selected_in_words
 from orchestrator.cli.summary import Summary, as_json, print_summary, raise_if_incomplete, summarise
 from orchestrator.cli.worker import require_worker_extra
-from orchestrator.finance.prices.book import find_prices_folder, read_price_book
+from orchestrator.finance.prices.layers import open_price_book
 from orchestrator.finance.prices.lookup import price_lookup
 from orchestrator.ledger import Ledger, open_ledger
 from orchestrator.ledger.lock import is_controller
+from orchestrator.planning.plan import CatalogPlan
 from orchestrator.runs.attached import AttachedRun, RunEnd
 from orchestrator.runs.detach import start_detached
 from orchestrator.runs.fleet import serve_runs
 from orchestrator.runs.follow import follow_run
-from orchestrator.runs.prepare import Prepared, RunOptions, begin, prepare
+from orchestrator.runs.prepare import Prepared, RunOptions, begin, listed_would_leave, prepare
 from orchestrator.runs.progress import Watcher
 
 _T = TypeVar("_T")
@@ -39,6 +54,7 @@ _RUN_EXAMPLES = """\b
 Examples:
   tunemill run demo
   tunemill run hotel_group --max-usd 20
+  tunemill run hotel_group --sample 1-per-cell    # one take of each cell, to listen to first
   tunemill run hotel_group --model tone    # a rehearsal, without any model"""
 _REFRESH_EXAMPLES = """\b
 Examples:
@@ -59,20 +75,42 @@ def run(
     model: ModelOption = None,
     gpu: GpuOption = None,
     max_usd: MaxUsdOption = None,
+    zone: ZoneOption = None,
+    genre: GenreOption = None,
+    axis: AxisOption = None,
+    limit: LimitOption = None,
+    sample: SampleOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Replace or retire accepted tracks without asking.")] = False,
+    no_replace: NoReplaceOption = False,
     worker: Annotated[bool, typer.Option("--worker", help="Start a worker on this machine too, in a fleet.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Leave the work to the background and return.")] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Render every take of CATALOG that is missing; a second run sends nothing.
+    """Render every take of CATALOG that is missing.
 
-    What it replaces of the tracks that the catalog lists is counted before it is done.
-    Ctrl-C stops in order; the same command goes on where it stopped.
+    A second run sends nothing.
+
+    What it replaces of the tracks that the catalog lists is counted before it is done, and a terminal asks first.
+    Ctrl-C stops in order; the same command goes on where it stopped. With --zone, --genre, --axis, --sample or --limit
+    only those takes are made, and all others stay as they are.
     """
     settings = read_settings()
+    selection = read_selection(read_places(zone, genre, axis), limit, sample)
     found = find_ledger(settings)
-    options = RunOptions(catalog, presets, model, gpu, max_usd, attended=is_attended())
+    options = RunOptions(
+        catalog,
+        presets,
+        model,
+        gpu,
+        max_usd,
+        attended=is_attended(),
+        selection=selection,
+        keep_listed=no_replace,
+    )
     prepared = prepare(options, found, settings)
     _print_prepared(prepared)
+    if options.attended and not yes:
+        _ask_before_replacing(prepared.plan)
     if _is_unchanged(prepared, found):
         _print_unchanged(prepared, json=json)
         return
@@ -96,6 +134,7 @@ def refresh(
     model: ModelOption = None,
     gpu: GpuOption = None,
     max_usd: MaxUsdOption = None,
+    no_replace: NoReplaceOption = False,
     wait: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="Wait so long for another run to end, instead of giving up.")
     ] = 0.0,
@@ -104,21 +143,23 @@ def refresh(
     ] = 3600.0,
     json: JsonFlag = False,
 ) -> None:
-    """Bring CATALOG up to date, unattended: dated lines instead of a bar, for cron.
+    """Bring CATALOG up to date unattended, for cron.
+
+    It prints dated lines instead of a bar.
 
     Exit codes: 0 nothing to do or all accepted, 21 over the budget, 34 another run is active, 41 no trained weights for
-    a model that needs them, 44 no worker in a fleet, 50 some takes were rejected or failed; every other mistake has its
-    own.
+    a model that needs them, 44 no worker in a fleet, 50 some takes were rejected or failed, 53 --no-replace forbids it;
+    every other mistake has its own.
     """
     settings = read_settings()
-    options = RunOptions(catalog, presets, model, gpu, max_usd, check_machine=True)
+    options = RunOptions(catalog, presets, model, gpu, max_usd, check_machine=True, keep_listed=no_replace)
     with watching(dated=True) as watcher:
         prepared, summary = _once_free(lambda: _refresh(options, settings, watcher, worker_patience), wait, watcher)
     if json:
         print_json(
             _unchanged_as_json(prepared)
             if summary is None
-            else {**as_json(summary, settings), **_changes_as_json(prepared)}
+            else {**as_json(summary, settings), **_plan_as_json(prepared)}
         )
     if summary is not None:
         _exit_as(summary)
@@ -170,8 +211,9 @@ def _refresh(
 
 def controller(
     until_done: Annotated[bool, typer.Option("--until-done", help="End as soon as no run is active.")] = False,
+    json: JsonErrorFlag = False,
 ) -> None:
-    """Feed and record all active runs of a fleet, until told to stop."""
+    """Feed and record all runs of a fleet until told to stop."""
     settings = read_settings()
     if settings.broker_url is None:
         raise BrokerError(
@@ -182,7 +224,7 @@ def controller(
     to_stderr = logging.StreamHandler()
     to_stderr.setFormatter(ScrubbingFormatter("%(asctime)s %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[to_stderr])
-    book = read_price_book(find_prices_folder(None, settings.prices))
+    book = open_price_book(settings)
     ledger = open_ledger(settings.database)
     with watching(dated=True) as watcher, ledger.writer_lock() as lock:
         serve_runs(ledger, lock, settings, price_of=price_lookup(book), watcher=watcher, until_done=until_done)
@@ -254,6 +296,7 @@ def _detach(prepared: Prepared, ledger: Ledger, settings: Settings, options: Run
             "--max-usd": options.max_usd,
         }
         arguments = [part for name, value in named.items() if value is not None for part in (name, str(value))]
+        arguments += [*as_options(options.selection), *(["--no-replace"] if options.keep_listed else [])]
         child = start_detached(settings.home, ["run", options.catalog, *arguments])
         said: dict[str, Any] = {"pid": child.pid, "log": str(child.log)}
         words = f"running in the background: pid {child.pid}, log {child.log}; watch it with `tunemill status`"
@@ -267,25 +310,33 @@ def _detach(prepared: Prepared, ledger: Ledger, settings: Settings, options: Run
         say(words, hang=2)
 
 
+def _ask_before_replacing(plan: CatalogPlan) -> None:
+    """Ask whether accepted tracks may leave the list. Raises ReplacementError where the answer is no."""
+    leaving = plan.changes.leaving.total()
+    if leaving and not typer.confirm(f"replace or retire {leaving:,} accepted tracks?", default=False, err=True):
+        raise listed_would_leave(plan, "the answer was no, and nothing was changed", "answer with `--yes`")
+
+
 def _print_prepared(prepared: Prepared) -> None:
     plan, counts = prepared.plan, prepared.plan.counts
     for note in prepared.notes:
         warn(note)
     for sentence in plan.changes.in_words():
         warn(sentence)
+    if selected := selected_in_words(plan):
+        say(f"{plan.name_now}: {selected}", to=err, hang=2)
     if not plan.to_render:
         return
     kinds = {"new": counts.new, "changed": counts.changed, "unfinished": counts.unfinished}
     what = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
     say(
-        f"{plan.catalog}: {plan.to_render:,} of {counts.total:,} takes to render with {plan.model} ({what})",
+        f"{plan.name_now}: {plan.to_render:,} of {counts.total:,} takes to render with {plan.model} ({what})",
         to=err,
         hang=2,
     )
-    if prepared.estimate is not None:
-        guess = prepared.estimate
-        words = f"estimate: {usd(guess.usd_micros)} for {clock(guess.gpu_ms)} of {guess.gpu} ({guess.source})"
-        say(words, to=err, hang=2)
+    guess = prepared.estimate
+    words = f"estimate: {cost_in_words(guess)} for {clock(guess.gpu_ms)} of {guess.gpu} ({guess.source})"
+    say(words, to=err, hang=2)
 
 
 def _print_unchanged(prepared: Prepared, *, json: bool) -> None:
@@ -298,22 +349,26 @@ def _print_unchanged(prepared: Prepared, *, json: bool) -> None:
 def _nothing_to_do(prepared: Prepared) -> str:
     if prepared.plan.changes:
         return f"nothing to render: {prepared.plan.counts.unchanged:,} takes are made already"
+    if prepared.plan.selected is not None:
+        return f"nothing to do: {selected_in_words(prepared.plan)}, and none of them is missing"
     return f"nothing to do: {prepared.plan.counts.unchanged:,} unchanged"
 
 
 def _unchanged_as_json(prepared: Prepared) -> dict[str, Any]:
     counts = prepared.plan.counts
     said = {"catalog": prepared.plan.catalog, "ending": "unchanged", "takes": {"unchanged": counts.unchanged}}
-    return {**said, **_changes_as_json(prepared)}
+    return {**said, **_plan_as_json(prepared)}
 
 
-def _changes_as_json(prepared: Prepared) -> dict[str, Any]:
-    return {"changes": prepared.plan.changes.as_plain_values()}
+def _plan_as_json(prepared: Prepared) -> dict[str, Any]:
+    plan = prepared.plan
+    selected = None if plan.selected is None else len(plan.selected)
+    return {"selected": selected, "planned": plan.planned, "changes": plan.changes.as_plain_values()}
 
 
 def _end(summary: Summary, prepared: Prepared, settings: Settings, *, json: bool) -> None:
     if json:
-        print_json({**as_json(summary, settings), **_changes_as_json(prepared)})
+        print_json({**as_json(summary, settings), **_plan_as_json(prepared)})
     else:
         print_summary(summary, settings)
         for sentence in prepared.plan.changes.in_words():

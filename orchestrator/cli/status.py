@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.control import Control
 from rich.text import Text
+from sqlalchemy import Connection
 
 from catalog.errors import LedgerError, TunemillError
 from catalog.logins import RECORD_QUEUE, short_worker_id
@@ -25,10 +26,12 @@ from catalog.messages import FAULT, now_ms
 from catalog.settings import Settings, read_settings
 from orchestrator.cli.console import JsonFlag, clock, err, out, print_json, print_json_line, say, usd, warn
 from orchestrator.cli.dead import dead_as_json, print_dead
-from orchestrator.cli.display import Column, number, print_table
+from orchestrator.cli.display import Column, describe_paid, number, print_table
 from orchestrator.cli.ledger import find_ledger
+from orchestrator.cli.names import read_names
+from orchestrator.cli.streams import has_reader
 from orchestrator.control.broker import Queues
-from orchestrator.ledger import Ledger, WorkerRow, readings, run_control, set_aside, work
+from orchestrator.ledger import Ledger, RunRow, WorkerRow, readings, run_control, set_aside, work
 from orchestrator.ledger.time_use import MEND_WAITING_FOR_POST, WAITING_FOR_POST_MAX, TimeUse
 from orchestrator.runs.local.broker import EmbeddedBroker
 from orchestrator.runs.stop import StopRequest
@@ -86,7 +89,10 @@ def show_status(
     dead: Annotated[bool, typer.Option("--dead", help="List the takes that failed for good, with reasons.")] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Show runs with their counts, rate, time left and money, workers, and what waits in the queues."""
+    """Show runs, workers and queues at this moment.
+
+    Runs have their counts, rate, time left and money.
+    """
     settings = read_settings()
     if watch:
         _watch(settings, runs=runs, every_s=every, json=json)
@@ -116,7 +122,7 @@ def _watch(settings: Settings, *, runs: int, every_s: float, json: bool) -> None
     status: dict[str, Any] = {}
     with StopRequest().listening() as stop:
         with out.screen() if on_screen else nullcontext():
-            while not stop.requested:
+            while not stop.requested and has_reader():
                 status = _read_snapshot(settings, runs)
                 if on_screen:
                     _show_on_screen(status, every_s, stop)
@@ -190,7 +196,7 @@ def _show_dead(settings: Settings, *, json: bool) -> None:
 
 def read_status(ledger: Ledger, settings: Settings, *, runs: int) -> dict[str, Any]:
     """Read runs, workers and queues as plain values; queues are None when no broker answers."""
-    now = now_ms()
+    now, names = now_ms(), read_names(settings)
     with ledger.read() as connection:
         latest = readings.latest_runs(connection, runs)
         held = readings.held_takes(connection)
@@ -202,10 +208,12 @@ def read_status(ledger: Ledger, settings: Settings, *, runs: int) -> dict[str, A
             rows.append(
                 {
                     **run.model_dump(),
+                    "catalog_now": names.catalog(run.catalog),
                     "shown_state": _CONTROL_STATES.get(run.wish, run.state),
                     "takes": {**counts._asdict(), "total": counts.total},
                     "takes_per_min": rate,
                     "eta_ms": round(counts.pending / rate * _MS_PER_MIN) if rate else None,
+                    "paid_meanwhile": _paid_meanwhile(connection, run, now),
                     "usd_micros": None if spend.unpriced else spend.usd_micros,
                 }
             )
@@ -231,6 +239,13 @@ def read_status(ledger: Ledger, settings: Settings, *, runs: int) -> dict[str, A
         "dead": dead,
         "records_set_aside": aside,
     }
+
+
+def _paid_meanwhile(connection: Connection, run: RunRow, now: int) -> dict[str, Any] | None:
+    """What the machines of a paused run go on costing; None of a run that is not paused."""
+    if run.state != "active" or run.wish != run_control.PAUSE:
+        return None
+    return readings.paid_meanwhile(connection, run, now)._asdict()
 
 
 def _state_of(worker: WorkerRow, now: int, silent_after_s: float) -> str:
@@ -312,11 +327,14 @@ def _print_runs(runs: list[dict[str, Any]]) -> None:
         ended = takes["accepted"] + takes["rejected"] + takes["failed"]
         done = f"{ended:,}/{takes['total'] - takes['cancelled']:,}"
         started = datetime.fromtimestamp(run["started_at_ms"] / 1000, tz=UTC).strftime("%m-%d %H:%M")
-        names = (run["run_id"][:8], run["catalog"], run["model"], run["shown_state"], started)
+        names = (run["run_id"][:8], run["catalog_now"], run["model"], run["shown_state"], started)
         rate = "-" if run["takes_per_min"] is None else f"{run['takes_per_min']:,.1f}"
         pace = (rate, "-" if run["eta_ms"] is None else clock(run["eta_ms"]))
         rows.append((*names, done, *pace, *(f"{takes[name]:,}" for name in _COUNTS), usd(run["usd_micros"])))
     print_table(_RUN_COLUMNS, rows)
+    for run in runs:
+        if paid := run["paid_meanwhile"]:
+            say(f"{run['catalog_now']} is paused; {describe_paid(readings.PaidMeanwhile(**paid))}", hang=2)
 
 
 def _print_workers(workers: list[dict[str, Any]], notes_to: Console) -> None:

@@ -10,12 +10,14 @@ from catalog.errors import IncompleteError, TunemillError
 from catalog.settings import Settings, without_secrets
 from catalog.store import open_configured_store
 from orchestrator.cli.console import clock, say, usd, warn
+from orchestrator.cli.names import read_names
 from orchestrator.cli.tracks import NOISE_LABEL, print_tracks, tracks_as_json
 from orchestrator.ledger import Ledger, RunRow, readings
-from orchestrator.ledger.readings import ListedTrack, Spend, TakeCounts
+from orchestrator.ledger.readings import ListedTrack, Spend, TakeCounts, TakeName
 from orchestrator.runs.attached import RunEnd, RunResult
 
 TRACKS_SHOWN = 12
+TAKES_NAMED = 3  # of each reason
 
 
 class Summary(NamedTuple):
@@ -26,8 +28,8 @@ class Summary(NamedTuple):
     counts: TakeCounts
     spend: Spend
     duration_ms: int
-    rejected: dict[str, int]  # reason -> how often
-    failed: dict[str, int]
+    rejected: dict[str, list[TakeName]]  # by reason, the commonest first
+    failed: dict[str, list[TakeName]]
     tracks: list[ListedTrack]  # a few, from all over the matrix
     store: str
     refusal: TunemillError | None = None  # the reason of an early end
@@ -43,8 +45,8 @@ def summarise(ledger: Ledger, settings: Settings, run_id: str, result: RunResult
             counts=result.counts,
             spend=readings.spend_of_run(connection, run),
             duration_ms=duration_ms,
-            rejected=dict(readings.reasons_of_run(connection, run_id, "rejected").most_common()),
-            failed=dict(readings.reasons_of_run(connection, run_id, "failed").most_common()),
+            rejected=readings.takes_by_reason(connection, run_id, "rejected"),
+            failed=readings.takes_by_reason(connection, run_id, "failed"),
             tracks=readings.list_tracks(connection, run_id=run_id, spread=TRACKS_SHOWN),
             store=settings.store,
             refusal=result.refusal,
@@ -60,14 +62,16 @@ def as_json(summary: Summary, settings: Settings) -> dict[str, Any]:
         "model": summary.run.model,
         "ending": str(summary.end),
         "takes": {**summary.counts._asdict(), "total": summary.counts.total},
-        "rejected": summary.rejected,
-        "failed": summary.failed,
+        "rejected": {reason: len(takes) for reason, takes in summary.rejected.items()},
+        "rejected_takes": {reason: [take._asdict() for take in takes] for reason, takes in summary.rejected.items()},
+        "failed": {reason: len(takes) for reason, takes in summary.failed.items()},
+        "failed_takes": {reason: [take._asdict() for take in takes] for reason, takes in summary.failed.items()},
         "duration_ms": summary.duration_ms,
         "usd_micros": None if summary.spend.unpriced else summary.spend.usd_micros,
         "unpriced": list(summary.spend.unpriced),
         "noise": any(track.rendition.noise for track in summary.tracks),
         "store": without_secrets(summary.store),
-        "tracks": tracks_as_json(summary.tracks, store),
+        "tracks": tracks_as_json(summary.tracks, store, read_names(settings)),
     }
 
 
@@ -83,10 +87,13 @@ def print_summary(summary: Summary, settings: Settings) -> None:
         hang=2,
     )
     for outcome, reasons in (("rejected", summary.rejected), ("failed", summary.failed)):
-        for reason, count in list(reasons.items())[:5]:
-            say(reason, label=f"  {outcome} {count:,}x: ", hang=4)
+        for reason, takes in list(reasons.items())[:5]:
+            say(reason, label=f"  {outcome} {len(takes):,}x: ", hang=4)
+            names = [f"{take.track_key} take {take.number} ({take.take_id})" for take in takes[:TAKES_NAMED]]
+            more = [f"and {len(takes) - TAKES_NAMED:,} more"] if len(takes) > TAKES_NAMED else []
+            say(", ".join(names + more), label="    ", hang=6)
     if summary.tracks:
-        print_tracks(summary.tracks, store)
+        print_tracks(summary.tracks, store, read_names(settings))
         if any(track.rendition.noise for track in summary.tracks):
             say(Text.assemble((NOISE_LABEL, "bold red"), "; set TUNEMILL_WEIGHTS for music"), hang=2)
     if spend.unpriced:

@@ -16,9 +16,11 @@ from catalog.messages import now_ms
 from catalog.orders import read_signer
 from catalog.settings import Settings, read_settings
 from catalog.store import Store, open_configured_store
+from orchestrator.cli import completion
 from orchestrator.cli.console import JsonFlag, out, print_json, say, warn
 from orchestrator.cli.display import Column, counting, number, print_table
 from orchestrator.cli.ledger import find_ledger
+from orchestrator.cli.names import catalog_key
 from orchestrator.ledger import Ledger, open_ledger, upkeep
 from orchestrator.upkeep import survey
 from orchestrator.upkeep.abreast import THREADS
@@ -39,7 +41,14 @@ _FINDING_COLUMNS = (Column("finding"), Column("object", least=24), Column("detai
 _REMEDY_COLUMNS = (Column("repair"), number("takes"), Column("what it means", least=20))
 _SWEPT_COLUMNS = (Column("removed", least=12), number("objects"), number("size"))
 
-CatalogName = Annotated[str | None, typer.Argument(help="A catalog's name; all of them when left out.")]
+CatalogName = Annotated[
+    str | None,
+    typer.Argument(
+        help="A catalog's name; all of them when left out.",
+        autocompletion=completion.made_catalogs,
+        callback=catalog_key,
+    ),
+]
 QuickOption = Annotated[bool, typer.Option("--quick", help="Compare the audio's sizes and do not read it.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 
@@ -122,7 +131,9 @@ def repair_catalog(
     dry_run: DryRunOption = False,
     json: JsonFlag = False,
 ) -> None:
-    """Put right what `verify` finds: record, restore, or let takes be made again.
+    """Put right what `verify` finds.
+
+    Takes are recorded, restored, or wait to be made again.
 
     What ledger or store have sound is kept. Takes of which nothing sound is left wait again, and `tunemill run`
     makes them.
@@ -149,7 +160,9 @@ def rebuild_ledger(
     dry_run: DryRunOption = False,
     json: JsonFlag = False,
 ) -> None:
-    """Make a new ledger from the store alone: runs, accepted takes, their attempts, renditions and verdicts.
+    """Make a new ledger from the store alone.
+
+    It has runs, accepted takes, their attempts, renditions and verdicts.
 
     Ends with 52 when some objects could not be read. A ledger that has takes is refused.
     """
@@ -187,7 +200,10 @@ def collect_garbage(
     dry_run: DryRunOption = False,
     json: JsonFlag = False,
 ) -> None:
-    """Remove from the store what nothing names: orphaned audio, left-over checks and parts of files."""
+    """Remove from the store what nothing names.
+
+    That is orphaned audio, left-over checks and parts of files.
+    """
     if not math.isfinite(older_than):
         raise typer.BadParameter("it must be a number of hours", param_hint="--older-than")
     settings = read_settings()

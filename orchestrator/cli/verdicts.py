@@ -7,19 +7,25 @@ from typing import Annotated
 
 import typer
 
-from catalog.errors import SettingsError, UnknownNameError
+from catalog.errors import SettingsError
 from catalog.messages import now_ms
 from catalog.settings import read_settings
 from catalog.store import open_configured_store
 from catalog.verdicts import VerdictOutcome
+from orchestrator.cli import completion
 from orchestrator.cli.console import JsonFlag, print_json, say
 from orchestrator.cli.ledger import get_ledger_of_names
+from orchestrator.cli.takes import get_rendition
 from orchestrator.ledger import RenditionRow
 from orchestrator.ledger.verdicts import decide, record_verdicts
 from orchestrator.upkeep.verdicts import store_verdicts
 
 TakesArgument = Annotated[
-    list[str], typer.Argument(help="First digits of the takes' ids, as `catalog list` shows them.")
+    list[str],
+    typer.Argument(
+        help="Takes: their ids, as `catalog list` shows them, or the names, paths or URLs of their files.",
+        autocompletion=completion.takes,
+    ),
 ]
 
 
@@ -34,7 +40,9 @@ def reject(
     reason: Annotated[str, typer.Option(help="Why, for the record.")],
     json: JsonFlag = False,
 ) -> None:
-    """Take finished tracks out of their catalog; what they cost counts as wasted from then on.
+    """Take finished tracks out of their catalog.
+
+    What they cost counts as wasted from then on.
 
     They stay in the store. The same seed would sound the same, so `run` does not render them anew.
     """
@@ -52,12 +60,8 @@ def _judge(takes: list[str], outcome: VerdictOutcome, reason: str, *, json: bool
     settings = read_settings()
     with closing(get_ledger_of_names(settings)) as ledger:
         renditions: dict[str, RenditionRow] = {}
-        for prefix in takes:
-            found = ledger.find_rendition(prefix)
-            if found is None:
-                raise UnknownNameError(
-                    f"no finished take begins with {prefix!r}", fix="`tunemill catalog list` shows them"
-                )
+        for text in takes:
+            found = get_rendition(ledger, text)
             renditions[found.take_id] = found
         with ledger.read() as connection:
             decided = decide(connection, list(renditions.values()), outcome, reason, now_ms())

@@ -15,13 +15,15 @@ from typing import Annotated, Any
 import typer
 
 from catalog import limits
-from catalog.errors import INTERRUPTED_EXIT_CODE, DifferentAudioError, UnknownNameError, WorkerError
+from catalog.errors import INTERRUPTED_EXIT_CODE, DifferentAudioError, WorkerError
 from catalog.models import TURBO, EngineName, find_model
-from catalog.plain import plain_lines
+from catalog.plain import plain_json, plain_lines
 from catalog.settings import Settings, read_settings
-from orchestrator.cli.console import JsonFlag, print_json, say
+from orchestrator.cli import completion
+from orchestrator.cli.console import JsonErrorFlag, JsonFlag, print_json, say
 from orchestrator.cli.display import number, print_table, waiting
 from orchestrator.cli.ledger import get_ledger_of_names
+from orchestrator.cli.takes import TAKE_HELP, get_rendition
 from orchestrator.ledger import RenditionRow
 
 # -P: a folder "workers" in the working directory must not replace this program's package.
@@ -35,7 +37,7 @@ Device = Annotated[str | None, typer.Option(help="cuda, cuda:1, mps or cpu; by d
 Threads = Annotated[int | None, typer.Option(min=1, help="Takes in hand at once; by default 2 x batch limit + 2.")]
 Grace = Annotated[float, typer.Option(min=0, help="Seconds to finish the running batch in when told to stop.")]
 AllGpus = Annotated[bool, typer.Option("--all-gpus", help="One worker for each CUDA device of this machine.")]
-NoPlanner = Annotated[bool, typer.Option("--no-planner", help="Load no planner; for catalogs with `planner: null`.")]
+NoPlanner = Annotated[bool, typer.Option("--no-planner", help="Load no planner; for catalogs with `planner: false`.")]
 Durations = Annotated[str, typer.Option(help="Durations to measure, in seconds: 30,60,180. By default all usual ones.")]
 Ceiling = Annotated[int, typer.Option(min=1, max=256, help="Try no larger batch than this.")]
 
@@ -66,8 +68,11 @@ def worker(
     grace_s: Grace = 120.0,
     no_planner: NoPlanner = False,
     all_gpus: AllGpus = False,
+    as_json: JsonErrorFlag = False,
 ) -> None:
-    """Render takes from the queue that TUNEMILL_BROKER_URL names, until told to stop.
+    """Render takes of a fleet on this machine until told to stop.
+
+    They come from the queue that TUNEMILL_BROKER_URL names.
 
     The first SIGTERM or Ctrl-C finishes the running batch and gives the rest back; the second ends at once, as does a
     SIGQUIT.
@@ -82,6 +87,8 @@ def worker(
         arguments += ["--threads", str(threads)]
     if no_planner:
         arguments.append("--no-planner")
+    if as_json:
+        arguments.append("--json")
     sys.stdout.flush()
     os.execve(sys.executable, arguments, _environment(device))  # noqa: S606 - this process becomes the worker
 
@@ -94,7 +101,9 @@ def calibrate(
     no_planner: NoPlanner = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Measure how many takes of which length fit into a batch on this GPU, and keep it for the workers here.
+    """Measure how large batches may be on this GPU.
+
+    What is found for each length of take is kept for the workers here.
 
     Nothing else should run on the GPU meanwhile. Ctrl-C keeps what was measured so far; a second run goes over the
     durations it is given and leaves the others as they were.
@@ -105,9 +114,12 @@ def calibrate(
         arguments += ["--duration-s", str(duration_s)]
     if no_planner:
         arguments.append("--no-planner")
+    if as_json:
+        arguments.append("--json")
     with _interrupts_ignored():
         done = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=False, env=_environment(device))
     if done.returncode not in (0, INTERRUPTED_EXIT_CODE) or not done.stdout:
+        sys.stdout.write(plain_json(done.stdout))
         raise typer.Exit(done.returncode)  # the child has printed the reason on standard error
     found: dict[str, Any] = json.loads(done.stdout)
     if as_json:
@@ -118,13 +130,16 @@ def calibrate(
 
 
 def replay(
-    take: Annotated[str, typer.Argument(help="The take's id, or its first digits.")], as_json: JsonFlag = False
+    take: Annotated[str, typer.Argument(help=TAKE_HELP, autocompletion=completion.takes)], as_json: JsonFlag = False
 ) -> None:
-    """Render TAKE again from what was written down about it, and compare it with the stored audio."""
+    """Render TAKE again, and compare it with the stored audio.
+
+    It is rendered from what was written down about it.
+    """
     settings = read_settings()
-    rendition = _find_rendition(take, settings)
+    rendition = _get_rendition(take, settings)
     require_worker_extra(str(rendition.sidecar["take"]["track"]["spec"]["model"]))
-    verdict = _replay(rendition.sidecar)
+    verdict = _replay(rendition.sidecar, as_json=as_json)
     if as_json:
         print_json(verdict)
     else:
@@ -197,22 +212,15 @@ def require_worker_extra(model: str) -> None:
         )
 
 
-def _find_rendition(prefix: str, settings: Settings) -> RenditionRow:
+def _get_rendition(text: str, settings: Settings) -> RenditionRow:
     with closing(get_ledger_of_names(settings)) as ledger:
-        found = ledger.find_rendition(prefix)
-    if found is None:
-        raise UnknownNameError(
-            f"no finished take begins with {prefix!r}",
-            why="only accepted takes can be rendered again",
-            fix="`tunemill catalog list` shows the takes there are",
-        )
-    return found
+        return get_rendition(ledger, text)
 
 
-def _replay(sidecar: dict[str, Any]) -> dict[str, Any]:
+def _replay(sidecar: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
     with waiting("rendering it again"):
         done = subprocess.run(
-            [*_WORKERS, "replay"],
+            [*_WORKERS, "replay", *(["--json"] if as_json else [])],
             input=json.dumps(sidecar),
             capture_output=True,
             text=True,
@@ -221,6 +229,7 @@ def _replay(sidecar: dict[str, Any]) -> dict[str, Any]:
         )
     if done.returncode:
         sys.stderr.write(plain_lines(done.stderr))  # the child's log and its error
+        sys.stdout.write(plain_json(done.stdout))  # the error again, with --json
         raise typer.Exit(done.returncode)
     verdict: dict[str, Any] = json.loads(done.stdout)
     return verdict

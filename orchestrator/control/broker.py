@@ -15,14 +15,11 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from celery import Celery
-from kombu.exceptions import KombuError
 from pydantic import ValidationError
-from redis.exceptions import RedisError
 
-from catalog.broker_answers import check_server, in_words
+from catalog.broker_answers import check_server, in_words, tell_if_in_clear
 from catalog.envelope import open_envelope
 from catalog.errors import MessageError
 from catalog.logins import CONTROL_KEY, RECORD_QUEUE, heartbeat_key, login_of_record_queue, record_queue
@@ -31,6 +28,9 @@ from catalog.orders import OrderSigner
 from catalog.queues import KEY_PREFIX, RENDER_TASK, TRANSPORT_OPTIONS
 from catalog.track import Take
 from orchestrator.ledger.work import Outgoing
+
+if TYPE_CHECKING:
+    from celery import Celery
 
 log = logging.getLogger(__name__)
 
@@ -147,6 +147,7 @@ class Queues:
     """A Broker on Redis or Valkey."""
 
     def __init__(self, broker_url: str, signer: OrderSigner | None = None) -> None:
+        tell_if_in_clear(broker_url)
         self._url, self._signer = broker_url, signer
         self._app = _celery(broker_url, {**TRANSPORT_OPTIONS, **_KOMBU_RETRY})
         self._connection: Any = None
@@ -315,6 +316,9 @@ class Queues:
 
     @contextmanager
     def _in_words(self) -> Iterator[None]:
+        from kombu.exceptions import KombuError
+        from redis.exceptions import RedisError
+
         try:
             yield
         except (KombuError, RedisError, OSError, KeyError, ValueError, AttributeError) as error:
@@ -327,6 +331,8 @@ class Queues:
 
 
 def _celery(broker_url: str, options: dict[str, Any]) -> Celery:
+    from celery import Celery
+
     app = Celery("tunemill", broker=broker_url, set_as_current=False)
     app.conf.update(
         task_ignore_result=True,

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, Table
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 _NAMES_MAX: Final = 10_000  # in one statement; SQLite allows 32,766
@@ -39,9 +38,17 @@ def chunks(names: list[str]) -> Iterable[list[str]]:
     return (names[at : at + _NAMES_MAX] for at in range(0, len(names), _NAMES_MAX))
 
 
+def insert_into(connection: Connection, table: Any) -> Any:
+    """The dialect's own `insert`, which knows what to do about a key that is there already."""
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as postgres_insert
+
+        return postgres_insert(table)
+    return sqlite_insert(table)
+
+
 def insert_new(connection: Connection, table: type[Any], rows: Iterable[dict[str, Any]]) -> None:
     """Insert `rows`; those whose key is there already are left as they are."""
-    insert = postgres_insert if connection.dialect.name == "postgresql" else sqlite_insert
     listed = list(rows)
     if listed:
-        connection.execute(insert(table.__table__).on_conflict_do_nothing(), listed)
+        connection.execute(insert_into(connection, table.__table__).on_conflict_do_nothing(), listed)

@@ -72,6 +72,11 @@ class Ledger:
         with self.read() as connection:
             return plans.known_models(connection, catalog)
 
+    def made_models(self, catalog: str) -> set[str]:
+        """Every model that an accepted take of the catalog was made with."""
+        with self.read() as connection:
+            return plans.made_models(connection, catalog)
+
     def shelved_takes(self, catalog: str) -> dict[str, str]:
         """Take id -> state of the takes that the catalog had and has changed or dropped since."""
         with self.read() as connection:
@@ -84,15 +89,19 @@ class Ledger:
         takes: Iterable[Take],
         max_usd_micros: int | None = None,
         take_usd_micros: int | None = None,
+        *,
+        is_part: bool = False,
     ) -> BegunRun:
-        """Write down all of `takes` as the catalog's plan; a run that is not finished goes on.
+        """Write down all of `takes` as the catalog's plan, or with `is_part` as a part of it.
+
+        A run that is not finished goes on; BusyError when it has more takes to make than that part.
 
         One transaction: after a kill the ledger holds the old plan or the new one. Memory grows by a few
         hundred bytes a take.
         """
         terms = RunTerms(model, max_usd_micros, take_usd_micros)
         with self.write() as connection:
-            return plans.begin_or_resume(connection, catalog, terms, takes, now_ms())
+            return plans.begin_or_resume(connection, catalog, terms, takes, now_ms(), is_part=is_part)
 
     def unfinished_run(self, catalog: str) -> RunRow | None:
         """The catalog's active run."""

@@ -15,9 +15,8 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from filelock import FileLock, Timeout
 from sqlalchemy import Connection, Engine, select, text, update
 from sqlalchemy.exc import DBAPIError
 
@@ -25,6 +24,9 @@ from catalog.errors import BusyError, LedgerError
 from catalog.messages import now_ms
 from orchestrator.ledger.database import in_words, writing
 from orchestrator.ledger.tables import WRITER
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 VERIFY_EVERY_S: Final = 15.0  # firewalls forget a connection that says nothing for some minutes
 _KEY = 0x746D6C6C  # any constant of our own
@@ -127,6 +129,8 @@ class WriterLock:
             self._connection = None
 
     def _acquire_file(self, database: Path) -> None:
+        from filelock import FileLock, Timeout
+
         lock = FileLock(f"{database}.lock", timeout=0, thread_local=False)
         note = Path(f"{database}.holder")
         try:

@@ -1,7 +1,8 @@
 """Plans in the ledger: which takes a catalog stands for, and what of it is still to be made.
 
 A plan is written in one transaction and may be written again at any time: accepted and rejected takes stay,
-failed ones wait again, takes that the preset no longer has are kept but no longer current.
+failed ones wait again, takes that the preset no longer has are kept but no longer current. A part of a plan may be
+written alone; it changes the slots of its own takes and no others.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
 from catalog.buckets import Bucket
+from catalog.errors import BusyError
 from catalog.messages import new_id
 from catalog.queues import queue_of
 from catalog.track import Take
@@ -49,6 +51,12 @@ def known_models(connection: Connection, catalog: str) -> set[str]:
     return set(connection.execute(query).scalars())
 
 
+def made_models(connection: Connection, catalog: str) -> set[str]:
+    """Every model that an accepted take of the catalog was made with."""
+    query = select(TAKE.c.model).where(TAKE.c.catalog == catalog, TAKE.c.state == "accepted").distinct()
+    return set(connection.execute(query).scalars())
+
+
 def unfinished_run(connection: Connection, catalog: str) -> RunRow | None:
     """The catalog's active run; there is at most one."""
     query = select(RUN).where(RUN.c.catalog == catalog, RUN.c.state == "active")
@@ -56,39 +64,67 @@ def unfinished_run(connection: Connection, catalog: str) -> RunRow | None:
     return RunRow(**row) if row else None
 
 
+class _Before(NamedTuple):
+    """A take that the ledger has before the plan is written."""
+
+    state: str
+    is_current: bool
+    slot: tuple[str, int]
+
+
 def begin_or_resume(
-    connection: Connection, catalog: str, terms: RunTerms, takes: Iterable[Take], at_ms: int
+    connection: Connection, catalog: str, terms: RunTerms, takes: Iterable[Take], at_ms: int, *, is_part: bool = False
 ) -> BegunRun:
-    """Write the plan; the caller's transaction makes it whole."""
+    """Write the plan; the caller's transaction makes it whole.
+
+    With `is_part` the takes are a part of the plan, and the slots of all others stay as they are. Raises BusyError when
+    an unfinished run waits for takes outside that part, which it would make as well.
+    """
     run_id, resumed = _open_run(connection, catalog, terms, at_ms)
+    columns = (TAKE.c.take_id, TAKE.c.state, TAKE.c.current, TAKE.c.track_key, TAKE.c.number)
     before = {
-        row.take_id: (row.state, row.current)
-        for row in connection.execute(
-            select(TAKE.c.take_id, TAKE.c.state, TAKE.c.current).where(TAKE.c.catalog == catalog)
-        )
+        row.take_id: _Before(row.state, row.current, (row.track_key, row.number))
+        for row in connection.execute(select(*columns).where(TAKE.c.catalog == catalog))
     }
     seen: set[str] = set()
+    slots: set[tuple[str, int]] = set()
     new = again = unchanged = pending = 0
     stream = iter(takes)
     while chunk := list(islice(stream, _ROWS_AT_ONCE)):
         fresh = [take for take in chunk if take.id not in before and take.id not in seen]
         _insert(connection, fresh, run_id)
         known = {take.id for take in chunk} & before.keys() - seen
-        states = {take_id: before[take_id][0] for take_id in known}
+        states = {take_id: before[take_id].state for take_id in known}
         waiting_again = [take_id for take_id, state in states.items() if state in {"failed", "cancelled"}]
         wait_again(connection, waiting_again, run_id)
-        _set_current(connection, [take_id for take_id in known if not before[take_id][1]])
+        _set_current(connection, [take_id for take_id in known if not before[take_id].is_current])
         new += len({take.id for take in fresh})
         again += len(waiting_again)
         unchanged += sum(state in _DONE for state in states.values())
         pending += sum(state in _PENDING for state in states.values())
         seen.update(take.id for take in chunk)
-    dropped = [take_id for take_id, (_, current) in before.items() if current and take_id not in seen]
+        if is_part:
+            slots.update((take.track.key, take.number) for take in chunk)
+    left = {take_id: each for take_id, each in before.items() if each.is_current and take_id not in seen}
+    if is_part:
+        refuse_others_pending(catalog, sum(each.state in _PENDING and each.slot not in slots for each in left.values()))
+    dropped = [take_id for take_id, each in left.items() if not is_part or each.slot in slots]
     _drop(connection, dropped)
     pending += new + again
     if not pending:
         _close_empty_run(connection, run_id, resumed, at_ms)
     return BegunRun(run_id if pending else None, resumed, new, again, unchanged, len(dropped), pending)
+
+
+def refuse_others_pending(catalog: str, takes: int) -> None:
+    """Raise BusyError when an unfinished run of `catalog` still has to make `takes` that are not asked for."""
+    if takes:
+        raise BusyError(
+            f"an unfinished run of {catalog!r} has {takes:,} more takes to make than are selected",
+            why="a run that goes on makes all of its takes, so a part of them cannot be made alone",
+            fix=f"`tunemill run {catalog}` goes on with all of them; or end that run with `tunemill cancel {catalog}`, "
+            "then run the same command again: what was cancelled is made by a later run",
+        )
 
 
 def _open_run(connection: Connection, catalog: str, terms: RunTerms, at_ms: int) -> tuple[str, bool]:

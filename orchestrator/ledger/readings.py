@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, case, func, select
+from sqlalchemy import ColumnElement, Connection, Select, case, func, or_, select
 
 from catalog.errors import UnknownNameError
-from catalog.track import Take
+from catalog.track import Take, axes_of_key
 from orchestrator.ledger.observations import MS_PER_H, time_usd_micros
 from orchestrator.ledger.slots import is_listed
 from orchestrator.ledger.strikes import struck_ids
@@ -19,6 +19,7 @@ from orchestrator.ledger.tables import ATTEMPT, RENDITION, RUN, SPAN, TAKE, WORK
 from orchestrator.ledger.time_use import TimeUse
 
 _RATE_OF_MS = 120_000  # long enough for slow batches
+_PAID_AFTER_MS = 600_000  # a machine that was silent for so long may have been given back
 _ROWS_AT_ONCE = 500
 _LATEST_ATTEMPTS = 200  # takes are sent by length, so the latest resemble the next
 
@@ -147,6 +148,60 @@ def spend_of_run(connection: Connection, run: RunRow) -> Spend:
     return Spend(micros, tuple(sorted(unpriced)))
 
 
+class PaidMeanwhile(NamedTuple):
+    """What the machines of a paused run go on costing."""
+
+    machines: int
+    usd_micros_per_h: int | None  # None: the price of one is unknown
+    usd_micros: int | None  # since the pause
+
+
+def paid_meanwhile(connection: Connection, run: RunRow, at_ms: int) -> PaidMeanwhile:
+    """The cost, since the run's latest wish, of the workers of its model that are up still."""
+    heard = WORKER.c.heard_at_ms > at_ms - _PAID_AFTER_MS
+    query = select(WORKER).where(WORKER.c.model == run.model, WORKER.c.ended_at_ms.is_(None), heard)
+    workers = connection.execute(query).all()
+    machines = len({each.rental_id or each.worker_id for each in workers})
+    if any(each.rate_usd_micros_per_h is None for each in workers):
+        return PaidMeanwhile(machines, None, None)
+    micros = 0
+    for each in workers:
+        since_ms = max(each.started_at_ms - each.clock_ahead_ms, run.wished_at_ms or at_ms)
+        micros += time_usd_micros(max(0, at_ms - since_ms), each.rate_usd_micros_per_h)
+    return PaidMeanwhile(machines, sum(each.rate_usd_micros_per_h for each in workers), micros)
+
+
+class RecordedRate(NamedTuple):
+    """The time of workers on one GPU, as it was priced when they started."""
+
+    gpu: str
+    usd_micros_per_h: int | None  # None: no price was known
+    workers: int
+    ms: int
+    first_ms: int
+
+
+def recorded_rates(connection: Connection) -> list[RecordedRate]:
+    """What is recorded of each GPU and rate, struck workers left out, in order of the GPU's name."""
+    rate, ended_ms = WORKER.c.rate_usd_micros_per_h, func.coalesce(WORKER.c.ended_at_ms, WORKER.c.last_seen_ms)
+    query = (
+        select(
+            WORKER.c.gpu,
+            rate,
+            func.count(),
+            func.sum(ended_ms - WORKER.c.started_at_ms),
+            func.min(WORKER.c.started_at_ms),
+        )
+        .where(WORKER.c.gpu != "", WORKER.c.worker_id.not_in(struck_ids()))
+        .group_by(WORKER.c.gpu, rate)
+        .order_by(WORKER.c.gpu, rate)
+    )
+    return [
+        RecordedRate(gpu, micros, workers, int(ms), int(first_ms))
+        for gpu, micros, workers, ms, first_ms in connection.execute(query)
+    ]
+
+
 def takes_per_min(connection: Connection, run: RunRow, at_ms: int) -> float | None:
     """The recent rate at which takes of an active run ended, per minute; None before any has ended."""
     since_ms = max(run.started_at_ms, at_ms - _RATE_OF_MS)
@@ -186,16 +241,32 @@ def attempt_cost_of_run(connection: Connection, run: RunRow) -> int | None:
     return math.ceil(attempt_ms * int(rate) / MS_PER_H)
 
 
-def reasons_of_run(connection: Connection, run_id: str, outcome: str) -> Counter[str]:
-    """Count the reasons why takes of the run were rejected or failed; a reason counts once per take, not per try."""
+class TakeName(NamedTuple):
+    """The names of one take: its track's key and its number for people, its id for commands."""
+
+    track_key: str
+    number: int
+    take_id: str
+
+
+def takes_by_reason(connection: Connection, run_id: str, outcome: str) -> dict[str, list[TakeName]]:
+    """The takes of the run that were rejected or failed, by reason, the commonest first; each take once a reason."""
     query = (
-        select(ATTEMPT.c.take_id, ATTEMPT.c.reasons)
+        select(TAKE.c.track_key, TAKE.c.number, TAKE.c.take_id, ATTEMPT.c.reasons)
         .join(TAKE, TAKE.c.take_id == ATTEMPT.c.take_id)
         .where(TAKE.c.run_id == run_id, TAKE.c.state == outcome, ATTEMPT.c.outcome == outcome)
         .order_by(ATTEMPT.c.at_ms, ATTEMPT.c.record_id)
     )
-    found = {(take_id, reason): None for take_id, listed in connection.execute(query) for reason in listed}
-    return Counter(reason for _, reason in found)
+    found: dict[str, dict[TakeName, None]] = {}
+    for key, number, take_id, reasons in connection.execute(query):
+        for reason in reasons:
+            found.setdefault(reason, {})[TakeName(key, number, take_id)] = None
+    return {reason: list(takes) for reason, takes in sorted(found.items(), key=lambda each: -len(each[1]))}
+
+
+def reasons_of_run(connection: Connection, run_id: str, outcome: str) -> Counter[str]:
+    """Count the reasons why takes of the run were rejected or failed; a reason counts once per take, not per try."""
+    return Counter({reason: len(takes) for reason, takes in takes_by_reason(connection, run_id, outcome).items()})
 
 
 def list_tracks(
@@ -206,10 +277,11 @@ def list_tracks(
     zone: str | None = None,
     genre: str | None = None,
     spread: int | None = None,
+    where: Sequence[ColumnElement[bool]] = (),
 ) -> list[ListedTrack]:
     """The tracks that catalogs have, by track; with `spread` so many, from as many cells as there are."""
     wanted = {"catalog": catalog, "run_id": run_id, "zone": zone, "genre": genre}
-    finished = [is_listed()]
+    finished = [is_listed(), *where]
     finished += [TAKE.c[name] == value for name, value in wanted.items() if value is not None]
     query = (
         select(TAKE.c.message, TAKE.c.is_order_known, RENDITION.c.sidecar["plan", "metadata"].label("metadata"))
@@ -237,9 +309,56 @@ def _spread(finished: list[ColumnElement[bool]], limit: int) -> Select[tuple[str
     return select(placed.c.take_id).order_by(placed.c.place, placed.c.take_id).limit(limit)
 
 
+def in_places(
+    zones: Collection[str], genres: Collection[str], axes: Mapping[str, Collection[str]]
+) -> list[ColumnElement[bool]]:
+    """Of a take's row: it lies in one of these zones and genres and has one of these values of each axis; empty: any.
+
+    Axes stand in the track's key, between the genre and the slot: `spa/thermal/ambient/season=winter/0007`.
+    """
+    where: list[ColumnElement[bool]] = []
+    if zones:
+        where.append(TAKE.c.zone.in_(zones))
+    if genres:
+        where.append(TAKE.c.genre.in_(genres))
+    for axis, values in axes.items():
+        where.append(or_(*(TAKE.c.track_key.contains(f"/{axis}={value}/", autoescape=True) for value in values)))
+    return where
+
+
+class KnownPlaces(NamedTuple):
+    """The zones, genres and values of further axes of the takes that catalogs have or had."""
+
+    zones: set[str]
+    genres: set[str]
+    axes: dict[str, set[str]]
+
+
+def known_places(connection: Connection, catalog: str | None = None) -> KnownPlaces:
+    """The places of `catalog`, or of all catalogs."""
+    found = KnownPlaces(set(), set(), {})
+    query = select(TAKE.c.zone, TAKE.c.genre, TAKE.c.track_key)
+    for zone, genre, key in connection.execute(query if catalog is None else query.where(TAKE.c.catalog == catalog)):
+        found.zones.add(zone)
+        found.genres.add(genre)
+        for axis, value in axes_of_key(key).items():
+            found.axes.setdefault(axis, set()).add(value)
+    return found
+
+
 def catalogs(connection: Connection) -> list[str]:
     """Names of the catalogs the ledger has takes of."""
     return sorted(connection.execute(select(TAKE.c.catalog).distinct()).scalars())
+
+
+def read_takes(connection: Connection, take_ids: Sequence[str]) -> dict[str, Take]:
+    """The takes of these ids, as they were planned, by id."""
+    found: dict[str, Take] = {}
+    for first in range(0, len(take_ids), _ROWS_AT_ONCE):
+        some = take_ids[first : first + _ROWS_AT_ONCE]
+        rows = connection.execute(select(TAKE.c.take_id, TAKE.c.message).where(TAKE.c.take_id.in_(some)))
+        found.update({take_id: Take.model_validate(message) for take_id, message in rows})
+    return found
 
 
 def find_rendition(connection: Connection, take_id_prefix: str) -> RenditionRow | None:

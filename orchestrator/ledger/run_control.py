@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, func, select, update
 
 from catalog.errors import BusyError, PausedError, UnknownNameError
+from catalog.messages import now_ms
 from orchestrator.ledger import plans, work
 from orchestrator.ledger.tables import ATTEMPT, RUN, TAKE, RunRow
 
@@ -59,7 +60,7 @@ def get_active_run(connection: Connection, name: str) -> RunRow:
 
 def write_control(connection: Connection, run: RunRow, request: str) -> None:
     """Ask that an active run goes on, pauses or is cancelled."""
-    connection.execute(update(RUN).where(RUN.c.run_id == run.run_id).values(wish=request))
+    connection.execute(update(RUN).where(RUN.c.run_id == run.run_id).values(wish=request, wished_at_ms=now_ms()))
 
 
 def refuse_unless_going_on(run: RunRow) -> None:

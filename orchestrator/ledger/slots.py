@@ -13,7 +13,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, select
+from sqlalchemy import ColumnElement, Connection, and_, func, select
 
 from orchestrator.ledger.observations import Category
 from orchestrator.ledger.tables import TAKE
@@ -91,6 +91,17 @@ def known_takes(connection: Connection, catalog: str) -> dict[tuple[str, int], K
         (key, number): KnownTake(take_id, state, model, is_refused=kept is not None and not kept)
         for key, number, take_id, state, model, kept in connection.execute(query)
     }
+
+
+def takes_by_cell(connection: Connection) -> dict[str, dict[tuple[str, str], int]]:
+    """Catalog -> zone and genre -> the number of its takes now."""
+    place = (TAKE.c.catalog, TAKE.c.zone, TAKE.c.genre)
+    found: dict[str, dict[tuple[str, str], int]] = {}
+    for catalog, zone, genre, takes in connection.execute(
+        select(*place, func.count()).where(TAKE.c.current).group_by(*place)
+    ):
+        found.setdefault(catalog, {})[zone, genre] = takes
+    return found
 
 
 def shelved_takes(connection: Connection, catalog: str) -> dict[str, str]:

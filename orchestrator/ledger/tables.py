@@ -81,6 +81,7 @@ class RunRow(Row, table=True):
     finished_at_ms: int | None = Field(default=None, sa_type=BigInteger)
     max_usd_micros: int | None = Field(default=None, sa_type=BigInteger)
     take_usd_micros: int | None = Field(default=None, sa_type=BigInteger)  # one take, as estimated at dispatch
+    wished_at_ms: int | None = Field(default=None, sa_type=BigInteger)  # the instant of the latest wish
 
 
 class TakeRow(Row, table=True):
@@ -99,8 +100,7 @@ class TakeRow(Row, table=True):
             "state",
             "queue",
             "sent_at_ms",
-            sqlite_where=text(UNHELD),
-            postgresql_where=text(UNHELD),
+            sqlite_where=text(UNHELD),  # and Postgres' in its migration: naming it here would import that dialect
         ),
         _one_of("state", TAKE_STATES),
     )

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, case, func, insert, literal, or_, select, text, update
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from catalog.messages import RenderMessage, new_id
 from catalog.track import Take
+from orchestrator.ledger.bulk import insert_into
 from orchestrator.ledger.machines import mark_rentals_unposted
 from orchestrator.ledger.tables import ATTEMPT, LOSS, RUN, TAKE, UNHELD, WORKER, RunRow
 
@@ -131,10 +130,9 @@ def lose_held(connection: Connection, worker_id: str, at_ms: int) -> int:
 def _note_losses(connection: Connection, where: Any, at_ms: int) -> None:
     """Put on record which takes were lost with which worker: the time it did not live to report was theirs."""
     lost = where & (TAKE.c.state == "sent")
-    insert_from = postgres_insert if connection.dialect.name == "postgresql" else sqlite_insert
     rows = select(TAKE.c.held_by, TAKE.c.take_id, TAKE.c.run_id, literal(at_ms)).where(lost)
-    noted = insert_from(LOSS).from_select(["worker_id", "take_id", "run_id", "at_ms"], rows).on_conflict_do_nothing()
-    connection.execute(noted)
+    noted = insert_into(connection, LOSS).from_select(["worker_id", "take_id", "run_id", "at_ms"], rows)
+    connection.execute(noted.on_conflict_do_nothing())
     _mark_holders_unposted(connection, lost, later=True)
 
 

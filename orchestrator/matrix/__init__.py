@@ -6,8 +6,9 @@ its line, before anything is sent or paid for.
 
 from orchestrator.matrix.cells import Cell, Layout, cells, lay_out
 from orchestrator.matrix.expand import expand, expand_cell
+from orchestrator.matrix.layers import writable_root
 from orchestrator.matrix.planned import PlannedTrack
-from orchestrator.matrix.reading import LoadedCatalog, PresetLibrary, find_presets_root, load_catalog, open_library
+from orchestrator.matrix.reading import LoadedCatalog, PresetLibrary, load_catalog, open_library
 
 __all__ = [
     "Cell",
@@ -18,8 +19,8 @@ __all__ = [
     "cells",
     "expand",
     "expand_cell",
-    "find_presets_root",
     "lay_out",
     "load_catalog",
     "open_library",
+    "writable_root",
 ]

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from catalog.errors import EmptyMatrixError, OutOfRangeError, PresetError, UnknownNameError
 from orchestrator.matrix.files import TRACKS_MAX, CatalogFile, Choices, GenreFile, MatrixSection, Selector, ZoneFile
@@ -39,11 +39,13 @@ class Cell:
     tracks: int
     combination: int  # index of its axis values among the combinations of the matrix, so that titles do not meet
     combinations: int  # the number of those
+    zone_key: str  # here and below: the name in the keys of tracks, which a renamed preset keeps
+    genre_key: str
 
     @property
     def name(self) -> str:
         """The cell's name as in a track's key: `spa/ambient/season=winter`."""
-        return "/".join([self.zone, self.genre, *(f"{k}={v}" for k, v in sorted(self.axes.items()))])
+        return "/".join([self.zone_key, self.genre_key, *(f"{k}={v}" for k, v in sorted(self.axes.items()))])
 
 
 class Layout(NamedTuple):
@@ -78,25 +80,57 @@ def lay_out(catalog: LoadedCatalog) -> Layout:
         return Layout([], [])
     _check_names(catalog, matrix)
     points, included = _points(catalog, matrix)
+    _refuse_shared_keys(catalog.library, points)
     settings_by_point, left_out = _settings_by_point(catalog, matrix, points, included)
     if not settings_by_point:
         raise _empty(catalog, len(left_out))
     counts = _counts(catalog, list(settings_by_point), _spread_order(list(settings_by_point), matrix))
     combinations = list(dict.fromkeys(point.axes for point in settings_by_point))
     rank = {axes: index for index, axes in enumerate(combinations)}
+    library = catalog.library
     return Layout(
         [
-            Cell(point.zone, point.genre, dict(point.axes), settings, count, rank[point.axes], len(combinations))
+            Cell(
+                point.zone,
+                point.genre,
+                dict(point.axes),
+                settings,
+                count,
+                rank[point.axes],
+                len(combinations),
+                library.zone(point.zone).key,
+                library.genre(point.genre).key,
+            )
             for (point, settings), count in zip(settings_by_point.items(), counts, strict=True)
         ],
         left_out,
     )
 
 
-def _names_of(asked: Sequence[str], library: PresetLibrary, kind: str) -> list[str]:
-    if tuple(asked) == ("all",):
-        return library.names("zones") if kind == "zones" else library.names("genres")
-    return list(dict.fromkeys(asked))
+def _names_of(catalog: LoadedCatalog, asked: Sequence[str], kind: Literal["zones", "genres"]) -> list[str]:
+    """The names that are asked for; 'all' in the order of their keys, so that a renamed one keeps its place."""
+    if tuple(asked) != ("all",):
+        return list(dict.fromkeys(asked))
+    get = catalog.library.zone if kind == "zones" else catalog.library.genre
+    return sorted(catalog.every(kind), key=lambda name: get(name).key)
+
+
+def _refuse_shared_keys(library: PresetLibrary, points: Iterable[MatrixPoint]) -> None:
+    """Raise PresetError when two zones, or two genres, would have the same name in the keys of their tracks."""
+    used: dict[str, list[Preset[ZoneFile] | Preset[GenreFile]]] = {
+        "zones": [library.zone(name) for name in dict.fromkeys(point.zone for point in points)],
+        "genres": [library.genre(name) for name in dict.fromkeys(point.genre for point in points)],
+    }
+    for kind, presets in used.items():
+        taken: dict[str, str] = {}
+        for preset in sorted(presets, key=lambda each: each.key != each.name):
+            if (other := taken.setdefault(preset.key, preset.name)) != preset.name:
+                raise PresetError(
+                    f"{preset.at('renamed_from')}: the {kind} {other!r} and {preset.name!r} would share the tracks of "
+                    f"{preset.key!r}",
+                    why="the name that 'renamed_from' gives stands in the keys of the tracks, and only one may have it",
+                    fix=f"drop 'renamed_from' in one of them, or leave one of them out of matrix.{kind}",
+                )
 
 
 def _check_names(catalog: LoadedCatalog, matrix: MatrixSection) -> None:
@@ -147,10 +181,11 @@ def check_selector(
         if name not in axes:
             known = ["zone", "genre", *axes, *type(entry).model_fields]
             guess = closest(name, known)
+            fix = f"write {guess!r}" if guess else "add the axis under matrix.axes, or drop it here"
             raise PresetError(
                 f"{where}: {quoted(name)} is neither a key here nor an axis of this matrix",
                 why=f"its axes are: {', '.join(['zone', 'genre', *axes])}",
-                fix=f"write {guess!r}" if guess else "add the axis under matrix.axes, or drop it here",
+                fix="write it under 'set'" if name in Choices.model_fields and "set" in known else fix,
             )
         for value in values:
             if value not in axes[name]:
@@ -164,8 +199,8 @@ def check_selector(
 
 def _points(catalog: LoadedCatalog, matrix: MatrixSection) -> tuple[list[MatrixPoint], set[MatrixPoint]]:
     """All points in order, and those that an include names."""
-    preset, library = catalog.preset, catalog.library
-    zones, genres = _names_of(matrix.zones, library, "zones"), _names_of(matrix.genres, library, "genres")
+    preset = catalog.preset
+    zones, genres = _names_of(catalog, matrix.zones, "zones"), _names_of(catalog, matrix.genres, "genres")
     count = math.prod(len(values) for values in matrix.axes.values())
     # Before anything is made of them: a few lines can stand for more cells than fit into any memory.
     if max(count, len(zones) * len(genres) * count) > CELLS_MAX:
@@ -337,7 +372,7 @@ def _quota(
         raise PresetError(
             f"{preset.at(*path)}: no cell of the matrix matches {asked or 'this entry'}",
             why="a quota for nothing cannot be kept",
-            fix="correct the names, include the cell, or drop the quota",
+            fix="name zones, genres and values of axes that have a cell in common, or drop the quota",
         )
     return Quota(matching, tracks, str(preset.at(*path)))
 

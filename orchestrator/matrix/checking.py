@@ -12,9 +12,12 @@ from catalog.buckets import Bucket
 from catalog.errors import TunemillError
 from catalog.queues import queue_of
 from catalog.settings import Settings
+from orchestrator.matrix.advice import Advice
 from orchestrator.matrix.cells import lay_out
 from orchestrator.matrix.expand import expand
 from orchestrator.matrix.names import printable
+from orchestrator.matrix.notes import notes_of
+from orchestrator.matrix.problems import error_as_dict
 from orchestrator.matrix.reading import (
     Kind,
     LoadedCatalog,
@@ -23,6 +26,7 @@ from orchestrator.matrix.reading import (
     load_catalog,
     no_such_preset,
     open_library,
+    refuse_misspelt_path,
 )
 
 
@@ -38,27 +42,24 @@ class PresetCheck:
     prompts: int = 0  # different ones: caption, tempo, key, metre and duration
     captions: int = 0  # different ones
     left_out: int = 0  # cells whose tempo ranges do not meet
+    notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         counts = ("tracks", "takes", "prompts", "captions", "left_out") if self.kind == "catalog" else ()
         found: dict[str, Any] = {"kind": self.kind, "name": printable(self.name), "ok": self.error is None}
         found |= {name: getattr(self, name) for name in counts}
+        if self.kind == "catalog":
+            found["notes"] = list(self.notes)
         if self.error:
-            found["error"] = {
-                "type": type(self.error).__name__,
-                "exit_code": self.error.exit_code,
-                "what": self.error.what,
-                "why": self.error.why,
-                "fix": self.error.fix,
-            }
+            found["error"] = error_as_dict(self.error)
         return found
 
 
 def check_library(names: Sequence[str], presets: Path | None, settings: Settings) -> list[PresetCheck]:
-    """Check the presets called `names` (or catalog files by path), or all of them when there is no name.
+    """Check the presets called `names` (or catalog files by path), or without a name all of the highest layer.
 
-    Raises UnknownNameError for a name that nothing in the library has.
+    Raises UnknownNameError for a name that no layer has.
     """
     library = open_library(presets, settings)
     readers: dict[Kind, Callable[[str], object]] = {
@@ -66,12 +67,17 @@ def check_library(names: Sequence[str], presets: Path | None, settings: Settings
         "genres": library.genre,
         "catalogs": lambda name: load_catalog(name, presets, settings),
     }
+    for name in names:
+        refuse_misspelt_path(name, library)
     findings: list[PresetCheck] = []
     for kind, read in readers.items():
-        wanted = [name for name in library.names(kind) if not names or name in names]
+        singular, own = kind.removesuffix("s"), library.files(kind)
+        wanted = [name for name in library.names(kind) if name in names] if names else own.names
         if kind == "catalogs":
-            wanted += [name for name in names if is_path(name)]
-        findings += [_checked(kind.removesuffix("s"), name, read) for name in wanted]
+            wanted = [*wanted, *(name for name in names if is_path(name))]
+        findings += [_checked(singular, name, read) for name in wanted]
+        if not names:
+            findings += [PresetCheck(singular, fault.file, fault.error) for fault in own.faults]
     _refuse_unknown(names, findings, library)
     return findings
 
@@ -95,8 +101,10 @@ def _expanded(name: str, catalog: LoadedCatalog) -> PresetCheck:
     prompts: set[bytes] = set()
     captions: set[bytes] = set()
     buckets: set[Bucket] = set()
+    advice = Advice(catalog.counter)
     for planned in expand(catalog):
         spec = planned.track.spec
+        advice.see(spec)
         tracks, takes = tracks + 1, takes + planned.takes
         # Hashes, because a catalog may hold a hundred thousand captions.
         captions.add(_hashed(spec.caption))
@@ -105,8 +113,16 @@ def _expanded(name: str, catalog: LoadedCatalog) -> PresetCheck:
         if bucket not in buckets:
             buckets.add(bucket)
             queue_of(spec)  # raises when no GPU tier can hold the take
-    left_out = len(lay_out(catalog).left_out)
-    return PresetCheck("catalog", name, None, tracks, takes, len(prompts), len(captions), left_out)
+    return PresetCheck(
+        kind="catalog",
+        name=name,
+        tracks=tracks,
+        takes=takes,
+        prompts=len(prompts),
+        captions=len(captions),
+        left_out=len(lay_out(catalog).left_out),
+        notes=(*notes_of(catalog), *advice.notes()),
+    )
 
 
 def _hashed(text: str) -> bytes:

@@ -24,6 +24,7 @@ from orchestrator.matrix.planned import (
     PlannedTrack,
     refuse_long_caption,
     refuse_long_lyrics,
+    refuse_long_plan,
     with_suffix,
 )
 from orchestrator.matrix.prompt_tracks import expand_prompts
@@ -67,6 +68,7 @@ class _CellTracks:
 
     def __init__(self, catalog: LoadedCatalog, cell: Cell, model: str) -> None:
         self._catalog, self._cell, self._model = catalog.name, cell, model
+        self._counter = catalog.counter
         self._settings = cell.settings
         self._options = cell.settings.options
         refuse_without_planner(cell.settings, model)
@@ -87,9 +89,10 @@ class _CellTracks:
         self._wheels = [self._sizes(template) for template in self._templates]
         self._odometers = [odometer(self._key, sizes, len(self._templates)) for sizes in self._wheels]
         self._tight = [self._may_overflow(template) for template in self._templates]
-        self._titles = Titles(catalog.name, cell.zone, cell.genre, (zone.title_words, genre.title_words))
+        self._titles = Titles(catalog.name, cell.zone_key, cell.genre_key, (zone.title_words, genre.title_words))
+        self._where_lyrics = str(catalog.preset.at("defaults", "lyrics"))
         for lyrics in cell.settings.lyrics:
-            refuse_long_lyrics(lyrics, str(catalog.preset.at("defaults", "lyrics")), cell.name)
+            refuse_long_lyrics(lyrics, self._where_lyrics, cell.name, catalog.counter)
 
     def track(self, number: int) -> PlannedTrack:
         """Track `number` of the cell, counted from 0."""
@@ -118,10 +121,11 @@ class _CellTracks:
             planner=settings.planner,
             master=settings.master,
         )
+        refuse_long_plan(spec, self._where_lyrics, f"{cell.name}/{slot}", self._counter)
         track = Track(
             catalog=self._catalog,
-            zone=cell.zone,
-            genre=cell.genre,
+            zone=cell.zone_key,
+            genre=cell.genre_key,
             axes=cell.axes,
             slot=slot,
             title=self._titles.title(number * cell.combinations + cell.combination),
@@ -146,7 +150,7 @@ class _CellTracks:
         filled = self._templates[template_index].fill(self._words(at, bpm))
         caption = with_suffix(filled, self._settings.caption_suffix)
         if self._tight[template_index]:
-            refuse_long_caption(caption, str(self._genre.at("captions", template_index)), track)
+            refuse_long_caption(caption, str(self._genre.at("captions", template_index)), track, self._counter)
         return caption
 
     def _tempo(self, template: Template, at: dict[str, int]) -> tuple[int, int]:

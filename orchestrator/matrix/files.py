@@ -22,6 +22,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from catalog import limits
 from catalog.forms import Frozen
+from catalog.models import model_meant
 from catalog.seeds import SEED_LIMIT
 from catalog.spec import (
     Bpm,
@@ -37,7 +38,7 @@ from catalog.tiers import TIERS
 from orchestrator.matrix.captions import Template
 from orchestrator.matrix.knobs import with_choices_of, with_values_of
 from orchestrator.matrix.located import TEXT_MAX
-from orchestrator.matrix.names import FILE_NAME, MODEL_NAME, NAME, quoted
+from orchestrator.matrix.names import FILE_NAME, MODEL_NAME, NAME, is_model_name, quoted
 
 AUTO_MODEL: Final = "auto"
 TAKES_MAX: Final = 1000
@@ -85,12 +86,21 @@ def _known_planner(value: PlannerSpec | None) -> PlannerSpec | None:
         words = f"{quoted(value.model)} is no planner; choose one of {', '.join(sorted(PLANNERS))}"
         problem = InitErrorDetails(type=PydanticCustomError("value_error", words), loc=("model",), input=value.model)
         raise ValidationError.from_exception_data("planner", [problem])
+    if value is not None:
+        _plain_caption(value.negative_prompt)
     return value
 
 
 def _plain_caption(value: str) -> str:
-    if "<|" in value:
-        raise ValueError("'<|' opens the model's control tokens and cannot be part of a text")
+    if found := limits.control_text_in(value):
+        raise ValueError(f"{found!r} is a control token of the model and cannot be part of a text; write other words")
+    return value
+
+
+def _model_as_written_here(value: Any) -> Any:
+    """`value`, unless it is a model's name as others write it, such as `ACE-Step/acestep-v15-turbo`."""
+    if isinstance(value, str) and not is_model_name(value) and (meant := model_meant(value)):
+        raise ValueError(f"{quoted(value)} is called {meant!r} here; write that")
     return value
 
 
@@ -104,7 +114,7 @@ def _distinct(value: tuple[str, ...]) -> tuple[str, ...]:
     seen: set[str] = set()
     for each in value:
         if each.casefold() in seen:
-            raise ValueError(f"{each!r} is listed twice; every entry must differ")
+            raise ValueError(f"{each!r} is listed twice; drop one of the two")
         seen.add(each.casefold())
     return value
 
@@ -112,7 +122,7 @@ def _distinct(value: tuple[str, ...]) -> tuple[str, ...]:
 def _fit_together(value: tuple[str, ...]) -> tuple[str, ...]:
     size = len(", ".join(value))
     if size > TEXT_MAX:
-        raise ValueError(f"the phrases have {size:,} characters together; {TEXT_MAX:,} fit")
+        raise ValueError(f"the phrases have {size:,} characters together; {TEXT_MAX:,} fit; drop some")
     return value
 
 
@@ -122,6 +132,10 @@ Phrases = Annotated[
 ]
 Tempo = Annotated[tuple[Bpm, Bpm], AfterValidator(_rising)]
 SlugText = Annotated[str, Field(pattern=NAME)]
+RenamedFrom = Annotated[
+    SlugText | None,
+    Field(description="The name it had when its tracks were made: they keep it in their keys and are not made anew."),
+]
 Names = Annotated[tuple[str, ...], BeforeValidator(_texts, json_schema_input_type=str | list[str])]
 
 
@@ -135,7 +149,7 @@ class DurationRange(Frozen):
     @model_validator(mode="after")
     def _goes_up(self) -> DurationRange:
         if self.to < self.from_:
-            raise ValueError("'to' is less than 'from'")
+            raise ValueError(f"'to' is less than 'from'; write '{{from: {self.to}, to: {self.from_}}}'")
         return self
 
 
@@ -203,6 +217,7 @@ class ZoneFile(Frozen):
     title_words: Annotated[Phrases, Field(min_length=6)]
     defaults: Choices = Choices()
     extends: SlugText | None = Field(default=None, description="Another zone whose keys hold unless given here.")
+    renamed_from: RenamedFrom = None
 
 
 class GenreFile(Frozen):
@@ -231,6 +246,7 @@ class GenreFile(Frozen):
     title_words: Annotated[Phrases, Field(min_length=6)]
     defaults: Choices = Choices()
     extends: SlugText | None = Field(default=None, description="Another genre whose keys hold unless given here.")
+    renamed_from: RenamedFrom = None
 
     @field_validator("captions")
     @classmethod
@@ -265,7 +281,7 @@ class IncludeEntry(Selector):
     @model_validator(mode="after")
     def _names_cells(self) -> IncludeEntry:
         if not (self.zone and self.genre):
-            raise ValueError("an include names its zone and its genre")
+            raise ValueError(f"an include names its zone and its genre; add {'genre' if self.zone else 'zone'!r}")
         return self
 
 
@@ -315,7 +331,9 @@ class CatalogFile(Frozen):
 
     title: Annotated[str, Field(min_length=1)]
     description: str = ""
-    model: str = Field(default=AUTO_MODEL, pattern=MODEL_NAME)
+    model: Annotated[str, BeforeValidator(_model_as_written_here, json_schema_input_type=str)] = Field(
+        default=AUTO_MODEL, pattern=MODEL_NAME
+    )
     defaults: Choices = Choices()
     matrix: MatrixSection | None = None
     tracks: int | None = Field(default=None, ge=1, le=TRACKS_MAX, description="In all.")
@@ -327,15 +345,17 @@ class CatalogFile(Frozen):
         default=None, pattern=FILE_NAME, description="A CSV file of prompts beside this file, instead of a matrix."
     )
     extends: SlugText | None = Field(default=None, description="Another catalog whose keys hold unless given here.")
+    renamed_from: RenamedFrom = None
 
     @model_validator(mode="after")
     def _one_source(self) -> CatalogFile:
         if (self.matrix is None) == (self.prompts is None):
-            raise ValueError("a catalog has either 'matrix' or 'prompts'")
+            fix = "drop one of the two" if self.matrix else "add 'matrix: {zones: [hotel_lobby], genres: [bossa_nova]}'"
+            raise ValueError(f"a catalog has either 'matrix' or 'prompts'; {fix}")
         if self.tracks is not None and self.tracks_per_cell is not None:
-            raise ValueError("give either 'tracks' (in all) or 'tracks_per_cell'")
+            raise ValueError("'tracks' (in all) and 'tracks_per_cell' cannot both hold; drop one of the two")
         if self.prompts and (self.tracks or self.tracks_per_cell or self.weights or self.quotas):
-            raise ValueError("with 'prompts' every row is a track: drop tracks, tracks_per_cell, weights and quotas")
+            raise ValueError("with 'prompts' every row is a track; drop tracks, tracks_per_cell, weights and quotas")
         return self
 
 

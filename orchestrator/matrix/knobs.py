@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, TypeVar, Union
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
 
 from catalog.spec import DiffusionSpec
 
@@ -54,7 +55,12 @@ def _choices(declared: FieldInfo) -> tuple[Any, Any]:
         json_schema_input_type=Union[value, list[value]],  # noqa: UP007 - the parts are known at run time only
     )
     several: Any = Annotated[tuple[value, ...], Field(min_length=1), listed]
-    return several, Field(default=(), description=declared.description)
+    return several, Field(default=(), description=declared.description, examples=_examples(declared))
+
+
+def _examples(declared: FieldInfo) -> list[Any] | None:
+    default = to_jsonable_python(declared.get_default())
+    return None if default is None else [default]
 
 
 def _value(declared: FieldInfo) -> tuple[Any, Any]:

@@ -7,6 +7,7 @@ text, because `language: no` is Norwegian. Files are held to sizes that no hones
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -131,10 +132,11 @@ def read_text(file: Path) -> str:
         size = file.stat().st_size
         content = file.read_bytes() if size <= BYTES_MAX or file.suffix not in (".yaml", ".yml") else None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UnreadableFileError(f"{shown(file)}: cannot be read: {reason}", fix="correct the path") from None
+        raise _unreadable(file, error) from None
     if content is None:
         raise UnreadableFileError(f"{shown(file)}: {size} bytes is too large for a preset", fix="split it up")
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UnreadableFileError(f"{shown(file)}: this is UTF-16 text", fix="save it as UTF-8 text")
     if b"\x00" in content:
         raise UnreadableFileError(f"{shown(file)}: this is a binary file, not text", fix="save it as UTF-8 text")
     try:
@@ -146,6 +148,18 @@ def read_text(file: Path) -> str:
             why=f"byte 0x{content[error.start]:02x} has no meaning there",
             fix="save it as UTF-8",
         ) from None
+
+
+def _unreadable(file: Path, error: OSError | ValueError) -> UnreadableFileError:
+    """The error for a file that the system does not hand out."""
+    reason = getattr(error, "strerror", None) or str(error)
+    if isinstance(error, PermissionError):
+        fix = "give this user the right to read the file"
+    elif file.is_symlink():
+        fix = "remove the link, or let it lead to a file that is there"
+    else:
+        fix = "write the path of a file that is there"
+    return UnreadableFileError(f"{shown(file)}: cannot be read: {reason}", fix=fix)
 
 
 def _refuse_deep(text: str, file: Path) -> None:
@@ -184,24 +198,47 @@ def _not_yaml(file: Path, text: str, error: yaml.YAMLError) -> UnreadableFileErr
     )
 
 
+class _Built(NamedTuple):
+    located: Located
+    nodes: int  # of which it is made, itself included
+    deepest: int  # levels below it
+
+
 class _Builder:
-    """Turns composed nodes into Located values."""
+    """Turns composed nodes into Located values.
+
+    A node that aliases repeat is built once and counted each time: a bomb of aliases costs no more than its text.
+    """
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self.nodes = 0
+        self.deepest = 0  # level reached so far
+        self.built: dict[int, _Built] = {}
 
     def build(self, node: yaml.Node, depth: int) -> Located:
         place = Place(self.file, _line(node))
-        self.nodes += 1
+        if known := self.built.get(id(node)):
+            self._count(known.nodes, depth + known.deepest, place)
+            return known.located
+        self._count(1, depth, place)
+        if isinstance(node, yaml.ScalarNode):
+            value = _scalar(node, place)
+            return Located(_seen(value, place) if isinstance(value, str) else value, place)
+        before, outer, self.deepest = self.nodes - 1, self.deepest, depth
+        if isinstance(node, yaml.MappingNode):
+            located = Located(self._mapping(node, depth), place)
+        else:
+            located = Located([self.build(item, depth + 1) for item in node.value], place)
+        self.built[id(node)] = _Built(located, self.nodes - before, self.deepest - depth)
+        self.deepest = max(outer, self.deepest)
+        return located
+
+    def _count(self, nodes: int, depth: int, place: Place) -> None:
+        self.nodes += nodes
+        self.deepest = max(self.deepest, depth)
         if depth > DEPTH_MAX or self.nodes > NODES_MAX:
             raise _too_large(place)
-        if isinstance(node, yaml.MappingNode):
-            return Located(self._mapping(node, depth), place)
-        if isinstance(node, yaml.SequenceNode):
-            return Located([self.build(item, depth + 1) for item in node.value], place)
-        value = _scalar(node, place)
-        return Located(_seen(value, place) if isinstance(value, str) else value, place)
 
     def _mapping(self, node: yaml.MappingNode, depth: int) -> dict[str, Located]:
         values: dict[str, Located] = {}

@@ -7,6 +7,7 @@ wrote instead may be anything, so no message repeats it raw or whole.
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Final
 
 NAME: Final = r"^[a-z0-9][a-z0-9_-]{0,63}$"  # of a preset, an axis and an axis value
@@ -38,6 +39,12 @@ def bare(text: str) -> str:
     """`text` without what does not belong to a name: folders before it, '.yaml' behind it, blanks around it."""
     last = re.split(r"[/\\]", text.strip(" /\\"))[-1].strip()
     return re.sub(r"\.ya?ml$", "", last, flags=re.IGNORECASE)
+
+
+def as_name(text: str) -> str:
+    """The name nearest to `text`: small letters without accents, `_` for other signs; "" when nothing is left."""
+    plain = unicodedata.normalize("NFKD", bare(text)).casefold().encode("ascii", "ignore").decode()
+    return re.sub("[^a-z0-9_-]+", "_", plain).strip("_-")[:64]
 
 
 def quoted(value: object) -> str:

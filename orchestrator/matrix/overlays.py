@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from catalog import limits
 from catalog.errors import PresetError
-from catalog.spec import INSTRUMENTAL, MasterSpec, OpenField, PlannerSpec
+from catalog.spec import INSTRUMENTAL, AudioFormat, MasterSpec, OpenField, PlannerSpec
 from orchestrator.matrix.files import Choices
 from orchestrator.matrix.knobs import DiffusionChoices
 from orchestrator.matrix.located import Place
@@ -114,6 +114,7 @@ def overlay(
     master_keys: dict[str, Any] = {}
     on_planner: list[Layer] = []
     knob_layers: dict[str, Layer] = {}
+    master_layers: dict[str, Layer] = {}
     for layer in layers:
         given = layer.given
         for name, value in given.items():
@@ -125,6 +126,8 @@ def overlay(
                 knob_layers[name] = layer
             elif name in MasterSpec.model_fields:
                 master_keys[name] = value
+                master_layers.pop(name, None)  # the nearest last
+                master_layers[name] = layer
             else:
                 values[name] = value
         if "planner" in given:
@@ -134,6 +137,7 @@ def overlay(
     if values.get("planner", True) is not None:
         values["planner"] = PlannerSpec(**planner_keys)
     settings = TrackSettings(tempo=tempo, diffusion=diffusion, master=MasterSpec(**master_keys), **values)
+    _refuse_idle_bit_depth(settings.master, master_layers)
     return _with_fill_checked(settings, on_planner) if on_planner else settings
 
 
@@ -147,6 +151,28 @@ def _refuse_clash(diffusion: DiffusionChoices, given: Mapping[str, Layer]) -> No
             why=f"they are given by {lines}",
             fix="change one of them",
         )
+
+
+def _refuse_idle_bit_depth(master: MasterSpec, given: Mapping[str, Layer]) -> None:
+    """Raise PresetError for a bit depth of a format that has none.
+
+    A nearer layer, or a file that extends the one with the bit depth, may still choose such a format.
+    """
+    if "bit_depth" not in given or master.format in (AudioFormat.FLAC, AudioFormat.WAV):
+        return
+    order = list(given)
+    depth, form = (given[name].at(name) for name in ("bit_depth", "format"))
+    if given["bit_depth"] is given["format"]:
+        is_chosen_over = depth.file != form.file
+    else:
+        is_chosen_over = order.index("format") > order.index("bit_depth")
+    if is_chosen_over:
+        return
+    raise PresetError(
+        f"{depth}: bit_depth: {master.bit_depth} has no effect on {master.format} files",
+        why=f"{form} asks for {master.format}; only FLAC and WAV have a bit depth",
+        fix="drop 'bit_depth', or write 'format: flac'",
+    )
 
 
 def _with_fill_checked(settings: TrackSettings, on_planner: list[Layer]) -> TrackSettings:

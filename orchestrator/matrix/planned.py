@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from catalog.errors import CaptionTooLongError
-from catalog.prompt import CAPTION_TOKENS_MAX, LYRICS_TOKENS_MAX, token_ceiling, words_over
+from catalog.limits import planner_prompt_tokens_max
+from catalog.prompt import CAPTION_TOKENS_MAX, LYRICS_TOKENS_MAX, Fit, TokenCounter
+from catalog.spec import TrackSpec
 from catalog.track import Track
+
+_SHORT_LYRICS = 400  # letters that fit beside any caption and any length
+_PLANNER_FRAME_TOKENS = 60  # at least, of the planner's own words around caption and lyrics
 
 
 class PlannedTrack(NamedTuple):
@@ -23,23 +28,35 @@ def with_suffix(caption: str, suffix: str) -> str:
     return caption + (suffix if suffix[0] in " ,.;:!?" else f", {suffix}")
 
 
-def refuse_long_caption(caption: str, where: str, track: str) -> None:
-    """Raise CaptionTooLongError when `caption` would push the metadata out of the model's text."""
-    tokens = token_ceiling(caption)
-    if tokens > CAPTION_TOKENS_MAX:
+def refuse_long_caption(caption: str, where: str, track: str, counter: TokenCounter) -> None:
+    """Raise CaptionTooLongError when `caption` is sure to push the metadata out of the model's text."""
+    if counter.fit(caption, CAPTION_TOKENS_MAX) is Fit.TOO_LONG:
         raise CaptionTooLongError(
-            f"{where}: the caption of {track} takes about {tokens} tokens; {CAPTION_TOKENS_MAX} fit",
+            f"{where}: the caption of {track} takes {counter.in_words(caption, CAPTION_TOKENS_MAX)}",
             why=f"tempo, metre, key and duration stand after it and would be cut off: {caption[:100]!r}...",
-            fix=f"cut about {words_over(caption, CAPTION_TOKENS_MAX)} words",
+            fix=counter.cut(caption, CAPTION_TOKENS_MAX),
         )
 
 
-def refuse_long_lyrics(lyrics: str, where: str, track: str) -> None:
-    """Raise CaptionTooLongError when `lyrics` would lose their end."""
-    tokens = token_ceiling(lyrics)
-    if tokens > LYRICS_TOKENS_MAX:
+def refuse_long_lyrics(lyrics: str, where: str, track: str, counter: TokenCounter) -> None:
+    """Raise CaptionTooLongError when `lyrics` are sure to lose their end."""
+    if counter.fit(lyrics, LYRICS_TOKENS_MAX) is Fit.TOO_LONG:
         raise CaptionTooLongError(
-            f"{where}: the lyrics of {track} take about {tokens:,} tokens; {LYRICS_TOKENS_MAX:,} fit",
+            f"{where}: the lyrics of {track} take {counter.in_words(lyrics, LYRICS_TOKENS_MAX)}",
             why=f"the model would not see their end: {lyrics[:60]!r}...",
-            fix=f"cut about {words_over(lyrics, LYRICS_TOKENS_MAX)} words",
+            fix=counter.cut(lyrics, LYRICS_TOKENS_MAX),
+        )
+
+
+def refuse_long_plan(spec: TrackSpec, where: str, track: str, counter: TokenCounter) -> None:
+    """Raise CaptionTooLongError when caption and lyrics are sure to leave the planner no room for the codes."""
+    if spec.planner is None or len(spec.lyrics) <= _SHORT_LYRICS:
+        return
+    room = planner_prompt_tokens_max(spec.duration_s) - _PLANNER_FRAME_TOKENS
+    text = f"{spec.caption}\n{spec.lyrics}"
+    if counter.fit(text, room) is Fit.TOO_LONG:
+        raise CaptionTooLongError(
+            f"{where}: caption and lyrics of {track} take {counter.in_words(text, room)} beside the planner's codes",
+            why=f"the planner's context holds both, and {spec.duration_s} s of music are {spec.n_codes:,} codes",
+            fix=f"{counter.cut(text, room)}, shorten the track, or write 'planner: false'",
         )

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from catalog import limits
 from catalog.errors import PresetError, UnreadableFileError
+from catalog.prompt import TokenCounter
 from catalog.seeds import stable_hash
 from catalog.spec import OpenField, PlannerSpec, TrackSpec
 from catalog.track import Track
@@ -27,6 +28,7 @@ from orchestrator.matrix.planned import (
     PlannedTrack,
     refuse_long_caption,
     refuse_long_lyrics,
+    refuse_long_plan,
     with_suffix,
 )
 from orchestrator.matrix.problems import closest
@@ -48,6 +50,7 @@ class _Scope(NamedTuple):
 
     settings: TrackSettings  # of rows whose planner chooses nothing
     free: TrackSettings  # the choices of a planner that fills
+    counter: TokenCounter
 
 
 def expand_prompts(catalog: LoadedCatalog, model: str) -> Iterator[PlannedTrack]:
@@ -55,16 +58,16 @@ def expand_prompts(catalog: LoadedCatalog, model: str) -> Iterator[PlannedTrack]
     preset = catalog.preset
     _check_rules(preset)
     path = _prompts_file(preset)
-    rows, _ = read_csv(path, strict=True)
+    rows = read_csv(path, catalog.counter)
     taken: set[tuple[str, str, str]] = set()
     scopes: dict[tuple[str, str], _Scope] = {}
     for row in rows:
         zone, genre = row.zone or LABEL, row.genre or LABEL
         if (zone, genre) not in scopes:
-            scopes[zone, genre] = _scope(preset, zone, genre)
+            scopes[zone, genre] = _scope(catalog, zone, genre)
             refuse_without_planner(scopes[zone, genre].settings, model)
         slot = _slot(row, zone, genre, taken)
-        yield _track(row, f"{shown(path)}:{row.line}", scopes[zone, genre], (preset.name, zone, genre, slot), model)
+        yield _track(row, f"{shown(path)}:{row.line}", scopes[zone, genre], (preset.key, zone, genre, slot), model)
 
 
 def _prompts_file(preset: Preset[CatalogFile]) -> Path:
@@ -94,7 +97,9 @@ def _check_rules(preset: Preset[CatalogFile]) -> None:
                 )
 
 
-def _scope(preset: Preset[CatalogFile], zone: str, genre: str) -> _Scope:
+def _scope(catalog: LoadedCatalog, zone: str, genre: str) -> _Scope:
+    preset = catalog.preset
+
     def matches(rule: Selector) -> bool:
         return all({"zone": zone, "genre": genre}[name] in values for name, values in rule.where.items())
 
@@ -111,7 +116,8 @@ def _scope(preset: Preset[CatalogFile], zone: str, genre: str) -> _Scope:
             why=f"the ranges do not meet: {', '.join(settings.tempo.sources)}",
             fix="widen one of them",
         )
-    return _Scope(settings, overlay(ANY_TEMPO, layers, keys=ALL_KEYS, timesignatures=limits.TIME_SIGNATURES))
+    free = overlay(ANY_TEMPO, layers, keys=ALL_KEYS, timesignatures=limits.TIME_SIGNATURES)
+    return _Scope(settings, free, catalog.counter)
 
 
 def _slot(row: PromptRow, zone: str, genre: str, taken: set[tuple[str, str, str]]) -> str:
@@ -137,11 +143,11 @@ def _track(row: PromptRow, where: str, scope: _Scope, key: tuple[str, str, str, 
     tempo = settings.tempo
     caption = with_suffix(row.caption, settings.caption_suffix)
     if settings.caption_suffix:
-        refuse_long_caption(caption, where, slot)
+        refuse_long_caption(caption, where, slot, scope.counter)
     lyrics = row.lyrics
     if lyrics is None:
         lyrics = turned("lyrics", settings.lyrics)
-        refuse_long_lyrics(lyrics, where, slot)
+        refuse_long_lyrics(lyrics, where, slot, scope.counter)
     duration_s = max(settings.duration_s) if "duration" in fields else turned("duration_s", settings.duration_s)
     metre = row.timesignature or turned("timesignature", settings.timesignatures)
     spec = TrackSpec(
@@ -158,6 +164,7 @@ def _track(row: PromptRow, where: str, scope: _Scope, key: tuple[str, str, str, 
         planner=planner_for(planner, fields),
         master=settings.master,
     )
+    refuse_long_plan(spec, where, slot, scope.counter)
     seed = settings.seed if row.seed is None else row.seed
     title = row.title or _title(row.caption)
     track = Track(catalog=name, zone=zone, genre=genre, slot=slot, title=title, seed=seed, spec=spec)

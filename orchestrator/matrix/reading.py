@@ -1,21 +1,26 @@
 """Reading: the preset library on disk, file by file, with inheritance and errors that name the line.
 
-A library is a folder with zones/, genres/ and catalogs/. Files are read when they are asked for and kept.
+A library is a folder with zones/, genres/ and catalogs/, laid over another one. A name means the file in the highest
+folder that has it. Files are read when they are asked for and kept, so a broken one harms only those who ask for it.
 """
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Generic, Literal, NamedTuple, TypeVar
 
-from catalog.errors import PresetError, TunemillError, UnknownNameError, UnreadableFileError
+from catalog.errors import EmptyMatrixError, PresetError, TunemillError, UnknownNameError, UnreadableFileError
+from catalog.prompt import ESTIMATE, TokenCounter
 from catalog.settings import Settings
+from catalog.tokenizer import open_tokenizer
 from orchestrator.matrix.files import KINDS, CatalogFile, GenreFile, ZoneFile
+from orchestrator.matrix.layers import LayerName, find_layers, holds_presets
 from orchestrator.matrix.located import Located, Place, is_file, is_folder, merged, read_located, shown
-from orchestrator.matrix.names import NAME_RULE, bare, is_name, listed, printable, quoted
-from orchestrator.matrix.problems import closest, mend_name, validated
+from orchestrator.matrix.names import NAME_RULE, as_name, bare, is_name, listed, quoted
+from orchestrator.matrix.problems import closest, mend_name
+from orchestrator.matrix.validation import validated
 
 Kind = Literal["zones", "genres", "catalogs"]
 _SINGULAR: Final[dict[Kind, str]] = {"zones": "zone", "genres": "genre", "catalogs": "catalog"}
@@ -32,21 +37,27 @@ class Preset(Generic[_F]):
     content: _F
     tree: Located = field(repr=False)
 
+    @property
+    def key(self) -> str:
+        """The name in its tracks' keys: the one that it had when they were made."""
+        return self.content.renamed_from or self.name
+
     def at(self, *path: str | int) -> Place:
         """The file and line of `path`."""
         return self.tree.at(path)
 
 
 class LoadedCatalog(NamedTuple):
-    """A catalog with every zone and genre of its library that its matrix names."""
+    """A catalog with the library of the zones and genres that its matrix names."""
 
     preset: Preset[CatalogFile]
     library: PresetLibrary
+    counter: TokenCounter = ESTIMATE  # of the tokens of its captions and lyrics
 
     @property
     def name(self) -> str:
         """The catalog's slug: the first part of every track's key."""
-        return self.preset.name
+        return self.preset.key
 
     @property
     def title(self) -> str:
@@ -58,181 +69,298 @@ class LoadedCatalog(NamedTuple):
         """The model as written; 'auto' leaves the choice to the command that runs it."""
         return self.preset.content.model
 
+    def every(self, kind: Literal["zones", "genres"]) -> list[str]:
+        """The names that 'all' stands for: those of the one layer that the file in which it is written lies in.
+
+        So another layer's presets never join a catalog by themselves. Raises EmptyMatrixError when there are none.
+        """
+        where = self.preset.at("matrix", kind)
+        layer = self.library.layer_of(where.file) or self.library.default_layer
+        names = layer.own_names(kind)
+        if not names:
+            known = self.library.names(kind)
+            example = f"write names, such as '{kind}: [{', '.join(known[:2])}]', or " if known else ""
+            raise EmptyMatrixError(
+                f"{where}: '{kind}: all' means every one in {shown(layer.root / kind)}/, and there is none",
+                why="'all' stands for the presets of the layer that the catalog lies in, not for those below it",
+                fix=f"{example}make one there with `tunemill presets new {_SINGULAR[kind]} NAME`",
+            )
+        return names
+
+
+class Fault(NamedTuple):
+    """A file that is no preset because of its name, or a folder that may not be listed."""
+
+    meant: str  # the name that the file was probably to have; "" for a folder: any
+    file: str
+    error: PresetError
+
+
+class _Files(NamedTuple):
+    names: list[str]
+    faults: list[Fault]
+
 
 class PresetLibrary:
-    """The presets below one folder."""
+    """The presets below one folder, laid over those of the library below it, if there is one."""
 
-    def __init__(self, root: Path) -> None:
-        if not any(is_folder(root / kind) for kind in KINDS):
+    def __init__(self, root: Path, layer: LayerName = LayerName.YOURS, below: PresetLibrary | None = None) -> None:
+        if not holds_presets(root):
             raise UnreadableFileError(
                 f"{shown(root)}: this is no preset folder",
-                why="it has none of zones/, genres/ and catalogs/",
-                fix="name the folder that holds them with --presets or TUNEMILL_PRESETS",
+                why="it has none of zones/, genres/ and catalogs/" if is_folder(root) else "there is no such folder",
+                fix="name the folder that holds zones/, genres/ or catalogs/ with --presets or TUNEMILL_PRESETS; "
+                "`tunemill presets new` begins one",
             )
-        self.root = root
+        self.root, self.layer, self.below = root.absolute(), layer, below
         self._zones: dict[str, Preset[ZoneFile]] = {}
         self._genres: dict[str, Preset[GenreFile]] = {}
-        self._names: dict[str, list[str]] = {}
+        self._files: dict[Kind, _Files] = {}
+        self._old_names: dict[Kind, dict[str, str]] = {}
+
+    @property
+    def layers(self) -> list[PresetLibrary]:
+        """This layer and those below it, the highest first."""
+        return [self, *(self.below.layers if self.below else [])]
+
+    @property
+    def default_layer(self) -> PresetLibrary:
+        """The layer that a catalog outside every layer belongs to: the user's own, else the installed presets."""
+        return next((each for each in self.layers if each.layer is not LayerName.HOME), self)
+
+    def layer_of(self, file: Path) -> PresetLibrary | None:
+        """The layer that `file` lies in."""
+        folders = {(each.root / kind).resolve(): each for each in reversed(self.layers) for kind in KINDS}
+        return folders.get(file.parent.resolve())
 
     def names(self, kind: Kind) -> list[str]:
-        """Every name of `kind`, sorted. Raises PresetError for a file that is not named as presets are."""
-        if kind not in self._names:
-            folder = self.root / kind
-            files = sorted(each for each in folder.glob("*") if each.is_file() and each.name[0] not in ".~")
-            for file in files:
-                if file.suffix.lower() in (".yaml", ".yml"):
-                    _check_name(file, kind)
-            self._names[kind] = [file.stem for file in files if file.suffix == ".yaml"]
-        return self._names[kind]
+        """Every name of `kind` in any layer, sorted."""
+        return sorted({name for layer in self.layers for name in layer.files(kind).names})
 
-    def zones(self) -> dict[str, Preset[ZoneFile]]:
-        """Every zone."""
-        return {name: self.zone(name) for name in self.names("zones")}
+    def own_names(self, kind: Kind) -> list[str]:
+        """The names of `kind` in this layer alone, sorted. Raises PresetError for a file not named as presets are."""
+        names, faults = self.files(kind)
+        if faults:
+            raise faults[0].error
+        return names
 
-    def genres(self) -> dict[str, Preset[GenreFile]]:
-        """Every genre."""
-        return {name: self.genre(name) for name in self.names("genres")}
+    def files(self, kind: Kind) -> _Files:
+        """The names of `kind` in this layer alone, and what is wrong with the names of the other files."""
+        if kind not in self._files:
+            self._files[kind] = _read_folder(self.root / kind, kind)
+        return self._files[kind]
 
-    def catalogs(self) -> dict[str, Preset[CatalogFile]]:
-        """Every catalog."""
-        return {name: self.catalog(name) for name in self.names("catalogs")}
+    def holding(self, kind: Kind, name: str) -> list[PresetLibrary]:
+        """The layers that have `name`: it is read from the first, which shadows the others."""
+        return [each for each in self.layers if name in each.files(kind).names]
 
     def zone(self, name: str, asked_at: Place | None = None) -> Preset[ZoneFile]:
         """The zone `name`. Raises UnknownNameError, naming `asked_at` and the closest name there is."""
         if name not in self._zones:
-            self._zones[name] = read_preset(self._path("zones", name, asked_at), ZoneFile)
+            self._zones[name] = read_preset(self._path("zones", name, asked_at), ZoneFile, self)
         return self._zones[name]
 
     def genre(self, name: str, asked_at: Place | None = None) -> Preset[GenreFile]:
         """The genre `name`; errors as for `zone`."""
         if name not in self._genres:
-            self._genres[name] = read_preset(self._path("genres", name, asked_at), GenreFile)
+            self._genres[name] = read_preset(self._path("genres", name, asked_at), GenreFile, self)
         return self._genres[name]
 
     def catalog(self, name: str, asked_at: Place | None = None) -> Preset[CatalogFile]:
-        """The catalog `name`; errors as for `zone`."""
-        return read_preset(self._path("catalogs", name, asked_at), CatalogFile)
+        """The catalog that is called `name`, or was before it was renamed; errors as for `zone`.
+
+        Raises PresetError when two catalogs of a layer would have the same name in the keys of their tracks.
+        """
+        path = find_renamed_catalog(name, self) or self._path("catalogs", name, asked_at)
+        return refuse_shared_key(read_preset(path, CatalogFile, self), self)
+
+    def old_names(self, kind: Kind) -> dict[str, str]:
+        """Name -> the name before, of those presets of this layer alone that were renamed and can be read."""
+        if kind not in self._old_names:
+            files = {name: self.root / kind / f"{name}.yaml" for name in self.files(kind).names}
+            found = {name: read_old_name(path) for name, path in files.items()}
+            self._old_names[kind] = {name: old for name, old in found.items() if old and old != name}
+        return self._old_names[kind]
 
     def _path(self, kind: Kind, name: str, asked_at: Place | None) -> Path:
-        names = self.names(kind)
-        if name in names:
-            return self.root / kind / f"{name}.yaml"
+        for layer in self.layers:
+            names, faults = layer.files(kind)
+            if name in names:
+                return layer.root / kind / f"{name}.yaml"
+            # A file that was meant to be this one must not be passed over for another of the name further down.
+            if fault := next((each for each in faults if each.meant in ("", as_name(name))), None):
+                raise fault.error
         where = f"{asked_at}: " if asked_at else ""
-        fix = mend_name(name, names, self.root / kind)
-        if name == "all" and kind != "catalogs":
+        names = self.names(kind)
+        fix = self.mend_name(kind, name, names)
+        if name.casefold() == "all" and kind != "catalogs":
             fix = f"'all' stands alone, in matrix.{kind}; elsewhere leave {_SINGULAR[kind]!r} out to mean every one"
+        below = ", nor in a layer below" if self.below else ""
         raise UnknownNameError(
-            f"{where}{_SINGULAR[kind]} {quoted(name)} has no file in {shown(self.root / kind)}/",
+            f"{where}{_SINGULAR[kind]} {quoted(name)} has no file in {shown(self.root / kind)}/{below}",
             why=listed(names),
             fix=fix,
         )
 
+    def mend_name(self, kind: Kind, name: str, names: Sequence[str]) -> str:
+        """The fix for a name that is none of `names`."""
+        if other := next((each for each in _SINGULAR if name in self.names(each)), None):
+            return f"{name!r} is a {_SINGULAR[other]}; write a {_SINGULAR[kind]}"
+        if self.layer is LayerName.INSTALLED and is_name(name) and not closest(name, names):
+            return f"make it: `tunemill presets new {_SINGULAR[kind]} {name}`"
+        return mend_name(name, names, self.root / kind)
 
-def no_such_preset(name: str, library: PresetLibrary) -> UnknownNameError:
+
+def no_such_preset(name: str, library: PresetLibrary) -> PresetError | UnknownNameError:
     """The error for a name that no zone, genre or catalog of `library` has."""
+    for layer in library.layers:
+        for kind in _SINGULAR:
+            for fault in layer.files(kind).faults:
+                if fault.meant == as_name(name):
+                    return fault.error
     guess = closest(bare(name), [each for kind in _SINGULAR for each in library.names(kind)])
     return UnknownNameError(
         f"there is no zone, genre or catalog {quoted(name)}",
-        why=f"{shown(library.root)}/ holds no file of that name",
+        why=f"no file of that name is in {', '.join(f'{shown(layer.root)}/' for layer in library.layers)}",
         fix=f"write {guess!r}" if guess else "`tunemill presets list` shows those there are",
     )
 
 
-def _check_name(file: Path, kind: Kind) -> None:
-    if file.suffix != ".yaml" and file.suffix.lower() in (".yaml", ".yml"):
-        raise PresetError(f"{shown(file)}: presets end in .yaml", fix=f"rename it to {printable(file.stem)}.yaml")
-    if not is_name(file.stem):
-        raise PresetError(
-            f"{shown(file)}: {quoted(file.stem)} cannot be the name of a {_SINGULAR[kind]}",
-            why=f"it becomes part of object keys: {NAME_RULE}",
-            fix="rename the file",
-        )
+def refuse_misspelt_path(text: str, library: PresetLibrary) -> None:
+    """Raise UnknownNameError for a path that leads to no file, where the name of a preset was probably meant."""
+    if is_path(text) and not is_file(Path(text)):
+        error = no_such_preset(text, library)
+        if error.fix.startswith("write "):
+            raise error
 
 
-def read_preset(path: Path, model: type[_F]) -> Preset[_F]:
-    """Read one preset file with all it extends, and hold it to the language."""
-    tree = _inherited(path)
+def _read_folder(folder: Path, kind: Kind) -> _Files:
+    """The names in `folder`, sorted, and the files that are not named as presets are."""
+    try:
+        entries = sorted(each for each in folder.iterdir() if each.name[0] not in ".~" and _is_preset(each))
+    except (FileNotFoundError, NotADirectoryError):
+        return _Files([], [])
+    except OSError as error:
+        fix = "give this user the right to read the folder"
+        unreadable = UnreadableFileError(f"{shown(folder)}: cannot be read: {error.strerror}", fix=fix)
+        return _Files([], [Fault("", f"{kind}/", unreadable)])
+    names, faults = [], []
+    for file in entries:
+        if error_of_name := _fault_of_name(file, kind):
+            faults.append(Fault(as_name(file.name), file.name, error_of_name))
+        else:
+            names.append(file.stem)
+    return _Files(names, faults)
+
+
+def _is_preset(path: Path) -> bool:
+    return path.suffix.lower() in (".yaml", ".yml") and (path.is_symlink() or not is_folder(path))
+
+
+def _fault_of_name(file: Path, kind: Kind) -> PresetError | None:
+    """The error for a file that is not named as presets are."""
+    if file.suffix == ".yaml" and is_name(file.stem):
+        return None
+    fix = f"rename it to {as_name(file.name) or f'my_{_SINGULAR[kind]}'}.yaml"
+    if file.suffix.lower() in (".yaml", ".yml") and file.suffix != ".yaml":
+        return PresetError(f"{shown(file)}: presets end in .yaml", fix=fix)
+    return PresetError(
+        f"{shown(file)}: {quoted(file.stem)} cannot be the name of a {_SINGULAR[kind]}",
+        why=f"it becomes part of object keys: {NAME_RULE}",
+        fix=fix,
+    )
+
+
+def read_preset(path: Path, model: type[_F], library: PresetLibrary) -> Preset[_F]:
+    """Read one preset file with all it extends in `library`, and hold it to the language."""
+    tree = _inherited(path, library, next(kind for kind in _SINGULAR if KINDS[kind] is model))
     return Preset(path.stem, path, validated(model, tree), tree)
 
 
-def _inherited(path: Path) -> Located:
+def _inherited(path: Path, library: PresetLibrary, kind: Kind) -> Located:
     """The content of the file at `path`, laid over that of the file it extends, and so on to the last."""
     chain, trees = [path], [read_located(path)]
     while base := trees[-1].value.get("extends"):
         if base.value is None:
             break
-        chain.append(_extended(base, chain))
-        trees.append(read_located(chain[-1]))
+        chain.append(_extended(base, chain, library, kind))
+        trees.append(_without_old_name(read_located(chain[-1])))
     tree = trees.pop()
     while trees:
         tree = merged(tree, trees.pop())
     return tree
 
 
-def _extended(base: Located, chain: list[Path]) -> Path:
-    """The file that the last of `chain` extends. Raises for one that is not there, or that extends the last itself."""
+def _without_old_name(tree: Located) -> Located:
+    """The content of a preset without the name that it had before, which is no preset's that extends it."""
+    return Located({key: each for key, each in tree.value.items() if key != "renamed_from"}, tree.place)
+
+
+def _extended(base: Located, chain: list[Path], library: PresetLibrary, kind: Kind) -> Path:
+    """The file that the last of `chain` extends: beside it, or in a layer below; of its own name only below.
+
+    Raises for one that is not there, or that is in the chain already.
+    """
     if not isinstance(base.value, str):
         raise PresetError(
             f"{base.place}: 'extends' must be a name, not {quoted(base.plain())}",
             why="a preset extends one other of its kind; a name that looks like a number needs quotation marks",
             fix="write 'extends: NAME', or drop the line",
         )
-    folder = chain[-1].parent
-    parent = folder / f"{base.value}.yaml"
-    if parent in chain:
-        names = [each.stem for each in (*chain, parent)]
+    file, name = chain[-1], base.value
+    folders = [file.parent, *(each.root / kind for each in _layers_below(file, library))]
+    found = [folder / f"{name}.yaml" for folder in folders] if is_name(name) else []
+    parent = next((each for each in found if each != file and is_file(each)), None)
+    if parent in chain or (parent is None and name == file.stem):
+        names = [each.stem for each in chain] + [name]
         circle = " -> ".join(names if len(names) <= _CIRCLE_SHOWN_MAX else [*names[:2], "...", *names[-2:]])
         raise PresetError(
             f"{base.place}: 'extends' goes in a circle: {circle}",
             why="a preset that extends itself by way of others has no beginning",
             fix="drop one of these lines",
         )
-    if not is_name(base.value) or not is_file(parent):
-        names = sorted(each.stem for each in folder.glob("*.yaml") if each not in chain and is_name(each.stem))
+    if parent is None:
+        files = (each for folder in folders for each in folder.glob("*.yaml"))
+        names = sorted({each.stem for each in files if each not in chain and is_name(each.stem)})
         raise UnknownNameError(
-            f"{base.place}: 'extends' names {quoted(base.value)}, which has no file beside this one",
+            f"{base.place}: 'extends' names {quoted(name)}, which has no file beside this one"
+            + (", nor in a layer below" if folders[1:] else ""),
             why=listed(names),
-            fix=mend_name(base.value, names, folder),
+            fix=mend_name(name, names, file.parent),
         )
     return parent
 
 
-def find_presets_root(option: Path | None, settings: Settings) -> Path:
-    """The preset folder: the option, TUNEMILL_PRESETS, ./presets, the checkout's, or the installed one."""
-    for chosen in (option, settings.presets):
-        if chosen is not None:
-            return chosen
-    checkout = Path(__file__).resolve().parents[2] / "presets"
-    installed = Path(sys.prefix) / "share" / "tunemill" / "presets"
-    for found in (Path("presets"), checkout, installed):
-        if is_folder(found / "catalogs"):
-            return found.absolute() if found == Path("presets") else found
-    raise UnreadableFileError(
-        "no preset folder found",
-        why=f"looked for ./presets, {checkout} and {installed}",
-        fix="name one with --presets or TUNEMILL_PRESETS",
-    )
+def _layers_below(file: Path, library: PresetLibrary) -> list[PresetLibrary]:
+    """The layers under the one that `file` lies in; all of them for a file outside."""
+    layer = library.layer_of(file)
+    return layer.layers[1:] if layer else library.layers
 
 
 def open_library(option: Path | None, settings: Settings) -> PresetLibrary:
-    """The library that a command works on."""
-    return PresetLibrary(find_presets_root(option, settings))
+    """The library that a command works on: every layer that there is."""
+    library: PresetLibrary | None = None
+    for folder in reversed(find_layers(option, settings)):
+        library = PresetLibrary(folder.root, folder.name, library)
+    assert library, "there is at least one layer"  # noqa: S101
+    return library
 
 
 def load_catalog(name_or_path: str | Path, presets: Path | None, settings: Settings) -> LoadedCatalog:
     """Read a catalog by name, or by the path of its file.
 
-    A file in `<root>/catalogs/` brings its own library, `<root>`, unless `presets` names another; any other
-    file uses the default one. Raises UnknownNameError, PresetError or UnreadableFileError.
+    A file in `<root>/catalogs/` brings `<root>` as the user's own layer, unless `presets` names another; for any other
+    file the layers are the usual ones. Raises UnknownNameError, PresetError or UnreadableFileError.
     """
     text = str(name_or_path)
     if not (is_path(text) or isinstance(name_or_path, Path)):
         library = open_library(presets, settings)
-        return LoadedCatalog(library.catalog(text), library)
+        return LoadedCatalog(library.catalog(text), library, TokenCounter(open_tokenizer(settings)))
     path = Path(name_or_path).absolute()
     if not is_file(path):
         raise _no_such_file(path, _catalog_names(presets, settings))
-    _check_name(path, "catalogs")
+    if fault := _fault_of_name(path, "catalogs"):
+        raise fault
     own_root = path.parent.parent
     if path.parent.name in ("zones", "genres") and is_folder(own_root / "catalogs"):
         raise PresetError(
@@ -241,8 +369,47 @@ def load_catalog(name_or_path: str | Path, presets: Path | None, settings: Setti
             fix=f"name a catalog; `tunemill presets show {path.stem}` shows what this is",
         )
     has_library = path.parent.name == "catalogs" and any(is_folder(own_root / kind) for kind in ("zones", "genres"))
-    library = PresetLibrary(own_root) if has_library and presets is None else open_library(presets, settings)
-    return LoadedCatalog(read_preset(path, CatalogFile), library)
+    library = open_library(own_root if has_library and presets is None else presets, settings)
+    preset = refuse_shared_key(read_preset(path, CatalogFile, library), library)
+    return LoadedCatalog(preset, library, TokenCounter(open_tokenizer(settings)))
+
+
+def read_old_name(path: Path) -> str | None:
+    """What `renamed_from` says in a preset's file; None for one that does not say it, or that cannot be read."""
+    try:
+        if b"renamed_from" not in path.read_bytes():
+            return None
+        old = read_located(path).value.get("renamed_from")
+    except (OSError, TunemillError):  # a command that needs this preset reports the mistake
+        return None
+    return old.value if old and isinstance(old.value, str) and is_name(old.value) else None
+
+
+def find_renamed_catalog(name: str, library: PresetLibrary) -> Path | None:
+    """The file of the catalog that was called `name` before; None where a layer has one of that name or none was."""
+    for layer in library.layers:
+        if name in layer.files("catalogs").names:
+            return None
+        if renamed := [each for each, old in layer.old_names("catalogs").items() if old == name]:
+            return layer.root / "catalogs" / f"{renamed[0]}.yaml"
+    return None
+
+
+def refuse_shared_key(preset: Preset[CatalogFile], library: PresetLibrary) -> Preset[CatalogFile]:
+    """`preset`. Raises PresetError when another catalog of its layer has the same name in the keys of its tracks."""
+    layer = library.layer_of(preset.path)
+    if layer is None:
+        return preset
+    old_names = layer.old_names("catalogs")
+    for name in layer.files("catalogs").names:
+        if name != preset.path.stem and old_names.get(name, name) == preset.key:
+            raise PresetError(
+                f"{preset.at('renamed_from')}: the catalogs {preset.name!r} and {name!r} would share the tracks of "
+                f"{preset.key!r}",
+                why="the name that 'renamed_from' gives stands in the keys of the tracks, and only one may have it",
+                fix="drop 'renamed_from' in one of them, or remove the file that is no longer wanted",
+            )
+    return preset
 
 
 def is_path(text: str) -> bool:
@@ -263,5 +430,7 @@ def _no_such_file(path: Path, names: list[str]) -> UnreadableFileError:
     return UnreadableFileError(
         f"{shown(path)}: " + ("this is a folder, not a file" if is_folder(path) else "there is no such file"),
         why="a text with '/', or that ends in .yaml, is the path of a catalog's file",
-        fix=f"write {guess!r} for the catalog of that name" if guess else "name a catalog, or correct the path",
+        fix=f"write {guess!r} for the catalog of that name"
+        if guess
+        else "write the path of a file that is there, or the name of a catalog that `tunemill presets list` shows",
     )

@@ -31,6 +31,19 @@ class Group:
 
 
 @dataclass(frozen=True)
+class CellSummary:
+    """One cell: its number of tracks, its tempo range, and the fields that the planner chooses in it."""
+
+    zone: str
+    genre: str
+    axes: dict[str, str]
+    tracks: int
+    bpm_low: int
+    bpm_high: int
+    open: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class CatalogSummary:
     """The tracks of a catalog in numbers and examples."""
 
@@ -40,6 +53,7 @@ class CatalogSummary:
     tracks: int
     takes: int
     groups: list[Group]
+    cells: list[CellSummary]  # those without a track too; none for a catalog of prompts
     left_out: list[str]  # cells whose tempo ranges do not meet
     examples: list[Track]
 
@@ -54,7 +68,7 @@ class CatalogSummary:
 def summarise(catalog: LoadedCatalog) -> CatalogSummary:
     """Counts by zone and genre, and a few tracks from all over the catalog. Raises what `expand` raises."""
     layout = lay_out(catalog)
-    cells = [cell for cell in layout.cells if cell.tracks]
+    cells = layout.cells
     tracks, takes = 0, 0
     groups: dict[tuple[str, str], Group] = {}
     for planned in expand(catalog):
@@ -63,10 +77,23 @@ def summarise(catalog: LoadedCatalog) -> CatalogSummary:
             _count_prompt(groups, planned)
     for (zone, genre), members in itertools.groupby(cells, key=lambda cell: (cell.zone, cell.genre)):
         _count_cells(groups, zone, genre, list(members))
-    examples = list(itertools.islice(_examples(catalog, cells), EXAMPLES))
+    examples = itertools.islice(_examples(catalog, [cell for cell in cells if cell.tracks]), EXAMPLES)
     return CatalogSummary(
-        catalog.name, catalog.title, catalog.model, tracks, takes, list(groups.values()), layout.left_out, examples
+        name=catalog.name,
+        title=catalog.title,
+        model=catalog.model,
+        tracks=tracks,
+        takes=takes,
+        groups=list(groups.values()),
+        cells=[_cell_summary(cell) for cell in cells],
+        left_out=layout.left_out,
+        examples=list(examples),
     )
+
+
+def _cell_summary(cell: Cell) -> CellSummary:
+    tempo, fields = cell.settings.tempo, _in_order(cell.settings.open)
+    return CellSummary(cell.zone, cell.genre, cell.axes, cell.tracks, tempo.low, tempo.high, fields)
 
 
 def _count_cells(groups: dict[tuple[str, str], Group], zone: str, genre: str, members: Sequence[Cell]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from statistics import median
+from statistics import median, quantiles
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Engine, Select, func, select
@@ -17,7 +17,7 @@ from catalog.spec import DiffusionSpec
 from orchestrator.ledger.database import in_words
 from orchestrator.ledger.observations import BUSY_STATES, SpanTime, WorkerLife
 from orchestrator.ledger.tables import AttemptRow, SpanRow, TakeRow, WorkerRow
-from orchestrator.planning.estimate import History, Speed, SpeedKey
+from orchestrator.planning.estimate import FEW_TAKES, History, Speed, SpeedKey
 
 # Old measurements, made by older code, say little: only the last so many workers and tries count.
 _WORKERS_MAX: Final = 200
@@ -149,7 +149,15 @@ def _speeds(tries: Sequence[Any], share_of: Mapping[str, float]) -> dict[SpeedKe
         if row.engine_ms > 0 and row.audio_ms > 0:
             ms_per_audio_s = row.engine_ms * share_of[row.worker_id] * 1000 / row.audio_ms
             by_key[SpeedKey.of(row.planner or "", DiffusionSpec(**row.diffusion))].append(ms_per_audio_s)
-    return {key: Speed(median(values), len(values)) for key, values in by_key.items()}
+    return {key: Speed(median(values), len(values), _quartiles(values)) for key, values in by_key.items()}
+
+
+def _quartiles(values: Sequence[float]) -> tuple[float, float] | None:
+    """The quarters below and above which values lie; None where there are too few to tell."""
+    if len(values) < FEW_TAKES:
+        return None
+    low, _, high = quantiles(values, n=4, method="inclusive")
+    return low, high
 
 
 def _overheads(lives: Sequence[WorkerLife], engine_time: _EngineTime, busy_ms: Mapping[str, int]) -> tuple[int, float]:

@@ -4,25 +4,41 @@ Noise is never made because something was forgotten. Without trained weights `au
 person who looks on, and only in a catalog that has never had anything else; and no rehearsal takes the place of music.
 
 Names are free, since a person may bring weights of their own; but a name that is almost one of the program's models
-is a typing error, and a model without weights can only fail, so both are found before anything is written or spent.
+is a typing error, one that a published model goes by elsewhere is written otherwise here, and a model that no engine
+renders or without weights can only fail: all this is found before anything is written or spent.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from catalog.errors import ModelError, UnknownNameError
-from catalog.models import MODELS, TINY, TONE, TURBO, find_model
+from catalog.models import MODELS, TINY, TONE, TURBO, counts_as, find_model, find_not_rendered, model_meant
 from catalog.settings import Settings
 from orchestrator.matrix.files import AUTO_MODEL
 from orchestrator.matrix.problems import closest
+from orchestrator.planning.plan import BucketLoad
 
 _KNOWN: Final = (*(model.name for model in MODELS), AUTO_MODEL)
 _TYPING_ERROR: Final = 0.85  # alike to this degree, of 1: one or two letters amiss
+# Names of other things that people have beside the weights: pattern, what they are, the fix.
+_OTHERS: Final = (
+    (
+        r"5hz-lm",
+        "a planner, which writes the codes that a model renders",
+        f"write `model: {TURBO.name}`, and the planner under `defaults:` as `planner: {{model: acestep-5Hz-lm-1.7B}}`",
+    ),
+    (r"^ace-?step-?v1(-3|\b(?![.-]?5))", "ACE-Step 1.0, another model", f"write {TURBO.name!r}, and have its weights"),
+    (
+        r"^(musicgen|stable-?audio|diffrhythm|yue-|suno|udio|riffusion|heartmula|songbloom)",
+        "another maker's model",
+        f"write {TURBO.name!r}, and have its weights",
+    ),
+)
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
 
 
@@ -34,17 +50,30 @@ class ModelChoice(NamedTuple):
 
 
 def resolve_model(
-    catalog_model: str, option: str | None, settings: Settings, *, known: Collection[str] = (), attended: bool
+    catalog_model: str,
+    option: str | None,
+    settings: Settings,
+    *,
+    known: Collection[str] = (),
+    made: Collection[str] = (),
+    attended: bool,
 ) -> ModelChoice:
     """The model to render with: the option, else the catalog's; `auto` looks at what there is to run it.
 
     Trained weights here, or a fleet that has them, mean the turbo model. Without them the random one is taken, with a
     warning, where a person looks on (`attended`) and the catalog was never planned for another (`known`); else it is
-    the turbo model too, and `find_missing_weights` names what is missing. Raises UnknownNameError for a misspelt name.
+    the turbo model too, and `find_missing_weights` names what is missing.
+
+    Raises UnknownNameError for a misspelt name, and ModelError for a model that no engine here renders. Where the
+    catalog has accepted takes of that name (`made`), the error becomes the warning.
     """
     wanted = option or catalog_model
     if wanted != AUTO_MODEL:
-        return ModelChoice(_spelt_right(wanted))
+        if error := _find_not_rendered(wanted) or _find_misnamed(wanted):
+            if wanted not in made:
+                raise error
+            return ModelChoice(wanted, f"{error.what}, though this catalog has takes of that name; {error.fix}")
+        return ModelChoice(wanted, _note_on_own_weights(wanted))
     if settings.weights or not settings.embedded or not attended or set(known) - {TINY.name}:
         return ModelChoice(TURBO.name)
     return ModelChoice(
@@ -88,13 +117,65 @@ def find_replaced_music(catalog: str, model: str, leaving: Counter[str]) -> Mode
     )
 
 
-def _spelt_right(name: str) -> str:
-    guess = None if name in _KNOWN else closest(name, _KNOWN, cutoff=_TYPING_ERROR)
+def advise_on_settings(loads: Iterable[BucketLoad]) -> list[str]:
+    """Notes on diffusion settings that the model was not trained for: it renders with them, but no better for it."""
+    steps: Counter[tuple[str, int]] = Counter()
+    shifts: Counter[tuple[str, float]] = Counter()
+    for load in loads:
+        diffusion, row = load.bucket.diffusion, find_model(load.bucket.model)
+        if diffusion.steps > row.steps_max:
+            steps[row.name, diffusion.steps] += load.takes
+        if row.shifts and diffusion.shift not in row.shifts:
+            shifts[row.name, diffusion.shift] += load.takes
+    notes = [
+        f"{takes:,} takes ask for {count} steps, and {name} gets no better beyond {find_model(name).steps_max}"
+        for (name, count), takes in steps.items()
+    ]
+    for (name, shift), takes in shifts.items():
+        trained = ", ".join(f"{each:g}" for each in find_model(name).shifts)
+        notes.append(f"{takes:,} takes ask for shift {shift:g}, and {name} was trained for {trained}")
+    return notes
+
+
+def _find_misnamed(name: str) -> UnknownNameError | None:
+    """The error for a name that is almost, or elsewhere, the name of a published model."""
+    if name in _KNOWN:
+        return None
+    meant = model_meant(name)
     # A longer name such as acestep-v15-turbo-spring is a person's own.
-    if guess is None or re.match(rf"{re.escape(guess)}[-._\d]", name):
-        return name
-    raise UnknownNameError(
+    is_longer = any(re.match(rf"{re.escape(known)}[-._\d]", name) for known in _KNOWN)
+    guess = meant or (None if is_longer else closest(name, _KNOWN, cutoff=_TYPING_ERROR))
+    if guess is None or guess == name:
+        return None
+    return UnknownNameError(
         f"there is no model {name!r}",
-        why=f"it is almost {guess!r}; weights of your own need a name that cannot be mistaken",
+        why=f"it is {'another name for' if meant else 'almost'} {guess!r}; weights of your own need a name that cannot "
+        "be mistaken",
         fix=f"write {guess!r} in --model or in the catalog's `model:`",
+    )
+
+
+def _find_not_rendered(name: str) -> ModelError | None:
+    """The error for a model that is known and that nothing here can render."""
+    if (row := find_not_rendered(model_meant(name) or name)) is not None:
+        same_size = "acestep-v15-xl-turbo" if "-xl-" in row.name else TURBO.name
+        return ModelError(
+            f"{name} cannot be rendered by this version",
+            why=f"{row.name} needs guidance at every step, which the engine does not do",
+            fix=f"write {same_size!r} in --model or in the catalog's `model:`, and have the weights of that",
+        )
+    for pattern, what, fix in _OTHERS:
+        if re.search(pattern, name, re.IGNORECASE):
+            return ModelError(
+                f"{name} cannot be rendered: it is {what}", why="the engine renders ACE-Step 1.5", fix=fix
+            )
+    return None
+
+
+def _note_on_own_weights(name: str) -> str | None:
+    """A note on a name that no published model has; None for a published one."""
+    if name in _KNOWN:
+        return None
+    return (
+        f"{name} is no published model, so it is taken for weights of your own, of the kind of {counts_as(name).name}"
     )

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from catalog.buckets import Bucket
-from catalog.track import Take
+from catalog.prompt import ESTIMATE, TokenCounter
+from catalog.track import Take, Track, axes_of_key
 from orchestrator.ledger import KnownTake
-from orchestrator.matrix import LoadedCatalog, PlannedTrack, expand
+from orchestrator.matrix import LoadedCatalog, PlannedTrack, PresetLibrary, expand
+from orchestrator.matrix.advice import Advice
+from orchestrator.planning.selection import Places, Selection
 
 _DONE: Final = frozenset({"accepted", "rejected"})
 _ACCEPTED: Final = "accepted"
-
+_PENDING: Final = frozenset({"waiting", "sent"})
+EVERYTHING: Final = Selection()
 
 KnownTakes = Mapping[tuple[str, int], KnownTake]  # by track key and take number
 ShelvedTakes = Mapping[str, str]  # take id -> state, of takes that the catalog had and has changed or dropped
@@ -36,11 +40,27 @@ class Standing(StrEnum):
     UNFINISHED = "unfinished"  # known and the same, but not done: waiting, sent, failed or cancelled
 
 
-class ZoneGenre(NamedTuple):
+class CellName(NamedTuple):
     """The part of the matrix that a take belongs to."""
 
     zone: str
     genre: str
+    axes: tuple[tuple[str, str], ...] = ()  # further ones with their values, by name
+
+    @classmethod
+    def of(cls, track: Track) -> CellName:
+        """The cell of `track`."""
+        return cls(track.zone, track.genre, tuple(sorted(track.axes.items())))
+
+    @classmethod
+    def of_key(cls, key: str) -> CellName:
+        """The cell of the track of that key."""
+        _, zone, genre, *_ = key.split("/")
+        return cls(zone, genre, tuple(sorted(axes_of_key(key).items())))
+
+    def as_plain_values(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"zone": self.zone, "genre": self.genre, "axes": dict(self.axes)}
 
 
 class StandingCounts(NamedTuple):
@@ -119,13 +139,19 @@ class CatalogPlan:
     catalog: str
     title: str
     model: str
-    cells: Mapping[ZoneGenre, StandingCounts]
+    cells: Mapping[CellName, StandingCounts]
     loads: tuple[BucketLoad, ...]  # to be rendered, in feed order
     dropped: tuple[str, ...]  # ids of takes the ledger has and the catalog no longer plans
     restored: int  # takes made for an earlier version of the catalog, accepted or rejected, which this one plans again
     _tracks: Callable[[], Iterable[PlannedTrack]]
     open_lengths: int = 0  # takes to render whose planner chooses the length; they count as long as they may become
     changes: Changes = field(default_factory=lambda: Changes(Counter(), Counter(), Counter()))
+    selected: frozenset[str] | None = None  # ids of the takes that the numbers above speak of; None: of all
+    planned: int = 0  # takes in the whole plan
+    advice: tuple[str, ...] = ()  # on the tracks to render: what the model is known to do badly
+    others_pending: int = 0  # takes that were not selected, and that an unfinished run waits for
+    gone: Mapping[CellName, int] = field(default_factory=dict)  # takes in `dropped` by cell
+    name_now: str = ""  # the catalog's name for people; `catalog` is the one in the keys of its tracks
 
     @property
     def counts(self) -> StandingCounts:
@@ -146,15 +172,24 @@ class CatalogPlan:
         """StandingCounts of each zone, in the catalog's order."""
         return self._by(lambda cell: cell.zone)
 
+    def by_axis(self, axis: str) -> dict[str, StandingCounts]:
+        """StandingCounts of each value of a further axis."""
+        return self._by(lambda cell: dict(cell.axes).get(axis, ""))
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The names of the further axes."""
+        return tuple(sorted({axis for cell in self.cells for axis, _ in cell.axes}))
+
     def by_genre(self) -> dict[str, StandingCounts]:
         """StandingCounts of each genre, in the catalog's order."""
         return self._by(lambda cell: cell.genre)
 
     def takes(self) -> Iterator[Take]:
-        """Every planned take, streamed anew; the unchanged ones too."""
-        return stream_takes(self._tracks())
+        """Every planned take that is selected, streamed anew; the unchanged ones too."""
+        return (take for take in stream_takes(self._tracks()) if self.selected is None or take.id in self.selected)
 
-    def _by(self, name: Callable[[ZoneGenre], str]) -> dict[str, StandingCounts]:
+    def _by(self, name: Callable[[CellName], str]) -> dict[str, StandingCounts]:
         sums: dict[str, StandingCounts] = {}
         for cell, counts in self.cells.items():
             sums[name(cell)] = sums.get(name(cell), StandingCounts()).plus(counts)
@@ -162,16 +197,39 @@ class CatalogPlan:
 
 
 def make_plan(
-    catalog: LoadedCatalog, known: KnownTakes, shelved: ShelvedTakes = NONE_SHELVED, *, model: str | None = None
+    catalog: LoadedCatalog,
+    known: KnownTakes,
+    shelved: ShelvedTakes = NONE_SHELVED,
+    *,
+    model: str | None = None,
+    selection: Selection = EVERYTHING,
 ) -> CatalogPlan:
-    """Compare `catalog` with its takes in the ledger; `model` replaces the catalog's own."""
+    """Compare `catalog` with its takes in the ledger; `model` replaces the catalog's own.
+
+    Raises UnknownNameError when `selection` names what the catalog does not have.
+    """
     model = model or catalog.model
-    return plan_tracks(
-        lambda: expand(catalog, model=model), known, shelved, catalog=catalog.name, title=catalog.title, model=model
+    plan = plan_tracks(
+        lambda: expand(catalog, model=model),
+        known,
+        shelved,
+        catalog=catalog.name,
+        title=catalog.title,
+        model=model,
+        selection=_with_keys(selection, catalog.library),
     )
+    return replace(plan, name_now=catalog.preset.name)
 
 
-def plan_tracks(
+def _with_keys(selection: Selection, library: PresetLibrary) -> Selection:
+    """`selection` with the names that stand in the keys of tracks: a renamed zone or genre keeps its earlier one."""
+    places = selection.places
+    zones = [library.zone(name).key if library.holding("zones", name) else name for name in places.zones]
+    genres = [library.genre(name).key if library.holding("genres", name) else name for name in places.genres]
+    return replace(selection, places=Places(zones, genres, places.axes))
+
+
+def plan_tracks(  # noqa: PLR0913 - the catalog, what is known of it, and how it is looked at
     tracks: Callable[[], Iterable[PlannedTrack]],
     known: KnownTakes,
     shelved: ShelvedTakes = NONE_SHELVED,
@@ -179,37 +237,97 @@ def plan_tracks(
     catalog: str,
     title: str,
     model: str,
+    selection: Selection = EVERYTHING,
+    counter: TokenCounter = ESTIMATE,
 ) -> CatalogPlan:
     """The plan of the tracks that `tracks` yields; it is called again for each streaming and must yield the same."""
-    tally: dict[ZoneGenre, Counter[Standing]] = {}
-    loads: Counter[Bucket] = Counter()
-    unseen, restored, open_lengths = dict(known), 0, 0
-    changes = Changes(Counter(), Counter(), Counter())
+    tally = _Tally(known, shelved, selection, Advice(counter))
     for take in stream_takes(tracks()):
-        entry = unseen.pop((take.track.key, take.number), None)
-        standing = _standing(take, entry, shelved)
-        if entry is not None and entry.take_id != take.id and entry.is_listed:
-            changes.replaced[entry.model] += 1
-        tally.setdefault(ZoneGenre(take.track.zone, take.track.genre), Counter())[standing] += 1
-        if standing is not Standing.UNCHANGED:
-            loads[Bucket.of(take.spec)] += 1
-            open_lengths += take.spec.bounds is not None and take.spec.bounds.duration_s is not None
-        elif entry is None or entry.take_id != take.id:
-            restored += 1
-            changes.restored[take.spec.model] += shelved.get(take.id) == _ACCEPTED
-    changes.retired.update(entry.model for entry in unseen.values() if entry.is_listed)
+        tally.add(take)
+    tally.end(catalog)
+    loads = tally.loads
     return CatalogPlan(
         catalog=catalog,
         title=title,
         model=model,
-        cells={cell: StandingCounts(**{str(name): n for name, n in counts.items()}) for cell, counts in tally.items()},
+        cells={
+            cell: StandingCounts(**{str(name): n for name, n in each.items()}) for cell, each in tally.cells.items()
+        },
         loads=tuple(BucketLoad(bucket, loads[bucket]) for bucket in sorted(loads, key=lambda each: each.feed_order)),
-        dropped=tuple(sorted(each.take_id for each in unseen.values())),
-        restored=restored,
+        dropped=tuple(sorted(tally.dropped)),
+        restored=tally.restored,
         _tracks=tracks,
-        open_lengths=open_lengths,
-        changes=Changes(*(+counts for counts in changes)),
+        open_lengths=tally.open_lengths,
+        changes=Changes(*(+counts for counts in tally.changes)),
+        selected=frozenset(tally.selected) if selection else None,
+        planned=tally.planned,
+        others_pending=tally.others_pending,
+        gone=tally.gone,
+        advice=tuple(tally.advice.notes()),
+        name_now=catalog,
     )
+
+
+class _Tally:
+    """Counts takes by their standing, in the plan's order."""
+
+    def __init__(self, known: KnownTakes, shelved: ShelvedTakes, selection: Selection, advice: Advice) -> None:
+        self._unseen, self._shelved = dict(known), shelved
+        self.advice, self._advised = advice, ""
+        self._selection, self._picker = selection, selection.picker()
+        self._zones: set[str] = set()
+        self._genres: set[str] = set()
+        self._axes: dict[str, set[str]] = {}
+        self.cells: dict[CellName, Counter[Standing]] = {}
+        self.loads: Counter[Bucket] = Counter()
+        self.changes = Changes(Counter(), Counter(), Counter())
+        self.dropped: list[str] = []
+        self.gone: Counter[CellName] = Counter()
+        self.selected: set[str] = set()
+        self.planned = self.restored = self.open_lengths = self.others_pending = 0
+
+    def add(self, take: Take) -> None:
+        """Count `take`, if it is selected."""
+        entry = self._unseen.pop((take.track.key, take.number), None)
+        standing = standing_of(take, entry, self._shelved)
+        self.planned += 1
+        if self._selection:
+            self._note_places(take.track)
+            if not self._picker.picks(take, is_missing=standing is not Standing.UNCHANGED):
+                self.others_pending += entry is not None and entry.state in _PENDING
+                return
+            self.selected.add(take.id)
+        if entry is not None and entry.take_id != take.id and entry.is_listed:
+            self.changes.replaced[entry.model] += 1
+        self.cells.setdefault(CellName.of(take.track), Counter())[standing] += 1
+        if standing is not Standing.UNCHANGED:
+            self.loads[Bucket.of(take.spec)] += 1
+            if take.track.key != self._advised:  # the takes of a track come one after the other
+                self._advised = take.track.key
+                self.advice.see(take.spec)
+            self.open_lengths += take.spec.bounds is not None and take.spec.bounds.duration_s is not None
+        elif entry is None or entry.take_id != take.id:
+            self.restored += 1
+            self.changes.restored[take.spec.model] += self._shelved.get(take.id) == _ACCEPTED
+
+    def end(self, catalog: str) -> None:
+        """Count the takes that are no longer planned; a selection leaves them as they are, and must have found some."""
+        if not self._selection:
+            self.dropped.extend(each.take_id for each in self._unseen.values())
+            self.gone.update(CellName.of_key(key) for key, _ in self._unseen)
+            self.changes.retired.update(entry.model for entry in self._unseen.values() if entry.is_listed)
+            return
+        self.others_pending += sum(entry.state in _PENDING for entry in self._unseen.values())
+        known = Places(self._zones, self._genres, self._axes)
+        self._selection.places.check_against(known, f"the catalog {catalog!r}")
+        if self._selection.places and not self.selected and self._selection.limit is None:
+            raise self._selection.nothing_found(catalog)
+
+    def _note_places(self, track: Track) -> None:
+        self._zones.add(track.zone)
+        self._genres.add(track.genre)
+        for axis, value in track.axes.items():
+            self._axes.setdefault(axis, set()).add(value)
 
 
 def stream_takes(tracks: Iterable[PlannedTrack]) -> Iterator[Take]:
@@ -227,7 +345,8 @@ def sum_counts(many: Iterable[StandingCounts]) -> StandingCounts:
     return total
 
 
-def _standing(take: Take, entry: KnownTake | None, shelved: ShelvedTakes) -> Standing:
+def standing_of(take: Take, entry: KnownTake | None, shelved: ShelvedTakes) -> Standing:
+    """The standing of a planned `take` whose slot has `entry`."""
     state = entry.state if entry is not None and entry.take_id == take.id else shelved.get(take.id)
     if state is None:
         return Standing.NEW if entry is None else Standing.CHANGED

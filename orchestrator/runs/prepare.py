@@ -6,23 +6,34 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from catalog.errors import PriceError
+from catalog.errors import PriceError, ReplacementError
 from catalog.messages import now_ms
 from catalog.settings import Settings
-from catalog.store import open_configured_store
+from catalog.store import open_proven_store
 from orchestrator.control.broker import Queues
 from orchestrator.finance.books import budgets
 from orchestrator.finance.books.budgets import Spending
 from orchestrator.finance.budgets import BudgetLeft
 from orchestrator.finance.money import parse_usd
-from orchestrator.finance.prices.book import PriceBook, find_prices_folder, get_price, price_for_gpu, read_price_book
-from orchestrator.ledger import BegunRun, Ledger, RunRow, readings
+from orchestrator.finance.prices.book import PriceBook, choose_price, is_priced_by
+from orchestrator.finance.prices.gpu_names import card_of
+from orchestrator.finance.prices.layers import open_price_book
+from orchestrator.ledger import BegunRun, Ledger, RunRow, readings, slots
+from orchestrator.ledger.plans import refuse_others_pending
 from orchestrator.ledger.run_control import refuse_unless_going_on
 from orchestrator.matrix import LoadedCatalog, load_catalog
 from orchestrator.planning.estimate import NO_HISTORY, Estimate, default_gpu, estimate
 from orchestrator.planning.history import read_history
-from orchestrator.planning.models import find_missing_weights, find_replaced_music, resolve_model
-from orchestrator.planning.plan import CatalogPlan, make_plan
+from orchestrator.planning.models import (
+    ModelChoice,
+    advise_on_settings,
+    find_missing_weights,
+    find_replaced_music,
+    resolve_model,
+)
+from orchestrator.planning.plan import EVERYTHING, NONE_SHELVED, CatalogPlan, make_plan
+from orchestrator.planning.renames import hint_at_renamed_catalog, hint_at_renamed_places
+from orchestrator.planning.selection import Selection
 
 
 class RunOptions(NamedTuple):
@@ -35,6 +46,8 @@ class RunOptions(NamedTuple):
     max_usd: str | None = None
     attended: bool = False  # a person reads the terminal
     check_machine: bool = False  # refuse a machine that cannot render, even when nothing is to be rendered
+    selection: Selection = EVERYTHING
+    keep_listed: bool = False  # refuse to replace or retire accepted tracks
 
 
 class Prepared(NamedTuple):
@@ -42,16 +55,15 @@ class Prepared(NamedTuple):
 
     plan: CatalogPlan
     book: PriceBook
-    estimate: Estimate | None  # None: no price for the GPU is known, and no cap asks for one
+    estimate: Estimate  # its cost is unknown without a price for the GPU, which no cap may ask for
     max_usd_micros: int | None
     notes: tuple[str, ...]
 
     @property
     def take_usd_micros(self) -> int | None:
         """The estimated cost of one take, rounded up."""
-        if self.estimate is None or not self.estimate.takes:
-            return None
-        return -(-self.estimate.usd_micros // self.estimate.takes)
+        usd_micros = self.estimate.usd_micros
+        return None if usd_micros is None or not self.estimate.takes else -(-usd_micros // self.estimate.takes)
 
 
 def prepare(options: RunOptions, ledger: Ledger | None, settings: Settings) -> Prepared:
@@ -62,50 +74,89 @@ def prepare(options: RunOptions, ledger: Ledger | None, settings: Settings) -> P
     cap = options.max_usd or settings.max_usd
     max_usd_micros = parse_usd(cap, name="--max-usd" if options.max_usd else "TUNEMILL_MAX_USD") if cap else None
     loaded = load_catalog(options.catalog, options.presets, settings)
-    known = ledger.known_models(loaded.name) if ledger else ()
-    choice = resolve_model(loaded.model, options.model, settings, known=known, attended=options.attended)
-    plan = plan_against(loaded, ledger, model=choice.model)
+    choice = choose_model(loaded, options.model, ledger, settings, attended=options.attended)
+    plan = plan_against(loaded, ledger, model=choice.model, selection=options.selection)
     unfinished = ledger.unfinished_run(plan.catalog) if ledger else None
     if unfinished is not None:
         refuse_unless_going_on(unfinished)
+        if plan.selected is not None:
+            refuse_others_pending(plan.catalog, plan.others_pending)
     if (plan.to_render or options.check_machine) and (lack := find_missing_weights(choice.model, settings)):
         raise lack
     if refusal := find_replaced_music(plan.catalog, plan.model, plan.changes.leaving):
         raise refusal
+    if options.keep_listed and plan.changes.leaving:
+        raise listed_would_leave(plan, "--no-replace forbids that", "leave --no-replace out")
     notes = [choice.warning] if choice.warning and plan.to_render else []
-    book = read_price_book(find_prices_folder(None, settings.prices))
+    notes += [*advise_on_settings(plan.loads), *hints_at_renames(loaded, plan, ledger)]
+    book = open_price_book(settings)
     lefts = read_lefts(plan.catalog, unfinished, ledger, settings.finance_tz)
-    result = None
-    try:
-        gpu = default_gpu(choice.model, options.gpu, settings)
-        result = estimate_on(gpu, plan, ledger, book).within(
-            max_usd_micros, spent_usd_micros=_spent(unfinished, ledger)
-        )
-        within_budgets(result, lefts)
-    except PriceError as error:
-        if options.gpu or max_usd_micros is not None or lefts:
-            raise
-        notes.append(f"the cost is unknown: {error.what} ({error.fix})")
+    result = estimate_on(default_gpu(choice.model, options.gpu, settings), plan, ledger, book)
+    result.within(max_usd_micros, spent_usd_micros=_spent(unfinished, ledger))
+    within_budgets(result, lefts)
+    notes += result.notes
     return Prepared(plan, book, result, max_usd_micros, tuple(notes))
 
 
-def plan_against(catalog: LoadedCatalog, ledger: Ledger | None, *, model: str) -> CatalogPlan:
+def choose_model(
+    catalog: LoadedCatalog, option: str | None, ledger: Ledger | None, settings: Settings, *, attended: bool
+) -> ModelChoice:
+    """The model to render `catalog` with; raises what `resolve_model` raises."""
+    known = ledger.known_models(catalog.name) if ledger else ()
+    made = ledger.made_models(catalog.name) if ledger else ()
+    return resolve_model(catalog.model, option, settings, known=known, made=made, attended=attended)
+
+
+def hints_at_renames(catalog: LoadedCatalog, plan: CatalogPlan, ledger: Ledger | None) -> list[str]:
+    """Hints that what `plan` would make anew is there already under another name."""
+    if ledger is None or not plan.counts.new:
+        return []
+    if plan.counts.new == plan.counts.total and not plan.gone:
+        with ledger.read() as connection:
+            others = slots.takes_by_cell(connection)
+        return hint_at_renamed_catalog(plan, others, catalog.library.names("catalogs"))
+    return hint_at_renamed_places(plan)
+
+
+def plan_against(
+    catalog: LoadedCatalog, ledger: Ledger | None, *, model: str, selection: Selection = EVERYTHING
+) -> CatalogPlan:
     """Compare `catalog` with the takes that `ledger` has of it; None stands for an empty ledger."""
-    if ledger is None:
-        return make_plan(catalog, {}, model=model)
-    return make_plan(catalog, ledger.known_takes(catalog.name), ledger.shelved_takes(catalog.name), model=model)
+    known = ledger.known_takes(catalog.name) if ledger else {}
+    shelved = ledger.shelved_takes(catalog.name) if ledger else NONE_SHELVED
+    return make_plan(catalog, known, shelved, model=model, selection=selection)
+
+
+def listed_would_leave(plan: CatalogPlan, why: str, otherwise: str) -> ReplacementError:
+    """The error of a run that would take accepted tracks off the list; `otherwise` says how it may do so after all."""
+    return ReplacementError(
+        f"{plan.changes.leaving.total():,} accepted tracks of {plan.catalog!r} would be replaced or retired",
+        why=why,
+        fix=f"`tunemill plan {plan.catalog} --changes` lists them with what differs; undo that in the presets, "
+        f"or {otherwise}",
+    )
 
 
 def estimate_on(gpu: str, plan: CatalogPlan, ledger: Ledger | None, book: PriceBook) -> Estimate:
-    """Estimate `plan` on `gpu`, with the speeds that `ledger` has measured there. Raises PriceError without a price."""
-    price = get_price(gpu, now_ms(), book)
+    """Estimate `plan` on `gpu`, with the speeds that `ledger` has measured there; its cost may be unknown."""
+    chosen, lack = None, None
+    try:
+        chosen = choose_price(gpu, now_ms(), book)
+    except PriceError as error:
+        lack = error
+    price = chosen.price if chosen else None
 
     def same_gpu(name: str, sku: str | None) -> bool:
-        found = price_for_gpu(name, now_ms(), book)
-        return price.sku in (sku, found.sku if found else None)
+        if price is None:
+            return card_of(name).may_be(card_of(gpu))
+        return price.sku == sku or is_priced_by(name, price)
 
     history = read_history(ledger.engine, model=plan.model, same_gpu=same_gpu) if ledger else NO_HISTORY
-    return estimate(plan, price=price, history=history)
+    result = estimate(plan, price=price, gpu=gpu, lack=lack, history=history)
+    if chosen and chosen.others and result.takes:
+        meant = f"{gpu} is taken for {chosen.price.sku}; it may also mean {', '.join(chosen.others)}"
+        return result._replace(notes=(*result.notes, meant))
+    return result
 
 
 def begin(prepared: Prepared, ledger: Ledger, settings: Settings) -> BegunRun:
@@ -116,10 +167,15 @@ def begin(prepared: Prepared, ledger: Ledger, settings: Settings) -> BegunRun:
     if settings.broker_url is not None:
         Queues(settings.broker_url).check()
     elif prepared.plan.to_render:
-        open_configured_store(settings).check()
+        open_proven_store(settings)
     plan = prepared.plan
     return ledger.begin_or_resume_run(
-        plan.catalog, plan.model, plan.takes(), prepared.max_usd_micros, prepared.take_usd_micros
+        plan.catalog,
+        plan.model,
+        plan.takes(),
+        prepared.max_usd_micros,
+        prepared.take_usd_micros,
+        is_part=plan.selected is not None,
     )
 
 

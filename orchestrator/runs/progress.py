@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, NamedTuple, Protocol
 
-from orchestrator.ledger import Ledger, readings
-from orchestrator.ledger.readings import Spend, TakeCounts
+from orchestrator.ledger import Ledger, readings, run_control
+from orchestrator.ledger.readings import PaidMeanwhile, Spend, TakeCounts
 
 _WINDOW_MS: Final = 120_000  # the rate is that of the last two minutes: long enough for slow batches
 _MS_PER_MIN: Final = 60_000
@@ -19,6 +19,7 @@ class RunProgress(NamedTuple):
     spend: Spend
     takes_per_min: float | None  # None: no take has ended in the last minutes
     eta_ms: int | None
+    paid_meanwhile: PaidMeanwhile | None = None  # of a run that is paused
 
 
 class Watcher(Protocol):
@@ -42,10 +43,12 @@ class ProgressReader:
         """Read the progress at `at_ms`."""
         with self._ledger.read() as connection:
             counts = readings.count_takes(connection, self._run_id)
-            spend = readings.spend_of_run(connection, readings.get_run(connection, self._run_id))
+            run = readings.get_run(connection, self._run_id)
+            spend = readings.spend_of_run(connection, run)
+            paid = readings.paid_meanwhile(connection, run, at_ms) if run.wish == run_control.PAUSE else None
         rate = self._rate(at_ms, counts.ended)
         eta_ms = round(counts.pending / rate * _MS_PER_MIN) if rate else None
-        return RunProgress(counts, spend, rate, eta_ms)
+        return RunProgress(counts, spend, rate, eta_ms, paid)
 
     def _rate(self, at_ms: int, ended: int) -> float | None:
         self._marks.append((at_ms, ended))

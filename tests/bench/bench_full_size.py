@@ -22,7 +22,7 @@ import torch
 
 from catalog.messages import now_ms
 from orchestrator.finance.money import MICROS_PER_USD
-from orchestrator.finance.prices.book import find_prices_folder, price_for_gpu, read_price_book
+from orchestrator.finance.prices.book import price_for_gpu, read_price_book
 from tests.bench.checkpoints import MINIATURE, TURBO, XL_TURBO, Sizes
 from tests.bench.full_size import GPU_GOALS, Goals, Scope, Subject, cells_of, load_subject
 from tests.bench.measuring import ROOT, Figure, hand_back, provenance
@@ -117,7 +117,7 @@ def _measure_cells(subject: Subject, arguments: argparse.Namespace, deadline_s: 
 
 def dollars(figures: list[Figure], gpu: str, rates: list[float]) -> list[Figure]:
     """What 1,000 tracks cost at the price book's rate and at `rates`; nothing for a GPU that has neither."""
-    price = price_for_gpu(gpu, now_ms(), read_price_book(find_prices_folder(ROOT / "infra" / "prices")))
+    price = price_for_gpu(gpu, now_ms(), read_price_book(ROOT / "infra" / "prices"))
     named = [(rate, f"at ${rate:g} an hour") for rate in rates]
     if price is not None:
         usd_per_h = price.usd_micros_per_h / MICROS_PER_USD

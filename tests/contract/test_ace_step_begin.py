@@ -73,6 +73,19 @@ def test_a_take_that_could_not_be_rendered_is_not_planned_and_its_neighbours_are
     assert "<|im_end|>" in refusals[2].reason
 
 
+def test_a_take_with_a_caption_too_long_is_not_planned_whatever_its_planner_would_choose(engine: AceStepEngine):
+    planner = PlannerSpec(metadata="fill", open=("bpm",))
+    takes = [
+        a_take(n, planner=planner, bpm=None, bounds=Bounds(bpm=(60, 90)), caption=caption)
+        for n, caption in enumerate(["calm piano", "ひ" * 1000])
+    ]
+    planned, refused = engine.plan(takes).outcomes
+    assert isinstance(planned, Plan)
+    assert isinstance(refused, Refusal)
+    assert not refused.elsewhere
+    assert "shorten the caption" in refused.reason
+
+
 def test_how_many_takes_one_planner_call_holds_is_said_with_a_reason(engine: AceStepEngine):
     limit = engine.plan_limit(Bucket.of(a_take(planner=PlannerSpec()).spec))
     assert limit.takes >= 1

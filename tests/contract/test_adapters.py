@@ -16,6 +16,7 @@ EDGES = ("orchestrator/cli/", "orchestrator/runs/", "workers/wiring.py")
 OPENERS = {
     "open_store": "catalog/store/opening.py",
     "open_configured_store": "catalog/store/opening.py",
+    "open_proven_store": "catalog/store/opening.py",
     "FolderStore": "catalog/store/opening.py",
     "S3Store": "catalog/store/opening.py",
     "Queues": "orchestrator/control/broker.py",

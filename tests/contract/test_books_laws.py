@@ -31,7 +31,7 @@ from orchestrator.finance.books.invoices import write_invoice
 from orchestrator.finance.books.readings import Scope
 from orchestrator.finance.focus_export import FocusExport
 from orchestrator.finance.invoices.reading import read_invoice
-from orchestrator.finance.prices.book import find_prices_folder, read_price_book
+from orchestrator.finance.prices.layers import open_price_book
 from orchestrator.finance.report.manifest import check_manifest
 from orchestrator.finance.report.writing import write_pack
 from orchestrator.ledger import open_ledger, work
@@ -577,7 +577,7 @@ def test_report_pack_and_focus_say_what_the_books_say(ledger, database_url, tmp_
     monkeypatch.setenv("TUNEMILL_DATABASE_URL", database_url)
     monkeypatch.setenv("TUNEMILL_FINANCE_TZ", story.zone)
     settings = read_settings()
-    book = read_price_book(find_prices_folder(None, settings.prices))
+    book = open_price_book(settings)
     provisional = list(books.provisional_rows(story.updated.provisional))
     with ledger.read() as connection:
         entries = sums_of_months(connection)

@@ -142,6 +142,8 @@ def test_a_failure_worth_another_try_is_sent_again_alone_and_given_up_after_thre
     assert farm.counts.failed == 1
     with farm.ledger.read() as connection:
         assert readings.reasons_of_run(connection, farm.run_id, "failed") == {"the engine died": 1}
+        (named,) = readings.takes_by_reason(connection, farm.run_id, "failed")["the engine died"]
+    assert (named.take_id, named.track_key, named.number) == (message.take.id, message.take.track.key, 1)
 
 
 def test_a_failure_that_another_try_cannot_mend_is_final():

@@ -161,6 +161,35 @@ def test_what_is_meant_for_a_pack_alone_is_refused_without_one(home, option):
     assert (result.exception.what, option in result.exception.fix) == (f"{option} needs --out", True)
 
 
+@pytest.mark.parametrize(
+    ("rate", "valid_from", "said"),
+    [
+        (1_700_000, "2020-01-01", "recorded: 1 h 00 min of 1 worker on 'NVIDIA L4' stays at $1.70 an hour"),
+        (None, "1970-01-01", "had no price and takes this one where it fits"),
+        (None, "2020-01-01", "has no price; one that is valid from 1970-01-01 or earlier would be taken"),
+    ],
+)
+def test_a_new_price_says_what_it_leaves_as_it_was(home, rate, valid_from, said):
+    a_ledger(home, *some_work(rate=rate, gpu="NVIDIA L4"))
+    arguments = ("prices", "add", "l4-24gb", "0.5", "--source", "x", "--valid-from", valid_from, "--json")
+    recorded = json.loads(run(*arguments).stdout)["recorded"]
+    assert said in recorded[0]
+    assert "costs rentals add" in recorded[-1]
+
+
+def test_a_new_price_changes_no_recorded_money(home):
+    a_ledger(home, *some_work(rate=1_700_001, gpu="NVIDIA L4"))
+    assert run("prices", "add", "l4-24gb", "0.5", "--source", "x", "--valid-from", "1970-01-01").exit_code == 0
+    assert json.loads(run("report", "--json").stdout)["whole_usd_micros"] == 1_700_001
+
+
+def test_a_new_price_of_another_card_says_nothing_of_what_is_recorded(home):
+    a_ledger(home, *some_work(rate=1_700_000, gpu="NVIDIA L4"))
+    found = json.loads(run("prices", "add", "l40s-48gb", "0.5", "--source", "x", "--json").stdout)
+    assert found["recorded"] == []
+    assert found["file"].startswith(str(home / "prices"))
+
+
 def test_the_price_book_is_shown_with_date_and_source(home, tmp_path):
     prices = tmp_path / "prices"
     prices.mkdir()
@@ -170,6 +199,7 @@ def test_the_price_book_is_shown_with_date_and_source(home, tmp_path):
     shown = run("prices", "--prices", str(prices)).stdout
     assert "0.799200" in shown
     assert "[a] list" in shown
-    assert "0.80" not in shown
+    assert "0.80 " not in shown
     found = json.loads(run("prices", "--prices", str(prices), "--json").stdout)["prices"]
+    found = [row for row in found if row["layer"] == "yours"]
     assert [(row["usd_micros_per_h"], row["in_force"]) for row in found] == [(800_000, False), (799_200, True)]

@@ -50,9 +50,92 @@ def test_list_names_every_preset(tmp_path: Path) -> None:
     a_catalog(a_library(tmp_path))
     code, printed = run("list", "--presets", tmp_path)
     assert code == 0
-    assert all(name in printed for name in ("z0", "z1", "g0", "g1", "\nc ", "2 zones"))
+    assert all(name in printed for name in ("z0", "z1", "g0", "g1", "\nc ", "19 zones"))
     assert list(run_json("list", "zones", "--presets", tmp_path)) == ["zones"]
     assert run("list", "zoness", "--presets", tmp_path)[0] == 10
+
+
+def test_list_tells_for_each_the_layer_and_what_it_shadows(tmp_path: Path) -> None:
+    a_catalog(a_library(tmp_path, 0, 1))
+    write(tmp_path / "zones/hotel_lobby.yaml", {"extends": "hotel_lobby", "description": "mine"})
+    (mine,) = [each for each in run_json("list", "zones", "--presets", tmp_path)["zones"] if each["layer"] == "yours"]
+    path = tmp_path / "zones/hotel_lobby.yaml"
+    assert (mine["name"], mine["shadows"], mine["path"]) == ("hotel_lobby", ["installed"], str(path))
+    printed = run("list", "--presets", tmp_path)[1]
+    rows = {line.split()[0]: line for line in printed.splitlines() if line}
+    assert "yours, over installed" in rows["hotel_lobby"]
+    assert rows["yours"].split() == ["yours", str(tmp_path)]
+    assert rows["installed"].split() == ["installed", str(REPO / "presets")]
+
+
+def test_a_broken_preset_costs_the_list_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = a_library(tmp_path)
+    write(root / "zones/broken.yaml", "")
+    write(root / "zones/Mis Named.yaml", "")
+    code, printed = run("list", "zones", "--presets", tmp_path)
+    assert (code, "z0 " in printed, "broken " in printed, "Mis Named.yaml " in printed) == (15, True, True, True)
+    code, printed = run("list", "zones", "--presets", tmp_path, "--json")
+    found = {each["name"]: each.get("error", {}).get("exit_code") for each in json.loads(printed)["zones"]}
+    assert (code, found["broken"], found["Mis Named.yaml"], found["z0"]) == (15, 15, 11, None)
+
+
+def test_a_broken_zone_is_told_once_with_the_catalogs_that_it_breaks(tmp_path: Path) -> None:
+    root = a_library(tmp_path)
+    a_catalog(root, "a")
+    a_catalog(root, "b")
+    write(root / "zones/z1.yaml", "")
+    app = typer.Typer()
+    presets.register(app)
+    app.callback()(lambda: None)
+    told_of = CliRunner().invoke(app, ["presets", "check", "--presets", str(root)]).stderr
+    assert told_of.count("z1.yaml: the file is empty") == 1
+    assert "it breaks as well: catalog a, catalog b" in told_of
+
+
+def test_check_without_names_reads_the_own_folder_alone_and_a_name_wherever_it_is(tmp_path: Path) -> None:
+    root = a_library(tmp_path)
+    assert {each["name"] for each in run_json("check", "--presets", root)["presets"]} == {"z0", "z1", "g0", "g1"}
+    (found,) = run_json("check", "hotel_lobby", "--presets", root)["presets"]
+    assert found["ok"]
+    write(root / "zones/Mis Named.yaml", "")
+    code, printed = run("check", "--presets", root, "--json")
+    assert (code, [each["name"] for each in json.loads(printed)["presets"] if not each["ok"]]) == (
+        11,
+        ["Mis Named.yaml"],
+    )
+
+
+def test_every_cell_is_shown_with_its_axes_and_one_without_a_track_too(tmp_path: Path) -> None:
+    axes = {"season": {"summer": {}, "winter": {}}}
+    a_catalog(a_library(tmp_path), matrix={"zones": ["z0"], "genres": ["g0"], "axes": axes}, tracks=1)
+    cells = run_json("show", "c", "--presets", tmp_path)["catalog"]["cells"]
+    assert [(each["axes"], each["tracks"]) for each in cells] == [({"season": "summer"}, 1), ({"season": "winter"}, 0)]
+    lines = [line.split() for line in run("show", "c", "--cells", "--presets", tmp_path)[1].splitlines()]
+    assert ["zone", "genre", "season", "cells", "tracks", "bpm"] in lines
+    assert ["z0", "g0", "winter", "1", "0", "60-90"] in lines
+    assert run_json("show", "c", "--presets", tmp_path)["catalog"]["notes"] == [
+        "1 track is too few for 2 cells: 1 cell gets none: z0/g0/season=winter; raise 'tracks'"
+    ]
+
+
+def test_new_writes_to_the_own_folder_which_it_may_begin_and_says_what_is_next(tmp_path: Path) -> None:
+    folder = tmp_path / "my own"
+    code, printed = run("new", "zone", "bar", "--presets", folder)
+    assert (code, (folder / "zones/bar.yaml").exists()) == (0, True)
+    assert f"`tunemill presets check bar --presets '{folder}'`" in " ".join(printed.split())
+    assert run_json("check", "bar", "--presets", folder)["ok"]
+    made = run_json("new", "genre", "samba", "--from", "bossa_nova", "--presets", folder)
+    assert made == {"kind": "genre", "name": "samba", "path": str(folder / "genres/samba.yaml"), "from": "bossa_nova"}
+    assert run("new", "zone", "bar", "--presets", folder)[0] == 11
+    assert run("new", "thing", "bar", "--presets", folder)[0] == 10
+
+
+def test_new_without_an_own_folder_writes_below_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNEMILL_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(REPO)
+    assert run("new", "catalog", "spring")[0] == 0
+    assert (tmp_path / "home/presets/catalogs/spring.yaml").exists()
+    assert run_json("check")["ok"]
 
 
 def test_show_gives_cells_counts_and_examples(tmp_path: Path) -> None:
@@ -94,7 +177,8 @@ def test_check_finds_every_mistake_and_exits_with_the_first_ones_code(tmp_path: 
 @pytest.mark.parametrize("command", ["show", "check"])
 def test_a_name_that_is_not_there_is_answered_with_the_one_that_was_meant(tmp_path: Path, command: str) -> None:
     a_catalog(a_library(tmp_path), name="seehof")
-    for name, meant in {"SEEHOF": "seehof", "Seehof.YAML": "seehof", "Z1": "z1"}.items():
+    names = {"SEEHOF": "seehof", "Seehof.YAML": "seehof", "seehof.yaml": "seehof", "z1.yaml": "z1", "Z1": "z1"}
+    for name, meant in names.items():
         with pytest.raises(UnknownNameError) as raised:
             told(command, name, "--presets", tmp_path)
         assert raised.value.fix == f"write {meant!r}"
@@ -162,3 +246,14 @@ def test_the_schemas_for_editors_are_current() -> None:
     for name, text in schemas().items():
         stored = REPO / "presets/schemas" / name
         assert stored.read_text(encoding="utf-8") == text, "run: python -m orchestrator.matrix.schema"
+
+
+def test_check_counts_what_the_model_does_badly_and_calls_it_sound(tmp_path: Path) -> None:
+    root = a_library(tmp_path, 1, 1)
+    write(root / "catalogs/p.yaml", {"title": "P", "prompts": "p.csv"})
+    write(root / "catalogs/p.csv", "caption,bpm,duration_s\nx,200,400\ny,90,400\n")
+    (checked,) = run_json("check", "p", "--presets", root)["presets"]
+    assert checked["ok"]
+    assert [note.partition(",")[0] for note in checked["notes"]] == [
+        *("2 tracks over 5 minutes", "1 track outside 60 to 180 bpm")
+    ]

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from contextlib import closing
 from functools import partialmethod
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from catalog.errors import BusyError, ModelError
+from catalog.errors import BusyError, ModelError, ReplacementError, UnknownNameError
 from catalog.settings import read_settings
 from orchestrator.cli import catalog as catalog_command
 from orchestrator.cli import plan as plan_command
@@ -62,13 +63,13 @@ class Place:
         models = [track["model"] for track in found]
         return {model: models.count(model) for model in sorted(set(models))}
 
-    def ask(self, *arguments: str, attended: bool = False) -> Any:
+    def ask(self, *arguments: str, attended: bool = False, answer: str | None = None) -> Any:
         app = typer.Typer()
         for command in (run_command, plan_command, catalog_command):
             command.register(app)
         for module in (run_command, plan_command):
             self.monkeypatch.setattr(module, "is_attended", lambda: attended)
-        return CliRunner().invoke(app, list(arguments))
+        return CliRunner().invoke(app, list(arguments), input=answer)
 
     def ledger(self) -> closing[Ledger]:
         return closing(open_ledger(read_settings().database))
@@ -222,3 +223,171 @@ def test_a_refresh_gives_up_at_once_where_another_run_is_active_and_waits_where_
         result = place.ask("refresh", "mini", "--wait", "60")
     assert "waiting for up to 1 min" in " ".join(result.output.split())
     assert place.rendered == [TONE]
+
+
+# -------------------------------------------------- asking before accepted tracks leave the list
+
+
+def declined(result: Any) -> ReplacementError:
+    assert isinstance(result.exception, ReplacementError), result.output
+    assert result.exception.exit_code == 53
+    return result.exception
+
+
+def kept(place: Place) -> tuple[dict[str, int], int]:
+    """What the catalog lists, and how many runs the ledger has."""
+    with place.ledger() as ledger, ledger.read() as connection:
+        return place.listed(), len(readings.latest_runs(connection, 99))
+
+
+@pytest.fixture
+def changed(place) -> Place:
+    """A catalog of six accepted tracks whose preset now has four, of another title word and tempo."""
+    place.make(TONE)
+    place.write(TONE, tracks=4)
+    return place
+
+
+@pytest.mark.parametrize("answer", ["n\n", "\n", ""])
+def test_a_terminal_is_asked_before_accepted_tracks_leave_and_no_is_the_default(changed, answer):
+    before = kept(changed)
+    result = changed.ask("run", "mini", attended=True, answer=answer)
+    assert "replace or retire 2 accepted tracks?" in result.output
+    assert kept(changed) == before
+    if answer:
+        assert "tunemill plan mini --changes" in declined(result).fix
+    else:
+        assert result.exit_code != 0  # the terminal is gone
+
+
+@pytest.mark.parametrize(("more", "answer"), [((), "y\n"), (("--yes",), None)])
+def test_a_yes_lets_them_go(changed, more, answer):
+    result = changed.ask("run", "mini", *more, attended=True, answer=answer)
+    assert result.exit_code == 0, result.output
+    assert ("replace or retire" in result.output) is (answer is not None)
+    assert changed.listed() == {TONE: 4}
+
+
+def test_without_a_terminal_nothing_is_asked(changed):
+    result = changed.ask("run", "mini")
+    assert (result.exit_code, "replace or retire" in result.output) == (0, False)
+    assert changed.listed() == {TONE: 4}
+
+
+def test_nothing_is_asked_where_nothing_leaves(place):
+    place.make(TONE)
+    place.write(TONE, tracks=8)
+    result = place.ask("run", "mini", attended=True)
+    assert (result.exit_code, "replace or retire" in result.output) == (0, False)
+
+
+@pytest.mark.parametrize("attended", [True, False])
+@pytest.mark.parametrize("command", ["run", "refresh"])
+def test_no_replace_refuses_and_changes_nothing(changed, command, attended):
+    before = kept(changed)
+    assert "2 accepted tracks" in declined(changed.ask(command, "mini", "--no-replace", attended=attended)).what
+    assert kept(changed) == before
+    changed.write(TONE, tracks=8)
+    assert changed.ask(command, "mini", "--no-replace").exit_code == 0
+
+
+def test_a_background_run_gets_the_whole_order_and_is_asked_about_before(changed):
+    began: list[list[str]] = []
+    changed.monkeypatch.setattr(
+        run_command,
+        "start_detached",
+        lambda home, arguments: began.append(arguments) or SimpleNamespace(pid=1, log="l"),
+    )
+    declined(changed.ask("run", "mini", "--detach", attended=True, answer="n\n"))
+    assert began == []
+    asked = ("--zone", "z0", "--genre", "g1", "--sample", "9-per-cell", "--limit", "3", "--no-replace")
+    changed.write(TONE, tracks=20)
+    changed.ask("run", "mini", "--detach", *asked, attended=True)
+    (order,) = began
+    assert all(part in order for part in asked)
+    assert order[:2] == ["run", "mini"]
+
+
+# -------------------------------------------------- a part of the catalog
+
+
+def test_a_selected_run_makes_its_part_and_the_rest_stays_for_a_later_one(place):
+    place.write(TONE, tracks=12)
+    first = json.loads(place.ask("run", "mini", "--zone", "z0", "--sample", "1", "--json").stdout)
+    assert (first["selected"], first["planned"], first["takes"]["total"]) == (2, 12, 2)
+    with place.ledger() as ledger:
+        assert len(ledger.known_takes("mini")) == 2
+        (run,) = {row.run_id for row in _takes(ledger)}
+        assert run == first["run_id"]
+    whole = json.loads(place.ask("run", "mini", "--json").stdout)
+    assert whole["takes"]["total"] == 12
+    assert whole["run_id"] == run  # it had not ended
+
+
+def test_an_unfinished_run_that_waits_for_more_is_named_before_anything_changes(place):
+    place.write(TONE, tracks=12)
+    place.ask("run", "mini")
+    told = place.ask("run", "mini", "--limit", "1", "--genre", "g0")
+    assert isinstance(told.exception, BusyError)
+    assert "tunemill cancel mini" in told.exception.fix
+    assert "would refuse: an unfinished run" in " ".join(place.ask("plan", "mini", "--genre", "g0").output.split())
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_a_typing_error_in_a_selection_is_told_with_the_right_name(place, command):
+    for option, slip, meant in (("--zone", "Z0", "--zone z0"), ("--genre", "g9", "--genre")):
+        error = place.ask(command, "mini", option, slip).exception
+        assert isinstance(error, UnknownNameError)
+        assert meant in error.fix
+    assert not (place.root / "home").exists()
+
+
+def test_a_list_of_a_place_that_is_planned_and_empty_is_a_note_and_of_an_unknown_one_an_error(place):
+    place.write(TONE)
+    run = json.loads(place.ask("run", "mini", "--zone", "z0", "--json").stdout)
+    with place.ledger() as ledger, ledger.write() as connection:
+        made = [
+            attempt(take, run_id=run["run_id"]) for take in readings.read_takes(connection, _ids(connection)).values()
+        ]
+        record_facts(connection, [started(), *made], lambda machine, at_ms: DOLLAR_AN_HOUR, 1)
+    assert {row["zone"] for row in json.loads(place.ask("catalog", "list", "mini", "--json").stdout)} == {"z0"}
+    for empty in (("mini", "--zone", "z1"), ("--zone", "z1"), ("mini", "--zone", "z1", "--genre", "g0")):
+        result = place.ask("catalog", "list", *empty)
+        assert (result.exit_code, "no finished tracks there" in result.output) == (0, True), result.output
+    for wrong in (("mini", "--zone", "z11"), ("--genre", "gg"), ("mini", "--axis", "daypart=noon")):
+        assert isinstance(place.ask("catalog", "list", *wrong).exception, UnknownNameError)
+
+
+def _takes(ledger: Ledger) -> Any:
+    with ledger.read() as connection:
+        return connection.exec_driver_sql("select run_id from take").all()
+
+
+def _ids(connection: Any) -> list[str]:
+    return [row[0] for row in connection.exec_driver_sql("select take_id from take").all()]
+
+
+# -------------------------------------------------- what changes, one by one
+
+
+def test_the_changes_of_a_plan_are_listed_with_what_differs(place):
+    place.make(TONE)
+    content = {"title": "Mini", "model": TONE, "matrix": {"zones": "all", "genres": "all"}, "tracks": 5}
+    write(place.presets / "catalogs" / "mini.yaml", {**content, "defaults": {"loudness_lufs": -20}})
+    found = json.loads(place.ask("plan", "mini", "--changes", "--json").stdout)
+    kinds = [(change["change"], change["accepted_leaves"]) for change in found["tracks"]]
+    assert kinds == [("changed", True)] * 5 + [("retired", True)]
+    assert all(change["differs"] == {"master.loudness_lufs": [-16.0, -20.0]} for change in found["tracks"][:5])
+    assert "tracks" not in json.loads(place.ask("plan", "mini", "--json").stdout)
+    piped = place.ask("plan", "mini", "--changes").stdout
+    assert piped.count("master.loudness_lufs -16.0 → -20.0") == 5
+
+
+def test_a_terminal_shows_the_first_changes_and_counts_the_rest(place, terminal):
+    place.write(TONE, tracks=100)
+    assert place.ask("plan", "mini", "--changes").stdout.count("\nnew ") == 100
+    terminal(80)
+    shown = place.ask("plan", "mini", "--changes").stdout
+    assert shown.count("\nnew ") == 60
+    assert "and 40 more changes" in shown
+    assert max(map(len, shown.splitlines())) <= 80

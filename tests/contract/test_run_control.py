@@ -11,11 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 from catalog.errors import BusyError, PausedError, UnknownNameError
+from catalog.messages import now_ms
 from orchestrator.cli import app as program
 from orchestrator.ledger import open_ledger, readings, work
 from orchestrator.ledger.facts import record_facts
 from orchestrator.ledger.run_control import refuse_unless_going_on
-from tests.support.farm import DOLLAR_AN_HOUR, attempt, takes
+from tests.support.farm import DOLLAR_AN_HOUR, attempt, started, takes
 
 program._register()
 
@@ -131,3 +132,28 @@ def test_a_watched_status_is_one_document_a_line_until_it_is_told_to_stop(spring
     finally:
         watching.kill()
         watching.stdout.close()
+
+
+def test_a_paused_run_says_what_its_machines_go_on_costing(spring):
+    at_ms = now_ms()
+    up = [started("w1", model="tone", started_at_ms=at_ms - 9_000, at_ms=at_ms)]
+    with spring.write() as connection:
+        record_facts(connection, up, lambda machine, at_ms: DOLLAR_AN_HOUR, at_ms)
+    assert as_json("status")["runs"][0]["paid_meanwhile"] is None
+    words = " ".join(tunemill("pause", "spring").output.split())
+    assert "1 machine is still paid for: $1.00 an hour, $0.00" in words
+    paused_ms = spring.unfinished_run("spring").wished_at_ms
+    with spring.read() as connection:
+        paid = readings.paid_meanwhile(connection, spring.unfinished_run("spring"), paused_ms + 360_000)
+        gone = readings.paid_meanwhile(connection, spring.unfinished_run("spring"), paused_ms + 900_000)
+    assert (paid.machines, paid.usd_micros_per_h, paid.usd_micros) == (1, 1_000_000, 100_000)
+    assert gone.machines == 0
+    assert as_json("status")["runs"][0]["paid_meanwhile"]["machines"] == 1
+
+
+def test_resume_says_who_goes_on_with_the_run(spring):
+    tunemill("pause", "spring")
+    assert "goes on with `tunemill run spring`" in " ".join(tunemill("resume", "spring").output.split())
+    tunemill("pause", "spring")
+    with spring.writer_lock():
+        assert "is at work" in " ".join(tunemill("resume", "spring").output.split())

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
 
 from catalog.errors import StoreError, StoreFullError
-from catalog.store import ObjectInfo, open_store
+from catalog.store import ObjectInfo, open_store, s3_wire
 from catalog.store import folder as folder_module
 from catalog.store import s3 as s3_module
 from catalog.store.folder import FolderStore
@@ -464,25 +465,26 @@ def test_missing_credentials_are_said_in_words(bucket, s3_url, monkeypatch):
     assert "AWS_ACCESS_KEY_ID" in caught.value.fix
 
 
-def test_an_endpoint_that_does_not_answer_is_said_in_words_without_its_password(aws, monkeypatch):
-    monkeypatch.setattr(s3_module, "ATTEMPTS", 1)
+def test_an_endpoint_that_does_not_answer_is_said_in_words_and_worth_waiting_for(aws, monkeypatch):
+    monkeypatch.setattr(s3_wire, "ATTEMPTS", 1)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound but not listening: refuses
-        url = f"http://user:hunter2@127.0.0.1:{taken.getsockname()[1]}"
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(StoreError, match="cannot write") as caught:
             open_store(f"s3://{BUCKET}", s3_endpoint_url=url).check()
     assert "does not answer" in caught.value.why
-    assert "hunter2" not in str(caught.value)
+    assert not caught.value.needs_person
 
 
 def test_a_service_that_ignores_conditions_is_found_out_by_the_check(s3_store, monkeypatch, caplog):
-    put_object = s3_store._client.put_object
+    client = s3_store._wire._clients[s3_store._wire._way]
+    put_object = client.put_object
 
     def put_anyway(**arguments):
         arguments.pop("IfNoneMatch", None)
         return put_object(**arguments)
 
-    monkeypatch.setattr(s3_store._client, "put_object", put_anyway)
+    monkeypatch.setattr(client, "put_object", put_anyway)
     s3_store.check()
     assert "ignores conditional writes" in caplog.text
     test_the_first_of_two_stays(s3_store)
@@ -499,30 +501,36 @@ class _Answers:
 
     def put_object(self, **arguments):
         if "IfNoneMatch" in arguments and self._codes:
-            raise s3_module.aws.ClientError({"Error": {"Code": self._codes.pop(0)}}, "PutObject")
+            raise ClientError({"Error": {"Code": self._codes.pop(0)}}, "PutObject")
         return self._client.put_object(**arguments)
 
 
-def test_a_service_that_refuses_conditions_is_looked_at_first(s3_store, monkeypatch, caplog):
-    monkeypatch.setattr(s3_store, "_client", _Answers(s3_store._client, ["NotImplemented"] * 9))
+def answer_first(store, codes):
+    """Let the service answer the first conditional writes with these codes."""
+    clients = store._wire._clients
+    clients.update({way: _Answers(client, codes) for way, client in clients.items()})
+
+
+def test_a_service_that_refuses_conditions_is_looked_at_first(s3_store, caplog):
+    answer_first(s3_store, ["NotImplemented"] * 9)
     test_the_first_of_two_stays(s3_store)
     assert "refuses conditional writes" in caplog.text
 
 
 def test_a_conflict_is_tried_again(s3_store, monkeypatch):
-    monkeypatch.setattr(s3_store, "_client", _Answers(s3_store._client, ["ConditionalRequestConflict"] * 2))
+    answer_first(s3_store, ["ConditionalRequestConflict"] * 2)
     assert s3_store.put_if_absent("a", b"1", content_type="text/plain")
     assert s3_store.find("a") == b"1"
 
 
 def test_endless_conflicts_are_said_in_words(s3_store, monkeypatch):
-    monkeypatch.setattr(s3_store, "_client", _Answers(s3_store._client, ["ConditionalRequestConflict"] * 99))
+    answer_first(s3_store, ["ConditionalRequestConflict"] * 99)
     monkeypatch.setattr(s3_module.time, "sleep", lambda seconds: None)
     with pytest.raises(StoreError, match="could not be written"):
         s3_store.put_if_absent("a", b"1", content_type="text/plain")
 
 
 def test_a_service_without_room_is_a_full_store(s3_store, monkeypatch):
-    monkeypatch.setattr(s3_store, "_client", _Answers(s3_store._client, ["XMinioStorageFull"]))
+    answer_first(s3_store, ["XMinioStorageFull"])
     with pytest.raises(StoreFullError):
         s3_store.put_if_absent("a", b"1", content_type="text/plain")

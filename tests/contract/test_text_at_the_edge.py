@@ -33,7 +33,7 @@ from orchestrator.finance.books.books import Updated
 from orchestrator.finance.books.budgets import write_budget
 from orchestrator.finance.books.invoices import write_invoice
 from orchestrator.finance.budgets import BudgetScope
-from orchestrator.finance.prices.book import find_prices_folder, read_price_book
+from orchestrator.finance.prices.book import read_price_book
 from orchestrator.finance.report.control import ControlTotals
 from orchestrator.finance.report.manifest import make_manifest
 from orchestrator.ledger import Ledger, open_ledger
@@ -98,9 +98,10 @@ WRITE_COMMANDS = {
     *("presets import", "run", "refresh", "pause", "resume", "cancel", "retry", "catalog reject", "catalog accept"),
     *("replay", "costs import-invoice", "costs close", "costs prices add", "costs prices import", "costs rentals add"),
     *("costs budgets set", "costs budgets clear", "worker", "worker calibrate", "controller", "records retry"),
-    *("records drop", "costs strike", "worker-login new", "worker-login end", "worker-login key"),
+    *("records drop", "costs strike", "worker-login new", "worker-login end", "worker-login key", "weights pull"),
+    "presets new",
 }
-GROUPS = {"presets", "catalog", "costs", "costs rentals", "costs budgets", "records"}
+GROUPS = {"presets", "catalog", "costs", "costs rentals", "costs budgets", "records", "weights"}
 
 
 # ------------------------------------------------------------ a hostile home
@@ -291,9 +292,9 @@ def test_a_defect_shows_its_traceback_plain_and_without_secrets(tunemill, monkey
         raise RuntimeError(f"{HOSTILE} planted-secret")
 
     monkeypatch.setattr(program, "_register", break_down)
-    with pytest.raises(RuntimeError) as defect:
+    with pytest.raises(SystemExit) as end:
         program.run()
-    sys.excepthook(defect.type, defect.value, defect.tb)
+    assert end.value.code == 1
     shown = capsys.readouterr().err
     assert "Traceback" in shown
     assert "pwned" in shown
@@ -338,7 +339,7 @@ def test_no_cell_of_a_csv_file_is_a_formula_or_broken_over_lines_and_numbers_sta
 def test_a_manifest_escapes_who_closed_the_month(hostile):
     with closing(open_ledger(f"sqlite:///{hostile / 'ledger.sqlite'}")) as ledger, ledger.snapshot() as connection:
         settings = Settings()
-        book = read_price_book(find_prices_folder(hostile / "prices", None))
+        book = read_price_book(hostile / "prices")
         contents = contents_of(connection, settings, book, Updated(), "2026-10")
     manifest = make_manifest(contents, ControlTotals(), [])
     assert harmful(manifest.as_text()) == []

@@ -230,7 +230,7 @@ def test_no_secret_of_a_fleet_is_said_kept_sent_or_stored(fleet):
     assert "%2F" in fleet.worker(35, **unescaped)
     assert "refuses the login" in fleet.worker(30, TUNEMILL_BROKER_URL=fleet.broker("worker", WRONG))
     assert "fix:" in fleet.worker(31, TUNEMILL_STORE_URL="s3://no-such-bucket-here/secrets")
-    assert "fix:" in fleet.worker(31, TUNEMILL_S3_ENDPOINT_URL="http://user:planted14-endpoint@127.0.0.1:1")
+    assert "fix:" in fleet.worker(35, TUNEMILL_S3_ENDPOINT_URL="http://user:planted14-endpoint@127.0.0.1:1")
     assert "fix:" in fleet.worker(35, TUNEMILL_STORE_URL="s3://key:planted15-key@bucket/prefix")
 
     assert seen["orders on the broker"].count(b"hotel_lobby") >= TRACKS  # it is really read

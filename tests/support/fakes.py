@@ -356,7 +356,7 @@ class MemoryStore:
         self.keep: Callable[[str, bytes], bytes | None] = lambda key, body: body
         self.modified_ms: dict[str, int] = {}
 
-    def put(self, key: str, body: bytes, *, content_type: str, sha256: str) -> None:
+    def put(self, key: str, body: bytes, *, content_type: str, sha256: str, file_name: str = "") -> None:
         self._answer(key)
         check_sha256(key, body, sha256)
         self.on_put(key)

@@ -211,7 +211,15 @@ def _weights_folder(model: str, weights: str | None) -> Path:
 
 def _planner_folder(folder: Path, planner_weights: str | None) -> Path:
     if planner_weights is not None:
-        return open_weights(planner_weights)
+        given = open_weights(planner_weights, "TUNEMILL_PLANNER_WEIGHTS")
+        below = [given / name for name in PLANNER_FOLDERS if (given / name / "config.json").is_file()]
+        if below and not (given / "config.json").is_file():
+            raise ModelError(
+                f"{given} holds the planner in a folder further down",
+                why="TUNEMILL_PLANNER_WEIGHTS names the planner's own folder",
+                fix=f"set TUNEMILL_PLANNER_WEIGHTS={below[0]}; unset, the planner beside the weights is taken",
+            )
+        return given
     found = [folder / name for name in PLANNER_FOLDERS if (folder / name).is_dir()]
     if not found:
         raise ModelError(

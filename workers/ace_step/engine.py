@@ -23,6 +23,7 @@ from workers.ace_step.device.budget import BatchBudget
 from workers.ace_step.device.placement import free_cache, is_out_of_memory, memory_use, wait_for
 from workers.ace_step.device.stopwatch import Stopwatch
 from workers.ace_step.diffusion.pipeline import Pipeline, TokenizedPrompt
+from workers.ace_step.planner.prompt import provisional
 from workers.ace_step.requests import (
     PreparedJob,
     TokenLimits,
@@ -158,8 +159,7 @@ class AceStepEngine:
         if unable := self._setup_refusal(job):
             return Refusal(unable, elsewhere=True)
         reason = self._planner.refusal(take) if self._planner is not None else None
-        if not reason and not take.spec.is_open:
-            reason = self._limits.refusal(self._tokenized(take.spec, coded=True))
+        reason = reason or self._limits.refusal(self._tokenized(provisional(take.spec), coded=True))
         return Refusal(reason) if reason else None
 
     def _diffused(self, jobs: Sequence[Job]) -> _DiffusedBatch:
@@ -256,7 +256,7 @@ def no_code_modules(model: str) -> ModelError:
     return ModelError(
         f"the weights of {model!r} cannot read planner codes",
         why="audio_tokenizer and audio_token_detokenizer are absent (as in acestep-v15-xl-turbo-diffusers)",
-        fix="use weights that have them, such as the original ACE-Step layout, or presets with `planner: null`",
+        fix="use weights that have them, such as the original ACE-Step layout, or presets with `planner: false`",
     )
 
 

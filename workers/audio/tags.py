@@ -9,6 +9,7 @@ so the same take gives the same tags.
 from __future__ import annotations
 
 import io
+import re
 import unicodedata
 from importlib import import_module
 from importlib.util import find_spec
@@ -41,10 +42,20 @@ def source_type(model: str) -> str:
     return _SOURCE_TYPES + find_model(model).source_type
 
 
+def file_name_of(take: Take, extension: str) -> str:
+    """The name under which a person who saves the audio finds it again: its title, and the take's number after the 1st.
+
+    No sign in it means anything to a file system.
+    """
+    title = re.sub(r'[\\/:*?"<>|]+', " ", _title(take)).strip(" .")
+    number = f" ({take.number})" if take.number > 1 else ""
+    return f"{title[:100]}{number}.{extension}"
+
+
 def labels_of(take: Take, *, model: str, noise: bool, spec: TrackSpec | None = None) -> Labels:
     """The labels of `take` as `model` rendered it; `spec` has what the planner chose where the take's own is open."""
     track, music = take.track, (spec or take.spec).music
-    title = _printable(track.title) or f"{_words(track.genre)} {track.slot}"
+    title = _title(take)
     fields = {
         "ZONE": track.zone,
         "TRACK": track.key,
@@ -68,6 +79,10 @@ def labels_of(take: Take, *, model: str, noise: bool, spec: TrackSpec | None = N
         key=short_key(music.keyscale),
         fields=fields,
     )
+
+
+def _title(take: Take) -> str:
+    return _printable(take.track.title) or f"{_words(take.track.genre)} {take.track.slot}"
 
 
 def short_key(keyscale: str) -> str:

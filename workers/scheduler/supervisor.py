@@ -177,9 +177,10 @@ class Supervisor:
             return
         audio_s = sum(each.spec.duration_s for each in takes)
         self._leak_watch.add(memory.rss_mib + memory.device_mib, takes=len(takes), audio_s=audio_s)
-        slope = self._leak_watch.mib_per_100_takes
-        self.memory = memory.model_copy(update={"growth_mib_per_100_takes": slope})
         before, self._rendered = self._rendered, self._rendered + len(takes)
+        # A slope over fewer takes than it is told by says more of how an engine warms up than of a leak.
+        slope = self._leak_watch.mib_per_100_takes if self._rendered >= LOG_TAKES else None
+        self.memory = memory.model_copy(update={"growth_mib_per_100_takes": slope})
         if before // LOG_TAKES != self._rendered // LOG_TAKES:
             held = f"{memory.rss_mib:,.0f} MiB resident, {memory.device_mib:,.0f} MiB on the device"
             growth = "" if slope is None else f", {slope:+.1f} MiB in 100 takes"

@@ -13,6 +13,7 @@ from catalog.settings import Settings, read_settings
 from orchestrator.cli.console import JsonFlag, print_json, say, warn
 from orchestrator.cli.display import Column, number, print_table
 from orchestrator.cli.ledger import find_ledger
+from orchestrator.cli.names import catalog_key
 from orchestrator.finance.books import budgets as ledger_budgets
 from orchestrator.finance.budgets import BudgetLeft, BudgetScope
 from orchestrator.finance.money import dollars, parse_usd
@@ -37,7 +38,7 @@ _EXAMPLES = """\b
 Examples:
   tunemill costs budgets set month --usd 500
   tunemill costs budgets set catalog hotel_group --usd 120 --period 2026-12
-  tunemill costs budgets clear catalog hotel_group"""
+  tunemill costs budgets clear catalog hotel_group --period 2026-12"""
 
 
 def register(costs: typer.Typer) -> None:
@@ -53,7 +54,7 @@ def list_budgets(
     period: Annotated[str | None, typer.Option(help="The month to look at, as 2026-11; by default this one.")] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Show the budgets that count in a month, with what is spent and left of each."""
+    """Show the budgets of a month, with what is spent and left."""
     settings = read_settings()
     month = parse_period(period) if period else month_of(now_ms(), settings.finance_tz)
     ledger = find_ledger(settings)
@@ -76,7 +77,10 @@ def set_budget(
     period: PeriodOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Set or raise a budget: over it `plan` and `run` refuse, and a run that reaches it stops until it is raised."""
+    """Set or raise a budget.
+
+    Over it `plan` and `run` refuse, and a run that reaches it stops until it is raised.
+    """
     _write(scope, name, period, parse_usd(usd, name="--usd"), json=json)
 
 
@@ -136,6 +140,7 @@ def _checked_name(ledger: Ledger, scope: BudgetScope, name: str) -> str:
                     f"no run, or more than one, begins with {name!r}", fix="`tunemill status` lists the runs"
                 )
             return found[0]
+        name = catalog_key(name) or name
         if not any(run.catalog == name for run in readings.latest_runs(connection, 1000)):
             warn(f"no catalog {name!r} has been run yet; the budget counts from its first run on")
     return name

@@ -13,6 +13,7 @@ from catalog.errors import DisagreementError, SettingsError, UnknownNameError
 from catalog.messages import now_ms
 from catalog.rental import Market, parse_rental, rental_id_of
 from catalog.settings import read_settings
+from orchestrator.cli import completion
 from orchestrator.cli.console import JsonFlag, clock, print_json, say, warn
 from orchestrator.cli.display import Column, number, print_table
 from orchestrator.cli.ledger import find_ledger, get_ledger
@@ -25,7 +26,7 @@ from orchestrator.finance.invoices.reading import STYLES, read_invoice
 from orchestrator.finance.invoices.values import instant_of, zone_of
 from orchestrator.finance.money import dollars, parse_usd
 from orchestrator.finance.months import parse_period
-from orchestrator.finance.prices.book import find_prices_folder, read_price_book
+from orchestrator.finance.prices.layers import open_price_book
 from orchestrator.finance.reconciling import reconcile_period
 from orchestrator.finance.records import Match
 from orchestrator.ledger import open_ledger
@@ -70,7 +71,7 @@ def register(costs: typer.Typer) -> None:
     costs.command("import-invoice", epilog=_EXAMPLES)(import_invoice)
     costs.command("invoices")(list_invoices)
     costs.command("reconcile")(reconcile)
-    rentals = typer.Typer(no_args_is_help=True, help="The machines that were rented, as workers or people name them.")
+    rentals = typer.Typer(no_args_is_help=True, help="The machines that were rented, as they are named.")
     rentals.command("list")(list_rentals)
     rentals.command("add")(add_rental)
     costs.add_typer(rentals, name="rentals")
@@ -102,7 +103,9 @@ def import_invoice(
     prices: PricesOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Book a provider's invoice: its amounts replace the estimates, to the micro-dollar.
+    """Book a provider's invoice in place of the estimates.
+
+    Its amounts replace them to the micro-dollar.
 
     The same file a second time changes nothing.
 
@@ -122,7 +125,7 @@ def import_invoice(
         usd_per_unit=usd_per_unit,
         rate_source=rate_source,
     )
-    book = read_price_book(find_prices_folder(prices, settings.prices))
+    book = open_price_book(settings, prices)
     found = find_ledger(settings)
     if found is None and replaces is not None:
         raise UnknownNameError(
@@ -179,13 +182,15 @@ def reconcile(
     all_: Annotated[bool, typer.Option("--all", help="Show what matches, too.")] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Hold invoices against rentals: what matches, what costs or lasts other than expected, leaks, and missing bills.
+    """Hold invoices against rentals.
+
+    Shown is what matches, what costs or lasts other than expected, leaks, and missing bills.
 
     Exit codes: 52 when a line names no rental: somebody pays for a machine that nobody here knows; 33 while there is
     no ledger.
     """
     settings, month = read_settings(), parse_period(period)
-    book = read_price_book(find_prices_folder(prices, settings.prices))
+    book = open_price_book(settings, prices)
     with closing(get_ledger(settings, f"nothing of {month} was reconciled")) as ledger:
         bring_up_to_date(ledger, settings, book)
         with ledger.snapshot() as connection:
@@ -242,7 +247,9 @@ def list_rentals(
 
 def add_rental(
     rental: Annotated[str, typer.Argument(help="The machine, as provider/id.")],
-    gpu: Annotated[str, typer.Option(help="Its GPU, as the driver or the price book names it.")] = "",
+    gpu: Annotated[
+        str, typer.Option(help="Its GPU, as the driver or the price book names it.", autocompletion=completion.gpus)
+    ] = "",
     gpu_count: Annotated[int, typer.Option(min=0, max=1024, help="How many; 0: as many as had a worker.")] = 0,
     market: Annotated[
         str | None, typer.Option(help="How it is rented: on_demand or spot; a new one on_demand unless said else.")
@@ -252,10 +259,13 @@ def add_rental(
     usd_per_hour: Annotated[str | None, typer.Option(help="The agreed or bid price of an hour of one GPU.")] = None,
     start: Annotated[str | None, typer.Option(help="Paid from: 2026-11-03T14:00Z.")] = None,
     end: Annotated[str | None, typer.Option(help="Paid until.")] = None,
-    run: Annotated[str | None, typer.Option(help="The run that asked for it.")] = None,
+    run: Annotated[str | None, typer.Option(help="The run that asked for it.", autocompletion=completion.runs)] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Add a rented machine, or what is new of one: its agreed price, from when to when it was paid for."""
+    """Add a rented machine, or what is new of one.
+
+    That is its agreed price, and from when to when it was paid for.
+    """
     settings = read_settings()
     provider, external_id = parse_rental(rental, name="RENTAL")
     if market is not None and market not in Market.__args__:  # type: ignore[attr-defined]

@@ -10,12 +10,14 @@ import typer
 from catalog.errors import UnknownNameError
 from catalog.messages import now_ms
 from catalog.settings import read_settings
+from orchestrator.cli import completion
 from orchestrator.cli.console import JsonFlag, print_json, say, usd, warn
 from orchestrator.cli.display import Column, number, print_table
 from orchestrator.cli.ledger import find_ledger
+from orchestrator.cli.names import catalog_key
 from orchestrator.cli.options import PricesOption
 from orchestrator.finance import accounts
-from orchestrator.finance.prices.book import find_prices_folder, read_price_book
+from orchestrator.finance.prices.layers import open_price_book
 from orchestrator.finance.records import Baseline, Forecast
 
 _COLUMNS = (
@@ -36,7 +38,14 @@ def register(costs: typer.Typer) -> None:
 
 
 def show_forecast(
-    catalog: Annotated[str | None, typer.Argument(help="A catalog's name; all of them when left out.")] = None,
+    catalog: Annotated[
+        str | None,
+        typer.Argument(
+            help="A catalog's name; all of them when left out.",
+            autocompletion=completion.made_catalogs,
+            callback=catalog_key,
+        ),
+    ] = None,
     tracks: Annotated[
         int | None, typer.Option(min=1, help="Kept tracks to reckon with; by default as many as before.")
     ] = None,
@@ -46,9 +55,12 @@ def show_forecast(
     prices: PricesOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Forecast the next refresh from the last runs, with the error of earlier forecasts, and compare with buying."""
+    """Forecast the next refresh, and compare it with buying.
+
+    It follows from the last runs, and has the error of earlier forecasts.
+    """
     settings = read_settings()
-    book = read_price_book(find_prices_folder(prices, settings.prices))
+    book = open_price_book(settings, prices)
     ledger = find_ledger(settings)
     forecasts: list[Forecast] = []
     bought: Baseline | None = None

@@ -21,7 +21,7 @@ from orchestrator.finance.books import periods as ledger_periods
 from orchestrator.finance.books import readings as cost_readings
 from orchestrator.finance.money import dollars
 from orchestrator.finance.months import parse_period
-from orchestrator.finance.prices.book import find_prices_folder, read_price_book
+from orchestrator.finance.prices.layers import open_price_book
 
 _COLUMNS = (
     Column("month"),
@@ -49,14 +49,16 @@ def close(
     prices: PricesOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Close a month for good: nothing is added to it any more, and corrections go to the open month.
+    """Close a month for good.
+
+    Nothing is added to it any more, and corrections go to the open month.
 
     Exit codes: 23 when it cannot be closed: not over, not complete, an earlier one still open, time without a price;
     33 while there is no ledger.
     """
     settings, month = read_settings(), parse_period(period, name="PERIOD")
     with closing(get_ledger(settings, f"{month} is not closed")) as ledger:
-        book = read_price_book(find_prices_folder(prices, settings.prices))
+        book = open_price_book(settings, prices)
         with working("posting", "rentals") as progress:
             updated = bring_up_to_date(ledger, settings, book, progress=progress)
         with ledger.write() as connection:
@@ -77,7 +79,10 @@ def close(
 
 
 def list_periods(json: JsonFlag = False) -> None:
-    """List the months with anything on the books, and how those that are closed were closed."""
+    """List the months with anything on the books.
+
+    Of a closed one it says how it was closed.
+    """
     settings = read_settings()
     ledger = find_ledger(settings)
     rows: list[dict[str, object]] = []
@@ -103,7 +108,9 @@ def list_periods(json: JsonFlag = False) -> None:
 
 
 def verify(json: JsonFlag = False) -> None:
-    """Hold the books against themselves: entries, sums, reversals and closed months.
+    """Hold the books against themselves.
+
+    Checked are entries, sums, reversals and closed months.
 
     Exit codes: 52 when they differ, 33 while there is no ledger: what is not there does not agree.
     """

@@ -10,9 +10,11 @@ import typer
 
 from catalog.errors import SettingsError
 from catalog.messages import now_ms
-from catalog.settings import read_settings
-from orchestrator.cli.console import JsonFlag, out, print_json, say, warn
+from catalog.settings import Settings, read_settings
+from orchestrator.cli import completion
+from orchestrator.cli.console import JsonFlag, clock, out, print_json, say, warn
 from orchestrator.cli.display import Column, number, print_table
+from orchestrator.cli.ledger import find_ledger
 from orchestrator.cli.options import PricesOption
 from orchestrator.finance.money import dollars
 from orchestrator.finance.prices.book import (
@@ -21,18 +23,23 @@ from orchestrator.finance.prices.book import (
     PriceBook,
     PriceRow,
     UnitPrice,
-    find_prices_folder,
-    read_price_book,
+    hourly_price,
+    is_priced_by,
+    read_price_layers,
 )
-from orchestrator.finance.prices.files import KINDS, a_row, add_price, import_prices
+from orchestrator.finance.prices.catalogs import KINDS, NeverUsed, import_prices
+from orchestrator.finance.prices.files import a_row, add_price
+from orchestrator.finance.prices.layers import find_price_layers, open_price_book, writable_layer
+from orchestrator.ledger.readings import RecordedRate, recorded_rates
 
 _PRICE_COLUMNS = (
     Column("sku"),
     Column("market"),
     Column("provider"),
     number("USD/h"),
-    number("GiB"),
+    number("GiB", spare=2),
     Column("valid from"),
+    Column("layer", spare=1),
     Column("source", least=16),
 )
 _UNIT_COLUMNS = (
@@ -41,6 +48,7 @@ _UNIT_COLUMNS = (
     number("USD"),
     Column("unit"),
     Column("valid from"),
+    Column("layer", spare=1),
     Column("source", least=16),
 )
 _UNIT_WORDS = {"gb_month": "GB-month", "gb": "GB", "song": "song"}
@@ -55,9 +63,7 @@ CorrectionFlag = Annotated[
 
 def register_prices(costs: typer.Typer) -> None:
     """Add the commands to `costs`."""
-    prices = typer.Typer(
-        invoke_without_command=True, help="Show the price book, or add to it; without a command, show what is in force."
-    )
+    prices = typer.Typer(invoke_without_command=True, help="Show the price book, or add to it.")
     prices.callback()(show_or_go_on)
     prices.command("list")(list_prices)
     prices.command("add")(add)
@@ -76,8 +82,11 @@ def show_or_go_on(context: typer.Context, prices: PricesOption = None, json: Jso
 
 
 def list_prices(prices: PricesOption = None, json: JsonFlag = False) -> None:
-    """Show what an hour of each GPU, a song and a disk cost today, since when, and who says so."""
-    book = read_price_book(find_prices_folder(prices, read_settings().prices))
+    """Show what a GPU, a song and a disk cost today.
+
+    Each price has its date and who says so.
+    """
+    book = open_price_book(read_settings(), prices)
     if json:
         print_json(book_as_json(book, now_ms()))
         return
@@ -85,7 +94,13 @@ def list_prices(prices: PricesOption = None, json: JsonFlag = False) -> None:
     if units := book.units_in_force(now_ms()):
         out.print()
         print_table(_UNIT_COLUMNS, [_unit_row(price) for price in units])
-    say(f"price book: {book.folder}", hang=2)
+    for price in book.overlaid(now_ms()):
+        above = next(each for each in book.in_force(now_ms()) if each.key == price.key)
+        amounts = f"${dollars(above.usd_micros_per_h)} ({above.layer}) is laid over ${dollars(price.usd_micros_per_h)}"
+        say(f"{_name_of(price)}: {amounts} ({price.layer})", hang=2)
+    say("price book, the lowest layer first:")
+    for layer in book.layers:
+        say(f"  {layer.name}: {layer.folder}", hang=4)
 
 
 def add(
@@ -110,7 +125,8 @@ def add(
     json: JsonFlag = False,
 ) -> None:
     """Write the price of SKU into a new dated file of the price book."""
-    folder, usd = find_prices_folder(prices, read_settings().prices), usd.strip().removeprefix("$")
+    settings, usd = read_settings(), usd.strip().removeprefix("$")
+    layer = writable_layer(settings, prices)
     row = a_row(
         sku=sku,
         match=tuple(match or ()),
@@ -124,8 +140,12 @@ def add(
         region=region,
         source=source,
     )
-    path = add_price(folder, row, _day(valid_from), is_correction=correction)
-    _print_written(path, (row,), (), json=json)
+    first_day = _day(valid_from)
+    book = read_price_layers(find_price_layers(settings, prices))
+    path = add_price(layer.folder, row, first_day, book=book, is_correction=correction)
+    is_of_gpu = unit == "hour"
+    meaning = _what_it_changes(hourly_price(row, first_day, path.stem), settings) if is_of_gpu else []
+    _print_written(path, (row,), (), (), meaning, json=json)
 
 
 def import_catalog(
@@ -134,19 +154,24 @@ def import_catalog(
     kind: Annotated[str, typer.Option(help=f"The catalog's layout: {', '.join(KINDS)}.")] = "auto",
     region: Annotated[str | None, typer.Option(help="Take only this region's prices; else the highest of all.")] = None,
     sku: Annotated[
-        list[str] | None, typer.Option(help="Take only this GPU, as the price book names it; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            help="Take only this GPU, as the price book names it; may be repeated.", autocompletion=completion.gpus
+        ),
     ] = None,
     valid_from: ValidFromOption = None,
     correction: CorrectionFlag = False,
     prices: PricesOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Write the prices of a catalog's FILE into one new dated file of the price book."""
+    """Write the prices of a catalog's FILE into a new dated file."""
     if kind not in KINDS:
         raise SettingsError(f"--kind is wrong: {kind!r}", fix=f"choose one of {', '.join(KINDS)}")
+    settings = read_settings()
     imported = import_prices(
         file,
-        find_prices_folder(prices, read_settings().prices),
+        writable_layer(settings, prices),
+        book=read_price_layers(find_price_layers(settings, prices)),
         valid_from=_day(valid_from),
         read_on=_today(),
         provider=provider,
@@ -155,7 +180,7 @@ def import_catalog(
         skus=tuple(sku or ()),
         is_correction=correction,
     )
-    _print_written(imported.path, imported.rows, imported.notes, json=json)
+    _print_written(imported.path, imported.rows, imported.notes, imported.never_used, [], json=json)
 
 
 def book_as_json(book: PriceBook, at_ms: int) -> dict[str, Any]:
@@ -163,6 +188,7 @@ def book_as_json(book: PriceBook, at_ms: int) -> dict[str, Any]:
     hours, units = book.in_force(at_ms), book.units_in_force(at_ms)
     return {
         "folder": str(book.folder),
+        "layers": [{"name": layer.name, "folder": str(layer.folder)} for layer in book.layers],
         "currency": "USD",
         "prices": [_as_json(price, in_force=price in hours) for price in book.prices],
         "unit_prices": [_as_json(price, in_force=price in units) for price in book.unit_prices],
@@ -173,21 +199,66 @@ def _as_json(price: Price | UnitPrice, *, in_force: bool) -> dict[str, Any]:
     return {**price._asdict(), "valid_from": price.valid_from.isoformat(), "in_force": in_force}
 
 
-def _print_written(path: Path, rows: tuple[PriceRow, ...], notes: tuple[str, ...], *, json: bool) -> None:
+def _what_it_changes(price: Price, settings: Settings) -> list[str]:
+    """Sentences on the time that the ledger has recorded, which keeps its price, and on the time to come."""
+    ledger = find_ledger(settings)
+    if ledger is None:
+        return []
+    with ledger.read() as connection:
+        rates = [rate for rate in recorded_rates(connection) if is_priced_by(rate.gpu, price)]
+    said = [_recorded_in_words(rate, price) for rate in rates]
+    if said:
+        said.append(
+            f"workers that start from {price.valid_from} on take the new price where their machine's provider, region "
+            "and market fit; `tunemill costs rentals add PROVIDER/ID --usd-per-hour` prices a recorded machine anew"
+        )
+    return said
+
+
+def _recorded_in_words(rate: RecordedRate, price: Price) -> str:
+    workers = "1 worker" if rate.workers == 1 else f"{rate.workers} workers"
+    time = f"{clock(rate.ms)} of {workers} on {rate.gpu!r}"
+    if rate.usd_micros_per_h is not None:
+        return f"recorded: {time} stays at ${dollars(rate.usd_micros_per_h)} an hour"
+    if rate.first_ms >= price.valid_from_ms:
+        return f"recorded: {time} had no price and takes this one where it fits"
+    day = datetime.fromtimestamp(rate.first_ms / 1000, tz=UTC).date()
+    return f"recorded: {time} has no price; one that is valid from {day} or earlier would be taken"
+
+
+def _print_written(
+    path: Path,
+    rows: tuple[PriceRow, ...],
+    notes: tuple[str, ...],
+    never_used: tuple[NeverUsed, ...],
+    meaning: list[str],
+    *,
+    json: bool,
+) -> None:
     if json:
         plain_rows = [{**row.model_dump(mode="json"), "usd_micros": row.usd_micros} for row in rows]
-        print_json({"file": str(path), "prices": plain_rows, "notes": notes})
+        never = [{"sku": row.sku, "market": row.market, "why": why, "fix": fix} for row, why, fix in never_used]
+        print_json({"file": str(path), "prices": plain_rows, "notes": notes, "never_used": never, "recorded": meaning})
         return
     for note in notes:
         warn(note)
+    for row, why, fix in never_used:
+        warn(f"no machine will be priced by {row.sku} ({row.market.replace('_', ' ')}): {why}; fix: {fix}")
     count = "1 price" if len(rows) == 1 else f"{len(rows)} prices"
     say(f"{count} written to {path}", hang=2)
+    for sentence in meaning:
+        say(sentence, hang=2)
+
+
+def _name_of(price: Price) -> str:
+    return " ".join(part for part in (price.sku, price.market.replace("_", " "), price.provider, price.region) if part)
 
 
 def _price_row(price: Price) -> tuple[str, ...]:
     market, vram = price.market.replace("_", " "), f"{price.vram_gib:g}" if price.vram_gib else "-"
     place = " ".join(part for part in (price.provider, price.region) if part) or "any"
-    return (price.sku, market, place, dollars(price.usd_micros_per_h), vram, price.valid_from.isoformat(), price.source)
+    amount, day = dollars(price.usd_micros_per_h), price.valid_from.isoformat()
+    return price.sku, market, place, amount, vram, day, str(price.layer), price.source
 
 
 def _unit_row(price: UnitPrice) -> tuple[str, ...]:
@@ -195,7 +266,8 @@ def _unit_row(price: UnitPrice) -> tuple[str, ...]:
     if price.songs_per_request > 1:
         unit += f", {price.songs_per_request} a request"
     amount = dollars(price.usd_micros)
-    return (price.sku, price.provider or "-", amount, unit, price.valid_from.isoformat(), price.source)
+    day = price.valid_from.isoformat()
+    return price.sku, price.provider or "-", amount, unit, day, str(price.layer), price.source
 
 
 def _today() -> date:

@@ -12,11 +12,13 @@ from sqlalchemy import Connection
 
 from catalog.errors import SettingsError, UnknownNameError
 from catalog.settings import Settings, read_settings
+from orchestrator.cli import completion
 from orchestrator.cli.console import JsonFlag, clock, out, print_json, say, warn
 from orchestrator.cli.costs import budgets, invoices, outlook, periods, strikes
 from orchestrator.cli.costs.prices import register_prices
 from orchestrator.cli.display import Column, number, print_table, working
 from orchestrator.cli.ledger import find_ledger, no_ledger
+from orchestrator.cli.names import catalog_key
 from orchestrator.cli.options import PricesOption
 from orchestrator.finance.accounts import Accounts, bring_up_to_date, read_accounts
 from orchestrator.finance.allocation.charges import ChargeKind, CostGroup
@@ -25,7 +27,8 @@ from orchestrator.finance.books import time as time_readings
 from orchestrator.finance.books.readings import Scope, Unpriced
 from orchestrator.finance.money import MICROS_PER_USD
 from orchestrator.finance.months import bounds_of, parse_period
-from orchestrator.finance.prices.book import PriceBook, find_prices_folder, read_price_book
+from orchestrator.finance.prices.book import PriceBook
+from orchestrator.finance.prices.layers import open_price_book
 from orchestrator.finance.report.figures import (
     FIELD_OF_CUT,
     LOADED,
@@ -58,7 +61,7 @@ Examples:
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    costs = typer.Typer(no_args_is_help=True, help="Cost reports, prices, invoices, budgets and the closing of months.")
+    costs = typer.Typer(no_args_is_help=True, help="Cost reports, prices, invoices, budgets, closing of months.")
     costs.command("report", epilog=_EXAMPLES)(show_report)
     outlook.register(costs)
     register_prices(costs)
@@ -88,11 +91,21 @@ def show_report(
         str | None, typer.Option(help="Only what is booked in this month, as 2026-11; without it all there is.")
     ] = None,
     run: Annotated[
-        str | None, typer.Option(help="Report only what this run has cost; its first digits will do.")
+        str | None,
+        typer.Option(
+            help="Report only what this run has cost; its first digits will do.", autocompletion=completion.runs
+        ),
     ] = None,
-    catalog: Annotated[str | None, typer.Option(help="Report only what this catalog has cost.")] = None,
-    zone: Annotated[str | None, typer.Option(help="Report only this zone.")] = None,
-    genre: Annotated[str | None, typer.Option(help="Report only this genre.")] = None,
+    catalog: Annotated[
+        str | None,
+        typer.Option(
+            help="Report only what this catalog has cost.",
+            autocompletion=completion.made_catalogs,
+            callback=catalog_key,
+        ),
+    ] = None,
+    zone: Annotated[str | None, typer.Option(help="Report only this zone.", autocompletion=completion.zones)] = None,
+    genre: Annotated[str | None, typer.Option(help="Report only this genre.", autocompletion=completion.genres)] = None,
     provider: Annotated[str | None, typer.Option(help="Report only what this provider asks for.")] = None,
     gpu: Annotated[str | None, typer.Option(help="Report only this GPU, by the name its driver gives it.")] = None,
     out_folder: Annotated[
@@ -110,7 +123,9 @@ def show_report(
     prices: PricesOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Show what accepted tracks cost; the rows add up to the bills and, where there is none, to time at its price.
+    """Show what accepted tracks cost.
+
+    The rows add up to the bills and, where there is none, to time at its price.
 
     Exit codes: 10 for a name that is not on the books, 33 for --out while there is no ledger: then no pack is written.
     """
@@ -143,7 +158,7 @@ def show_report(
             raise no_ledger(f"no pack of {month} is written")
         return
     with closing(ledger):
-        book = read_price_book(find_prices_folder(prices, settings.prices))
+        book = open_price_book(settings, prices)
         run_id = _whole_run_id(run, ledger) if run else None
         scope = Scope(month, run_id, catalog, zone, genre, provider, gpu)
         with ledger.read() as connection:
@@ -159,8 +174,7 @@ def show_report(
             _print_report(report)
             _warn_of_unpriced(report, book)
         if out_folder is not None and month is not None:
-            # Workbook and templates take a tenth of a second to import, and a look needs neither.
-            from orchestrator.cli.costs.packing import write_month  # noqa: PLC0415
+            from orchestrator.cli.costs.packing import write_month
 
             write_month(ledger, settings, book, updated, month, out_folder, focus=focus, tracks=tracks, song=baseline)
 
@@ -372,7 +386,7 @@ def _warn_of_unpriced(report: Shown, book: PriceBook) -> None:
             continue
         warn(
             f"{clock(each.ms)} on {each.gpu!r} has no price and is not in these dollars; fix: add one that is valid "
-            f"from {_day(each.first_ms)} or earlier with `tunemill costs prices add`, or to a file in {book.folder}"
+            f"from {_day(each.first_ms)} or earlier with `tunemill costs prices add`"
         )
 
 

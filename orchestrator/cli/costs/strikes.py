@@ -24,7 +24,8 @@ from orchestrator.finance.accounts import bring_up_to_date
 from orchestrator.finance.books.books import Updated
 from orchestrator.finance.books.strikes import Correcting, Correction
 from orchestrator.finance.money import dollars
-from orchestrator.finance.prices.book import PriceBook, find_prices_folder, read_price_book
+from orchestrator.finance.prices.book import PriceBook
+from orchestrator.finance.prices.layers import open_price_book
 from orchestrator.finance.prices.lookup import price_lookup
 from orchestrator.ledger import Ledger
 from orchestrator.ledger import strikes as ledger_strikes
@@ -82,7 +83,9 @@ def strike(
     prices: PricesOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Strike false workers: their time, their tries and what they lost go off the books, and their takes wait again.
+    """Strike false workers off the books.
+
+    Their time, their tries and what they lost go, and their takes wait again.
 
     What they reported stays on record and can be put back. Bills and closed months keep their numbers, the counts of
     runs too. Nothing more that a struck worker reports is recorded; cut off its login at the broker as well.
@@ -97,7 +100,7 @@ def strike(
         return
     _check(asked)
     settings = read_settings()
-    book = read_price_book(find_prices_folder(prices, settings.prices))
+    book = open_price_book(settings, prices)
     with closing(get_ledger_of_names(settings)) as ledger:
         done = _correct(ledger, settings, book, asked)
     if json:

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, case, insert, or_, select, update
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.sql import func
 
 from catalog.errors import SettingsError
@@ -24,7 +22,7 @@ from orchestrator.finance.allocation.posting import PostingDraft, RentalFacts, d
 from orchestrator.finance.books import rentals as rental_facts
 from orchestrator.finance.books import tallies
 from orchestrator.finance.months import bounds_of, month_of, next_month
-from orchestrator.ledger.bulk import insert_rows, plain
+from orchestrator.ledger.bulk import insert_into, insert_rows, plain
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.machines import PriceOf
 from orchestrator.ledger.tables import CLOSED_PERIOD, COST_ENTRY, COST_MONTHLY, POSTING, RENTAL, STANDING
@@ -328,8 +326,7 @@ def _added_to_sums(connection: Connection, after_id: int) -> Any:
         .group_by(*cuts)
         .having(or_(*(each != 0 for each in sums)))
     )
-    dialect_insert = postgres_insert if connection.dialect.name == "postgresql" else sqlite_insert
-    statement = dialect_insert(COST_MONTHLY).from_select([*_CUTS, *_SUMS], new)
+    statement = insert_into(connection, COST_MONTHLY).from_select([*_CUTS, *_SUMS], new)
     added = {name: COST_MONTHLY.c[name] + statement.excluded[name] for name in _SUMS}
     return statement.on_conflict_do_update(index_elements=list(_CUTS), set_=added)
 

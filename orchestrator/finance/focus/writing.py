@@ -141,7 +141,7 @@ def _scratch(folder: Path) -> Iterator[TextIO]:
 
 def _duckdb() -> Any:
     try:
-        import duckdb  # noqa: PLC0415 - an extra, and only Parquet needs it
+        import duckdb  # an extra
     except ImportError:
         raise SettingsError(
             "Parquet files cannot be written here",

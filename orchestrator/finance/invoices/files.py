@@ -12,6 +12,7 @@ import json
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from functools import lru_cache
 from io import StringIO
 from json import decoder, scanner
 from pathlib import Path
@@ -51,6 +52,7 @@ class Record(dict[str, Any]):
     line = 1
 
 
+@lru_cache(maxsize=1024)  # a file asks for few columns, once for each of its rows
 def plain(name: str) -> str:
     """A column's name without regard to capitals, spaces and signs: "Unit Price ($)" is unitprice."""
     return "".join(letter for letter in name.lower() if letter.isalnum())

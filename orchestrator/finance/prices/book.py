@@ -1,39 +1,56 @@
 """The price book: what an hour of a GPU costs, from dated YAML files that are added to and never rewritten.
 
 The price in force at an instant is the newest one valid from then or earlier; of two valid from the same day, the one
-in the file that comes later by name. A row may be of one provider or region, and then holds for its machines alone.
-Amounts are decimals written as text and become integer micro-dollars; a float is never involved. A price that is
-missing is an error or `unknown`; it is never zero. Besides hours of GPUs the book holds prices of other units: a
-gigabyte for a month, a gigabyte of traffic, a song that somebody else would render.
+in the file that comes later by name. Folders lie in layers, and a price in force of a higher layer goes before that of
+a lower one, whatever its date: a contract outlives the next list. A row may be of one provider or region, and then
+holds for its machines alone. Amounts are decimals written as text and become integer micro-dollars; a float is never
+involved. A price that is missing is an error or `unknown`; it is never zero. Besides hours of GPUs the book holds
+prices of other units: a gigabyte for a month, a gigabyte of traffic, a song that somebody else would render.
 """
 
 from __future__ import annotations
 
-import re
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime
+from difflib import get_close_matches
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple, Self, get_args
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self, TypeVar, get_args
 
 import yaml
 from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from catalog.errors import PriceError, UnreadableFileError
 from catalog.forms import Frozen
 from orchestrator.finance.money import micros_of
+from orchestrator.finance.prices.gpu_names import card_of, names_gpu, plain_name
+from orchestrator.finance.prices.words import problem_of
 from orchestrator.ledger.observations import Machine
 
-_INSTALLED: Final = (
-    Path("infra/prices"),
-    Path(__file__).resolve().parents[3] / "infra" / "prices",
-    Path(sys.prefix) / "share" / "tunemill" / "prices",
-)
+
+class LayerName(StrEnum):
+    """The origin of a layer, as lists show it."""
+
+    INSTALLED = "installed"
+    HOME = "home"
+    YOURS = "yours"
+
+
+class PriceLayer(NamedTuple):
+    """One folder of price files."""
+
+    name: LayerName
+    folder: Path
 
 
 def _an_amount(text: str) -> str:
     micros_of(text)
     return text
+
+
+def _refusal(what: str, fix: str) -> PydanticCustomError:
+    return PydanticCustomError("price", "{what}", {"what": what, "fix": fix})
 
 
 Unit = Literal["hour", "gb_month", "gb", "song"]
@@ -58,13 +75,26 @@ class PriceRow(Frozen):
     @model_validator(mode="after")
     def _one_amount_that_fits(self) -> Self:
         if (self.usd_per_hour is None) == (self.usd is None):
-            raise ValueError("a row has either usd_per_hour, or unit and usd")
+            raise _refusal(
+                "a row has either usd_per_hour, or unit and usd",
+                "keep usd_per_hour for a GPU, unit and usd for the rest",
+            )
         if self.unit != "hour" and (self.usd_per_hour is not None or self.match or self.vram_gib is not None):
-            raise ValueError(f"usd_per_hour, match and vram_gib are of GPUs, not of a {self.unit}")
-        if (self.unit == "song") != (self.songs_per_request is not None):
-            raise ValueError("songs_per_request stands in every row of unit song, and in no other")
+            raise _refusal(
+                f"usd_per_hour, match and vram_gib are of GPUs, not of a {self.unit}", "take them out, and write usd"
+            )
+        if self.unit == "song" and self.songs_per_request is None:
+            raise _refusal(
+                "songs_per_request is missing: songs that are paid for in a request of which one is kept",
+                "add songs_per_request: 1 (--songs-per-request 1), or as many as the request returns",
+            )
+        if self.unit != "song" and self.songs_per_request is not None:
+            raise _refusal(
+                "songs_per_request stands in rows of unit song, and in no other",
+                "take it out (--songs-per-request), or write unit: song (--unit song)",
+            )
         if self.unit == "song" and self.usd_micros == 0:
-            raise ValueError("a song that costs nothing is no price")
+            raise _refusal("a song that costs nothing is no price", "write what a song costs, or leave the row out")
         return self
 
     @property
@@ -94,11 +124,17 @@ class Price(NamedTuple):
     provider: str = ""
     region: str = ""
     file: str = ""  # its name without the ending, by which later ones are told
+    layer: LayerName = LayerName.YOURS
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What it is the price of: of two with one key only one is in force."""
+        return self.sku, self.market, self.provider, self.region
 
     @property
     def valid_from_ms(self) -> int:
         """Midnight UTC of the first day it holds."""
-        return _midnight_ms(self.valid_from)
+        return midnight_ms(self.valid_from)
 
     @property
     def provenance(self) -> str:
@@ -118,68 +154,87 @@ class UnitPrice(NamedTuple):
     source: str
     valid_from: date
     file: str = ""
+    layer: LayerName = LayerName.YOURS
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What it is the price of: of two with one key only one is in force."""
+        return self.sku, self.unit, self.provider, self.region
 
     @property
     def valid_from_ms(self) -> int:
         """Midnight UTC of the first day it holds."""
-        return _midnight_ms(self.valid_from)
+        return midnight_ms(self.valid_from)
 
 
-def _midnight_ms(day: date) -> int:
+def midnight_ms(day: date) -> int:
+    """The instant, in UTC, at which a day begins."""
     return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1000
 
 
 class PriceBook(NamedTuple):
-    """Every price ever written down, with the folder they were read from."""
+    """Every price ever written down, with the folders they were read from, the lowest layer first."""
 
-    folder: Path
+    layers: tuple[PriceLayer, ...]
     prices: tuple[Price, ...]  # of an hour of a GPU
     unit_prices: tuple[UnitPrice, ...] = ()
 
+    @property
+    def folder(self) -> Path:
+        """The folder of the highest layer."""
+        return self.layers[-1].folder
+
     def in_force(self, at_ms: int) -> list[Price]:
         """The prices of that instant, one for each sku, market, provider and region, in order of sku."""
-        newest: dict[tuple[str, ...], Price] = {}
-        for price in sorted(self.prices, key=lambda each: each.valid_from):
-            if price.valid_from_ms <= at_ms:
-                newest[price.sku, price.market, price.provider, price.region] = price
+        newest = {price.key: price for price in _lowest_first(self.prices, at_ms)}
         return [newest[key] for key in sorted(newest)]
+
+    def overlaid(self, at_ms: int) -> list[Price]:
+        """The prices that would be in force at that instant, were there no higher layer."""
+        of_layers = {(price.key, price.layer): price for price in _lowest_first(self.prices, at_ms)}
+        highest = {price.key: price.layer for price in self.in_force(at_ms)}
+        return [price for (key, layer), price in sorted(of_layers.items()) if layer != highest[key]]
 
     def units_in_force(self, at_ms: int) -> list[UnitPrice]:
         """The prices of other units at that instant, one for each unit, sku, provider and region."""
-        newest: dict[tuple[str, ...], UnitPrice] = {}
-        for price in sorted(self.unit_prices, key=lambda each: each.valid_from):
-            if price.valid_from_ms <= at_ms:
-                newest[price.unit, price.sku, price.provider, price.region] = price
-        return [newest[key] for key in sorted(newest)]
+        newest = {price.key: price for price in _lowest_first(self.unit_prices, at_ms)}
+        return sorted(newest.values(), key=lambda each: (each.unit, each.sku, each.provider, each.region))
 
     def song_prices(self, at_ms: int) -> list[UnitPrice]:
         """What others ask for a song at that instant, in order of sku."""
         return [price for price in self.units_in_force(at_ms) if price.unit == "song"]
 
 
-def find_prices_folder(option: Path | None = None, setting: Path | None = None) -> Path:
-    """The folder of price files: the option, the setting, ./infra/prices, or the installed one."""
-    for named in (option, setting):
-        if named is not None:
-            return named
-    for folder in _INSTALLED:
-        if any(folder.glob("*.yaml")):
-            return folder
-    raise PriceError("there is no price book", fix="name a folder of price files with --prices or TUNEMILL_PRICES")
+_LAYERS: Final = tuple(LayerName)
+_P = TypeVar("_P", Price, UnitPrice)
+
+
+def _lowest_first(prices: Iterable[_P], at_ms: int) -> list[_P]:
+    """The prices that had begun by then: of two with one key the later one counts."""
+    begun = (price for price in prices if price.valid_from_ms <= at_ms)
+    return sorted(begun, key=lambda each: (_LAYERS.index(each.layer), each.valid_from))
 
 
 def read_price_book(folder: Path) -> PriceBook:
-    """Read every `*.yaml` in `folder`. Raises PriceError with file and line for a row that is wrong."""
-    paths = sorted(folder.glob("*.yaml"), key=lambda path: path.stem)
-    if not paths:
+    """Read every `*.yaml` in `folder`, and no layer below. Raises PriceError with file and line for a wrong row."""
+    book = read_price_layers([PriceLayer(LayerName.YOURS, folder)])
+    if not book.prices and not book.unit_prices:
         raise PriceError(
             f"no price file in {folder}",
             why="prices are read from dated YAML files, and there is none",
             fix="name the right folder with --prices or TUNEMILL_PRICES",
         )
-    prices = [price for path in paths for price in read_price_file(path)]
+    return book
+
+
+def read_price_layers(layers: Sequence[PriceLayer]) -> PriceBook:
+    """Read every `*.yaml` of the layers, the lowest first. Raises PriceError with file and line for a wrong row."""
+    prices: list[Price | UnitPrice] = []
+    for layer in layers:
+        for path in sorted(layer.folder.glob("*.yaml"), key=lambda path: path.stem):
+            prices += [price._replace(layer=layer.name) for price in read_price_file(path)]
     return PriceBook(
-        folder,
+        tuple(layers),
         tuple(price for price in prices if isinstance(price, Price)),
         tuple(price for price in prices if isinstance(price, UnitPrice)),
     )
@@ -193,81 +248,102 @@ def price_for_gpu(gpu: str, at_ms: int, book: PriceBook) -> Price | None:
 def price_for(machine: Machine, at_ms: int, book: PriceBook) -> Price | None:
     """The price of an hour of a machine at that instant; None when there is none.
 
-    Of each sku that row counts which names most of the machine's provider and region, then the newest. Among skus the
-    longest matching name wins, then the market it is rented in, on demand where that is not known or has no price:
-    rather too dear than too cheap.
+    Only rows of its very card count. Of these the market it is rented in goes first, on demand where that is not known
+    or has no price; then rows that name no other provider or region, the user's own before those that came with the
+    program, and those that name its provider and region. The dearest of what is left: rather too dear than too cheap.
     """
-    nearest: dict[tuple[str, str], Price] = {}
-    for price in sorted(book.in_force(at_ms), key=lambda each: _nearness(machine, each)):
-        nearest[price.sku, price.market] = price
-    market = machine.market or "on_demand"
-
-    def rank(named: tuple[int, Price]) -> tuple[Any, ...]:
-        length, price = named
-        provider, region, *_ = _nearness(machine, price)
-        return length, price.market == market, price.market == "on_demand", provider, region, price.usd_micros_per_h
-
-    found = ((_match_length(machine.gpu, price), price) for price in nearest.values())
-    best = max((named for named in found if named[0]), key=rank, default=None)
-    return best[1] if best else None
+    found = ((price, _nearness(machine, price)) for price in book.in_force(at_ms))
+    best = max((named for named in found if named[1]), key=lambda named: named[1], default=None)
+    return best[0] if best else None
 
 
 def _nearness(machine: Machine, price: Price) -> tuple[Any, ...]:
-    """How well a row fits: whether it names the provider (2), none (1) or another (0), the same of regions; its age."""
+    """How well a row fits the machine; empty when it is the price of another card."""
+    is_its_name = plain_name(machine.gpu) == plain_name(price.sku)
+    likeness = _likeness(price, machine.gpu)
+    if not is_its_name and not likeness:
+        return ()
+    market = machine.market or "on_demand"
     asked = ((machine.provider, price.provider), (machine.region, price.region))
     provider, region = (1 if not ours or not theirs else 2 * (ours == theirs) for ours, theirs in asked)
-    return provider, region, price.valid_from, price.usd_micros_per_h
-
-
-def get_price(gpu: str, at_ms: int, book: PriceBook) -> Price:
-    """As `price_for_gpu`, but a missing price is a PriceError that lists the GPUs the book knows."""
-    price = price_for_gpu(gpu, at_ms, book)
-    if price is not None:
-        return price
-    known = ", ".join(dict.fromkeys(each.sku for each in book.in_force(at_ms))) or "none on that day"
-    raise PriceError(
-        f"no price for GPU {gpu!r}",
-        why=f"{book.folder} has prices for: {known}",
-        fix=f"choose one with --gpu or TUNEMILL_GPU, or add a row for {gpu!r} to a price file in {book.folder}",
+    is_elsewhere = provider == 0 or (region == 0 and provider < 2)
+    return (
+        is_its_name,
+        (price.market == market, price.market == "on_demand"),
+        (not is_elsewhere, price.layer is not LayerName.INSTALLED, provider, region),
+        likeness,
+        (_LAYERS.index(price.layer), price.vram_gib or 0, price.usd_micros_per_h),
     )
 
 
-def names_gpu(part: str, gpu: str) -> bool:
-    """Whether `part` stands in the GPU name `gpu` as a name of its own: L4 is not in L40S, A10 not in A100."""
-    part, gpu = _plain(part), _plain(gpu)
-    after = r"(?![a-z0-9])" if part[-1:].isdigit() else ""
-    return bool(part) and re.search(rf"(?<![a-z0-9]){re.escape(part)}{after}", gpu) is not None
+def is_priced_by(gpu: str, price: Price) -> bool:
+    """Whether a row is of the card that `gpu` names, by its sku or as its driver does."""
+    return plain_name(gpu) == plain_name(price.sku) or bool(_likeness(price, gpu))
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[\s_-]+", " ", name.strip().lower())
+def _likeness(price: Price, gpu: str) -> tuple[int, ...]:
+    """How much a row and a GPU's name say alike of one card; empty when they are of different cards."""
+    asked, named = card_of(gpu), [card_of(part, price.vram_gib) for part in cards_named(price)]
+    if not asked.is_known and any(names_gpu(part, gpu) for part in cards_named(price)):
+        return 0, 0, 0
+    is_one_card = len({card.form for card in named if card.form}) <= 1
+    likes = ((card.form == asked.form, is_one_card, card.vram_gib is not None) for card in named if card.may_be(asked))
+    return max(likes, default=())
 
 
-def _match_length(gpu: str, price: Price) -> int:
-    if _plain(gpu) == _plain(price.sku):
-        return 1_000_000  # its very name beats any part of it
-    return max((len(part) for part in price.match if names_gpu(part, gpu)), default=0)
+def cards_named(price: Price) -> tuple[str, ...]:
+    """The names by which a row knows its GPU; its sku where it has no other."""
+    return price.match or (price.sku,)
+
+
+class ChosenPrice(NamedTuple):
+    """The price that a person's name of a GPU stands for."""
+
+    price: Price
+    others: tuple[str, ...]  # skus that the name could have meant as well
+
+
+def get_price(gpu: str, at_ms: int, book: PriceBook) -> Price:
+    """As `price_for_gpu`, but a missing price is a PriceError that suggests GPUs the book knows."""
+    return choose_price(gpu, at_ms, book).price
+
+
+def choose_price(gpu: str, at_ms: int, book: PriceBook) -> ChosenPrice:
+    """The price of a GPU as a person names it: h100, A100, rtx4090; of several sizes the largest.
+
+    Raises PriceError for a GPU that no price is of, with the name that was probably meant.
+    """
+    price, prices = price_for_gpu(gpu, at_ms, book), book.in_force(at_ms)
+    if price is not None:
+        others = () if plain_name(gpu) == plain_name(price.sku) else _others(gpu, price, prices)
+        return ChosenPrice(price, others)
+    known = list(dict.fromkeys(each.sku for each in prices))
+    names = {name: each.sku for each in reversed(prices) for name in (card_of(each.sku).model, each.sku)}
+    # A name that a driver may print is no slip of the pen: that card has no price yet.
+    close = [] if card_of(gpu).is_known else get_close_matches(plain_name(gpu), names, n=1, cutoff=0.5)
+    add = f"add its price: `tunemill costs prices add {card_of(gpu).sku or 'SKU'} USD --source WHO`"
+    raise PriceError(
+        f"no price for GPU {gpu!r}",
+        why=f"there are prices for: {', '.join(known) or 'none on that day'}",
+        fix=f"did you mean {names[close[0]]}? Else {add}" if close else f"choose one of these with --gpu, or {add}",
+    )
+
+
+def _others(gpu: str, chosen: Price, prices: Iterable[Price]) -> tuple[str, ...]:
+    """Skus of other cards that `gpu` may mean too."""
+    meant = {price.sku for price in prices if is_priced_by(gpu, price)}
+    same = {price.sku for price in prices if any(is_priced_by(part, price) for part in cards_named(chosen))}
+    return tuple(sorted(meant - same))
 
 
 def read_price_file(path: Path) -> Iterator[Price | UnitPrice]:
     """The rows of one file. Raises PriceError with file and line for a row that is wrong."""
+    tree, content = _read_yaml(path)
     try:
-        text = path.read_text(encoding="utf-8")
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        # BaseLoader leaves every scalar as the text it was written as, so 1.64 never becomes a float.
-        content = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - builds only text, lists and mappings
         file = PriceFile.model_validate(content)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = str(error).replace("\n", " ")
-        raise UnreadableFileError(f"{path} cannot be read as a price file", why=reason, fix="write YAML") from None
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise PriceError(
-            f"{path}:{_line_of(tree, first['loc'])}: {where}: {first['msg'].removeprefix('Value error, ')}",
-            fix="a row has sku, match, market (on_demand or spot), usd_per_hour, vram_gib and source; or sku, unit "
-            "(gb_month, gb or song), usd, songs_per_request (of a song), provider, region and source",
-        ) from None
+        place, what, fix = problem_of(error)
+        raise PriceError(f"{path}:{_line_of(tree, place)}: {what}", fix=fix) from None
     seen: dict[tuple[str, ...], int] = {}
     for index, row in enumerate(file.prices):
         line = _line_of(tree, ("prices", index))
@@ -281,25 +357,43 @@ def read_price_file(path: Path) -> Iterator[Price | UnitPrice]:
                 fix="keep one; a price that has changed goes into a new file with its own valid_from",
             )
         seen[key] = line
-        yield _price_of(row, file.valid_from, path.stem)
+        yield price_of(row, file.valid_from, path.stem)
 
 
-def _price_of(row: PriceRow, valid_from: date, file: str) -> Price | UnitPrice:
+def _read_yaml(path: Path) -> tuple[yaml.Node | None, Any]:
+    """The file as a tree that knows its lines, and as plain values."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        # BaseLoader leaves every scalar as the text it was written as, so 1.64 never becomes a float.
+        return tree, yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - builds only text, lists and mappings
+    except OSError as error:
+        reason, fix = error.strerror or type(error).__name__, "give this user the right to read it, or take it away"
+        raise UnreadableFileError(f"{path} cannot be read: {reason}", fix=fix) from None
+    except UnicodeDecodeError:
+        raise UnreadableFileError(f"{path} is not UTF-8 text", fix="save it as UTF-8, or take it away") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else 1
+        raise UnreadableFileError(
+            f"{path}:{line}: the line is no YAML",
+            why=str(getattr(error, "problem", None) or "it holds what YAML does not allow"),
+            fix="look at a colon, quote or bracket that is missing there or above, and at the indentation",
+        ) from None
+
+
+def price_of(row: PriceRow, valid_from: date, file: str) -> Price | UnitPrice:
+    """The price that a row of `file` becomes."""
     if row.unit == "hour":
-        return Price(
-            row.sku,
-            row.match,
-            row.market,
-            row.usd_micros,
-            row.vram_gib,
-            row.source,
-            valid_from,
-            row.provider,
-            row.region,
-            file,
-        )
+        return hourly_price(row, valid_from, file)
     songs = row.songs_per_request or 1
     return UnitPrice(row.sku, row.unit, row.usd_micros, songs, row.provider, row.region, row.source, valid_from, file)
+
+
+def hourly_price(row: PriceRow, valid_from: date, file: str, layer: LayerName = LayerName.YOURS) -> Price:
+    """The price that a row of a GPU becomes."""
+    where = (row.provider, row.region, file, layer)
+    return Price(row.sku, row.match, row.market, row.usd_micros, row.vram_gib, row.source, valid_from, *where)
 
 
 def _line_of(node: yaml.Node | None, loc: Sequence[int | str]) -> int:

@@ -15,18 +15,16 @@ import stat
 import subprocess
 import tempfile
 import time
+from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final
-
-import redis
-from filelock import FileLock, Timeout
-from redis.backoff import NoBackoff
-from redis.exceptions import BusyLoadingError, RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
-from redis.retry import Retry
+from typing import TYPE_CHECKING, Final
 
 from catalog.errors import BrokerError, BusyError, StoreFullError, TunemillError
+
+if TYPE_CHECKING:
+    import redis
+    from filelock import FileLock
 
 START_TIMEOUT_S: Final = 30.0  # a large append-only file takes a while to load
 STOP_TIMEOUT_S: Final = 10.0
@@ -40,9 +38,14 @@ class EmbeddedBroker:
     def __init__(self, home: Path) -> None:
         self.folder = home.resolve() / "broker"
         self._log = self.folder / "server.log"
-        self._lock = FileLock(self.folder / "lock", timeout=0, thread_local=False)
         self._socket = _socket_path(self.folder)
         self._server: subprocess.Popen[bytes] | None = None
+
+    @cached_property
+    def _lock(self) -> FileLock:
+        from filelock import FileLock
+
+        return FileLock(self.folder / "lock", timeout=0, thread_local=False)
 
     @property
     def url(self) -> str:
@@ -54,6 +57,8 @@ class EmbeddedBroker:
 
         Raises BusyError when another process uses the server, BrokerError when no server can be started.
         """
+        from filelock import Timeout
+
         _private_folder(self.folder)
         _private_folder(self._socket.parent)
         try:
@@ -75,6 +80,10 @@ class EmbeddedBroker:
 
     def answers(self) -> bool:
         """Ask the server; True when it runs and has loaded its file."""
+        if not self._socket.exists():
+            return False
+        from redis.exceptions import RedisError
+
         try:
             with self._client() as client:
                 return bool(client.ping())
@@ -117,10 +126,12 @@ class EmbeddedBroker:
         """True for every server process, even one that loads its file or hangs: two servers would ruin that file."""
         if self._server is not None and self._server.poll() is None:
             return True
+        from redis.exceptions import BusyLoadingError, RedisError, TimeoutError
+
         try:
             with self._client() as client:
                 return bool(client.ping())
-        except (BusyLoadingError, RedisTimeoutError):
+        except (BusyLoadingError, TimeoutError):
             return True
         except (RedisError, OSError):  # nobody listens at the socket
             return False
@@ -148,11 +159,17 @@ class EmbeddedBroker:
         return [part for name, value in settings.items() for part in (f"--{name}", value)]
 
     def _client(self) -> redis.Redis:
+        import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
         return redis.Redis(unix_socket_path=str(self._socket), socket_timeout=2.0, retry=Retry(NoBackoff(), 0))
 
     def _find_pid(self) -> int | None:
         if self._server is not None:
             return self._server.pid if self._server.poll() is None else None
+        from redis.exceptions import BusyLoadingError, RedisError
+
         try:
             with self._client() as client:
                 return int(client.info("server")["process_id"])

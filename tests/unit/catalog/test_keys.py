@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from catalog.errors import StoreError
-from catalog.keys import audio_key, checked_key, sidecar_key
+from catalog.keys import audio_key, checked_key, sidecar_key, take_named
 from catalog.messages import parse_render
 from catalog.track import Take, Track
 from tests.support.makers import SHA, a_message, a_spec
@@ -105,3 +105,58 @@ def test_a_key_that_a_store_accepts_stays_below_it(key):
     assert key.isascii()
     assert key == key.strip("/")
     assert not {"", ".", ".."} & set(key.split("/"))
+
+
+ID = "02be5c3fb1d24c6a9e8f0a11"
+FILE = f"{ID}-{'ab' * 8}.flac"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ID,
+        ID.upper(),
+        f"  {ID}\n",
+        f"'{ID}'",
+        FILE,
+        f'"{FILE}"',
+        f"spa/audio/thermal/ambient/{FILE}",
+        f"/srv/music #1/a?b/{FILE}",
+        f"./{FILE.removesuffix('.flac')}.mp3",
+        f"{ID}-abababab",
+        f"{ID}-{'ab' * 8} (1).flac",
+        f"C:\\Music\\{FILE}",
+        f"s3://bucket/prefix/spa/audio/thermal/ambient/{FILE}",
+        f"file:///srv/{FILE}",
+        f"https://host/bucket/{FILE}?X-Amz-Signature=abc/def",
+        f"spa/takes/{ID}.json",
+        f"s3://bucket/spa/takes/{ID}.json",
+        f"spa/verdicts/{ID}-20261130161500-0123abcd.json",
+    ],
+)
+def test_a_take_is_named_by_its_id_or_by_any_of_its_files(text):
+    assert take_named(text) == ID
+
+
+@pytest.mark.parametrize(
+    ("text", "digits"), [(ID[:12], ID[:12]), ("02be", "02be"), ("02be5c…", "02be5c"), ("A1..", "a1")]
+)
+def test_the_first_digits_will_do(text, digits):
+    assert take_named(text) == digits
+
+
+@pytest.mark.parametrize("text", ["", "  ", "Warm Stone", "song.flac", f"{ID}0", "spa/audio/", "run-1", "/", "02bg"])
+def test_what_names_no_take_is_none(text):
+    assert take_named(text) is None
+
+
+@given(text=st.text(max_size=60))
+def test_what_a_person_pastes_becomes_hex_digits_or_nothing(text):
+    found = take_named(text)
+    assert found is None or (0 < len(found) <= 24 and set(found) <= set("0123456789abcdef"))
+
+
+@given(take=st.integers(1, 9), extension=st.sampled_from(["flac", "mp3", "opus"]))
+def test_both_keys_of_a_take_name_it(take, extension):
+    made = track().take(take)
+    assert take_named(sidecar_key(made)) == take_named(audio_key(made, SHA, extension)) == made.id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,14 @@ from hypothesis import strategies as st
 from catalog.limits import TEXT_TOKENS_MAX
 from catalog.prompt import (
     CAPTION_TOKENS_MAX,
+    ESTIMATE,
     TEMPLATE_TOKENS,
+    Fit,
+    TokenCounter,
     lyric_prompt,
     text_prompt,
     token_ceiling,
+    token_floor,
     words_over,
 )
 from catalog.spec import PlannerSpec, TrackSpec
@@ -72,3 +77,46 @@ def test_cutting_the_words_it_names_makes_a_text_fit(words: list[str]) -> None:
     over = words_over(" ".join(words), 100)
     assert token_ceiling(" ".join(words[: len(words) - over])) <= 100
     assert over == 0 or token_ceiling(" ".join(words)) > 100
+
+
+# ------------------------------------------------------------ what is surely too long
+
+
+@pytest.mark.parametrize(("tokens", "text"), MEASURED)
+def test_the_floor_is_not_above_the_measured_count(tokens: int, text: str) -> None:
+    assert 0 < token_floor(text) <= tokens
+
+
+@pytest.mark.parametrize(("tokens", "text"), MEASURED)
+def test_no_text_that_fits_exactly_is_refused_without_a_tokenizer(tokens: int, text: str) -> None:
+    assert ESTIMATE.fit(text, tokens) is not Fit.TOO_LONG
+
+
+def test_a_text_of_more_words_than_tokens_fit_is_surely_too_long() -> None:
+    assert ESTIMATE.fit("wonderful " * 199, CAPTION_TOKENS_MAX) is Fit.TOO_LONG
+    assert ESTIMATE.fit("wonderful " * 198, CAPTION_TOKENS_MAX) is Fit.IN_DOUBT
+    assert ESTIMATE.fit("wonderful " * 40, CAPTION_TOKENS_MAX) is Fit.FITS
+    assert ESTIMATE.fit("静" * 1_200, CAPTION_TOKENS_MAX) is Fit.TOO_LONG
+
+
+@given(
+    st.lists(st.sampled_from(["piano", "shakuhachi", "warm,", "(静か)", "120", "x" * 90]), min_size=60, max_size=400)
+)
+def test_what_is_left_after_the_cut_that_is_advised_fits(words: list[str]) -> None:
+    text = " ".join(words)
+    count, unit = re.fullmatch(r"cut ([\d,]+) of its [\d,]+ (words|characters)", ESTIMATE.cut(text, 50)).groups()
+    over = int(count.replace(",", ""))
+    left = " ".join(words[: len(words) - over]) if unit == "words" else text[: len(text) - over]
+    assert ESTIMATE.fit(left, 50) is Fit.FITS
+
+
+def test_a_text_without_blanks_is_cut_by_characters() -> None:
+    assert re.fullmatch(r"cut \d+ of its 300 characters", ESTIMATE.cut("静" * 300, 198))
+
+
+def test_with_a_tokenizer_there_is_no_doubt() -> None:
+    counter = TokenCounter(lambda text: len(text.split()))
+    assert counter.fit("wonderful " * 198, 198) is Fit.FITS
+    assert counter.fit("wonderful " * 199, 198) is Fit.TOO_LONG
+    assert counter.in_words("wonderful " * 199, 198) == "199 tokens, and 198 fit"
+    assert counter.cut("wonderful " * 199, 198) == "cut 1 of its 199 words"

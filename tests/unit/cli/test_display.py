@@ -19,7 +19,7 @@ from orchestrator.cli.display import (
     watching,
     working,
 )
-from orchestrator.ledger.readings import Spend, TakeCounts
+from orchestrator.ledger.readings import PaidMeanwhile, Spend, TakeCounts
 from orchestrator.runs.progress import RunProgress
 
 TITLES = ["夜のロビー", "Cafe\u0301 de\u0301ja\u0300", "Sax 🎷 solo", "Plain", "W" * 60]
@@ -225,3 +225,11 @@ def test_work_leaves_nothing_in_a_file(capsys, monkeypatch):
     with working("posting what is new") as report:
         report(1, 10)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_paused_run_shows_no_rate_and_what_it_goes_on_costing():
+    paused = SMALL._replace(paid_meanwhile=PaidMeanwhile(2, 2_180_000, 350_000))
+    assert describe(paused) == (
+        "23/300 takes, paused, $0.000109, 2 machines are still paid for: $2.18 an hour, $0.350000 since the pause"
+    )
+    assert describe(paused, short=True) == "23/300, paused, $0.000109"

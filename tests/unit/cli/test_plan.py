@@ -59,7 +59,7 @@ def test_json_adds_up_and_names_what_it_rests_on(small):
     assert found["takes"]["new"] == found["takes"]["to_render"] == 8
     assert sum(cell["total"] for cell in found["cells"]) == 8
     assert sum(bucket["takes"] for bucket in found["buckets"]) == found["estimate"]["takes"] == 8
-    assert found["estimate"]["source"].startswith("published speeds")
+    assert found["estimate"]["source"].startswith("arithmetic")
     assert found["estimate"]["price"]["sku"] == "a100-80gb"
     assert found["estimate"]["usd_micros"] > 0
 
@@ -69,7 +69,7 @@ def test_the_plan_fits_80_columns_and_shows_source_and_price_age(small, terminal
     result = run(small)
     assert result.exit_code == 0, result.exception
     assert max(map(len, result.stdout.splitlines())) <= 80
-    for words in ("z0", "g1", "unchanged", "published speeds", "valid from 2020-01-01", "days ago", "a test"):
+    for words in ("z0", "g1", "unchanged", "arithmetic", "valid from 2020-01-01", "days ago", "a test"):
         assert words in " ".join(result.stdout.split())
 
 
@@ -105,8 +105,37 @@ def test_a_cap_that_is_no_amount_is_refused_before_anything_else(small):
     assert isinstance(run([*small, "--max-usd", "lots"]).exception, SettingsError)
 
 
-def test_a_gpu_without_a_price_is_an_error(small):
-    assert isinstance(run([*small, "--gpu", "mystery-9000"]).exception, PriceError)
+def test_without_a_price_the_plan_is_shown_and_its_cost_is_unknown(small):
+    shown = run([*small, "--gpu", "mystery-9000"])
+    assert shown.exit_code == 0, shown.exception
+    assert "estimate   unknown" in shown.stdout
+    assert "no price for GPU 'mystery-9000'" in shown.stderr
+    found = json.loads(run([*small, "--gpu", "mystery-9000", "--json"]).stdout)
+    assert found["takes"]["new"] == 8
+    assert (found["estimate"]["usd_micros"], found["estimate"]["price"]) == (None, None)
+    assert found["estimate"]["gpu_ms"] > 0
+
+
+def test_a_cap_that_cannot_be_kept_without_a_price_is_refused_after_the_plan_is_shown(small):
+    refused = run([*small, "--gpu", "mystery-9000", "--max-usd", "5"])
+    assert "8 takes" in refused.stdout
+    assert isinstance(refused.exception, PriceError)
+    assert "the cap of $5.00 cannot be kept" in refused.exception.what
+
+
+def test_the_estimate_is_a_range_with_the_likely_figure_between_its_bounds(small):
+    found = json.loads(run([*small, "--json"]).stdout)["estimate"]
+    for key in ("usd_micros", "gpu_ms"):
+        bounds = found[f"{key}_range"]
+        assert bounds["low"] < bounds["likely"] == found[key] < bounds["high"]
+    assert "(likely; $" in run(small).stdout
+
+
+def test_a_common_name_of_a_gpu_is_taken_and_said_where_it_could_mean_another(small):
+    found = json.loads(run([*small, "--json", "--gpu", "A100"]).stdout)
+    assert found["estimate"]["gpu"] == "a100-80gb"
+    assert found["notes"] == ["A100 is taken for a100-80gb; it may also mean a100-40gb"]
+    assert json.loads(run([*small, "--json", "--gpu", "h100"]).stdout)["estimate"]["gpu"] == "h100-80gb"
 
 
 def test_planning_does_not_make_a_ledger(small, home):

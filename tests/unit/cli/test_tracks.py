@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from catalog.sidecar import Plan, Sidecar
 from catalog.spec import Bounds, PlannerSpec
 from catalog.store.folder import FolderStore
-from catalog.track import Take
+from catalog.track import Take, Track
+from orchestrator.cli.names import NO_NAMES, Names
 from orchestrator.cli.tracks import print_tracks, tracks_as_json
 from orchestrator.ledger import RenditionRow
 from orchestrator.ledger.readings import ListedTrack
@@ -58,3 +61,68 @@ def test_a_list_names_what_the_planner_chose(tmp_path, terminal, capsys: pytest.
     print_tracks(tracks, FolderStore(tmp_path))
     rows = [line for line in capsys.readouterr().out.splitlines() if "Warm Stone" in line]
     assert [("77" in row.split(), "A minor" in row) for row in rows] == [(False, False), (True, True)]
+
+
+def in_places(*places: tuple[str, dict[str, str], int]) -> list[ListedTrack]:
+    """Tracks of these zones and axes, with the number of their take."""
+    track = a_take("0001").track
+    return [
+        listed(Track(**{**track.model_dump(), "zone": zone, "axes": axes, "slot": f"{n:04d}"}).take(number))
+        for n, (zone, axes, number) in enumerate(places)
+    ]
+
+
+def shown(
+    tracks: list[ListedTrack], tmp_path: Path, capsys: pytest.CaptureFixture[str], names: Names = NO_NAMES
+) -> str:
+    print_tracks(tracks, FolderStore(tmp_path), names)
+    return capsys.readouterr().out
+
+
+def test_axes_are_columns_and_json_fields_and_fit_80_columns(tmp_path, terminal, capsys):
+    tracks = in_places(("spa", {"daypart": "morning"}, 1), ("lobby", {"daypart": "late", "season": "winter"}, 1))
+    assert [row["axes"] for row in tracks_as_json(tracks, FolderStore(tmp_path))] == [
+        {"daypart": "morning"},
+        {"daypart": "late", "season": "winter"},
+    ]
+    for width in (80, 200):
+        terminal(width)
+        heading, first, second, *_ = shown(tracks, tmp_path, capsys).splitlines()
+        assert heading.split()[:5] == ["title", "zone", "genre", "daypart", "season"]
+        assert "morning" in first
+        assert second.split()[-1:] != []
+        assert "late" in second
+        assert "winter" in second
+        assert max(map(len, (heading, first, second))) <= width
+
+
+def test_without_axes_there_is_no_column_for_them(tmp_path, terminal, capsys):
+    terminal(200)
+    assert shown(in_places(("spa", {}, 1)), tmp_path, capsys).split()[:4] == ["title", "zone", "genre", "bpm"]
+
+
+def test_the_number_of_a_take_is_shown_where_a_track_has_several(tmp_path, terminal, capsys):
+    terminal(200)
+    one, several = in_places(("spa", {}, 1), ("spa", {}, 1)), in_places(("spa", {}, 1), ("spa", {}, 3))
+    assert "no." not in shown(one, tmp_path, capsys).splitlines()[0].split()
+    heading, _, third, *_ = shown(several, tmp_path, capsys).splitlines()
+    place = heading.split().index("no.")
+    assert third.replace("Warm Stone", "Warm_Stone").split()[place] == "3"
+
+
+def test_caption_and_date_are_in_json(tmp_path):
+    (row,) = tracks_as_json(in_places(("spa", {}, 1)), FolderStore(tmp_path))
+    assert (row["caption"], row["created_at_ms"], row["catalog"]) == ("warm felt piano over a slow pad", 0, "spa")
+
+
+def test_a_renamed_zone_is_shown_by_the_name_that_people_know(tmp_path, terminal, capsys):
+    tracks = in_places(("thermal", {}, 1), ("lobby", {}, 1))
+    names = Names({"spa": "wellness"}, {"spa": {"zones": {"thermal": "baths"}, "genres": {"ambient": "drift"}}})
+    rows = tracks_as_json(tracks, FolderStore(tmp_path), names)
+    assert [(row["catalog"], row["zone"], row["genre"]) for row in rows] == [
+        ("wellness", "baths", "drift"),
+        ("wellness", "lobby", "drift"),
+    ]
+    assert rows[0]["track"] == "spa/thermal/ambient/0000"
+    terminal(200)
+    assert " baths " in shown(tracks, tmp_path, capsys, names)

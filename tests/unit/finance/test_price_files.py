@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import date
 from pathlib import Path
 
@@ -15,9 +16,18 @@ from typer.testing import CliRunner
 
 from catalog.errors import PriceError, SettingsError, UnreadableFileError
 from orchestrator.cli.costs.prices import register_prices
-from orchestrator.finance.prices.book import get_price, read_price_book
-from orchestrator.finance.prices.files import a_row, add_price, import_prices
-from tests.unit.finance.test_prices import SPRING, a_book, ms
+from orchestrator.finance.prices.book import (
+    LayerName,
+    PriceLayer,
+    get_price,
+    price_for,
+    read_price_book,
+    read_price_layers,
+)
+from orchestrator.finance.prices.catalogs import import_prices
+from orchestrator.finance.prices.files import a_row, add_price
+from orchestrator.ledger.observations import Machine
+from tests.unit.finance.test_prices import SHIPPED, SPRING, a_book, ms
 
 FIRST = date(2027, 7, 1)
 LATER = ms("2027-08-01")
@@ -55,7 +65,7 @@ def imported(folder: Path, text: str, **options):
     book.mkdir(exist_ok=True)
     a_book(book, spring=SPRING)
     values = {"valid_from": FIRST, "read_on": date(2027, 6, 30), "provider": "runpod", **options}
-    return import_prices(a_csv(folder, text), book, **values)
+    return import_prices(a_csv(folder, text), PriceLayer(LayerName.YOURS, book), book=read_price_book(book), **values)
 
 
 def test_a_new_price_is_a_new_file_and_the_old_ones_stay_as_they_are(tmp_path):
@@ -108,10 +118,10 @@ def test_what_is_written_is_read_again_to_the_micro(tmp_path_factory, micros, so
     ("fields", "said"),
     [
         ({"usd": "1.0000001"}, "usd_per_hour: 1.0000001 is finer than a micro"),
-        ({"usd": "-1"}, "usd_per_hour"),
-        ({"sku": "L 4"}, "sku"),
-        ({"market": "barter"}, "market"),
-        ({"source": ""}, "source"),
+        ({"usd": "-1"}, "usd_per_hour: -1 is no amount"),
+        ({"sku": "L 4"}, "SKU is wrong: 'L 4'"),
+        ({"market": "barter"}, "--market is wrong: 'barter'"),
+        ({"source": ""}, "--source is wrong: it is empty"),
     ],
 )
 def test_a_wrong_price_is_refused_before_anything_is_written(fields, said):
@@ -134,7 +144,8 @@ def test_a_skypilot_catalog_becomes_one_dated_file_with_the_highest_price_of_eac
     assert {key: row.usd_per_hour for key, row in rows.items()} == {
         ("a100-80gb", "on_demand"): "2.09",
         ("a100-80gb", "spot"): "0.95",
-        ("rtx3090", "on_demand"): "0.44",
+        ("rtx-3090", "on_demand"): "0.44",
+        ("l4", "on_demand"): "0.333333",
     }
     dearest = rows["a100-80gb", "on_demand"]
     assert dearest.source == (
@@ -142,9 +153,8 @@ def test_a_skypilot_catalog_becomes_one_dated_file_with_the_highest_price_of_eac
     )
     assert (dearest.match, dearest.region, rows["a100-80gb", "spot"].region) == (("A100-SXM4-80GB",), "", "CA")
     assert found.notes == (
-        "2 left out: machines without a GPU",
+        "1 left out: machines without a GPU",
         "1 left out: prices of zero, which is no price",
-        "1 left out: prices that a whole micro-dollar for each GPU does not divide",
     )
     book = read_price_book(tmp_path / "book")
     assert get_price("NVIDIA A100-SXM4-80GB", LATER, book).usd_micros_per_h == 2_090_000
@@ -182,9 +192,6 @@ def test_an_import_twice_is_refused_and_a_correction_is_not(tmp_path):
     [
         ("a,b\n1,2\n", "auto", UnreadableFileError, ":1: the file is no catalog of SkyPilot or gpuhunt"),
         (SKYPILOT, "gpuhunt", UnreadableFileError, ":1: the file is no catalog of gpuhunt"),
-        (SKYPILOT.replace(",1.99", ",cheap"), "auto", PriceError, ":2: price: 'cheap' is no number"),
-        (SKYPILOT.replace(",1.99", ",nan"), "auto", PriceError, ":2: price: 'nan' is no number"),
-        (SKYPILOT.replace(",1.99", ",-1.99"), "auto", PriceError, ":2: a negative price"),
         ("\n", "auto", UnreadableFileError, "empty"),
     ],
 )
@@ -195,7 +202,138 @@ def test_a_catalog_that_cannot_be_read_is_refused_in_words(tmp_path, text, kind,
     assert [each.name for each in (tmp_path / "book").iterdir()] == ["spring.yaml"]
 
 
+@pytest.mark.parametrize(
+    ("price", "said"),
+    [
+        ("cheap", "line 2: price: 'cheap' is no number"),
+        ("nan", "line 2: price: 'nan' is no number"),
+        ("-1.99", "a negative price"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_left_out_and_named(tmp_path, price, said):
+    found = imported(tmp_path, SKYPILOT.replace(",1.99", f",{price}"))
+    assert ("a100-80gb", "2.09") in {(row.sku, row.usd_per_hour) for row in found.rows}
+    assert any(said in note for note in found.notes)
+
+
+def usd_of(folder: Path, gpu: str, provider: str) -> float | None:
+    price = price_for(Machine(gpu, provider), LATER, read_price_book(folder / "book"))
+    return None if price is None or price.provider != provider else price.usd_micros_per_h / 1_000_000
+
+
+def offer(machine: str, name: str, count: int, gib: int, usd: str, maker: bool = True, total: int | None = None) -> str:
+    made = "'Manufacturer': 'NVIDIA', " if maker else ""
+    size, whole = gib * 1024, (total or gib * count) * 1024
+    info = f"{{'Gpus': [{{'Name': '{name}', {made}'Count': {count}, 'MemoryInfo': {{'SizeInMiB': {size}}}}}], "
+    return f"{machine},{name},{count}.0,8.0,64.0,\"{info}'TotalGpuMemoryInMiB': {whole}}}\",xx,,{usd}\n"
+
+
+HEADER = "InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,GpuInfo,Region,SpotPrice,Price\n"
+
+
+@pytest.mark.parametrize(
+    ("row", "prices"),
+    [
+        # The memory is in the column of details alone.
+        (offer("1x-A100", "A100", 1, 80, "0.9"), {"NVIDIA A100-SXM4-80GB": 0.9, "NVIDIA A100-SXM4-40GB": None}),
+        (offer("1x-A100", "A100", 1, 40, "0.6"), {"NVIDIA A100-PCIE-40GB": 0.6, "NVIDIA A100 80GB PCIe": None}),
+        (offer("8x-H100", "H100", 8, 80, "16"), {"NVIDIA H100 80GB HBM3": 2.0, "NVIDIA H100 PCIe": None}),
+        (offer("NC40", "H100", 1, 94, "6.9"), {"NVIDIA H100 NVL": 6.9, "NVIDIA H100 80GB HBM3": None}),
+        (offer("4x", "V100", 4, 32, "2"), {"Tesla V100-SXM2-32GB": 0.5, "Tesla V100-SXM2-16GB": None}),
+        # Vast.ai gives the sum of all GPUs, no manufacturer, and tells Ti and form in the machine's name alone.
+        (offer("2x-A100_SXM4-32-65536", "A100", 2, 80, "1.5", False, 80), {"NVIDIA A100-SXM4-40GB": 0.75}),
+        (offer("2x-A100_SXM4-32-65536", "A100", 2, 160, "1.8", False, 160), {"NVIDIA A100-SXM4-80GB": 0.9}),
+        (offer("1x-A100_PCIE-32-65536", "A100", 1, 80, "0.9", False), {"NVIDIA A100-SXM4-80GB": None}),
+        (
+            offer("2x-RTX_3060_Ti-32-65536", "RTX3060", 2, 16, "0.2", False, 16),
+            {"NVIDIA GeForce RTX 3060 Ti": 0.1, "NVIDIA GeForce RTX 3060": None},
+        ),
+        (
+            offer("vastv2-1x-RTX_4070S_Ti-16376-4-8192", "RTX4070", 1, 16, "0.2", False),
+            {"NVIDIA GeForce RTX 4070 Ti SUPER": 0.2, "NVIDIA GeForce RTX 4070": None},
+        ),
+        (offer("1x-RTX_PRO_6000_S-32-1", "RTXPRO6000S", 1, 96, "1.2", False), {"NVIDIA RTX PRO 6000 Blackwell": 1.2}),
+        # Lambda repeats one GPU's memory as the sum, and tells the form in the machine's name.
+        (offer("gpu_8x_v100", "V100", 8, 16, "6.4", True, 16), {"Tesla V100-SXM2-16GB": 0.8}),
+        (offer("gpu_1x_h100_pcie", "H100", 1, 80, "2.5"), {"NVIDIA H100 PCIe": 2.5, "NVIDIA H100 80GB HBM3": None}),
+        (offer("1x_A100-80GB-SXM_SECURE", "A100-80GB-SXM", 1, 80, "1.5"), {"NVIDIA A100 80GB PCIe": None}),
+        (offer("x", "RTX6000-Ada", 1, 48, "0.8"), {"NVIDIA RTX 6000 Ada Generation": 0.8, "Quadro RTX 6000": None}),
+        (offer("x", "A6000", 2, 48, "1.6"), {"NVIDIA RTX A6000": 0.8, "NVIDIA RTX 6000 Ada Generation": None}),
+        (offer("x", "GH200", 1, 96, "1.5"), {"NVIDIA GH200 480GB": 1.5, "NVIDIA H200": None}),
+        # Binary floats of a cloud that divides in floats.
+        (offer("rec", "RTXA6000", 4, 48, "3.2000000000999997"), {"NVIDIA RTX A6000": 0.8}),
+    ],
+)
+def test_a_skypilot_row_prices_the_card_that_it_is_of_and_no_other(tmp_path, row, prices):
+    imported(tmp_path, HEADER + row, provider="vast")
+    assert {gpu: usd_of(tmp_path, gpu, "vast") for gpu in prices} == prices
+
+
+def test_forms_that_a_catalog_tells_apart_stay_apart_although_the_book_has_one_price_for_both(tmp_path):
+    shutil.copytree(SHIPPED, tmp_path / "book")
+    rows = offer("1x_A100-80GB", "A100-80GB", 1, 80, "1.4").replace("'A100-80GB'", "'A100 PCIe'")
+    imported(tmp_path, HEADER + rows + offer("1x_A100-80GB-SXM", "A100-80GB-SXM", 1, 80, "1.5"))
+    assert usd_of(tmp_path, "NVIDIA A100 80GB PCIe", "runpod") == 1.4
+    assert usd_of(tmp_path, "NVIDIA A100-SXM4-80GB", "runpod") == 1.5
+
+
+def test_a_part_of_a_gpu_is_no_price_of_a_whole_one(tmp_path):
+    text = HEADER + offer("x", "L4", 1, 24, "0.8") + "NV6ads_A10_v5,A10,0.167,6,55,,eastus,,0.454\n"
+    found = imported(tmp_path, text)
+    assert [row.sku for row in found.rows] == ["l4"]
+    assert "machines with a part of a GPU" in found.notes[0]
+
+
+def test_the_price_of_a_gpu_without_its_machine_says_so(tmp_path):
+    found = imported(tmp_path, HEADER + ",A100,1.0,,,,us-central1,,2.9\n")
+    assert found.rows[0].source.endswith("; the GPU alone, without its machine")
+    assert "its machine is billed beside it" in found.notes[0]
+
+
+def test_a_row_that_no_machine_will_be_priced_by_is_named_with_a_reason_and_a_remedy(tmp_path):
+    text = (
+        HEADER + offer("dl1", "Gaudi HL-205", 8, 32, "13.1") + offer("1x-RTX_4090-8-1", "RTX4090", 1, 48, "0.6", False)
+    )
+    found = imported(tmp_path, text, provider="vast")
+    said = {each.row.sku: (each.why, each.fix) for each in found.never_used}
+    assert "no driver is known" in said["gaudi-hl-205-32gb"][0]
+    assert "TUNEMILL_GPU=gaudi-hl-205-32gb" in said["gaudi-hl-205-32gb"][1]
+    assert "whatever the memory" in said["rtx-4090-48gb"][0]
+    assert "costs rentals add" in said["rtx-4090-48gb"][1]
+
+
+def test_a_row_that_the_users_own_price_goes_before_is_named(tmp_path):
+    book, own = tmp_path / "home", tmp_path / "own"
+    for folder in (book, own):
+        folder.mkdir()
+    add_price(own, gpu(sku="l4-24gb", usd="0.2", provider="vast"), date(2027, 1, 1))
+    layers = [PriceLayer(LayerName.HOME, book), PriceLayer(LayerName.YOURS, own)]
+    found = import_prices(
+        a_csv(tmp_path, HEADER + offer("x", "L4", 1, 24, "0.8").replace(",xx,", ",,")),
+        layers[0],
+        book=read_price_layers(layers),
+        valid_from=FIRST,
+        read_on=FIRST,
+        provider="vast",
+    )
+    assert [(each.row.sku, each.why) for each in found.never_used] == [
+        ("l4-24gb", "l4-24gb at $0.20 in 2027-01-01.yaml (yours) goes before it")
+    ]
+
+
+@pytest.mark.parametrize(("written", "provider"), [("vastai", "vast"), ("Vast.ai", "vast"), ("lambdalabs", "lambda")])
+def test_providers_are_named_as_workers_name_them(tmp_path, written, provider):
+    assert imported(tmp_path, GPUHUNT, provider=written).rows[0].provider == provider
+
+
 # The commands
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("TUNEMILL_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("TUNEMILL_PRICES", raising=False)
+    monkeypatch.setenv("COLUMNS", "160")
 
 
 def run(*arguments: str):
@@ -217,8 +355,11 @@ def test_without_a_command_the_book_is_shown_as_list_shows_it(tmp_path):
     assert "0.799200" in shown.stdout
     assert "song, 2 a request" in shown.stdout
     found = json.loads(run("--prices", str(tmp_path), "--json").stdout)
-    assert {row["sku"] for row in found["prices"]} == {"a100-80gb", "l4", "a10"}
-    assert [(row["usd_micros"], row["in_force"]) for row in found["unit_prices"]] == [(60_000, True)]
+    yours = [row for row in found["prices"] if row["layer"] == "yours"]
+    assert {row["sku"] for row in yours} == {"a100-80gb", "l4", "a10"}
+    songs = [row for row in found["unit_prices"] if row["layer"] == "yours"]
+    assert [(row["usd_micros"], row["in_force"]) for row in songs] == [(60_000, True)]
+    assert (found["layers"][0]["name"], found["layers"][-1]["name"]) == ("installed", "yours")
 
 
 def test_add_writes_and_says_where(tmp_path):
@@ -242,10 +383,10 @@ def test_import_writes_and_says_what_it_left_out(tmp_path):
     book = str(tmp_path / "book")
     done = run("import", catalog, "--provider", "runpod", "--valid-from", "2027-07-01", "--prices", book)
     assert done.exit_code == 0, done.exception
-    assert "3 prices written to" in done.stdout
+    assert "4 prices written to" in done.stdout
     assert "left out" in done.stderr
     found = json.loads(run("import", catalog, "--provider", "runpod", "--prices", book, "--json").stdout)
-    assert len(found["prices"]) == 3
+    assert len(found["prices"]) == 4
     assert isinstance(run("import", catalog, "--provider", "x", "--kind", "magic").exception, SettingsError)
 
 

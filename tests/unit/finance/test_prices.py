@@ -7,17 +7,22 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+import yaml
 
 from catalog.errors import PriceError, SettingsError, UnreadableFileError
 from orchestrator.finance.money import micros_of, parse_usd
 from orchestrator.finance.prices.book import (
-    find_prices_folder,
+    LayerName,
+    PriceLayer,
+    PriceRow,
+    choose_price,
     get_price,
-    names_gpu,
     price_for,
     price_for_gpu,
     read_price_book,
+    read_price_layers,
 )
+from orchestrator.finance.prices.gpu_names import card_of, names_gpu
 from orchestrator.ledger.observations import Machine
 
 SHIPPED = Path(__file__).resolve().parents[3] / "infra" / "prices"
@@ -95,19 +100,21 @@ def test_a_missing_price_is_an_error_that_lists_the_known_gpus(tmp_path):
     with pytest.raises(PriceError) as caught:
         get_price("NVIDIA B300", ms("2027-02-01"), a_book(tmp_path, spring=SPRING))
     assert "a10, a100-80gb, l4" in caught.value.why
-    assert "NVIDIA B300" in caught.value.fix
+    assert "costs prices add b300 USD" in caught.value.fix
     assert caught.value.exit_code == 20
 
 
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('"0.7992"', '"cheap"', ":6: prices.2.usd_per_hour: 'cheap' is no amount"),
-        ('"0.7992"', '"-1"', ":6: prices.2.usd_per_hour"),
-        ('"0.7992"', '".nan"', ":6: prices.2.usd_per_hour"),
-        ("sku: l4, match", "sku: l4, mach", ":6: prices.2.mach: Extra inputs"),
-        ("currency: USD", "currency: EUR", ":2: currency"),
-        ("2027-01-01", "someday", ":1: valid_from"),
+        ('"0.7992"', '"cheap"', ":6: usd_per_hour: 'cheap' is no amount"),
+        ('"0.7992"', '"-1"', ":6: usd_per_hour: -1 is no amount"),
+        ('"0.7992"', '".nan"', ":6: usd_per_hour: '.nan' is no amount"),
+        ("sku: l4, match", "sku: l4, mach", ":6: 'mach' is no key of a price file there"),
+        ("currency: USD", "currency: EUR", ":2: currency is wrong: 'EUR'"),
+        ("2027-01-01", "someday", ":1: valid_from is wrong: 'someday'"),
+        ("sku: l4,", "", ":6: 'sku' is missing"),
+        ("[NVIDIA L4]", "NVIDIA L4", ":6: match is wrong: 'NVIDIA L4'"),
         ("sku: a10,", "sku: l4,", ":7: 'l4' (on_demand) has a second price"),
     ],
 )
@@ -124,15 +131,33 @@ def test_a_file_that_is_no_yaml_is_an_error_in_words(tmp_path, content):
         read_price_book(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "fix"),
+    [
+        ("sku: l4, match", "sku: l4, mach", "write 'match'"),
+        (
+            '"0.7992"',
+            '"cheap"',
+            'write `usd_per_hour:` with dollars as a decimal number with a point, in quotes: "1.64"',
+        ),
+        ("market: on_demand", "market: barter", "write `market:` with on_demand or spot"),
+        ("vram_gib: 80", "vram_gib: lots", "write `vram_gib:` with the GPU's memory in GiB as a number: 80"),
+        ("sku: l4,", "sku: L 4,", "write `sku:` with a name in small letters"),
+        ("source: list}", "source: ''}", "write `source:` with who says so"),
+        ("prices:", "prises:", "add `prices:` with a list of prices"),
+    ],
+)
+def test_the_remedy_for_a_wrong_row_says_what_to_write_in_plain_words(tmp_path, old, new, fix):
+    with pytest.raises(PriceError) as caught:
+        a_book(tmp_path, spring=SPRING.replace(old, new, 1))
+    assert caught.value.fix.startswith(fix)
+    said = str(caught.value)
+    assert not any(word in said for word in ("Input should", "Extra inputs", "Field required", "should have", "valid "))
+
+
 def test_a_folder_without_price_files_is_an_error(tmp_path):
     with pytest.raises(PriceError, match="no price file"):
         read_price_book(tmp_path / "nowhere")
-
-
-def test_the_option_comes_before_the_setting_and_both_before_the_installed_folder(tmp_path):
-    assert find_prices_folder(tmp_path / "a", tmp_path / "b") == tmp_path / "a"
-    assert find_prices_folder(None, tmp_path / "b") == tmp_path / "b"
-    assert any(find_prices_folder().glob("*.yaml"))
 
 
 def test_a_cap_in_dollars_is_read_exactly_or_refused():
@@ -236,13 +261,13 @@ def test_of_two_prices_from_one_day_the_file_that_comes_later_by_name_counts(tmp
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("songs_per_request: 2, ", "", ":3: prices.0: songs_per_request stands in every row of unit song"),
-        ("songs_per_request: 2", "songs_per_request: 0", ":3: prices.0.songs_per_request"),
-        ('usd: "0.20"', 'usd_per_hour: "0.20"', ":5: prices.2: usd_per_hour, match and vram_gib are of GPUs"),
-        ('usd: "0.20", ', "", ":5: prices.2: a row has either usd_per_hour, or unit and usd"),
-        ('usd: "0.20"', 'usd: "0.20", usd_per_hour: "1"', ":5: prices.2: a row has either"),
-        ('unit: gb_month, usd: "0.20"', 'unit: acre, usd: "0.20"', ":5: prices.2.unit"),
-        ('usd: "0.067"', 'usd: "0"', ":4: prices.1: a song that costs nothing"),
+        ("songs_per_request: 2, ", "", ":3: songs_per_request is missing"),
+        ("songs_per_request: 2", "songs_per_request: 0", ":3: songs_per_request is wrong: '0'"),
+        ('usd: "0.20"', 'usd_per_hour: "0.20"', ":5: usd_per_hour, match and vram_gib are of GPUs"),
+        ('usd: "0.20", ', "", ":5: a row has either usd_per_hour, or unit and usd"),
+        ('usd: "0.20"', 'usd: "0.20", usd_per_hour: "1"', ":5: a row has either"),
+        ('unit: gb_month, usd: "0.20"', 'unit: acre, usd: "0.20"', ":5: unit is wrong: 'acre'"),
+        ('usd: "0.067"', 'usd: "0"', ":4: a song that costs nothing"),
         (
             "provider: runpod, region: EU, source: page}\n      - {sku: l4",
             "provider: runpod, source: page}\n      - {sku: l4",
@@ -264,3 +289,206 @@ def test_the_shipped_price_book_knows_a_dated_price_of_a_song():
     assert all(song.usd_micros > 0 and song.songs_per_request >= 1 for song in songs)
     assert any("2026-09-05" in song.source for song in songs)
     assert any(price.sku == "network-volume" for price in book.units_in_force(ms("2026-11-28")))
+
+
+# Cards
+
+
+CARDS = {
+    "NVIDIA A100-SXM4-80GB": ("a100", 80, "sxm", ""),
+    "NVIDIA A100 80GB PCIe": ("a100", 80, "pcie", ""),
+    "NVIDIA A100-PCIE-40GB": ("a100", 40, "pcie", ""),
+    "NVIDIA A100 80GB PCIe MIG 3g.40gb": ("a100", 80, "pcie", "mig 3g.40gb"),
+    "NVIDIA A800-SXM4-80GB": ("a800", 80, "sxm", ""),
+    "NVIDIA H100 80GB HBM3": ("h100", 80, "sxm", ""),
+    "NVIDIA H100 PCIe": ("h100", 80, "pcie", ""),
+    "NVIDIA H100 NVL": ("h100", 94, "nvl", ""),
+    "NVIDIA H200": ("h200", None, "sxm", ""),
+    "NVIDIA GH200 480GB": ("gh200", None, "", ""),
+    "NVIDIA H20": ("h20", None, "", ""),
+    "Tesla T4": ("t4", None, "", ""),
+    "Tesla V100-SXM2-16GB": ("v100", 16, "sxm", ""),
+    "Tesla V100-PCIE-32GB": ("v100", 32, "pcie", ""),
+    "NVIDIA L4": ("l4", None, "", ""),
+    "NVIDIA L40": ("l40", None, "", ""),
+    "NVIDIA L40S": ("l40s", None, "", ""),
+    "NVIDIA A10": ("a10", None, "", ""),
+    "NVIDIA A10G": ("a10g", None, "", ""),
+    "NVIDIA A10-24Q": ("a10", None, "", "24q"),
+    "NVIDIA RTX A6000": ("rtx a6000", None, "", ""),
+    "Quadro RTX 6000": ("rtx 6000", None, "", ""),
+    "NVIDIA RTX 6000 Ada Generation": ("rtx 6000 ada", None, "", ""),
+    "NVIDIA RTX PRO 6000 Blackwell Server Edition": ("rtx pro 6000", None, "server", ""),
+    "NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition": ("rtx pro 6000", None, "max-q", ""),
+    "NVIDIA GeForce RTX 4090": ("rtx 4090", 24, "", ""),
+    "NVIDIA GeForce RTX 4090 Laptop GPU": ("rtx 4090 laptop", None, "", ""),
+    "NVIDIA GeForce RTX 4090 D": ("rtx 4090 d", None, "", ""),
+    "NVIDIA GeForce RTX 3060": ("rtx 3060", 12, "", ""),
+    "NVIDIA GeForce RTX 3060 Ti": ("rtx 3060 ti", None, "", ""),
+    "NVIDIA GeForce RTX 4070 Ti SUPER": ("rtx 4070 ti super", None, "", ""),
+}
+
+
+def test_a_drivers_name_tells_model_memory_form_and_slice():
+    assert {name: tuple(card_of(name)) for name in CARDS} == CARDS
+
+
+def test_no_two_drivers_names_are_of_one_card():
+    assert [
+        (one, other) for one in CARDS for other in CARDS if one < other and card_of(one).may_be(card_of(other))
+    ] == []
+
+
+@pytest.mark.parametrize(
+    ("written", "driver"),
+    [
+        ("A100-80GB-SXM", "NVIDIA A100-SXM4-80GB"),
+        ("a100-pcie-40gb", "NVIDIA A100-PCIE-40GB"),
+        ("H100", "NVIDIA H100 80GB HBM3"),
+        ("H100NVL", "NVIDIA H100 NVL"),
+        ("H200-SXM", "NVIDIA H200"),
+        ("V100-32GB", "Tesla V100-PCIE-32GB"),
+        ("RTX_4070S_Ti", "NVIDIA GeForce RTX 4070 Ti SUPER"),
+        ("RTX3060Ti", "NVIDIA GeForce RTX 3060 Ti"),
+        ("RTX6000-Ada", "NVIDIA RTX 6000 Ada Generation"),
+        ("RTX 6000Ada", "NVIDIA RTX 6000 Ada Generation"),
+        ("RTX6000", "Quadro RTX 6000"),
+        ("QRTX6000", "Quadro RTX 6000"),
+        ("A6000", "NVIDIA RTX A6000"),
+        ("RTXPRO6000S", "NVIDIA RTX PRO 6000 Blackwell Server Edition"),
+        ("TeslaV100", "Tesla V100-SXM2-16GB"),
+        ("4090", "NVIDIA GeForce RTX 4090"),
+        ("rtx-4090-24gb", "NVIDIA GeForce RTX 4090"),
+    ],
+)
+def test_names_of_catalogs_and_people_mean_one_drivers_card(written, driver):
+    assert card_of(written).may_be(card_of(driver))
+    assert {name for name in CARDS if card_of(name).may_be(card_of(written))} <= {
+        name for name in CARDS if card_of(name).model == card_of(driver).model
+    }
+
+
+@pytest.mark.parametrize("other", ["RTX 4090 Laptop GPU", "RTX 4090 D", "RTX 4090 MIG 1g.6gb"])
+def test_a_card_does_not_take_the_price_of_another_whose_name_it_holds(tmp_path, other):
+    row = """    valid_from: 2027-01-01
+    prices: [{sku: rtx-4090-24gb, match: [RTX 4090], usd_per_hour: "0.40", source: page}]
+"""
+    book = a_book(tmp_path, row=row)
+    assert price_for_gpu("NVIDIA GeForce RTX 4090", ms("2027-02-01"), book).sku == "rtx-4090-24gb"
+    assert price_for_gpu(f"NVIDIA GeForce {other}", ms("2027-02-01"), book) is None
+
+
+def test_a_row_without_names_is_of_the_card_that_its_sku_says(tmp_path):
+    row = """    valid_from: 2027-01-01
+    prices: [{sku: l40-48gb, usd_per_hour: "0.99", source: page}]
+"""
+    book = a_book(tmp_path, row=row)
+    assert price_for_gpu("NVIDIA L40", ms("2027-02-01"), book).sku == "l40-48gb"
+    assert price_for_gpu("NVIDIA L40S", ms("2027-02-01"), book) is None
+
+
+def test_a_name_of_several_sizes_means_the_largest_and_says_the_others():
+    book, now = read_price_book(SHIPPED), ms("2026-12-01")
+    chosen = choose_price("A100", now, book)
+    assert (chosen.price.sku, chosen.others) == ("a100-80gb", ("a100-40gb",))
+    for name, sku in {"h100": "h100-80gb", "rtx4090": "rtx-4090-24gb", "4090": "rtx-4090-24gb"}.items():
+        assert choose_price(name, now, book).price.sku == sku
+        assert choose_price(name, now, book).others == ()
+    with pytest.raises(PriceError) as caught:
+        choose_price("h1oo", now, book)
+    assert "did you mean h100-80gb?" in caught.value.fix
+
+
+def test_the_shipped_rows_of_vast_hold_for_its_machines_and_leave_the_others_alone():
+    book, now = read_price_book(SHIPPED), ms("2026-12-01")
+    assert price_for(Machine("NVIDIA A100-SXM4-80GB", "vast"), now, book).usd_micros_per_h == 1_205_000
+    assert price_for(Machine("NVIDIA A100-SXM4-80GB", "runpod"), now, book).usd_micros_per_h == 1_790_000
+    assert price_for(Machine("NVIDIA A100-SXM4-80GB"), now, book).usd_micros_per_h == 1_790_000
+    assert price_for(Machine("NVIDIA GeForce RTX 3090", "vast"), now, book).provider == "vast"
+
+
+# Layers
+
+
+def layered(folder: Path, **texts: str):
+    layers = []
+    for name, text in texts.items():
+        (folder / name).mkdir()
+        (folder / name / "p.yaml").write_text(dedent(text), encoding="utf-8")
+        layers.append(PriceLayer(LayerName(name), folder / name))
+    return read_price_layers(layers)
+
+
+def row(usd: str, day: str, more: str = "") -> str:
+    return f"""    valid_from: {day}
+    prices: [{{sku: l4, match: [NVIDIA L4], usd_per_hour: "{usd}", source: page{more}}}]
+"""
+
+
+def test_a_contract_outlives_the_next_list_that_comes_with_the_program(tmp_path):
+    book = layered(tmp_path, installed=row("0.90", "2027-06-01"), home=row("0.50", "2027-01-01"))
+    at = ms("2027-07-01")
+    assert price_for(Machine("NVIDIA L4"), at, book).usd_micros_per_h == 500_000
+    assert [(price.usd_micros_per_h, price.layer) for price in book.overlaid(at)] == [(900_000, LayerName.INSTALLED)]
+
+
+def test_a_price_that_does_not_hold_yet_lets_the_lower_layer_through(tmp_path):
+    book = layered(tmp_path, installed=row("0.90", "2027-01-01"), yours=row("0.50", "2027-06-01"))
+    assert price_for(Machine("NVIDIA L4"), ms("2027-05-31"), book).usd_micros_per_h == 900_000
+    assert price_for(Machine("NVIDIA L4"), ms("2027-06-01"), book).usd_micros_per_h == 500_000
+
+
+def test_an_installed_row_of_a_provider_does_not_go_before_ones_own_price_of_all(tmp_path):
+    installed = row("0.90", "2027-01-01", ", provider: vast")
+    book = layered(tmp_path, installed=installed, home=row("0.50", "2027-01-01"))
+    assert price_for(Machine("NVIDIA L4", "vast"), ms("2027-02-01"), book).usd_micros_per_h == 500_000
+
+
+def test_an_imported_price_of_the_machines_own_provider_goes_before_ones_own_price_of_all(tmp_path):
+    imported = row("0.30", "2027-01-01", ", provider: vast, region: DE")
+    book = layered(tmp_path, home=imported, yours=row("0.50", "2027-01-01"))
+    at = ms("2027-02-01")
+    assert price_for(Machine("NVIDIA L4", "vast", region="US"), at, book).usd_micros_per_h == 300_000
+    assert price_for(Machine("NVIDIA L4", "runpod"), at, book).usd_micros_per_h == 500_000
+
+
+def test_another_providers_own_row_does_not_go_before_the_list(tmp_path):
+    own = row("0.30", "2027-01-01", ", provider: runpod")
+    book = layered(tmp_path, installed=row("0.90", "2027-01-01"), home=own)
+    assert price_for(Machine("NVIDIA L4", "vast"), ms("2027-02-01"), book).usd_micros_per_h == 900_000
+
+
+# Words
+
+WRONG = ["", "x y", "-1", "nan", "1e999", [], ["a", ["b"]], {"a": "b"}, [{}], "on", "2026-13-45", "\x00", "9" * 400]
+SCHEMA_WORDS = ("Input should", "Extra inputs", "Field required", "should have", "valid ", "tuple", "greater than")
+
+
+@pytest.mark.parametrize("key", [*PriceRow.model_fields, "valid_from", "currency", "prices"])
+@pytest.mark.parametrize("value", WRONG, ids=lambda value: str(value)[:8])
+def test_whatever_is_wrong_is_said_in_words_with_something_to_write(tmp_path, key, value):
+    row = {"sku": "l4", "usd_per_hour": "1", "source": "page"}
+    file = {"valid_from": "2027-01-01", "currency": "USD", "prices": [row]}
+    (file if key in file else row)[key] = value
+    (tmp_path / "p.yaml").write_text(yaml.safe_dump(file), encoding="utf-8")
+    refusal = refusal_of(tmp_path)
+    assert refusal is None or (refusal.fix and len(str(refusal)) < 1_000)
+    assert not [words for words in SCHEMA_WORDS if words in str(refusal)]
+
+
+def refusal_of(folder: Path) -> PriceError | UnreadableFileError | None:
+    """Read the folder's prices; the error, where they are refused."""
+    try:
+        read_price_book(folder)
+    except (PriceError, UnreadableFileError) as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("content", ["", "[]", "3", "- a\n", "prices: []\nvalid_from: 2027-01-01\n", "a: &a [*a]\n"])
+def test_a_file_that_is_no_price_file_at_all_is_said_in_words(tmp_path, content):
+    (tmp_path / "p.yaml").write_text(content, encoding="utf-8")
+    with pytest.raises((PriceError, UnreadableFileError)) as caught:
+        read_price_book(tmp_path)
+    assert caught.value.fix
+    assert not [words for words in SCHEMA_WORDS if words in str(caught.value)]

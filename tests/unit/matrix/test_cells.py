@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catalog.errors import EmptyMatrixError, PresetError, TunemillError, UnknownNameError
-from orchestrator.matrix import cells, expand, lay_out
+from catalog.settings import Settings
+from orchestrator.matrix import cells, expand, lay_out, load_catalog
 from orchestrator.matrix.shares import Quota, share_out, split_by_weight
 from tests.support.preset_files import GENRE, ZONE, a_catalog, a_library, write
 
@@ -165,3 +166,47 @@ def test_a_matrix_that_cannot_be_is_refused_with_its_line(
         cells(a_catalog(a_library(tmp_path), **content))
     assert type(raised.value) is kind
     assert raised.value.fix
+
+
+MP3 = {"format": "mp3"}
+DEEP = {"bit_depth": 16}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"defaults": {**MP3, **DEEP}},
+        {"defaults": MP3, "rules": [{"zone": "z0", "set": DEEP}]},
+        {"rules": [{"zone": "z0", "set": {"format": "ogg", **DEEP}}]},
+    ],
+)
+def test_a_bit_depth_of_a_format_that_has_none_is_refused_where_it_is_written(
+    tmp_path: Path, content: dict[str, Any]
+) -> None:
+    with pytest.raises(PresetError, match=r"c\.yaml:\d+: bit_depth: 16 has no effect on (mp3|ogg) files") as raised:
+        cells(a_catalog(a_library(tmp_path), **content))
+    line = int(raised.value.what.split(":")[1])
+    assert "bit_depth" in (tmp_path / "catalogs/c.yaml").read_text().splitlines()[line - 1]
+    assert raised.value.fix == "drop 'bit_depth', or write 'format: flac'"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"defaults": {"format": "wav", **DEEP}},
+        {"defaults": DEEP},
+        {"defaults": MP3},
+        # The nearer layer chooses another format over what the farther one says of lossless files.
+        {"defaults": DEEP, "rules": [{"zone": "z0", "set": MP3}]},
+    ],
+)
+def test_a_bit_depth_may_stand_where_a_nearer_setting_chooses_another_format(
+    tmp_path: Path, content: dict[str, Any]
+) -> None:
+    assert cells(a_catalog(a_library(tmp_path), **content))
+
+
+def test_a_catalog_may_choose_another_format_over_the_bit_depth_that_it_inherits(tmp_path: Path) -> None:
+    a_catalog(root := a_library(tmp_path), "base", defaults={"format": "flac", **DEEP})
+    write(root / "catalogs/c.yaml", {"extends": "base", "defaults": MP3})
+    assert cells(load_catalog("c", root, Settings()))

@@ -18,9 +18,9 @@ from orchestrator.matrix.files import Choices
 from orchestrator.matrix.knobs import DiffusionChoices, with_choices_of
 from orchestrator.matrix.located import read_located
 from orchestrator.matrix.overlays import ANY_TEMPO, Layer, TrackSettings, overlay
-from orchestrator.matrix.problems import validated
 from orchestrator.matrix.rotation import odometer
 from orchestrator.matrix.schema import schemas
+from orchestrator.matrix.validation import validated
 from tests.support.preset_files import GENRE, ZONE, a_catalog, a_library, write
 
 KNOBS = sorted(DiffusionSpec.model_fields)
@@ -134,9 +134,9 @@ def test_a_new_knob_at_its_neutral_value_writes_what_was_written_without_it(tmp_
 @pytest.mark.parametrize(
     ("given", "kind", "words"),
     [
-        ({"made_up_scale": 11}, OutOfRangeError, ":2: made_up_scale[0]: 11 is not allowed: must be less than or equal"),
-        ({"made_up_scale": [2, -1]}, OutOfRangeError, ":4: made_up_scale[1]: -1 is not allowed: must be greater than"),
-        ({"made_up_scale": "much"}, PresetError, ":2: made_up_scale[0]: 'much' is not allowed: must be a valid number"),
+        ({"made_up_scale": 11}, OutOfRangeError, ":2: made_up_scale[0]: 11 is out of range: it must be at most 10"),
+        ({"made_up_scale": [2, -1]}, OutOfRangeError, ":4: made_up_scale[1]: -1 is out of range: it must be at least"),
+        ({"made_up_scale": "much"}, PresetError, ":2: made_up_scale[0]: a number is needed, not 'much'"),
         ({"made_up_scal": 2}, PresetError, ":2: 'made_up_scal' is not a key here"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 
 from catalog.errors import OutOfRangeError, PresetError, TunemillError, UnknownNameError, UnreadableFileError
 from catalog.settings import Settings
-from orchestrator.matrix import PresetLibrary, find_presets_root, load_catalog
+from orchestrator.matrix import PresetLibrary, load_catalog
+from orchestrator.matrix.layers import LayerName, find_layers, writable_root
 from orchestrator.matrix.located import read_located
 from tests.support.preset_files import GENRE, ZONE, a_catalog, a_library, write
 
@@ -68,7 +70,7 @@ BROKEN: list[tuple[str | bytes, type[TunemillError], str]] = [
     (ZONE_TEXT.replace("[60, 100]", "[100, 60]"), OutOfRangeError, ":4: tempo: the range"),
     (ZONE_TEXT.replace("[60, 100]", "slow"), PresetError, ":4: tempo"),
     (ZONE_TEXT.replace("[calm, warm, still]", "[calm, warm, Calm]"), PresetError, ":5: moods: 'Calm' is listed twice"),
-    (ZONE_TEXT.replace("[calm, warm, still]", "['<|endoftext|>', a, b]"), PresetError, "control tokens"),
+    (ZONE_TEXT.replace("[calm, warm, still]", "['<|endoftext|>', a, b]"), PresetError, "a control token"),
     (ZONE_TEXT.replace("energy: 1\n", ""), PresetError, "energy is missing"),
     ("extends: nowhere\n", UnknownNameError, ":1: 'extends' names 'nowhere'"),
     ("extends: spa\n", PresetError, ":1: 'extends' goes in a circle: spa -> spa"),
@@ -86,6 +88,26 @@ def test_a_broken_file_is_answered_with_its_name_and_line(
     assert error.fix
 
 
+@pytest.mark.parametrize(
+    "line", ["a{n}: &a{n} [{aliases}]", "a{n}: &a{n} {{k: [{aliases}]}}", "a{n}: &a{n} {{<<: [{aliases}], k{n}: 1}}"]
+)
+def test_a_bomb_of_aliases_is_refused_at_once(tmp_path: Path, line: str) -> None:
+    lines = ["a0: &a0 {k: v}"]
+    lines += [line.format(n=n, aliases=", ".join([f"*a{n - 1}"] * 9)) for n in range(1, 30)]
+    began = time.process_time()
+    assert "too large to be a preset" in zone_error(tmp_path, "\n".join(lines)).what
+    assert time.process_time() - began < 0.5
+
+
+def test_what_aliases_repeat_counts_each_time_and_at_its_depth(tmp_path: Path) -> None:
+    repeated = "a: &a {k: [1, 2]}\nb: [*a, *a]\n"
+    assert read_located(write(tmp_path / "x.yaml", repeated)).plain()["b"] == [{"k": [1, 2]}] * 2
+    deep = "a: &a " + "[" * 25 + "x" + "]" * 25
+    assert read_located(write(tmp_path / "x.yaml", deep)).plain()
+    with pytest.raises(UnreadableFileError, match="nested too deeply"):
+        read_located(write(tmp_path / "x.yaml", f"{deep}\nb: {'[' * 20}*a{']' * 20}\n"))
+
+
 def test_all_problems_of_a_file_come_together_in_the_order_of_its_lines(tmp_path: Path) -> None:
     text = ZONE_TEXT.replace("[60, 100]", "[60, 400]").replace("energy: 1", "energy: 9") + "moodz: [x]\n"
     lines = zone_error(tmp_path, text).what.splitlines()
@@ -95,7 +117,9 @@ def test_all_problems_of_a_file_come_together_in_the_order_of_its_lines(tmp_path
 def test_a_wrong_entry_of_a_list_is_one_problem_not_two(tmp_path: Path) -> None:
     error = zone_error(tmp_path, ZONE_TEXT + "defaults:\n  duration_s: 5\n")
     assert len(error.what.splitlines()) == 1
-    assert zone_error(tmp_path, ZONE_TEXT + "defaults:\n  duration_s: []\n").what.endswith("not 0")
+    assert zone_error(tmp_path, ZONE_TEXT + "defaults:\n  duration_s: []\n").what.endswith(
+        "1 entry is needed, not none"
+    )
 
 
 def test_a_misspelt_key_is_answered_with_the_right_one(tmp_path: Path) -> None:
@@ -168,7 +192,7 @@ def test_a_caption_template_that_cannot_be_filled_is_refused(tmp_path: Path, cap
     ("content", "words"),
     [
         ({"prompts": "x.csv"}, "either 'matrix' or 'prompts'"),
-        ({"tracks_per_cell": 3}, "either 'tracks'"),
+        ({"tracks_per_cell": 3}, "'tracks' \\(in all\\) and"),
         ({"matrix": None, "prompts": "../x.csv", "tracks": None}, "prompts"),
         ({"matrix": None, "prompts": "x.csv"}, "every row is a track"),
         ({"rules": [{"zone": "z0"}]}, r"rules\[0\].set is missing"),
@@ -189,12 +213,19 @@ def test_an_unknown_name_is_answered_with_the_closest(tmp_path: Path) -> None:
     assert raised.value.fix == "write 'spa'"
 
 
-@pytest.mark.parametrize("name", ["Spa.yaml", "_spa.yaml", "sp a.yaml", "spa.yml"])
+@pytest.mark.parametrize("name", ["Spa.yaml", "_spa.yaml", "s pa.yaml", "spa.yml", "Süd.yaml"])
 def test_a_file_whose_name_cannot_be_a_preset_is_refused_not_overlooked(tmp_path: Path, name: str) -> None:
     root = a_library(tmp_path)
     write(root / "zones" / name, ZONE)
+    library = PresetLibrary(root)
+    meant = {"s pa.yaml": "s_pa", "Süd.yaml": "sud"}.get(name, "spa")
+    with pytest.raises(PresetError, match="zones") as raised:
+        library.zone(meant)
+    assert raised.value.fix == f"rename it to {meant}.yaml"
     with pytest.raises(PresetError, match="zones"):
-        PresetLibrary(root).names("zones")
+        library.own_names("zones")
+    assert library.zone("z0").name == "z0"
+    assert library.names("zones") == ["z0", "z1"]
 
 
 def test_a_catalog_file_in_a_library_brings_that_library(tmp_path: Path) -> None:
@@ -209,14 +240,41 @@ def test_a_catalog_file_elsewhere_uses_the_default_library(tmp_path: Path) -> No
     assert load_catalog(str(file), None, Settings(presets=root)).library.root == root
 
 
-def test_the_preset_folder_is_looked_for_in_the_promised_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_layers_lie_in_the_promised_order_and_new_files_go_to_the_users_or_the_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     option, setting, here = (a_library(tmp_path / name) for name in ("option", "setting", "here/presets"))
+    home, installed = tmp_path / "home", Path(__file__).parents[3] / "presets"
     monkeypatch.chdir(here.parent)
-    assert find_presets_root(option, Settings(presets=setting)) == option
-    assert find_presets_root(None, Settings(presets=setting)) == setting
-    assert find_presets_root(None, Settings()) == here
+
+    def roots(chosen: Path | None, presets: Path | None) -> list[Path]:
+        return [each.root for each in find_layers(chosen, Settings(presets=presets, home=home))]
+
+    assert roots(option, setting) == [option, installed]
+    assert roots(None, setting) == [setting, installed]
+    assert roots(None, None) == [here, installed]
+    a_library(home / "presets")
+    assert roots(None, setting) == [setting, home / "presets", installed]
+    assert writable_root(option, Settings(presets=setting, home=home)) == option
+    assert writable_root(None, Settings(presets=setting, home=home)) == setting
     monkeypatch.chdir(tmp_path)
-    assert find_presets_root(None, Settings()) == Path(__file__).parents[3] / "presets"
+    assert roots(None, None) == [home / "presets", installed]
+    assert writable_root(None, Settings(home=home)) == home / "presets"
+
+
+def test_a_folder_that_is_two_layers_counts_as_the_higher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, installed = a_library(tmp_path / "presets"), Path(__file__).parents[3] / "presets"
+    (tmp_path / "link").symlink_to(home)
+    settings = Settings(home=tmp_path)
+    assert [(each.name, each.root) for each in find_layers(tmp_path / "link", settings)] == [
+        (LayerName.YOURS, tmp_path / "link"),
+        (LayerName.INSTALLED, installed),
+    ]
+    assert [each.root for each in find_layers(installed, settings)] == [installed, home]
+    # To stand in the checkout is not to have an own folder: a home still lies above what is installed.
+    monkeypatch.chdir(installed.parent)
+    assert [each.root for each in find_layers(None, settings)] == [home, installed]
+    assert writable_root(None, settings) == home
 
 
 def test_paths_are_shown_as_the_user_writes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

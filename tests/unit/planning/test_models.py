@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from catalog.buckets import Bucket
 from catalog.errors import ModelError, UnknownNameError
+from catalog.models import MODELS, NOT_RENDERED
 from catalog.settings import Settings
-from orchestrator.planning.models import find_missing_weights, resolve_model
+from catalog.spec import DiffusionSpec, TrackSpec
+from orchestrator.planning.models import advise_on_settings, find_missing_weights, resolve_model
+from orchestrator.planning.plan import BucketLoad
 
 
 def test_auto_means_the_turbo_model_where_something_can_run_it():
@@ -66,3 +70,104 @@ def test_weights_that_cannot_be_there_are_told_before_anything_starts(tmp_path):
     assert "no weights at" in find_missing_weights("my-lora", Settings(weights=str(tmp_path / "gone"))).what
     assert isinstance(find_missing_weights("my-lora", Settings(weights="owner/name@main")), ModelError)
     assert find_missing_weights("my-lora", Settings(weights=f"owner/name@{'0' * 40}")) is None
+
+
+@pytest.mark.parametrize(
+    ("spelling", "meant"),
+    [
+        ("turbo", "acestep-v15-turbo"),
+        ("acestep-v15", "acestep-v15-turbo"),
+        ("ACE-Step/acestep-v15-turbo", "acestep-v15-turbo"),
+        ("ACE-Step/Ace-Step1.5", "acestep-v15-turbo"),
+        ("Ace-Step1.5", "acestep-v15-turbo"),
+        ("acestep_v15_turbo", "acestep-v15-turbo"),
+        ("ACESTEP-V15-TURBO", "acestep-v15-turbo"),
+        ("ace-step-v1.5-xl-turbo", "acestep-v15-xl-turbo"),
+        ("xl", "acestep-v15-xl-turbo"),
+        ("acestep-v15-4B-turbo", "acestep-v15-xl-turbo"),
+        ("turbo_shift3", "acestep-v15-turbo-shift3"),
+        ("Tone", "tone"),
+        ("tiny_random", "tiny-random"),
+    ],
+)
+def test_another_spelling_of_a_published_name_is_told_with_the_right_one(spelling, meant):
+    for option, catalog in ((spelling, "tone"), (None, spelling)):
+        with pytest.raises(UnknownNameError) as told:
+            resolve_model(catalog, option, Settings(weights="/w"), attended=True)
+        assert f"write {meant!r}" in told.value.fix
+
+
+@pytest.mark.parametrize("model", [row.name for row in MODELS])
+def test_published_names_are_taken_without_a_word(model):
+    assert resolve_model(model, None, Settings(weights="/w"), attended=False) == (model, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        *((row.name, "guidance") for row in NOT_RENDERED),
+        ("acestep-v15-sft-spring", "guidance"),
+        ("sft", "guidance"),
+        ("base", "guidance"),
+        ("ACE-Step/acestep-v15-base", "guidance"),
+        ("acestep-v1", "1.0"),
+        ("ACE-Step-v1-3.5B", "1.0"),
+        ("acestep-5hz-lm-1.7b", "planner"),
+        ("musicgen-large", "another maker"),
+    ],
+)
+def test_what_no_engine_renders_is_refused_before_anything_is_planned(name, words):
+    with pytest.raises(ModelError) as told:
+        resolve_model(name, None, Settings(weights="/w"), attended=True)
+    assert words in f"{told.value.what} {told.value.why}"
+    assert "acestep-v15-" in told.value.fix
+    resolve_model(told.value.fix.split("'")[1] if "'" in told.value.fix else "tone", None, Settings(), attended=False)
+
+
+@pytest.mark.parametrize("name", ["sft", "turbo", "acestep-v15-base", "tones"])
+def test_a_catalog_that_has_takes_of_such_a_name_goes_on_with_a_warning(name):
+    choice = resolve_model(name, None, Settings(weights="/w"), made={name}, attended=False)
+    assert choice.model == name
+    assert "write 'acestep-v15-turbo'" in choice.warning or "write 'tone'" in choice.warning
+    with pytest.raises((ModelError, UnknownNameError)):
+        resolve_model(name, None, Settings(weights="/w"), known={name}, made={"tone"}, attended=False)
+
+
+def test_names_of_ones_own_are_taken_and_said():
+    for name, kind in (("my-lora", "acestep-v15-turbo"), ("acestep-v15-xl-turbo-7", "acestep-v15-xl-turbo")):
+        choice = resolve_model(name, None, Settings(weights="/w"), attended=False)
+        assert choice.model == name
+        assert f"weights of your own, of the kind of {kind}" in choice.warning
+
+
+def loads(model: str, **diffusion) -> list[BucketLoad]:
+    spec = TrackSpec(
+        caption="a", bpm=90, keyscale="C major", duration_s=60, model=model, diffusion=DiffusionSpec(**diffusion)
+    )
+    return [BucketLoad(Bucket.of(spec), 12)]
+
+
+@pytest.mark.parametrize(
+    ("model", "diffusion", "words"),
+    [
+        ("acestep-v15-turbo", {"steps": 50}, "12 takes ask for 50 steps"),
+        ("acestep-v15-turbo", {"shift": 4.5}, "shift 4.5, and acestep-v15-turbo was trained for 1, 2, 3"),
+        ("acestep-v15-turbo-shift1", {"shift": 3}, "trained for 1"),
+    ],
+)
+def test_settings_that_a_model_was_not_trained_for_are_a_note(model, diffusion, words):
+    (note,) = advise_on_settings(loads(model, **diffusion))
+    assert words in note
+
+
+@pytest.mark.parametrize(
+    ("model", "diffusion"),
+    [
+        ("acestep-v15-turbo", {}),
+        ("acestep-v15-turbo", {"steps": 20, "shift": 1}),
+        ("acestep-v15-turbo-continuous", {"shift": 4.2}),
+        ("tone", {"steps": 90, "shift": 4.2}),
+    ],
+)
+def test_settings_that_suit_the_model_need_no_word(model, diffusion):
+    assert advise_on_settings(loads(model, **diffusion)) == []

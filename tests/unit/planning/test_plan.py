@@ -12,7 +12,7 @@ from catalog.spec import TrackSpec
 from catalog.track import Track
 from orchestrator.ledger import KnownTake
 from orchestrator.matrix import PlannedTrack
-from orchestrator.planning.plan import StandingCounts, ZoneGenre, plan_tracks
+from orchestrator.planning.plan import CellName, StandingCounts, plan_tracks
 
 
 def a_track(zone="spa", genre="ambient", slot="0001", *, bpm=70, duration_s=120, planner=True) -> Track:
@@ -39,8 +39,8 @@ def as_known(planned, state="accepted"):
 def test_without_a_ledger_everything_is_new():
     plan = a_plan([wanted(a_track(), 2), wanted(a_track(zone="lobby"))])
     assert plan.cells == {
-        ZoneGenre("spa", "ambient"): StandingCounts(new=2),
-        ZoneGenre("lobby", "ambient"): StandingCounts(new=1),
+        CellName("spa", "ambient"): StandingCounts(new=2),
+        CellName("lobby", "ambient"): StandingCounts(new=1),
     }
     assert (plan.to_render, plan.audio_s, plan.dropped) == (3, 360, ())
 
@@ -70,7 +70,7 @@ def test_a_changed_preset_is_changed_exactly_where_it_changed():
         for each in before
     ]
     plan = a_plan(after, as_known(before))
-    assert plan.cells[ZoneGenre("b", "y")] == StandingCounts(changed=3)
+    assert plan.cells[CellName("b", "y")] == StandingCounts(changed=3)
     assert plan.counts == StandingCounts(changed=3, unchanged=9)
     assert plan.dropped == ()
 
@@ -148,3 +148,10 @@ def test_only_what_the_catalog_lists_can_leave_it(is_refused, leaving):
     known = {(was.key, 1): KnownTake(was.take().id, "accepted", "acestep-v15-turbo", is_refused=is_refused)}
     assert a_plan([wanted(a_track(bpm=90))], known).changes.replaced.total() == leaving
     assert a_plan([], known).changes.retired.total() == leaving
+
+
+def test_advice_counts_the_tracks_that_are_to_be_rendered_each_once():
+    long, made = wanted(a_track(duration_s=360), 3), wanted(a_track(zone="lobby", duration_s=360), 2)
+    assert a_plan([long, made]).advice == ("2 tracks over 5 minutes, where the model often loses the thread",)
+    assert a_plan([long, made], as_known([made])).advice[0].startswith("1 track over 5 minutes")
+    assert a_plan([long, made], as_known([long, made])).advice == ()

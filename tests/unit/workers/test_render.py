@@ -16,12 +16,12 @@ from catalog.messages import AttemptMade, RenderMessage
 from catalog.retry import Backoff
 from catalog.sidecar import Sidecar, StageTimes
 from catalog.spec import Bounds, PlannerSpec
+from catalog.store import STORE_BACKOFF
 from catalog.track import Take
 from tests.support.fakes import FakeEngine, FakeRenderer, MemoryStore, a_context, a_plan
 from tests.support.makers import a_batch, a_message, a_sidecar, a_take
 from workers.render import WorkerContext, render_take
 from workers.scheduler.request import TakeFailed, TakeReturned
-from workers.storage import STORE_BACKOFF
 
 RECEIPT = "1." + "A" * 22
 

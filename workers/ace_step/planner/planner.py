@@ -24,9 +24,9 @@ import transformers
 from transformers import PreTrainedTokenizerFast
 
 from catalog.errors import OutOfRangeError
-from catalog.limits import CODES_PER_S
+from catalog.limits import CODES_PER_S, PLANNER_CONTEXT_TOKENS
 from catalog.sidecar import Plan
-from catalog.spec import Bounds, PlannerSpec, TrackSpec, with_metadata
+from catalog.spec import Bounds, PlannerSpec, TrackSpec
 from catalog.tiers import BatchLimit
 from catalog.track import Take
 from workers.ace_step.device.placement import is_out_of_memory
@@ -43,10 +43,10 @@ from workers.ace_step.planner.loading import (
     read_vocabulary,
 )
 from workers.ace_step.planner.metadata import Filler
-from workers.ace_step.planner.prompt import Metadata, render_prompts
+from workers.ace_step.planner.prompt import Metadata, provisional, render_prompts
 
 # Prompt and codes together: what the model was published with. A checkpoint may name its own in `context_tokens`.
-CONTEXT_TOKENS: Final = 4096
+CONTEXT_TOKENS: Final = PLANNER_CONTEXT_TOKENS
 # Named in the batch key: raise it when the same batch would from now on write other codes.
 _LOOP: Final = "loop 2"
 _RECENT: Final = 256  # plans that are remembered, of some ten kilobytes each
@@ -144,7 +144,7 @@ class Planner:
     def refusal(self, take: Take) -> str | None:
         """The reason why this take cannot be planned in any batch, or None."""
         try:
-            self._prepared(take, _provisional(take.spec))
+            self._prepared(take, provisional(take.spec))
         except OutOfRangeError as error:
             return str(error)
         return None
@@ -264,14 +264,3 @@ class Planner:
             "cfg" if batch_shape.guided else "no cfg",
         ]
         return ", ".join(parts)
-
-
-def _provisional(spec: TrackSpec) -> TrackSpec:
-    """`spec` with the longest words for what it leaves open: where these fit, any choice does."""
-    if spec.bounds is None:
-        return spec
-    longest: dict[str, str | int] = {}
-    for field in spec.bounds.open:
-        values: tuple[str | int, ...] = spec.bounds.choices(field)
-        longest[field] = max(values, key=lambda value: (len(str(value)), str(value)))
-    return with_metadata(spec, longest)

@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import yaml
 
 from catalog.prompt import PLANNER_INSTRUCTION
-from catalog.spec import PlannerSpec, ThinkField, TrackSpec
+from catalog.spec import PlannerSpec, ThinkField, TrackSpec, with_metadata
 
 SYSTEM = f"# Instruction\n{PLANNER_INSTRUCTION}\n\n"
 NO_USER_INPUT = "NO USER INPUT"
@@ -128,3 +128,14 @@ def _opened_turn(tokenizer: ChatTokenizer, user: str) -> str:
 
 def _messages(user: str) -> list[dict[str, str]]:
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}]
+
+
+def provisional(spec: TrackSpec) -> TrackSpec:
+    """`spec` with the longest words for what it leaves open: where these fit, any choice does."""
+    if spec.bounds is None:
+        return spec
+    longest: dict[str, str | int] = {}
+    for field in spec.bounds.open:
+        values: tuple[str | int, ...] = spec.bounds.choices(field)
+        longest[field] = max(values, key=lambda value: (len(str(value)), str(value)))
+    return with_metadata(spec, longest)

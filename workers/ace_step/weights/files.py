@@ -12,13 +12,14 @@ import re
 from collections.abc import Sequence
 from hashlib import file_digest, sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 
 from catalog.errors import ModelError
+from workers.ace_step.weights.recognition import file_given
 
 Tensors = dict[str, torch.Tensor]
 
@@ -26,12 +27,13 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_HEAD_BYTES = 200
 SILENCE_FILE = "silence_latent.pt"
 # Weights, configurations and tokenizer files; no remote code and no pickles but the one `convert` explains.
 _WANTED = ["*.safetensors", "*.json", "*.txt", "*.jinja", f"*{SILENCE_FILE}"]
 
 
-def open_weights(reference: str) -> Path:
+def open_weights(reference: str, setting: str = "TUNEMILL_WEIGHTS") -> Path:
     """The folder that `reference` (a folder, or `owner/name@<commit>`) stands for; downloads only the latter.
 
     Raises ModelError for a folder that is not there, a hub id without a pinned commit, or a failed download.
@@ -39,6 +41,8 @@ def open_weights(reference: str) -> Path:
     folder = Path(reference).expanduser()
     if folder.is_dir():
         return folder
+    if folder.is_file():
+        raise file_given(folder, setting)
     name, _, revision = reference.partition("@")
     if not _HUB_ID.fullmatch(name):
         raise ModelError(
@@ -91,11 +95,25 @@ class WeightReader:
             return self._read(single)
         if not index.is_file():
             raise self._pickled_or_missing(single)
+        shards = self._shards(index)
+        if absent := [shard.name for shard in shards if not shard.is_file()]:
+            raise ModelError(
+                f"{len(absent)} of the {len(shards)} files that {index} names are missing: {', '.join(absent[:3])}",
+                why="the weights were not downloaded to their end",
+                fix="download the missing files, of the same revision",
+            )
         tensors: Tensors = {}
-        for shard in sorted(set(self.json(index).get("weight_map", {}).values())):
-            # A shard's name comes from a downloaded file: only a plain name may be joined to the folder.
-            tensors |= self._read(folder / Path(shard).name)
+        for shard in shards:
+            tensors |= self._read(shard)
         return tensors
+
+    def _shards(self, index: Path) -> list[Path]:
+        """The files that an index names. Raises ModelError for an index of another shape."""
+        places = self.json(index).get("weight_map")
+        if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
+            raise self.corrupt(index, "its weight_map does not say which file holds which tensor")
+        # A shard's name comes from a downloaded file: only a plain name may be joined to the folder.
+        return [index.parent / name for name in sorted({Path(name).name for name in places.values()})]
 
     def _read(self, path: Path) -> Tensors:
         if not path.is_file():
@@ -118,6 +136,8 @@ class WeightReader:
 
     def corrupt(self, path: Path, error: Exception | str) -> ModelError:
         """The error for a file that cannot be read as what its name says."""
+        if instead := _content_instead(path):
+            return ModelError(f"{path} {instead.what}", why=instead.why, fix=instead.fix)
         return ModelError(
             f"{path} is corrupt or truncated",
             why=str(error).splitlines()[0] if str(error) else type(error).__name__,
@@ -133,6 +153,34 @@ class WeightReader:
             why="reading a pickle can run any code, so only safetensors are accepted",
             fix="use the safetensors revision of these weights, or convert them on a machine you can throw away",
         )
+
+
+class _Content(NamedTuple):
+    what: str
+    why: str
+    fix: str
+
+
+def _content_instead(path: Path) -> _Content | None:
+    """What a file holds that is neither whole nor half of what its name says; None where nothing tells."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(_HEAD_BYTES)
+    except OSError as error:
+        return _Content(f"cannot be read: {error.strerror}", "", "give this user the right to read it")
+    if not head:
+        return _Content("is empty", "the download broke off, or the disk was full", "download this file again")
+    if head.startswith(b"version https://git-lfs"):
+        return _Content(
+            "is a pointer of Git LFS, and not the file itself",
+            "the repository was cloned without Git LFS, which fetches the large files",
+            "run `git lfs pull` in the repository, or download the file from its page",
+        )
+    if head.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
+        return _Content(
+            "is a web page, and not the file itself", "the address led to a page, such as a login", "download it again"
+        )
+    return None
 
 
 def fingerprint(files: Sequence[Path], root: Path, home: Path) -> str:

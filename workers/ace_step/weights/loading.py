@@ -28,6 +28,7 @@ from workers.ace_step.weights import convert
 from workers.ace_step.weights.files import Tensors, WeightReader
 from workers.ace_step.weights.folding import fold
 from workers.ace_step.weights.quantize import quantize_blocks
+from workers.ace_step.weights.recognition import refuse_other, refuse_width
 
 DIFFUSION_STEM = "diffusion_pytorch_model"
 TRANSFORMERS_STEM = "model"
@@ -73,7 +74,8 @@ class _ComponentFiles(NamedTuple):
 
 
 def check_layout(folder: Path, model: str) -> None:
-    """Raise ModelError when `folder` holds `model` in neither layout."""
+    """Raise ModelError when `folder` holds `model` in neither layout; it names what the folder holds instead."""
+    refuse_other(folder, model)
     if not _is_diffusers(folder) and not (folder / model / "config.json").is_file():
         raise _no_layout(folder, model)
 
@@ -90,10 +92,14 @@ def load_components(
     """
     check_layout(folder, model)
     reader = WeightReader(folder)
-    parts, tokenizer_folder = (
-        _diffusers_parts(reader) if _is_diffusers(folder) else _original_parts(reader, folder / model)
-    )
+    try:
+        parts, tokenizer_folder = (
+            _diffusers_parts(reader) if _is_diffusers(folder) else _original_parts(reader, folder / model)
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:  # a configuration of another shape
+        raise _misfit(folder / "config.json", f"{type(error).__name__}: {error}") from None
     _check_turbo(parts["transformer"], model)
+    refuse_width(parts["transformer"].config, model, parts["transformer"].source)
     modules = {name: _build(name, part, _loaded_to(name, placement, fit)) for name, part in parts.items()}
     quantize_blocks(modules["transformer"], fit.quantize)
     for name in CODE_MODULES:

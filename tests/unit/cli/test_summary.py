@@ -1,0 +1,41 @@
+"""The summary of a run: what was rejected is named with its reason, so that a person can find and change it."""
+
+from __future__ import annotations
+
+from catalog.settings import Settings
+from orchestrator.cli.summary import Summary, as_json, print_summary
+from orchestrator.ledger import RunRow
+from orchestrator.ledger.readings import Spend, TakeCounts, TakeName
+from orchestrator.runs.attached import RunEnd
+
+REASON = "caption and metadata are 291 tokens; the model reads 256: shorten the caption"
+NAMES = [TakeName(f"hotels/lobby/jazz/000{n}", 1, f"{n:024d}") for n in range(5)]
+
+
+def a_summary() -> Summary:
+    return Summary(
+        run=RunRow(run_id="r1", catalog="hotels", model="acestep-v15-turbo", state="finished", started_at_ms=0),
+        end=RunEnd.DONE,
+        counts=TakeCounts(accepted=3, rejected=5),
+        spend=Spend(0, ()),
+        duration_ms=1000,
+        rejected={REASON: NAMES},
+        failed={},
+        tracks=[],
+        store="store",
+    )
+
+
+def test_rejected_takes_are_named_with_their_reason(tmp_path, capsys):
+    print_summary(a_summary(), Settings(home=tmp_path))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"rejected 5x: {REASON}" in printed
+    assert f"hotels/lobby/jazz/0000 take 1 ({NAMES[0].take_id})" in printed
+    assert "and 2 more" in printed
+    assert "0003" not in printed
+
+
+def test_in_json_each_rejected_take_is_named(tmp_path):
+    told = as_json(a_summary(), Settings(home=tmp_path))
+    assert told["rejected"] == {REASON: 5}
+    assert [take["take_id"] for take in told["rejected_takes"][REASON]] == [name.take_id for name in NAMES]
