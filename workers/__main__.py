@@ -13,7 +13,7 @@ import signal
 import sys
 from pathlib import Path
 
-from catalog.errors import INTERRUPTED_EXIT_CODE, TunemillError
+from catalog.errors import INTERRUPTED_EXIT_CODE, BrokerError, TunemillError
 from catalog.messages import now_ms
 from catalog.models import TURBO, find_model
 from catalog.plain import plain_json, plain_lines, replace_unencodable
@@ -52,6 +52,12 @@ def _read_settings_for(model: str) -> Settings:
 
 def _serve(arguments: argparse.Namespace) -> int:
     settings = _read_settings_for(arguments.model)
+    if not settings.broker_url:
+        raise BrokerError(
+            "no broker is named",
+            why="a worker takes its work from a queue that others fill",
+            fix="set TUNEMILL_BROKER_URL, or use `tunemill run`, which brings its own broker and worker",
+        )
     from workers.service import ServeOptions, serve  # noqa: PLC0415 - the engine process imports this module too
 
     if arguments.dies_with is not None and not _die_with(arguments.dies_with):

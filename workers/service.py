@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from catalog.broker_answers import tell_if_in_clear
-from catalog.errors import BrokerError, TunemillError, WorkerError
+from catalog.errors import TunemillError, WorkerError
 from catalog.messages import FAULT, TakesReturned, WorkerStarted, WorkerStopped
 from catalog.models import find_model
 from catalog.orders import parse_public_keys
@@ -82,16 +82,10 @@ def threads_for(limits: EngineLimits, n_cores: int | None = None) -> int:
 def serve(settings: Settings, options: ServeOptions, *, started_at_ms: int, recipe: EngineRecipe | None = None) -> int:
     """Serve until told to stop; the exit code. Raises TunemillError when it cannot start or cannot go on.
 
-    `recipe` replaces the engine that the settings name.
+    The settings name a broker. `recipe` replaces the engine that they name.
     """
-    if not settings.broker_url:
-        raise BrokerError(
-            "no broker is named",
-            why="a worker takes its work from a queue that others fill",
-            fix="set TUNEMILL_BROKER_URL, or use `tunemill run`, which brings its own broker and worker",
-        )
     recipe = recipe or engine_recipe(settings, options.model, planner_wanted=options.planner)
-    identity = check_broker(settings.broker_url)
+    identity = check_broker(str(settings.broker_url))
     _warn_of_trust(settings, identity)
     try:
         service = _Service(settings, options, recipe, identity, started_at_ms)

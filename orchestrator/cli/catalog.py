@@ -71,9 +71,11 @@ def list_catalog(
 
 def _find_tracks(settings: Settings, catalog: str | None, places: Places, names: Names) -> list[ListedTrack]:
     ledger = find_ledger(settings)
-    if ledger is None:
-        return []
     asked = names.keys_of(places, catalog)
+    if ledger is None:
+        if catalog is not None or asked:
+            _check_planned(asked, catalog, settings)
+        return []
     with ledger.read() as connection:
         known = readings.catalogs(connection)
         if catalog is not None and catalog not in known:
@@ -87,6 +89,18 @@ def _find_tracks(settings: Settings, catalog: str | None, places: Places, names:
             _check_places(asked, there, catalog, settings)
         where = readings.in_places(asked.zones, asked.genres, asked.axes)
         return readings.list_tracks(connection, catalog, where=where)
+
+
+def _check_planned(asked: Places, catalog: str | None, settings: Settings) -> None:
+    """Raise UnknownNameError for a catalog or a place that no preset has, where nothing was made yet."""
+    planned = planned_places(catalog, settings)
+    if planned is None:
+        raise UnknownNameError(
+            f"there is no catalog {catalog!r}" if catalog else "the presets cannot be read",
+            why="nothing was made here yet, and no preset of that name can be read",
+            fix="`tunemill presets list catalogs` shows those there are",
+        )
+    asked.check_against(planned, f"the catalog {catalog!r}" if catalog else "the library")
 
 
 def _check_places(asked: Places, made: Places, catalog: str | None, settings: Settings) -> None:

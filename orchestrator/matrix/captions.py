@@ -6,6 +6,7 @@ article follows the word that is filled in there.
 
 from __future__ import annotations
 
+import difflib
 import re
 import string
 from collections.abc import Mapping
@@ -51,6 +52,14 @@ class Template(NamedTuple):
         return "".join(out)
 
 
+def _no_placeholder(name: str, form: str, conversion: str) -> str:
+    """The words for a placeholder that means nothing in a caption, and after a semicolon what to write."""
+    written = printable(f"{name}{'!' * bool(conversion)}{conversion}{':' * bool(form)}{form}"[:40])
+    guess = name if name in PLACEHOLDERS else next(iter(difflib.get_close_matches(name, PLACEHOLDERS, n=1)), "")
+    fix = f"write {{{guess}}}" if guess else f"there are {' '.join(f'{{{each}}}' for each in PLACEHOLDERS)}"
+    return f"{{{written}}} is no placeholder in a caption; {fix}"
+
+
 @lru_cache(maxsize=10_000)
 def _parse(text: str) -> Template:
     try:
@@ -60,10 +69,7 @@ def _parse(text: str) -> Template:
     parts: list[tuple[str, str]] = []
     for literal, placeholder, form, conversion in parsed:
         if placeholder is not None and (placeholder not in PLACEHOLDERS or form or conversion):
-            named = f"{{{printable(placeholder[:40])}}}"
-            raise ValueError(
-                f"{named} is no placeholder in a caption; there are {' '.join(f'{{{p}}}' for p in PLACEHOLDERS)}"
-            )
+            raise ValueError(_no_placeholder(placeholder, form or "", conversion or ""))
         parts.append((literal, placeholder or ""))
     template = Template(tuple(parts))
     missing = [placeholder for placeholder in NEEDED if placeholder not in template.placeholders]

@@ -253,23 +253,38 @@ class _SourceReader:
             inner = self._wrapped(item, where) if isinstance(item, dict) else {}
             for key, items in inner.items():
                 for number, each in enumerate(items, 1):
-                    self._add_item(each, line, f"{where} ({printable(key)}, number {number:,})")
+                    place = f"{where} ({printable(key)}, number {number:,})"
+                    self._add_item({**self._shared(item, inner, each), **each}, line, place)
             if not inner:
                 self._add_item(item, line, where)
 
     def _wrapped(self, item: dict[str, Any], where: str) -> dict[str, list[Any]]:
-        """The lists of prompts that an object without one of its own holds: {"songs": [...]}."""
+        """The prompts that an object without one of its own holds: {"songs": [...]}, {"input": {...}}."""
         if "nodes" in item or any(isinstance(each, dict) and "class_type" in each for each in item.values()):
             raise UnreadableFileError(
                 f"{where}: this is a ComfyUI workflow, not a prompt",
                 fix="write its tags and lyrics into a CSV file with the columns caption and lyrics",
             )
-        if any(self.layout.role(key).column == "caption" for key in item):
+        if self._says_caption(item):
             return {}
+        lists = {key: [each] if self._says_caption(each) else each for key, each in item.items()}
         return {
             key: value
-            for key, value in item.items()
+            for key, value in lists.items()
             if isinstance(value, list) and value and all(isinstance(each, dict) for each in value)
+        }
+
+    def _says_caption(self, item: Any) -> bool:
+        return isinstance(item, dict) and any(self.layout.role(key).column == "caption" for key in item)
+
+    def _shared(self, item: dict[str, Any], inner: dict[str, Any], prompt: dict[str, Any]) -> dict[str, Any]:
+        """What stands beside the prompts and holds for each that does not say otherwise; an id or title never does."""
+        said = {role.column or role.meaning for role in map(self.layout.role, prompt)} | {"id", "title"}
+        roles = {key: self.layout.role(key) for key in item if key not in inner}
+        return {
+            key: item[key]
+            for key, role in roles.items()
+            if role.meaning == "unused" or (role.column or role.meaning) not in said
         }
 
     def _add_item(self, item: Any, line: int, where: str) -> None:
@@ -277,7 +292,9 @@ class _SourceReader:
             item = {"caption": item}
         if not isinstance(item, dict):
             fix = 'write {"caption": "..."}'
-            self.left_out.append(Problem(where, f"an object with a caption is needed here, not {item!r:.40}", fix=fix))
+            self.left_out.append(
+                Problem(where, f"an object with a caption is needed here, not {json.dumps(item)[:40]}", fix=fix)
+            )
         else:
             self._add(item.items(), line, where)
 

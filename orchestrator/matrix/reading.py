@@ -108,7 +108,7 @@ class PresetLibrary:
         if not holds_presets(root):
             raise UnreadableFileError(
                 f"{shown(root)}: this is no preset folder",
-                why="it has none of zones/, genres/ and catalogs/" if is_folder(root) else "there is no such folder",
+                why=_no_presets_in(root),
                 fix="name the folder that holds zones/, genres/ or catalogs/ with --presets or TUNEMILL_PRESETS; "
                 "`tunemill presets new` begins one",
             )
@@ -232,6 +232,12 @@ def refuse_misspelt_path(text: str, library: PresetLibrary) -> None:
         error = no_such_preset(text, library)
         if error.fix.startswith("write "):
             raise error
+
+
+def _no_presets_in(root: Path) -> str:
+    if is_folder(root):
+        return "it has none of zones/, genres/ and catalogs/"
+    return "it is a file" if is_file(root) else "there is no such folder"
 
 
 def _read_folder(folder: Path, kind: Kind) -> _Files:

@@ -28,6 +28,7 @@ _M = TypeVar("_M", bound=BaseModel)
 _Path = tuple[Any, ...]
 _ERRORS_MAX: Final = 200  # a file with more mistakes is not a preset with mistakes
 _STEP_MAX: Final = 64  # letters of a key; a name is no longer
+_KEY_ALIKE: Final = 0.65  # of 1, a key and the one that may be meant: 'upto' is 'to', and 'lora' is not 'format'
 _TEXT_MAX: Final = 120  # characters of text to write; a longer one is no help
 _KEYS_SPELT_MAX: Final = 2
 _OWN_STEPS: Final = ("[key]", "int", "str", "list")  # pydantic's own, in the path of a value
@@ -78,7 +79,7 @@ def _problems(model: type[BaseModel], tree: Located, errors: list[Any]) -> list[
             missing.setdefault(path[:-1], []).append(path[-1])
         elif error["type"] == "extra_forbidden":
             known, around = _keys_at(model, path[:-1]), _key_around(model, path)
-            guess = None if around else closest(str(path[-1]), known)
+            guess = None if around else closest(str(path[-1]), known, cutoff=_KEY_ALIKE)
             meant.add((path[:-1], guess or ""))
             fix = f"write {guess!r}" if guess else f"drop it; the keys here are {', '.join(sorted(known))}"
             fix = f"write it under {around!r}" if around else fix
@@ -340,6 +341,8 @@ def _flow(content: dict[str, Any]) -> str:
     """A key and its value as YAML on one line; "" when that would be too long, or would hold a quotation mark."""
     text = yaml.safe_dump(content, default_flow_style=True, width=10_000, sort_keys=False, allow_unicode=True)
     text = text.strip()[1:-1]
+    if not set(text) & {'"', "\\"} and "''" not in text:
+        text = text.replace("'", '"')  # the message puts the whole into single quotation marks
     return text if len(text) <= _TEXT_MAX and "'" not in text and text.isprintable() else ""
 
 

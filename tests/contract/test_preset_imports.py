@@ -362,6 +362,25 @@ def test_a_list_inside_an_object_is_taken(tmp_path: Path) -> None:
     assert (done.rows, done.left_out[0].where) == (1, f"{tmp_path / 'p.json'}:1 (songs, number 2)")
 
 
+@pytest.mark.parametrize(
+    "content", [{"input": {"prompt": "one", "bpm": 90}}, {"data": [{"caption": "one", "tempo": 90}]}]
+)
+def test_a_prompt_inside_an_envelope_is_taken(tmp_path: Path, content: dict[str, Any]) -> None:
+    (track,) = imported(tmp_path, write(tmp_path / "p.json", json.dumps(content)))
+    assert (track.spec.caption, track.spec.bpm) == ("one", 90)
+
+
+def test_what_stands_beside_prompts_holds_for_each_that_does_not_say_otherwise(tmp_path: Path) -> None:
+    songs = [{"prompt": "one"}, {"prompt": "two", "tempo": 80}]
+    content = {"id": 7, "title": "Album", "mood": "calm", "bpm": 90, "songs": songs}
+    source = write(tmp_path / "p.json", json.dumps(content))
+    assert [track.spec.bpm for track in imported(tmp_path, source)] == [90, 80]
+    assert told(tmp_path, source).unused == ["mood"]
+    cover = write(tmp_path / "c.json", json.dumps({"task_type": "cover", "input": {"prompt": "one"}}))
+    with pytest.raises(PresetError, match="it asks for the task 'cover'"):
+        imported(tmp_path, cover)
+
+
 def test_a_text_file_holds_one_prompt_a_line(tmp_path: Path) -> None:
     tracks = imported(tmp_path, write(tmp_path / "p.txt", "warm piano, soft\n\nslow bossa\n"))
     assert [track.spec.caption for track in tracks] == ["warm piano, soft", "slow bossa"]

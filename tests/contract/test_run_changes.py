@@ -342,6 +342,16 @@ def test_a_typing_error_in_a_selection_is_told_with_the_right_name(place, comman
     assert not (place.root / "home").exists()
 
 
+def test_a_list_before_anything_was_made_knows_the_names_of_the_presets(place):
+    place.write(TONE)
+    for planned in ((), ("mini",), ("mini", "--zone", "z1"), ("--genre", "g0")):
+        result = place.ask("catalog", "list", *planned)
+        assert (result.exit_code, "no finished tracks" in result.output) == (0, True), result.output
+    for wrong in (("minni",), ("mini", "--zone", "z11"), ("--genre", "gg")):
+        assert isinstance(place.ask("catalog", "list", *wrong).exception, UnknownNameError)
+    assert not (place.root / "home").exists()
+
+
 def test_a_list_of_a_place_that_is_planned_and_empty_is_a_note_and_of_an_unknown_one_an_error(place):
     place.write(TONE)
     run = json.loads(place.ask("run", "mini", "--zone", "z0", "--json").stdout)

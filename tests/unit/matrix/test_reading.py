@@ -177,7 +177,8 @@ def test_circles_of_inheritance_are_named(tmp_path: Path) -> None:
         ("only {mood}", "lacks {instruments}"),
         ("{mood} {instruments} {colour}", "{colour} is no placeholder"),
         ("{mood {instruments}", "caption|braces"),
-        ("{mood!r} {instruments}", "no placeholder"),
+        ("{mood!r} {instruments}", "{mood!r} is no placeholder"),
+        ("{moood} {instruments}", "{moood} is no placeholder"),
     ],
 )
 def test_a_caption_template_that_cannot_be_filled_is_refused(tmp_path: Path, caption: str, words: str) -> None:
@@ -186,6 +187,7 @@ def test_a_caption_template_that_cannot_be_filled_is_refused(tmp_path: Path, cap
     with pytest.raises(PresetError, match=r"g\.yaml:3: captions") as raised:
         PresetLibrary(root).genre("g")
     assert any(word in raised.value.what for word in words.split("|"))
+    assert raised.value.fix.startswith("write {mood}") == ("no placeholder" in words and "colour" not in words)
 
 
 @pytest.mark.parametrize(

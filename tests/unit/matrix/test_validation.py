@@ -135,6 +135,7 @@ def test_every_wrong_value_of_every_key_is_answered_in_plain_words_with_a_remedy
             where = f"{path} = {wrong!r}: {error}"
             assert not LIBRARY_WORDS.search(str(error)), where
             assert error.fix, where
+            assert "''" not in error.fix, where
             for text in re.findall(r"'(\w+: [^']*)'", error.fix) if "\n" not in error.what else []:
                 ((key, value),) = yaml.safe_load(text).items()
                 at = next((path[: n + 1] for n in reversed(range(len(path))) if path[n] == key), None)
@@ -157,6 +158,7 @@ def test_every_wrong_value_of_every_key_is_answered_in_plain_words_with_a_remedy
         ({"name": 7}, "name: a text is needed, not 7", 'put it between quotation marks: "7"'),
         ({"takes": 2}, "'takes' is not a key here", "write it under 'defaults'"),
         ({"tempi": [1, 2]}, "'tempi' is not a key here", "write 'tempo'"),
+        ({"defaults": {"lora": "x"}}, "'lora' is not a key here", "drop it; the keys here are"),
         ({"extends": "Hotel Bar"}, "'Hotel Bar' is not allowed: a name is made of", "write 'hotel_bar'"),
         ({"defaults": {"takes": [1, True]}}, "defaults.takes[1]: a number is needed, not true", "'takes: 2'"),
         ({"defaults": {"duration_s": "2 min"}}, "a whole number is needed, not '2 min'", "write 120"),
