@@ -24,11 +24,11 @@ from catalog.errors import PresetError, UnreadableFileError
 from catalog.prompt import ESTIMATE, TokenCounter
 from catalog.spec import INSTRUMENTAL
 from orchestrator.matrix.layers import schema_line
-from orchestrator.matrix.layouts import NEAR_CAPTIONS, Layout, no_caption
+from orchestrator.matrix.layouts import Layout, column_option, ignore_option, near_captions, no_caption
 from orchestrator.matrix.located import is_folder, shown
 from orchestrator.matrix.names import NAME_RULE, bare, is_name, printable, quoted
 from orchestrator.matrix.problems import Problem, raise_problems
-from orchestrator.matrix.rows import COLUMNS, PromptRow, RowReader, plain_heading, slugified, too_many_cells
+from orchestrator.matrix.rows import COLUMNS, PromptRow, RowReader, slugified, too_many_cells
 from orchestrator.matrix.tables import read_foreign_text, read_records
 from orchestrator.matrix.values import UnusableValue
 
@@ -228,14 +228,13 @@ class _SourceReader:
             Problem(
                 where,
                 f"{quoted(name)} is not a column here, and probably a slip",
-                fix=f"add --column {column}={name}, or --ignore {name}",
+                fix=f"add {column_option(column, name)}, or {ignore_option(name)}",
             )
             for name, column in self.layout.misspelt(heading)
         ]
         if not any(self.layout.role(name).column == "caption" for name in heading):
-            plain = {plain_heading(name): name for name in heading}
-            if near := next((plain[each] for each in NEAR_CAPTIONS if each in plain), ""):
-                error = no_caption(near)
+            if near := near_captions(heading):
+                error = no_caption(near[0])
                 problems.append(Problem(where, error.words, fix=error.fix))
             elif not problems:
                 fix = "name the column of descriptions 'caption' or 'prompt', or say --column caption=HEADING"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, NamedTuple
@@ -60,7 +61,7 @@ _ROLES: Final[dict[str, Role]] = {
     ),
     **dict.fromkeys(("vocals", "has_vocals", "with_vocals", "vocal"), Role("vocals")),
     **dict.fromkeys(("use_random_seed", "random_seed", "random_seed_checkbox", "randomize_seed"), Role("random_seed")),
-    **dict.fromkeys(("task", "task_type"), Role("task")),
+    **dict.fromkeys(("task", "task_type", "lm_mode"), Role("task")),
     **dict.fromkeys(
         "src_audio src_audio_path source_audio source_audio_path ctx_audio ctx_audio_path reference_audio "
         "reference_audio_path ref_audio ref_audio_path ref_audio_input input_audio init_audio audio_prompt "
@@ -85,10 +86,15 @@ _ROLES: Final[dict[str, Role]] = {
     ),
 }
 # Headings that other programs give to what is a caption here, the likeliest first.
-NEAR_CAPTIONS: Final = (
+_NEAR_CAPTIONS: Final = (
     *("description", "desc", "text", "text_prompt", "prompt_text", "music_prompt", "positive_prompt", "tags", "style"),
     *("styles", "style_prompt", "style_tags", "gpt_description_prompt", "sample_query", "query", "music_description"),
     *("song_description", "track_description", "caption_text", "music_caption", "beschreibung", "concept", "idea"),
+)
+# Words that a heading for captions has among others, the likeliest first, and words that make it another one.
+_CAPTION_WORDS: Final = ("caption", "prompt", "description", "beschreibung", "style", "tags")
+_NO_CAPTION_WORDS: Final = frozenset(
+    "id ids path file filename url length count negative lang language suffix hash title".split()
 )
 _OUR_TASKS: Final = frozenset("text2music text_to_music t2m generate generation generate_music music create".split())
 _OUR_WEIGHTS: Final = frozenset(
@@ -229,7 +235,7 @@ class _Request:
             first = self._from[column]
             raise _refused(
                 f"{quoted(first)} and {quoted(heading)} both say the {column}, and differ",
-                f"take one of them away, or leave one unread with --ignore {heading}",
+                f"take one of them away, or leave one unread with {ignore_option(heading)}",
             )
         self._from.setdefault(column, heading)
 
@@ -266,7 +272,7 @@ class _Request:
                 self._layout.unused[printable(heading)] = None
             case "unused" | "nested":
                 self._layout.unused[printable(heading)] = None
-                self._near += [heading] if plain_heading(heading) in NEAR_CAPTIONS and not unset else []
+                self._near += [] if unset else [heading]
 
     def _measure(self, role: Role, heading: str, value: Any) -> None:
         """Take a length in its own unit, or a tempo or length under a heading that may also hold words."""
@@ -300,7 +306,7 @@ class _Request:
         """The row by column. Raises UnusableValue where its parts contradict each other."""
         found = self._found
         if self._demands:
-            ignored = " ".join(f"--ignore {heading}" for heading in self._demands)
+            ignored = " ".join(map(ignore_option, self._demands))
             raise _refused(
                 f"it asks for {', '.join(self._demands.values())}",
                 f"to make new music of it with the catalog's model, add {ignored}",
@@ -309,12 +315,12 @@ class _Request:
             if column not in found:
                 raise _refused(
                     f"{quoted(heading)} is not a column here, and probably a slip",
-                    f"add --column {column}={heading}, or --ignore {heading}",
+                    f"add {column_option(column, heading)}, or {ignore_option(heading)}",
                 )
         if self._drop_seed:
             found.pop("seed", None)
-        if "caption" not in found and self._near:
-            raise no_caption(self._near[0])
+        if "caption" not in found and (near := near_captions(self._near)):
+            raise no_caption(near[0])
         self._refuse_lyrics_as_caption()
         found.update(self._lyrics())
         return found
@@ -323,10 +329,10 @@ class _Request:
         """Some services call the lyrics the prompt, and the prompt the style or the tags."""
         if "lyrics" not in self._found and _SECTION.search(str(self._found.get("caption", ""))):
             heading = self._from["caption"]
-            style = self._near[0] if self._near else "HEADING"
+            style = next(iter(near_captions(self._near)), "HEADING")
             raise _refused(
                 f"{quoted(heading)} holds lyrics, with sections such as [Verse], and no description",
-                f"add --column lyrics={heading} --column caption={style}",
+                f"add {column_option('lyrics', heading)} {column_option('caption', style)}",
             )
 
     def _lyrics(self) -> dict[str, str]:
@@ -338,21 +344,45 @@ class _Request:
         if self._instrumental and sung and not _is_structure(str(lyrics)):
             raise _refused(
                 "it is marked instrumental and has lyrics to sing",
-                f"empty one of the two, or leave the mark unread with --ignore {self._flag_heading}",
+                f"empty one of the two, or leave the mark unread with {ignore_option(self._flag_heading)}",
             )
         if self._instrumental and lyrics is None:
             return {"lyrics": INSTRUMENTAL}
         if self._instrumental is False and lyrics is None:
             raise _refused(
                 "it asks for singing and has no lyrics",
-                f"write its lyrics, or leave the mark unread with --ignore {self._flag_heading}",
+                f"write its lyrics, or leave the mark unread with {ignore_option(self._flag_heading)}",
             )
         return {}
 
 
+def column_option(column: str, heading: str) -> str:
+    """The option that reads `heading` as `column`, as a shell takes it."""
+    return f"--column {shlex.quote(f'{column}={heading}')}"
+
+
+def ignore_option(heading: str) -> str:
+    """The option that leaves `heading` unread, as a shell takes it."""
+    return f"--ignore {shlex.quote(heading)}"
+
+
+def near_captions(headings: Iterable[str]) -> list[str]:
+    """Those of `headings` that may mean the caption, the likeliest first."""
+    ranks = {heading: _caption_rank(plain_heading(heading)) for heading in headings}
+    return sorted((heading for heading, rank in ranks.items() if rank is not None), key=lambda each: ranks[each] or 0)
+
+
+def _caption_rank(plain: str) -> int | None:
+    if plain in _NEAR_CAPTIONS:
+        return _NEAR_CAPTIONS.index(plain)
+    words = plain.split("_")
+    found = [place for place, word in enumerate(_CAPTION_WORDS) if word in words]
+    return len(_NEAR_CAPTIONS) + found[0] if found and not _NO_CAPTION_WORDS & set(words) else None
+
+
 def no_caption(near: str) -> UnusableValue:
     """The error for a row or a heading without a caption, where `near` may be meant."""
-    return _refused(f"there is no caption; {quoted(near)} may be meant", f"add --column caption={near}")
+    return _refused(f"there is no caption; {quoted(near)} may be meant", f"add {column_option('caption', near)}")
 
 
 def _refused(words: str, fix: str) -> UnusableValue:

@@ -44,7 +44,7 @@ ALIASES: Final = {
     **dict.fromkeys(("lyric",), "lyrics"),
     **dict.fromkeys(("key", "key_scale", "key_signature", "musical_key", "camelot"), "keyscale"),
     **dict.fromkeys(("tonart", "tonalité", "tonalidad"), "keyscale"),
-    **dict.fromkeys(("time_signature", "time_sig", "timesig", "metre", "meter", "taktart"), "timesignature"),
+    **dict.fromkeys(("time_signature", "time_sig", "timesig", "metre", "meter", "takt", "taktart"), "timesignature"),
     **dict.fromkeys(("duration", "audio_duration", "target_duration", "audio_length"), "duration_s"),
     **dict.fromkeys(("duration_sec", "duration_secs", "duration_seconds", "length_s", "seconds"), "duration_s"),
     **dict.fromkeys(("length_sec", "length_seconds", "seconds_total", "dauer", "durée", "duración"), "duration_s"),

@@ -381,6 +381,32 @@ def test_what_stands_beside_prompts_holds_for_each_that_does_not_say_otherwise(t
         imported(tmp_path, cover)
 
 
+@pytest.mark.parametrize(
+    ("headings", "option"),
+    [
+        ("Title,Style of Music,Mood", "--column 'caption=Style of Music'"),
+        ("location,alt_caption,prompt_aug", "--column caption=alt_caption"),
+        ("caption_id,caption_path,userPrompt", "--column caption=userPrompt"),
+    ],
+)
+def test_a_heading_that_speaks_of_captions_is_offered_as_a_shell_takes_it(
+    tmp_path: Path, headings: str, option: str
+) -> None:
+    with pytest.raises(PresetError) as raised:
+        imported(tmp_path, write(tmp_path / "p.csv", f"{headings}\na,b,c\n"))
+    assert raised.value.fix == f"add {option}"
+
+
+def test_headings_that_only_name_captions_are_not_offered(tmp_path: Path) -> None:
+    with pytest.raises(PresetError, match="there is no column 'caption' or 'prompt'"):
+        imported(tmp_path, write(tmp_path / "p.csv", "caption_id,negative_style\na,b\n"))
+
+
+def test_words_that_a_planner_would_write_first_are_no_caption(tmp_path: Path) -> None:
+    with pytest.raises(PresetError, match="it asks for the task 'inspire'"):
+        imported(tmp_path, write(tmp_path / "p.json", json.dumps({"caption": "a song", "lm_mode": "inspire"})))
+
+
 def test_a_text_file_holds_one_prompt_a_line(tmp_path: Path) -> None:
     tracks = imported(tmp_path, write(tmp_path / "p.txt", "warm piano, soft\n\nslow bossa\n"))
     assert [track.spec.caption for track in tracks] == ["warm piano, soft", "slow bossa"]

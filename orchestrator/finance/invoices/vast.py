@@ -4,7 +4,8 @@ Three layouts, after docs.vast.ai and the open CLI (vast-ai/vast-cli) as they st
 (`vastai show invoices-v1 --charges --raw`) are results of {type, source, description, amount, start, end, items}; what
 is billed are the innermost items. Days are UTC days in epoch seconds, and `end` is the last of them: the reference
 bills 96 hours to an instance whose end is three days after its start. Payments (`--invoices`) have the same shape with
-a payment's name as type. The older `show invoices` lists {type, description, timestamp, quantity, rate, amount,
+a payment's name as type, or "credit" there and the payment's name in source and metadata.service; a transfer is
+money from another account of the same user. The older `show invoices` lists {type, description, timestamp, quantity, rate, amount,
 instance_id}. The CSV is these columns, an item a row. Amounts are in USD; no invoice has a number.
 """
 
@@ -34,6 +35,9 @@ _METERS: Final = {
     **{"credit": Meter.CREDIT, "refund": Meter.CREDIT, "tax": Meter.TAX},
 }
 _PAYMENTS: Final = ("stripe_payments", "stripe", "bitpay", "coinbase", "crypto.com", "paypal", "payment")
+_TRANSFER: Final = "transfer"
+# How the words of a credit tell that somebody paid it in: a credit without them is a discount, which lowers the cost.
+_PAID_IN: Final = re.compile(rf"{'|'.join(map(re.escape, _PAYMENTS))}|\b(paid|deposit|top-?up|card|wire|bank)\b", re.I)
 _PRICED: Final = re.compile(r"([\d.,]+)\s*([A-Za-z-]+)\s+at\s+\$([\d.]+)/", re.ASCII)
 _DAY_MS: Final = 86_400_000
 
@@ -108,10 +112,13 @@ def _leaf(entry: InvoiceEntry, amount: Decimal, owner: str) -> LineDraft:
     priced = _PRICED.search(description)
     meter = _meter_of(entry, kind)
     start_ms, end_ms = _window(entry)
+    if meter is Meter.TOPUP and end_ms is None and start_ms is not None:
+        end_ms = start_ms + 1000  # money is paid in at an instant, of which a second is known
     return LineDraft(
         entry.line,
         meter,
-        abs(amount) if meter is Meter.TOPUP else amount,  # the API counts a payment against the balance that is owed
+        # The API counts a payment against the balance that is owed, and what came from another account as received.
+        abs(amount) if meter is Meter.TOPUP and kind != _TRANSFER else amount,
         "" if meter is Meter.TOPUP else owner,
         kind,
         description,
@@ -126,7 +133,9 @@ def _leaf(entry: InvoiceEntry, amount: Decimal, owner: str) -> LineDraft:
 
 def _meter_of(entry: InvoiceEntry, kind: str) -> Meter:
     description = entry.text("description").lower()
-    if kind in _PAYMENTS and "refund" not in description:
+    if kind == _TRANSFER or (kind in _PAYMENTS and "refund" not in description):
+        return Meter.TOPUP
+    if kind == "credit" and _PAID_IN.search(_words_of(entry)) and "refund" not in description:
         return Meter.TOPUP
     if kind == "charge":  # the older list says in words what a charge is for, after "Instance 123"
         kind = next((word for word in description.split() if word in _METERS and word != "instance"), kind)
@@ -134,9 +143,17 @@ def _meter_of(entry: InvoiceEntry, kind: str) -> Meter:
         return _METERS[kind]
     raise InvoiceError(
         f"{entry.where}: nobody has said what the type {kind!r} is for",
-        why=f"known are: {', '.join((*_METERS, *_PAYMENTS))}",
-        fix="have the file read with a mapping that names its meters",
+        why=f"known are: {', '.join((*_METERS, *_PAYMENTS, _TRANSFER))}",
+        fix="take that record out of the file and book it by hand, or export CSV and have it read with --mapping, "
+        "which names its meters",
     )
+
+
+def _words_of(entry: InvoiceEntry) -> str:
+    """Where a record tells how it was paid: its source, its service and its description."""
+    metadata = entry.get("metadata")
+    service = metadata.get("service", "") if isinstance(metadata, dict) else metadata or ""
+    return " ".join((entry.text("source"), str(service), entry.text("description")))
 
 
 def _window(entry: InvoiceEntry) -> tuple[int | None, int | None]:

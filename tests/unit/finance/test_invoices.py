@@ -219,6 +219,27 @@ def test_a_payment_to_vast_is_a_top_up_and_no_expense(tmp_path):
     assert "'payout'" in refused(tmp_path, VAST_PAYMENTS.replace("stripe_payments", "payout")).what
 
 
+def test_a_credit_to_vast_that_somebody_paid_in_is_a_top_up_wherever_its_record_says_so(tmp_path):
+    credit = VAST_PAYMENTS.replace('"stripe_payments"', '"credit"')
+    bare = credit.replace('"stripe-991"', "null").replace('"Payment"', '"Referral bonus"')
+    for paid in (
+        credit,
+        bare.replace('"items"', '"metadata": {"service": "bitpay"}, "items"'),
+        bare.replace("Referral bonus", "Card ends in 0000"),
+    ):
+        invoice = read(tmp_path, paid)
+        assert (invoice.total_usd_micros, invoice.topup_usd_micros) == (0, 50_000_000), paid
+    for granted in (bare, credit.replace('"Payment"', '"Refund of a payment"')):
+        assert read(tmp_path, granted).total_usd_micros == -50_000_000
+
+
+def test_a_transfer_from_another_account_of_vast_is_money_paid_in(tmp_path):
+    transfer = VAST_PAYMENTS.replace("stripe_payments", "transfer").replace("-50.0", "35.5")
+    invoice = read(tmp_path, transfer.replace('"end": 1793577600', '"end": null'))
+    assert (invoice.total_usd_micros, invoice.topup_usd_micros) == (0, 35_500_000)
+    assert "takes money out" in refused(tmp_path, transfer.replace("35.5", "-35.5")).what
+
+
 def test_vasts_older_list_says_in_words_what_was_charged(tmp_path):
     invoice = read(tmp_path, VAST_OLD)
     gpu, disk = invoice.lines
