@@ -68,8 +68,9 @@ bench: $(VENV)/.dev  ## Measure speed and memory, as ratios taken side by side; 
 schemas: $(VENV)/.dev  ## Write the JSON Schemas of the preset language for editors.
 	$(BIN)/python -m orchestrator.matrix.schema
 
-docs: $(VENV)/.dev  ## Write the reference pages: commands, settings, exit codes.
+docs: $(VENV)/.dev  ## Write the reference pages (commands, settings, exit codes) and the drawing of the import layers.
 	$(BIN)/python -m orchestrator.cli.reference
+	$(BIN)/python -m tests.support.layers
 
 # To upgrade: make clean; make LOCK= test; make LOCK= lock. Local versions such as +cpu and addresses of files are left out.
 lock: $(VENV)/.dev  ## Pin every package but torch to the version that is installed here now.

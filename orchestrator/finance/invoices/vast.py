@@ -5,8 +5,8 @@ Three layouts, after docs.vast.ai and the open CLI (vast-ai/vast-cli) as they st
 is billed are the innermost items. Days are UTC days in epoch seconds, and `end` is the last of them: the reference
 bills 96 hours to an instance whose end is three days after its start. Payments (`--invoices`) have the same shape with
 a payment's name as type, or "credit" there and the payment's name in source and metadata.service; a transfer is
-money from another account of the same user. The older `show invoices` lists {type, description, timestamp, quantity, rate, amount,
-instance_id}. The CSV is these columns, an item a row. Amounts are in USD; no invoice has a number.
+money from another account of the same user. The older `show invoices` lists {type, description, timestamp, quantity,
+rate, amount, instance_id}. The CSV is these columns, an item a row. Amounts are in USD; no invoice has a number.
 """
 
 from __future__ import annotations
