@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 from catalog.errors import EmptyMatrixError, OutOfRangeError, PresetError, UnknownNameError
 from orchestrator.matrix.files import TRACKS_MAX, CatalogFile, Choices, GenreFile, MatrixSection, Selector, ZoneFile
-from orchestrator.matrix.located import Place
+from orchestrator.matrix.located import Place, shown
 from orchestrator.matrix.names import listed, quoted
 from orchestrator.matrix.overlays import ANY_TEMPO, Layer, TrackSettings, overlay
 from orchestrator.matrix.problems import closest
@@ -291,17 +291,24 @@ def _with_loudness(zone: ZoneFile) -> Choices:
 
 
 def _clash(catalog: LoadedCatalog, clashes: Sequence[tuple[MatrixPoint, TrackSettings]]) -> PresetError:
-    pairs = [f"{point.zone} x {point.genre}: {', '.join(settings.tempo.sources)}" for point, settings in clashes]
+    pairs = list(
+        dict.fromkeys(f"{point.zone} x {point.genre}: {', '.join(each.tempo.sources)}" for point, each in clashes)
+    )
     more = f"\n    ... and {len(pairs) - _PAIRS_SHOWN:,} more" if len(pairs) > _PAIRS_SHOWN else ""
     by_zone: dict[str, list[str]] = {}
     for point, _ in clashes:
         if point.genre not in by_zone.setdefault(point.zone, []):
             by_zone[point.zone].append(point.genre)
     lines = [f"    - {{zone: {zone}, genre: [{', '.join(genres)}]}}" for zone, genres in by_zone.items()]
+    place, own = catalog.preset.at("matrix"), catalog.preset.path
+    fix = "write 'tempo_clashes: exclude' under matrix, or paste under matrix:\n  exclude:\n" + "\n".join(lines)
+    if place.file != own:  # the file that it extends may be another's, and its list would be replaced by a shorter one
+        fix = f"write 'matrix: {{tempo_clashes: exclude}}' in {shown(own)}"
+    what = "1 cell has" if len(clashes) == 1 else f"{len(clashes):,} cells have"
     return PresetError(
-        f"{catalog.preset.at('matrix')}: {len(pairs):,} cells have no tempo that all their settings allow",
+        f"{place}: {what} no tempo that all their settings allow",
         why="\n    ".join(["the ranges do not meet:", *pairs[:_PAIRS_SHOWN]]) + more,
-        fix="write 'tempo_clashes: exclude' under matrix, or paste under matrix:\n  exclude:\n" + "\n".join(lines),
+        fix=fix,
     )
 
 

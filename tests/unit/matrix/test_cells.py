@@ -134,6 +134,18 @@ def test_tempo_ranges_that_do_not_meet_are_listed_with_lines_to_paste(tmp_path: 
     assert sum(cell.tracks for cell in layout.cells) == 24
 
 
+def test_a_clash_in_a_matrix_of_another_file_is_mended_in_the_file_that_extends_it(tmp_path: Path) -> None:
+    root = a_library(tmp_path, 1, 1)
+    write(root / "genres/fast.yaml", {**GENRE, "tempo": [150, 180]})
+    a_catalog(root, "base")
+    mine = write(root / "catalogs/mine.yaml", "title: Mine\nextends: base\n")
+    with pytest.raises(PresetError, match=r"base\.yaml:\d+: 1 cell has no tempo") as raised:
+        cells(load_catalog(mine, None, Settings()))
+    assert raised.value.fix == f"write 'matrix: {{tempo_clashes: exclude}}' in {mine}"
+    write(mine, "title: Mine\nextends: base\nmatrix: {tempo_clashes: exclude}\n")
+    assert lay_out(load_catalog(mine, None, Settings())).left_out == ["z0/fast"]
+
+
 WRONG: list[tuple[type[TunemillError], str, dict[str, Any]]] = [
     (UnknownNameError, r"c.yaml:\d+: zone 'zz'", {"matrix": {"zones": ["zz"], "genres": "all"}}),
     (UnknownNameError, r"c.yaml:\d+: genre 'g9'", {"rules": [{"genre": "g9", "set": {}}]}),
