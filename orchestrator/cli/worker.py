@@ -217,7 +217,7 @@ def _get_rendition(text: str, settings: Settings) -> RenditionRow:
         return get_rendition(ledger, text)
 
 
-def _replay(sidecar: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
+def _replay(sidecar: dict[str, Any], *, as_json: bool = False) -> dict[str, Any]:
     with waiting("rendering it again"):
         done = subprocess.run(
             [*_WORKERS, "replay", *(["--json"] if as_json else [])],

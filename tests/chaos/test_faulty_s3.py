@@ -70,6 +70,9 @@ def test_a_write_whose_answer_was_cut_finds_itself(proxy, store, behind):
 
 
 def test_it_lies_when_told_to(proxy, store, behind):
+    assert store.put_if_absent(
+        "c/takes/first.json", BODY, content_type="text/plain"
+    )  # from then on a condition is believed
     proxy.plan(Rule(Fault.TAKEN, method="PUT"))
     assert store.put_if_absent(KEY, BODY, content_type="text/plain") is False
     assert behind.find(KEY) is None

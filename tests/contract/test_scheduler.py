@@ -18,6 +18,7 @@ from catalog.track import Take
 from tests.support.makers import a_take, takes
 from workers.engine.process import EngineProcess, EngineRecipe
 from workers.engine.protocol import Rendition
+from workers.scheduler import supervisor
 from workers.scheduler.leak import SETTLING_BATCHES, LeakBound
 from workers.scheduler.request import Rendered
 from workers.scheduler.scheduler import MemoryBounds, Scheduler
@@ -70,7 +71,8 @@ def running_scheduler(
         assert not running.thread.is_alive()
 
 
-def test_an_engine_that_leaks_is_seen_to_and_replaced_between_batches_and_no_take_notices(caplog):
+def test_an_engine_that_leaks_is_seen_to_and_replaced_between_batches_and_no_take_notices(caplog, monkeypatch):
+    monkeypatch.setattr(supervisor, "LOG_TAKES", SETTLING_BATCHES)  # from so many takes on the growth is told
     growth = LeakBound(mib=6 * LEAK_MIB, share=0.25)
     batches = SETTLING_BATCHES + 12
     with running_scheduler("LeakyEngine", bounds=MemoryBounds(growth=growth), leak_mib=LEAK_MIB) as running:
@@ -89,7 +91,8 @@ def test_an_engine_that_leaks_is_seen_to_and_replaced_between_batches_and_no_tak
     assert all(before.end_ms == after.start_ms for before, after in pairwise(spans))
 
 
-def test_an_engine_that_does_not_leak_is_kept_and_shows_no_slope():
+def test_an_engine_that_does_not_leak_is_kept_and_shows_no_slope(monkeypatch):
+    monkeypatch.setattr(supervisor, "LOG_TAKES", SETTLING_BATCHES)
     with running_scheduler("fake_engine", bounds=MemoryBounds(growth=LeakBound(mib=50, share=0.25))) as running:
         for n in range(3 * SETTLING_BATCHES):
             running.start([a_take(f"{n:04d}")])[0].result(30)

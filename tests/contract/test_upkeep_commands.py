@@ -147,7 +147,7 @@ def test_what_is_really_all_lost_can_be_made_again(home, monkeypatch):
 
 @pytest.mark.parametrize("command", [["verify"], ["repair"], ["gc"], ["rebuild", "--dry-run"]])
 def test_a_store_that_does_not_answer_is_said_in_words(home, monkeypatch, command):
-    monkeypatch.setattr("catalog.store.s3.ATTEMPTS", 1)
+    monkeypatch.setattr("catalog.store.s3_wire.ATTEMPTS", 1)
     monkeypatch.setenv("TUNEMILL_STORE_URL", "s3://bucket/prefix")
     monkeypatch.setenv("TUNEMILL_S3_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
