@@ -70,9 +70,8 @@ def test_a_write_whose_answer_was_cut_finds_itself(proxy, store, behind):
 
 
 def test_it_lies_when_told_to(proxy, store, behind):
-    assert store.put_if_absent(
-        "c/takes/first.json", BODY, content_type="text/plain"
-    )  # from then on a condition is believed
+    # Once a condition was kept, a refusal by it is believed.
+    assert store.put_if_absent("c/takes/first.json", BODY, content_type="text/plain")
     proxy.plan(Rule(Fault.TAKEN, method="PUT"))
     assert store.put_if_absent(KEY, BODY, content_type="text/plain") is False
     assert behind.find(KEY) is None
