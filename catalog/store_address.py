@@ -47,7 +47,7 @@ _REGION: Final = re.compile(
 )
 
 
-class Bucket(NamedTuple):
+class BucketAddress(NamedTuple):
     """A bucket and the part of it that is ours."""
 
     name: str
@@ -86,12 +86,12 @@ def store_url(text: str) -> str:
     )
 
 
-def parse_bucket(url: str) -> Bucket:
+def parse_bucket(url: str) -> BucketAddress:
     """The parts of an address that `store_url` has given."""
     return _bucket(url.removeprefix("s3://"))
 
 
-def _bucket(rest: str) -> Bucket:
+def _bucket(rest: str) -> BucketAddress:
     name, _, prefix = rest.partition("/")
     if "@" in name:
         raise Misspelt(
@@ -101,7 +101,7 @@ def _bucket(rest: str) -> Bucket:
     prefix = prefix.strip("/")
     if not _BUCKET.fullmatch(name) or {"", ".", ".."} & set(prefix.split("/") if prefix else ["x"]) or "?" in prefix:
         raise Misspelt("it names no bucket and prefix", "write s3://bucket or s3://bucket/prefix")
-    return Bucket(name, prefix)
+    return BucketAddress(name, prefix)
 
 
 def _web_fix(url: str) -> str:

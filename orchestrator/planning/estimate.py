@@ -88,7 +88,7 @@ class EstimateLine(NamedTuple):
         return round(self.engine.likely)
 
 
-class Bounds(NamedTuple):
+class EstimateRange(NamedTuple):
     """A whole figure that is likely, and between which others it lies."""
 
     low: int
@@ -102,9 +102,9 @@ class Estimate(NamedTuple):
     takes: int
     audio_s: int
     gpu: str
-    time: Bounds  # ms: engine, retries, one worker's start and end, idle time
+    time: EstimateRange  # ms: engine, retries, one worker's start and end, idle time
     overhead_ms: int  # of the likely time: not the engine's
-    money: Bounds | None  # micro-dollars; None: unknown
+    money: EstimateRange | None  # micro-dollars; None: unknown
     source: str
     price: Price | None
     lines: tuple[EstimateLine, ...]
@@ -185,7 +185,7 @@ def estimate(
     lines = tuple(_line(load, names, takes_of[load.bucket.planner], history) for load in plan.loads)
     engine = [sum(line.engine[place] for line in lines) * history.tries_per_take for place in range(len(Range._fields))]
     overheads = [round(ms * history.idle_share) + history.startup_ms if lines else 0 for ms in engine]
-    time = Bounds(*(round(ms) + overhead for ms, overhead in zip(engine, overheads, strict=True)))
+    time = EstimateRange(*(round(ms) + overhead for ms, overhead in zip(engine, overheads, strict=True)))
     rate = price.usd_micros_per_h if price else 0
     unknown = f"the cost is unknown: {lack.what}; {lack.why}; {lack.fix}" if lack and lines else ""
     return Estimate(
@@ -194,7 +194,7 @@ def estimate(
         gpu=price.sku if price else gpu,
         time=time,
         overhead_ms=overheads[1],
-        money=Bounds(*(-(-ms * rate // MS_PER_H) for ms in time)) if price or not lines else None,
+        money=EstimateRange(*(-(-ms * rate // MS_PER_H) for ms in time)) if price or not lines else None,
         source=_source(lines, history),
         price=price,
         lines=lines,
