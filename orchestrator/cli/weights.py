@@ -48,4 +48,4 @@ def pull(
     say(str(file), label="tokenizer: ")
     say(SHA256, label="sha256:    ")
     if not has_library():
-        warn("nothing reads it yet: install the library with `pip install tunemill[tokenizer]`")
+        warn("nothing reads it yet: install the library with `pip install 'tunemill[tokenizer]'`")
