@@ -177,7 +177,7 @@ def test_the_worker_is_killed_in_the_middle_and_the_run_goes_on(machine):
     machine.wait_until(MADE, 2)
     os.killpg(machine.worker_pid(), signal.SIGKILL)
     assert machine.query(MADE)[0][0] < TRACKS
-    # What a heartbeat had named is sent again at once; what had only just arrived, when it has been missing for a minute.
+    # What a heartbeat had named is sent again at once; what had just arrived, when it has been missing for a minute.
     said, warned = run.communicate(timeout=120)
     assert run.returncode == 0, said + warned
     assert "starting it again" in warned
