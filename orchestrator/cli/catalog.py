@@ -10,10 +10,10 @@ import typer
 from catalog.errors import UnknownNameError
 from catalog.settings import Settings, read_settings
 from catalog.store import open_configured_store
-from orchestrator.cli import completion, upkeep, verdicts
+from orchestrator.cli import upkeep, verdicts
 from orchestrator.cli.console import JsonFlag, print_json, print_line, say, warn
 from orchestrator.cli.ledger import find_ledger
-from orchestrator.cli.names import Names, catalog_key, planned_places, read_names
+from orchestrator.cli.names import MadeCatalogArgument, Names, planned_places, read_names
 from orchestrator.cli.options import AxisOption, GenreOption, ZoneOption
 from orchestrator.cli.selecting import as_options, read_places
 from orchestrator.cli.tracks import NOISE_LABEL, print_tracks, tracks_as_json
@@ -32,14 +32,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_catalog(
-    catalog: Annotated[
-        str | None,
-        typer.Argument(
-            help="A catalog's name; all of them when left out.",
-            autocompletion=completion.made_catalogs,
-            callback=catalog_key,
-        ),
-    ] = None,
+    catalog: MadeCatalogArgument = None,
     zone: ZoneOption = None,
     genre: GenreOption = None,
     axis: AxisOption = None,

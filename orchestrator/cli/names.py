@@ -10,10 +10,13 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+import typer
 
 from catalog.errors import TunemillError
 from catalog.settings import Settings, read_settings
+from orchestrator.cli import completion
 from orchestrator.planning.selection import Places
 
 if TYPE_CHECKING:
@@ -62,6 +65,16 @@ def catalog_key(name: str | None) -> str | None:
     except TunemillError:  # of a setting, which the command itself reports
         return name
     return next((key for key, now in catalogs.items() if now == name), name)
+
+
+MadeCatalogArgument = Annotated[
+    str | None,
+    typer.Argument(
+        help="A catalog's name; all of them when left out.",
+        autocompletion=completion.made_catalogs,
+        callback=catalog_key,
+    ),
+]
 
 
 def read_names(settings: Settings) -> Names:

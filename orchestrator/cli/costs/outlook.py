@@ -10,11 +10,10 @@ import typer
 from catalog.errors import UnknownNameError
 from catalog.messages import now_ms
 from catalog.settings import read_settings
-from orchestrator.cli import completion
 from orchestrator.cli.console import JsonFlag, print_json, say, usd, warn
 from orchestrator.cli.display import Column, number, print_table
 from orchestrator.cli.ledger import find_ledger
-from orchestrator.cli.names import catalog_key
+from orchestrator.cli.names import MadeCatalogArgument
 from orchestrator.cli.options import PricesOption
 from orchestrator.finance import accounts
 from orchestrator.finance.prices.layers import open_price_book
@@ -38,14 +37,7 @@ def register(costs: typer.Typer) -> None:
 
 
 def show_forecast(
-    catalog: Annotated[
-        str | None,
-        typer.Argument(
-            help="A catalog's name; all of them when left out.",
-            autocompletion=completion.made_catalogs,
-            callback=catalog_key,
-        ),
-    ] = None,
+    catalog: MadeCatalogArgument = None,
     tracks: Annotated[
         int | None, typer.Option(min=1, help="Kept tracks to reckon with; by default as many as before.")
     ] = None,
