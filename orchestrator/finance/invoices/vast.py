@@ -37,7 +37,9 @@ _METERS: Final = {
 _PAYMENTS: Final = ("stripe_payments", "stripe", "bitpay", "coinbase", "crypto.com", "paypal", "payment")
 _TRANSFER: Final = "transfer"
 # How the words of a credit tell that somebody paid it in: a credit without them is a discount, which lowers the cost.
-_PAID_IN: Final = re.compile(rf"{'|'.join(map(re.escape, _PAYMENTS))}|\b(paid|deposit|top-?up|card|wire|bank)\b", re.I)
+_PAID_IN: Final = re.compile(
+    rf"\b({'|'.join(map(re.escape, _PAYMENTS))}|paid in|deposit|top-?up|card end|(wire|bank) transfer)", re.I
+)
 _PRICED: Final = re.compile(r"([\d.,]+)\s*([A-Za-z-]+)\s+at\s+\$([\d.]+)/", re.ASCII)
 _DAY_MS: Final = 86_400_000
 

@@ -229,7 +229,8 @@ def test_a_credit_to_vast_that_somebody_paid_in_is_a_top_up_wherever_its_record_
     ):
         invoice = read(tmp_path, paid)
         assert (invoice.total_usd_micros, invoice.topup_usd_micros) == (0, 50_000_000), paid
-    for granted in (bare, credit.replace('"Payment"', '"Refund of a payment"')):
+    broken_card = bare.replace("Referral bonus", "Compensation for a faulty card at a bank")
+    for granted in (bare, broken_card, credit.replace('"Payment"', '"Refund of a payment"')):
         assert read(tmp_path, granted).total_usd_micros == -50_000_000
 
 
