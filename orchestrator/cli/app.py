@@ -55,9 +55,9 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version  # noqa: PLC0415 - it takes as long to import as all the rest
+        from orchestrator.cli.version import version_text  # noqa: PLC0415 - it loads all forms
 
-        sys.stdout.write(f"tunemill {version('tunemill')}\n")
+        sys.stdout.write(f"{version_text()}\n")
         raise typer.Exit
 
 
@@ -65,7 +65,13 @@ def _print_version(wanted: bool) -> None:
 def begin(
     context: typer.Context,
     _version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print release, commit and versions of forms, and exit.",
+        ),
     ] = False,
 ) -> None:
     """Turn a matrix of genre and zone presets into a music catalog."""
