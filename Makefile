@@ -14,7 +14,7 @@ CONSTRAINTS := $(if $(LOCK),-c $(LOCK)) $(if $(shell command -v nvidia-smi),,-c 
 DEMO_HOME ?= $(CURDIR)/tunemill-demo
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo test test-unit chaos check arch bench schemas docs lock clean
+.PHONY: help demo test test-unit chaos check arch bench schemas docs pictures lock clean
 
 help:  ## List what can be made.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -71,6 +71,9 @@ schemas: $(VENV)/.dev  ## Write the JSON Schemas of the preset language for edit
 docs: $(VENV)/.dev  ## Write the reference pages (commands, settings, exit codes) and the drawing of the import layers.
 	$(BIN)/python -m orchestrator.cli.reference
 	$(BIN)/python -m tests.support.layers
+
+pictures: $(VENV)/.dev  ## Take the picture of the cost page anew (needs Chromium).
+	$(BIN)/python -m tests.support.pictures
 
 # To upgrade: make clean; make LOCK= test; make LOCK= lock. Local versions such as +cpu and addresses of files are left out.
 lock: $(VENV)/.dev  ## Pin every package but torch to the version that is installed here now.
