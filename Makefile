@@ -14,9 +14,9 @@ CONSTRAINTS := $(if $(LOCK),-c $(LOCK)) $(if $(shell command -v nvidia-smi),,-c 
 DEMO_HOME ?= $(CURDIR)/tunemill-demo
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo test test-unit chaos check arch bench schemas docs pictures lock clean
+.PHONY: help demo test test-unit chaos check arch bench schemas docs examples pictures lock clean
 
-help:  ## List what can be made.
+help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(VENV)/.python:
@@ -34,7 +34,7 @@ $(VENV)/.dev: $(VENV)/.worker
 	$(BIN)/pip install --quiet $(CONSTRAINTS) -e ".[dev]"
 	@touch $@
 
-demo: $(VENV)/.worker  ## Make six short tracks on this machine, through the real model classes, and show their cost.
+demo: $(VENV)/.worker  ## Render six short tracks on this machine (noise, without trained weights), and show their cost.
 	TUNEMILL_HOME=$(DEMO_HOME) $(BIN)/tunemill run demo
 	@echo
 	TUNEMILL_HOME=$(DEMO_HOME) $(BIN)/tunemill catalog list demo
@@ -45,11 +45,11 @@ demo: $(VENV)/.worker  ## Make six short tracks on this machine, through the rea
 test: $(VENV)/.dev  ## Run every test that this machine can run.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal
 
-test-unit: $(VENV)/.dev  ## Run the unit tests alone: under a minute of CPU.
+test-unit: $(VENV)/.dev  ## Run only the unit tests: under a minute of CPU.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit -n 0 --hypothesis-profile quick
 
 # ROUNDS and SEED choose how long and in which order: make chaos ROUNDS=50 SEED=7
-chaos: $(VENV)/.dev  ## Kill everything in random order, for longer than the tests do; the seed is printed.
+chaos: $(VENV)/.dev  ## Kill processes in random order, longer than the tests do; print the seed.
 	OMP_NUM_THREADS=1 TUNEMILL_CHAOS_ROUNDS=$(or $(ROUNDS),20) TUNEMILL_CHAOS_SEED=$(or $(SEED),1) $(BIN)/python -m pytest tests/chaos -n 0 -s
 
 check: $(VENV)/.dev  ## Formatting, lint, types, import rules and current schemas.
@@ -68,15 +68,18 @@ bench: $(VENV)/.dev  ## Measure speed and memory, as ratios taken side by side; 
 schemas: $(VENV)/.dev  ## Write the JSON Schemas of the preset language for editors.
 	$(BIN)/python -m orchestrator.matrix.schema
 
-docs: $(VENV)/.dev  ## Write the reference pages (commands, settings, exit codes) and the drawing of the import layers.
+docs: $(VENV)/.dev  ## Write the reference pages (commands, settings, exit codes, metrics) and the drawing of the import layers.
 	$(BIN)/python -m orchestrator.cli.reference
 	$(BIN)/python -m tests.support.layers
 
-pictures: $(VENV)/.dev  ## Take the picture of the cost page anew (needs Chromium).
+examples: $(VENV)/.dev  ## Type the commands of docs/examples anew, and write what they print into the pages.
+	$(BIN)/python -m tests.support.transcripts
+
+pictures: $(VENV)/.dev  ## Make the picture of the cost page again (needs Chromium).
 	$(BIN)/python -m tests.support.pictures
 
 # To upgrade: make clean; make LOCK= test; make LOCK= lock. Local versions such as +cpu and addresses of files are left out.
-lock: $(VENV)/.dev  ## Pin every package but torch to the version that is installed here now.
+lock: $(VENV)/.dev  ## Pin every package except torch to the version that is installed now.
 	{ echo "# What the tests last passed with, by \`make lock\` on Python $$($(BIN)/python -c 'import platform; print(platform.python_version())')."; \
 	echo "# Every pin has a wheel for Python 3.11 to 3.14 on Linux, or one for all; elsewhere, or later, \`make LOCK= ...\` does without."; \
 	echo "# Not here: torch and what comes with its CUDA builds. constraints-cpu.txt pins it; a machine with CUDA keeps its own."; \

@@ -1,5 +1,6 @@
-"""The shared language: what the control plane and the workers must agree on, and nothing else.
+"""The shared language: everything that the control plane and the workers must agree on, and nothing else.
 
-Nouns (specs, tracks, takes), rules (seeds, buckets, tiers, object keys), the messages that cross a queue,
-the store, settings and errors. It imports neither side, no torch, no Celery and no SQL.
+This package holds the nouns (specs, tracks, takes), the rules (seeds, buckets, tiers, object keys), the messages that
+cross a queue, the store, the settings and the errors. It imports neither `orchestrator` nor `workers`, and no torch,
+Celery or SQL.
 """

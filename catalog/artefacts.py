@@ -1,9 +1,9 @@
-"""Artefacts: files that takes are rendered from (weights, adapters, source audio, latents), kept by their digest.
+"""Artefacts: the files that takes are rendered from (weights, adapters, source audio, latents), stored by their digest.
 
-An artefact's key is made of its kind and the SHA-256 of its bytes, so the same file is stored once, is never
-overwritten, and nobody can pass off another for it: whoever fetches one hashes what arrives. Artefacts lie in a folder
-of the store that no catalog can have, and that workers may read and not write. On a worker's disk a bounded cache
-keeps those used last.
+The key of an artefact consists of its kind and the SHA-256 of its bytes. So the store keeps each file once and never
+overwrites it, and a reader detects a wrong file by hashing the bytes that arrive. Artefacts lie in a folder of the
+store whose name no catalog can have; workers may read this folder and not write to it. On a worker's disk, a cache of
+bounded size keeps the artefacts that were used most recently.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _GIB: Final = 1 << 30
 
 
 class Artefact(NamedTuple):
-    """A file by what it holds: all that is needed to find it and to know that it is the right one."""
+    """The identity of a file by its content: everything that is needed to find it and to verify it."""
 
     kind: str  # weights, adapter, source, latents
     sha256: str  # hex
@@ -40,7 +40,7 @@ class Artefact(NamedTuple):
         """The artefact's key in the store. Raises StoreError when kind or digest is malformed."""
         if not _KIND.fullmatch(self.kind) or not _SHA256.fullmatch(self.sha256):
             raise StoreError(
-                f"{self.kind!r} {self.sha256[:80]!r} names no artefact",
+                f"{self.kind!r} {self.sha256[:80]!r} is not the name of an artefact",
                 why="a kind is a lower-case word, a digest 64 hex digits",
             )
         return f"{FOLDER}/{self.kind}/{self.sha256}"
@@ -54,16 +54,16 @@ def describe_file(kind: str, path: Path) -> Artefact:
 
 
 def put_artefact(store: Store, kind: str, path: Path) -> Artefact:
-    """Store a file unless the store has it. Raises StoreError when what lies there afterwards is not the file."""
+    """Store a file unless the store has it. Raises StoreError when the stored object then differs from the file."""
     artefact = describe_file(kind, path)
     if has_artefact(store, artefact):
         return artefact
     store.put_file(artefact.key, path, content_type=CONTENT_TYPE)
     if not has_artefact(store, artefact):
         raise StoreError(
-            f"{store.locate(artefact.key)} is not what was written",
-            why="the file changed while it was read, or the store does not keep what it is given",
-            fix="try again with a file that nobody writes to",
+            f"{store.locate(artefact.key)} differs from what was written",
+            why="the file changed while it was read, or the store does not return what was written to it",
+            fix="try again while no program writes to the file",
         )
     return artefact
 
@@ -126,7 +126,7 @@ class ArtefactCache:
                 continue
             left -= stat.st_size
             if left < 0:
-                path.unlink(missing_ok=True)  # whoever has it open can read it to its end
+                path.unlink(missing_ok=True)  # a process that has the file open can read it to its end
 
     def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
         for path in self._folder.glob("*/*"):
@@ -145,7 +145,7 @@ def _holds(path: Path, artefact: Artefact) -> bool:
 def _download(store: Store, artefact: Artefact, path: Path) -> None:
     """Fetch into a file beside `path` and give it its name once its bytes are right."""
     for left in path.parent.glob(f".{path.name}.*.part"):
-        left.unlink(missing_ok=True)  # of a process that was killed: nobody else is here while we hold the lock
+        left.unlink(missing_ok=True)  # left by a killed process: no other process writes here while we hold the lock
     part = path.with_name(f".{path.name}.{uuid4().hex}.part")
     try:
         with part.open("xb") as file:
@@ -153,7 +153,7 @@ def _download(store: Store, artefact: Artefact, path: Path) -> None:
             if not store.read_into(artefact.key, receiver):
                 raise StoreError(
                     f"{store.locate(artefact.key)} is not there",
-                    why="it was never stored, or has been removed",
+                    why="the file was never stored, or it has been removed",
                     fix="store the file again",
                 )
             file.flush()
@@ -165,7 +165,7 @@ def _download(store: Store, artefact: Artefact, path: Path) -> None:
 
 
 class _HashedFile:
-    """Hashes what it writes, and takes no byte more than the artefact has."""
+    """A writer that hashes the bytes, and refuses more bytes than the artefact has."""
 
     def __init__(self, file: BinaryIO, artefact: Artefact) -> None:
         self._file, self._artefact = file, artefact
@@ -186,5 +186,7 @@ class _HashedFile:
     @staticmethod
     def _wrong(place: str, why: str) -> StoreError:
         return StoreError(
-            f"{place} is not what its name says", why=why, fix="remove the object and store the file again"
+            f"{place} does not have the contents that its name states",
+            why=why,
+            fix="remove the object and store the file again",
         )

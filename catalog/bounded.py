@@ -1,8 +1,9 @@
-"""Bounded fields: every number and text that crosses a queue or lies in a store fits a database, a log and a screen.
+"""Bounded fields: every number and text in a message or a sidecar fits a database column, a log line and a screen.
 
-A worker runs on somebody else's machine, so what it writes may hold anything. Names and numbers outside their bounds
-are refused. Free words, such as a library's error message or a folder's name in an odd encoding, are never refused:
-what cannot be stored or shown is replaced, and what is too long is cut. No bound is narrower than what workers write.
+A worker runs on a machine of a third party, so its messages may hold any value. A name or a number outside its bounds
+is refused. Free text, such as a library's error message or a folder's name in an odd encoding, is never refused:
+characters that cannot be stored or shown are replaced, and text that is too long is cut. Every bound is wide enough for
+the values that our own workers write.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ TEXT_MAX: Final = 256 * 1024  # no message that carries a take is larger
 
 NAME_PATTERN: Final = r"^[!-~]{1,128}$"
 
-# Controls but for tab and line feed, and halves of surrogate pairs: what a terminal obeys, and what UTF-8 lacks.
+# Control characters that a terminal obeys (without tab and line feed), and lone surrogates, which UTF-8 lacks.
 _UNFIT: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def fit_words(text: str, length_max: int = WORDS_MAX) -> str:
-    """`text` with U+FFFD for what no database or terminal should be given, cut to `length_max` characters."""
+    """`text` cut to `length_max` characters, with U+FFFD in place of characters that break a database or a terminal."""
     return _UNFIT.sub("\ufffd", text[:length_max])
 
 
@@ -43,7 +44,7 @@ def _label(value: Any) -> Any:
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]  # of a worker, take, run, batch or record
 NameOrNone = Annotated[str, Field(pattern=r"^[!-~]{0,128}$")]  # "" where there is none
 Words = Annotated[str, BeforeValidator(_words)]  # for a person: reasons, warnings
-Label = Annotated[str, BeforeValidator(_label)]  # what a machine calls itself and its parts
+Label = Annotated[str, BeforeValidator(_label)]  # names of machines and their parts
 Key = Annotated[str, Field(pattern=r"^[!-~]{1,1024}$")]  # of an object in a store; S3 allows no longer one
 Text = Annotated[str, Field(max_length=TEXT_MAX)]  # part of a take's identity: as it is, or not at all
 

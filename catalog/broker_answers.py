@@ -1,9 +1,10 @@
-"""Broker answers: what a Redis or Valkey server's refusal asks of its client, and which servers can be used at all.
+"""Broker answers: sort the errors of a Redis or Valkey server by the reaction they need, and name the usable servers.
 
-A server that is full, starting, restarting or changing its role answers with an error, and so does one that has new
-users. The first passes by itself and is waited for, the second needs a person. Both sides sort every error here, so
-that a worker waits for whatever a controller waits for. Clients turn some answers into classes and leave the server's
-word out of the message, and keep others as they are: here each has the server's word again.
+A server that is full, starting, restarting or changing its role answers with an error, and so does a server whose users
+were changed. The first kind of error passes without help, so the client waits; the second kind needs a person.
+Controller and worker sort errors by the rules of this module, so that each waits for the same errors. The client
+libraries turn some answers into exception classes and drop the server's error word from the message; `server_word`
+returns the word for every answer.
 """
 
 from __future__ import annotations
@@ -60,14 +61,14 @@ _PASSING: Final = frozenset((
 ))  # fmt: skip
 _CLUSTER: Final = frozenset(("ASK", "CLUSTERDOWN", "CROSSSLOT", "MOVED", "TRYAGAIN"))
 _LOGIN: Final = frozenset((NO_LOGIN, "WRONGPASS"))
-_IN_PIPELINE: Final = "of pipeline caused error: "  # what redis-py puts before an answer, after the command
+_IN_PIPELINE: Final = "of pipeline caused error: "  # redis-py's text between the command and the answer
 _ABORTED: Final = "Transaction discarded because of: "
 _WORD: Final = re.compile(r"-?([A-Z]{3,})(?: |$)")
 _MOST_CLIENTS: Final = "max number of clients"
 _NO_DATABASE: Final = ("DB index is out of range", "invalid DB index")
 
 _CLUSTER_MODE: Final = "a broker in cluster mode cannot be used"
-_NO_CLUSTER: Final = "rent or start one with cluster mode off: a single Valkey or Redis, with replicas if you like"
+_NO_CLUSTER: Final = "use a single Valkey or Redis server with cluster mode off; it may have replicas"
 _NO_LONGER_PRIMARY: Final = (
     "the broker at {place} is a replica at the moment",
     "make it the primary again, or name the primary in TUNEMILL_BROKER_URL",
@@ -78,48 +79,48 @@ _REFUSED_LOGIN: Final = (
 )
 _NO_ANSWER: Final = (
     "no answer from the broker at {place}",
-    "start it, or correct TUNEMILL_BROKER_URL (redis://host:6379/0); unset it to use the embedded one",
+    "start the broker, or correct TUNEMILL_BROKER_URL (redis://host:6379/0), or unset it to use the embedded broker",
 )
-# What happened and how to mend it, by the server's word.
+# The fault and its remedy, by the server's error word.
 _EXPLAINED: Final[Mapping[str, tuple[str, str]]] = {
     **dict.fromkeys(_CLUSTER, (_CLUSTER_MODE, _NO_CLUSTER)),
     **dict.fromkeys(_LOGIN, _REFUSED_LOGIN),
     **dict.fromkeys(("READONLY", "MASTERDOWN", "UNBLOCKED"), _NO_LONGER_PRIMARY),
     "NOPERM": (
-        "the broker at {place} lets this user in, but not do its work",
-        "give its user the rights that infra/valkey/users.acl names",
+        "the broker at {place} accepts this login, but the login lacks rights",
+        "give the login the rights that infra/valkey/users.acl names",
     ),
     "DENIED": (
-        "the broker at {place} lets nobody in from another machine",
-        "give it users with passwords, as infra/valkey does",
+        "the broker at {place} refuses connections from other machines",
+        "configure users with passwords, as infra/valkey does",
     ),
-    "OOM": ("the broker at {place} is full", "raise its `maxmemory`; nothing recorded is lost"),
+    "OOM": ("the broker at {place} is full", "raise the broker's `maxmemory`; no record is lost"),
     "MISCONF": (
         "the broker cannot write to its disk at {place}",
-        "free some space there; nothing recorded is lost",
+        "free some space on the broker's disk; no record is lost",
     ),
     "NOREPLICAS": (
-        "the broker at {place} has fewer replicas than it must have",
-        "start them, or lower its `min-replicas-to-write`",
+        "the broker at {place} has too few replicas",
+        "start the replicas, or lower the broker's `min-replicas-to-write`",
     ),
     "BUSY": ("the broker at {place} is busy with a script", "wait, or end the script with SCRIPT KILL"),
-    "LOADING": ("the broker at {place} still loads its data", "wait until it has done so"),
+    "LOADING": ("the broker at {place} is loading its data", "wait until the broker has loaded its data"),
 }
 
 
 @cache
 def tell_if_in_clear(url: str) -> None:
-    """Warn, once, when what passes between this machine and the broker at `url` can be read on the way."""
+    """Warn, once, when the traffic between this machine and the broker at `url` is not encrypted."""
     if is_in_clear(url):
         log.warning(
-            "the broker at %s is spoken to without TLS: whoever is on the way reads its password and the orders; "
-            "give it a certificate and write rediss:// in TUNEMILL_BROKER_URL (docs/security.md)",
+            "the connection to the broker at %s has no TLS: an attacker in the network can read its password and the "
+            "orders; give the broker a certificate and write rediss:// in TUNEMILL_BROKER_URL (docs/security.md)",
             without_secrets(url),
         )
 
 
 class Sort(Enum):
-    """What an error of the broker asks of whoever meets it."""
+    """The reaction that an error of the broker needs."""
 
     PASSES = "passes"  # wait, and ask again
     REFUSED = "refused"  # a person has to change the server or the address
@@ -127,7 +128,7 @@ class Sort(Enum):
 
 
 def sort_of(error: BaseException) -> Sort:
-    """What `error`, or the error that caused it, asks for."""
+    """The sort of `error`, or of the error that caused it."""
     for each in _causes(error):
         word = server_word(each)
         if word in _PASSING or _MOST_CLIENTS in str(each):
@@ -153,7 +154,7 @@ def server_word(error: BaseException) -> str:
 
 
 def in_words(error: BaseException, broker_url: str) -> BrokerError:
-    """A BrokerError that says what `error` means; `needs_person` where waiting does not help."""
+    """A BrokerError that explains `error`; with `needs_person` when waiting does not help."""
     told = next((each for each in _causes(error) if server_word(each)), error)
     sort = sort_of(error)
     what, fix = _EXPLAINED.get(server_word(told), _NO_ANSWER) if sort is not Sort.DEFECT else _NO_ANSWER
@@ -167,7 +168,7 @@ def in_words(error: BaseException, broker_url: str) -> BrokerError:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what it was raised from: kombu puts the client's errors into its own."""
+    """The error and its causes, because kombu wraps the client's errors in its own."""
     seen: list[BaseException] = []
     while error is not None and error not in seen:
         seen.append(error)
@@ -190,10 +191,10 @@ def _is_of_database(error: BaseException) -> bool:
 
 
 def check_server(client: Any, *, asks_settings: bool = True) -> None:
-    """Prove that the server behind `client` (a redis-py client) is one that loses no takes. Raises BrokerError.
+    """Prove that the server behind `client` (a redis-py client) loses no takes. Raises BrokerError.
 
-    What the user has no right to ask for is not looked at. A worker's login may not read the server's settings, and
-    each try would stand in the server's log of refusals: without `asks_settings` nothing is read but the greeting.
+    Settings that the user may not read are skipped. A worker's login may not read any, and each try would fill the
+    server's log of refusals; so without `asks_settings` only the greeting is read.
     """
     settings = _ask(client, "INFO") if asks_settings else {}
     said = _ask(client, "HELLO") or {
@@ -204,16 +205,18 @@ def check_server(client: Any, *, asks_settings: bool = True) -> None:
     }
     match said.get("mode"):
         case "cluster":
-            raise _unusable(_CLUSTER_MODE, "takes and their bookkeeping would lie on different machines", _NO_CLUSTER)
+            raise _unusable(_CLUSTER_MODE, "the messages of a take would lie on different machines", _NO_CLUSTER)
         case "sentinel":
-            why = "it watches over servers, and keeps no messages itself"
-            raise _unusable("a sentinel cannot be used as the broker", why, "name the server that it watches")
+            why = "a sentinel monitors servers and holds no messages"
+            raise _unusable(
+                "a sentinel cannot be used as the broker", why, "name the server that the sentinel monitors"
+            )
     _check_version(said)
     if said.get("role") in ("replica", "slave"):
         raise _unusable(
-            "the broker is a replica, which takes no messages",
-            "it follows another server",
-            "name the primary in TUNEMILL_BROKER_URL; if a failover is going on, start again after it",
+            "the broker is a replica and accepts no messages",
+            "a replica only copies its primary server",
+            "name the primary in TUNEMILL_BROKER_URL; during a failover, wait until it ends and start again",
         )
     _check_policy(settings)
 
@@ -224,7 +227,7 @@ def _check_version(said: Mapping[str, str]) -> None:
     if said.get("server") == "redis" and found and found < REDIS_MIN:
         raise _unusable(
             f"the broker is too old: Redis {version}",
-            "a worker's rights cannot be told apart from the controller's there",
+            "this version cannot give workers fewer rights than the controller",
             "use Redis 7.0 or newer, or Valkey",
         )
 
@@ -233,8 +236,8 @@ def _check_policy(settings: Mapping[str, str]) -> None:
     policy = settings.get("maxmemory_policy", SAFE_POLICY)
     if policy != SAFE_POLICY and settings.get("maxmemory", "0") != "0":
         raise _unusable(
-            "the broker may throw takes and records away when it is full",
-            f"its `maxmemory-policy` is {policy}",
+            "the broker may delete takes and records when it is full",
+            f"the broker's `maxmemory-policy` is {policy}",
             f"set `maxmemory-policy {SAFE_POLICY}`, as infra/valkey/valkey.conf does",
         )
 

@@ -1,8 +1,8 @@
-"""Buckets: which takes may share one model call.
+"""Buckets: the rule that says which takes may share one model call.
 
-Self-attention in the diffusion transformer is not masked in time, so takes of different length would hear
-each other's padding: the duration is part of the bucket, as is all else a call has one value for. Tempo,
-key, metre, text, seed and planner settings belong to the take and may differ within a batch.
+Self-attention in the diffusion transformer is not masked in time, so takes of different length would hear each other's
+padding. Therefore the duration is part of the bucket, and so is every other setting that a call has only one value for.
+Tempo, key, metre, text, seed and planner settings belong to the take and may differ within a batch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The time of this process: UTC, never backwards, and as long as what it measures.
+"""The clock of this process: UTC that never runs backwards, and intervals that are as long as the time that passed.
 
 `now_ms` takes the wall clock's time once, when the process begins, and adds what a steady clock counts from there on.
 The steady clock is never set, and goes on while the machine is suspended where the system has such a clock (Linux:
@@ -31,14 +31,14 @@ from typing import Final
 log = logging.getLogger(__name__)
 
 SLEW: Final = 2_000  # the time follows the wall clock by one part in so many
-LOGGED_NS: Final = 10_000_000_000  # no drift is as much: somebody has set the clock, or a host has paused the machine
+LOGGED_NS: Final = 10_000_000_000  # more than any drift: a person has set the clock, or a host has paused the machine
 SUSPENDED_NS: Final = 1_000_000_000  # two clocks that are read one after the other differ by less
 
 
 def find_steady_clock() -> Callable[[], int]:
-    """A clock in nanoseconds that nobody sets and that counts the time for which the machine is suspended.
+    """A clock in nanoseconds that is never set and counts the time for which the machine is suspended.
 
-    `time.monotonic_ns`, which does not count that time, where the system has no such clock.
+    Without such a clock in the system, `time.monotonic_ns`, which does not count that time.
     """
     for name in ("CLOCK_BOOTTIME", "CLOCK_MONOTONIC"):
         try:
@@ -104,7 +104,7 @@ class SuspendDetector:
         self._suspended_ns = steady_ns() - awake_ns()
 
     def was_suspended(self) -> bool:
-        """Whether the machine was suspended for a second or more since the last call, or since the beginning."""
+        """True when the machine was suspended for a second or more since the last call, or since the start."""
         suspended_ns = self._read_steady_ns() - self._read_awake_ns()
         if suspended_ns - self._suspended_ns < SUSPENDED_NS:
             return False

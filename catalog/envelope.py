@@ -1,8 +1,8 @@
-"""The envelope of a message as it lies on a queue, opened without trusting whoever wrote it.
+"""The envelope of a message on a queue, read without trust in its writer.
 
-Celery's and kombu's own reading follows what an envelope says of itself: serializer, compression, further tasks to
-call. Here only what this program writes is read: plain JSON in base64, for one queue. Whoever may write on a queue can
-ask for rendering, or state a fact, and for nothing else.
+The readers of Celery and kombu obey the envelope: it chooses the serializer, the compression and further tasks to call.
+This module reads only the form that this program writes: plain JSON in base64, for one queue. So a writer on a queue
+can ask for a rendering or report a fact, and can ask for nothing else.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, Field, ValidationError
 
+from catalog.bounded import INT32_MAX
 from catalog.errors import MessageError
 
 
@@ -25,6 +26,7 @@ class Opened(NamedTuple):
     body: Any
     receipt: str = ""  # of an order: as catalog.orders has it, unverified
     signature: str = ""  # the same
+    reads: int = 1  # of an order: `catalog.messages.FORMS_READ` of the control side; 1: of one that says nothing
 
 
 class _Delivery(BaseModel):
@@ -44,6 +46,7 @@ class _Headers(BaseModel):
     eta: None = None
     receipt: str = Field(default="", max_length=64)
     signature: str = Field(default="", max_length=128)
+    reads: int = Field(default=1, ge=1, le=INT32_MAX)
 
 
 class _Envelope(BaseModel):
@@ -60,7 +63,7 @@ def most_values(json_text: bytes) -> int:
 
 
 def open_envelope(raw: bytes, *, queue: str, bytes_max: int, values_max: int | None = None) -> Opened:
-    """Read a message that lay on `queue`. Raises MessageError, whatever it holds, also for too many values."""
+    """Read a message from `queue`. Raises MessageError for any wrong content, also for too many values."""
     if len(raw) > bytes_max:
         raise _refused(f"it has {len(raw):,} bytes, and at most {bytes_max:,} are read")
     try:
@@ -77,12 +80,12 @@ def open_envelope(raw: bytes, *, queue: str, bytes_max: int, values_max: int | N
     if envelope.properties.delivery_info.routing_key != queue:
         raise _refused("it was written for another queue")
     headers = envelope.headers
-    return Opened(headers.task, headers.kwargsrepr, body, headers.receipt, headers.signature)
+    return Opened(headers.task, headers.kwargsrepr, body, headers.receipt, headers.signature, headers.reads)
 
 
 def _refused(why: str) -> MessageError:
     return MessageError(
         "a message was refused unread",
         why=why,
-        fix="send only through `tunemill run`; let no other program write on these queues",
+        fix="send only through `tunemill run`; let no other program write to these queues",
     )

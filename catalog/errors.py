@@ -51,16 +51,16 @@ def _rebuild(kind: type[TunemillError], what: str, why: str, fix: str) -> Tunemi
 class UnknownNameError(TunemillError):
     """A zone, genre, catalog, take or other name that does not exist.
 
-    Mend: write a name that the matching `list` command shows; the message names a near one, if there is one.
+    Mend: write a name that the matching `list` command shows; the message suggests a similar name, if there is one.
     """
 
     exit_code = 10
 
 
 class PresetError(TunemillError):
-    """A preset file with a key or a structure that the language does not have.
+    """A preset file with an unknown key or a wrong structure.
 
-    Mend: correct the line that the message names; presets/README.md has every key.
+    Mend: change the line that the message names; presets/README.md lists every key.
     """
 
     exit_code = 11
@@ -76,34 +76,34 @@ class OutOfRangeError(PresetError):
 
 
 class CaptionTooLongError(PresetError):
-    """A caption that would push the metadata out of the model's 256 text tokens.
+    """A caption so long that tempo, metre, key and duration would not fit into the model's 256 text tokens.
 
-    Mend: take out as many words as the message says.
+    Mend: remove as many words as the message says.
     """
 
     exit_code = 13
 
 
 class EmptyMatrixError(PresetError):
-    """A catalog that stands for no track at all.
+    """A catalog without any track.
 
-    Mend: exclude less, or ask for at least one track.
+    Mend: remove entries of `exclude`, or ask for at least one track.
     """
 
     exit_code = 14
 
 
 class UnreadableFileError(PresetError):
-    """A file that is absent, empty, binary or not the format its name says.
+    """A file that is absent, empty, binary, or not in the format of its name.
 
-    Mend: name the right file, or export it again; text is UTF-8.
+    Mend: name the right file, or export the file again; text must be UTF-8.
     """
 
     exit_code = 15
 
 
 class PriceError(TunemillError):
-    """A price that is missing; it is never taken for zero.
+    """A price that is missing; a missing price never counts as zero.
 
     Mend: add the price with `tunemill costs prices add`, or name another GPU with --gpu or TUNEMILL_GPU.
     """
@@ -112,27 +112,27 @@ class PriceError(TunemillError):
 
 
 class BudgetError(TunemillError):
-    """An estimate, or money already spent, above the cap that was given.
+    """An estimate, or money already spent, above the cap or the budget.
 
-    Mend: raise --max-usd, or the budget with `tunemill costs budgets set`; the same command then goes on.
+    Mend: raise --max-usd, or the budget with `tunemill costs budgets set`; then run the same command again.
     """
 
     exit_code = 21
 
 
 class InvoiceError(TunemillError):
-    """An invoice that cannot be booked as it is.
+    """An invoice that cannot be booked.
 
-    Mend: export the file again, or give what it does not say as an option, such as --number or --period.
+    Mend: export the file again, or add missing data with options such as --number or --period.
     """
 
     exit_code = 22
 
 
 class PeriodError(TunemillError):
-    """A month that cannot be closed, or that is closed and cannot be changed.
+    """A month that cannot be closed, or a closed month that cannot be changed.
 
-    Mend: do first what the message names, such as closing an earlier month; a correction goes to the open month.
+    Mend: first do the step that the message names, such as closing an earlier month; corrections go to the open month.
     """
 
     exit_code = 23
@@ -141,7 +141,7 @@ class PeriodError(TunemillError):
 class BrokerError(TunemillError):
     """The message broker is absent, refuses, or does not answer.
 
-    Mend: start the broker or correct TUNEMILL_BROKER_URL; without that variable `tunemill run` brings its own.
+    Mend: start the broker or correct TUNEMILL_BROKER_URL; without that variable `tunemill run` starts its own broker.
     """
 
     exit_code = 30
@@ -161,7 +161,7 @@ class StoreError(TunemillError):
 class StoreFullError(StoreError):
     """The disk under the store, the ledger or the broker is full.
 
-    Mend: free some space or choose another disk, and run the same command again; nothing is lost.
+    Mend: free some space or choose another disk, and run the same command again; no track or record is lost.
     """
 
     exit_code = 32
@@ -179,9 +179,9 @@ class LedgerError(TunemillError):
 
 
 class BusyError(TunemillError):
-    """Another run or controller holds the lock: two never both act.
+    """Another run or controller holds the lock of the ledger.
 
-    Mend: wait for the other one or stop it; it is named by the message.
+    Mend: wait until the process that the message names has ended, or stop it.
     """
 
     exit_code = 34
@@ -189,7 +189,7 @@ class BusyError(TunemillError):
 
 
 class SettingsError(TunemillError):
-    """A setting (environment variable or option) with a wrong value, or a variable that is nearly a setting's name.
+    """A setting (environment variable or option) with a wrong value, or a variable whose name is almost a setting's.
 
     Mend: write the variable or option as the message says.
     """
@@ -198,18 +198,18 @@ class SettingsError(TunemillError):
 
 
 class PausedError(TunemillError):
-    """The run was paused by a person; nothing is sent until it is resumed.
+    """A person has paused the run; no take is sent until the run is resumed.
 
-    Mend: `tunemill resume` lets it go on, `tunemill cancel` ends it.
+    Mend: `tunemill resume` continues the run, `tunemill cancel` ends it.
     """
 
     exit_code = 36
 
 
 class WorkerError(TunemillError):
-    """The worker could not start or could not go on.
+    """The worker could not start, or had to stop.
 
-    Mend: do what the message or the end of the log names; a supervisor may start the worker again, for this may pass.
+    Mend: correct the fault in the message or at the end of the log; a supervisor may restart the worker automatically.
     """
 
     exit_code = 40
@@ -218,7 +218,7 @@ class WorkerError(TunemillError):
 class ModelError(WorkerError):
     """Model weights that are absent, incomplete, corrupt or of the wrong kind.
 
-    Mend: point TUNEMILL_WEIGHTS or TUNEMILL_PLANNER_WEIGHTS at whole weights, and correct the digests that pin them.
+    Mend: set TUNEMILL_WEIGHTS or TUNEMILL_PLANNER_WEIGHTS to complete weights, or correct their pinned fingerprints.
     """
 
     exit_code = 41
@@ -234,16 +234,16 @@ class MessageError(WorkerError):
 
 
 class OutdatedError(MessageError):
-    """A message that is sound, and that only a newer version of this program can read.
+    """A valid message that only a newer version of this program can read.
 
-    Mend: upgrade the worker; the takes it had in hand have gone back to their queues.
+    Mend: upgrade the worker; its takes have gone back to their queues.
     """
 
     exit_code = 43
 
 
 class NoWorkerError(TunemillError):
-    """An unattended run of a fleet in which no worker was heard of for too long; its takes stay where they are.
+    """An unattended run of a fleet without a heartbeat of any worker for too long; its takes stay in the queues.
 
     Mend: start workers and run the same command again.
     """
@@ -252,16 +252,16 @@ class NoWorkerError(TunemillError):
 
 
 class IncompleteError(TunemillError):
-    """The run ended, but some takes were rejected or failed, or it was cancelled.
+    """The run ended, but some takes failed or were rejected without a further try, or it was cancelled.
 
-    Mend: `tunemill retry --failed` or another `tunemill run` tries again what failed; change what was rejected.
+    Mend: retry failed takes with `tunemill run` or `tunemill retry --failed`; change the presets of rejected takes.
     """
 
     exit_code = 50
 
 
 class DifferentAudioError(TunemillError):
-    """A replay that does not match what was stored.
+    """A replay that differs from the stored audio.
 
     Mend: replay with the weights, versions and device that the take's sidecar names.
     """
@@ -270,21 +270,30 @@ class DifferentAudioError(TunemillError):
 
 
 class DisagreementError(TunemillError):
-    """Ledger, sidecars and audio, or the books, that do not agree; a bill for a machine that nobody knows.
+    """Ledger, sidecars and audio that contradict each other, or the books do; a bill for an unknown machine.
 
-    Mend: `tunemill catalog repair` for store and ledger; add the machine or dispute the bill for invoices.
+    Mend: for store and ledger, `tunemill catalog repair`; for a bill, add the machine or dispute the bill.
     """
 
     exit_code = 52
 
 
 class ReplacementError(TunemillError):
-    """A run that would replace or retire accepted tracks, which --no-replace forbids or a person declined.
+    """A run that would replace or retire accepted tracks, and --no-replace or a person forbids it.
 
-    Mend: look at `tunemill plan CATALOG --changes`; undo the change in the presets, or let it happen with --yes.
+    Mend: read `tunemill plan CATALOG --changes`; undo the change in the presets, or allow it with --yes.
     """
 
     exit_code = 53
+
+
+class DuplicatesError(TunemillError):
+    """Tracks of a catalog that sound alike, where the command was told to fail for them.
+
+    Mend: reject one of each pair with `tunemill catalog reject TAKE --again --reason duplicate`.
+    """
+
+    exit_code = 54
 
 
 INTERRUPTED_EXIT_CODE = 130  # the shell's convention for SIGINT

@@ -1,8 +1,8 @@
-"""Object keys: where a take's audio and sidecar lie, so that the two can never mismatch.
+"""Object keys: the places of a take's audio and sidecar in the store, built so that the two never mismatch.
 
-The sidecar's key holds only the take, so it can be looked for before rendering; the audio's key holds its
-checksum, so two renderings never overwrite each other. Keys are built from validated slugs and hex digits
-and so cannot leave their prefix.
+The sidecar's key depends only on the take, so a worker can look for the sidecar before it renders. The audio's key
+contains the checksum of the audio, so two renderings never overwrite each other. Keys consist of validated slugs and
+hex digits, so they cannot leave their prefix.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from catalog.track import Take
 
 _SIDECAR_KEY = re.compile(r"[a-z0-9][a-z0-9_-]*/takes/([0-9a-f]{24})\.json")
 _AUDIO_KEY = re.compile(r"[a-z0-9][a-z0-9_-]*/audio/[^/]+/[^/]+/([0-9a-f]{24})-[0-9a-f]{16}\.[a-z0-9]+")
+_MASTER_KEY = re.compile(r"[a-z0-9][a-z0-9_-]*/masters/[^/]+/[^/]+/([0-9a-f]{24})-[0-9a-f]{16}\.[a-z0-9]+")
 _VERDICT_KEY = re.compile(r"[a-z0-9][a-z0-9_-]*/verdicts/([0-9a-f]{24})-[0-9]{14}-[0-9a-f]{8}\.json")
 _TAKE_NAMED = re.compile(r"([0-9a-f]{24})(?![0-9a-f]).*|([0-9a-f]{1,24})(?:\.{2,3}|\u2026)?")
 _SAFE_KEY = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
@@ -31,6 +32,12 @@ def audio_key(take: Take, sha256: str, extension: str) -> str:
     return f"{track.catalog}/audio/{track.zone}/{track.genre}/{take.id}-{sha256[:16]}.{extension}"
 
 
+def master_key(take: Take, sha256: str, extension: str) -> str:
+    """Key of the master whose file bytes hash to `sha256` (hex)."""
+    track = take.track
+    return f"{track.catalog}/masters/{track.zone}/{track.genre}/{take.id}-{sha256[:16]}.{extension}"
+
+
 def take_of_sidecar(key: str) -> str | None:
     """The take whose sidecar has that key; None for a key that is no sidecar's."""
     found = _SIDECAR_KEY.fullmatch(key)
@@ -43,6 +50,17 @@ def take_of_audio(key: str) -> str | None:
     return found[1] if found else None
 
 
+def take_of_master(key: str) -> str | None:
+    """The take whose master has that key; None for a key that is no master's."""
+    found = _MASTER_KEY.fullmatch(key)
+    return found[1] if found else None
+
+
+def take_of_audio_or_master(key: str) -> str | None:
+    """The take whose audio, finished or as a master, has that key; None for any other key."""
+    return take_of_audio(key) or take_of_master(key)
+
+
 def take_of_verdict(key: str) -> str | None:
     """The take that the verdict of that key is about; None for a key that is no verdict's."""
     found = _VERDICT_KEY.fullmatch(key)
@@ -50,9 +68,9 @@ def take_of_verdict(key: str) -> str | None:
 
 
 def take_named(text: str) -> str | None:
-    """The id of a take, or its first digits, in what a person writes or pastes for one; None where there is none.
+    """The id of a take, or its first digits, found in the text that a person gives for a take; None without one.
 
-    That may be the id, cut short or not, or the name, path or URL of the audio or the sidecar, in quotes or not.
+    The text may be the id, whole or cut short, or the name, path or URL of the audio or the sidecar, also in quotes.
     """
     address = text.strip(" \t\r\n'\"`<>")
     if "://" in address:

@@ -19,7 +19,7 @@ KEYSCALES: Final = frozenset(
     f"{note}{accidental} {mode}" for note in NOTES for accidental in ACCIDENTALS for mode in MODES
 )
 
-# The numerator is what the model is told; "4/4" is how people write the most common one.
+# The model is told the numerator; people write the most common one as "4/4".
 TIME_SIGNATURES: Final = ("2", "3", "4", "6")
 
 LANGUAGES: Final = frozenset(
@@ -29,7 +29,7 @@ LANGUAGES: Final = frozenset(
     ).split()
 )
 
-TEXT_TOKENS_MAX: Final = 256  # the DiT's text prompt; metadata stands last and is what a long caption cuts off
+TEXT_TOKENS_MAX: Final = 256  # the DiT's text prompt; metadata stands last, so a long caption cuts it off
 LYRIC_TOKENS_MAX: Final = 2048
 STEPS_MAX: Final = 100
 

@@ -1,8 +1,8 @@
-"""Logins: whose worker speaks, as the broker proves it.
+"""Logins: the broker account of a worker, which proves who wrote a record.
 
-Each login may write to a record list and to heartbeat keys of its own name and to no other, and the id of a worker
-begins with its login. So what lies on a list was written by that login, whatever it claims to be. On a broker without
-users, such as the embedded one, there is no login: ids are plain, and all share one list.
+Each login may write only to the record list and the heartbeat keys that carry its own name, and a worker's id begins
+with its login. So the name of a list proves which login wrote each record on it, whatever the record claims. A broker
+without users, such as the embedded one, has no logins: ids are plain, and all workers share one list.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ def heartbeat_key(worker_id: str) -> str:
 
 
 def delivery_keys(login: str) -> dict[str, str]:
-    """The keys of what a login's workers have received and not acknowledged, as options of kombu's transport.
+    """The broker's keys for messages that a login's workers have received and not acknowledged, as options of kombu.
 
-    Nobody reads another login's: orders that are in hand stay with whoever was given them.
+    Each login has keys of its own and cannot read another login's, so orders in hand stay with their receiver.
     """
     end = f"{_SEPARATOR}{login}" if login else ""
     return {"unacked_key": f"unacked{end}", "unacked_index_key": f"unacked_index{end}"}

@@ -1,8 +1,9 @@
-"""The messages on the queues: one whole take goes to a worker, one fact comes back to the controller.
+"""The messages on the queues: a render message carries one whole take to a worker, a record carries one fact back.
 
-JSON only, and no larger than anything we write. Every message carries its version. A message that says nothing new is
-written as the version before would have written it; a reader refuses unknown content as too new instead of guessing.
-Records carry an id of their own, so a record delivered twice is written once.
+Messages are JSON, and no larger than any that we write. Every message carries its version. A message that uses no new
+field is written exactly as the previous version would have written it. A reader that meets unknown content refuses the
+message as too new instead of guessing. Each record has an id of its own, so a record that is delivered twice is written
+once.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from catalog.bounded import (
 from catalog.clock import now_ms as now_ms  # noqa: PLC0414 - found here by all that write instants
 from catalog.envelope import most_values
 from catalog.errors import MessageError, OutdatedError
+from catalog.flaws import Flaw
 from catalog.forms import Frozen, neutral
 from catalog.orders import Receipt
 from catalog.rental import RentalNote
@@ -33,7 +35,10 @@ from catalog.sidecar import BatchNote, Sidecar, StageTimes
 from catalog.track import Take
 
 MESSAGE_VERSION: Final = 1
-# A take is some 1.5 KB, and 12 KB with the longest lyrics that the model reads: beyond this nobody meant a take.
+# The control side says with each order which fields of records and sidecars it reads, as a header that older workers
+# pass by: 2 means masters, flaws, later measures and codes of the sound. A worker leaves out what would not be read.
+FORMS_READ: Final = 2
+# A take is some 1.5 KB, and 12 KB with the longest lyrics that the model reads: a larger message is no take.
 RENDER_BYTES_MAX: Final = 256 * 1024
 # As it lies on the queue, in base64. The largest we write: a sidecar with ten minutes of codes (30 KB), a heartbeat
 # that names 10,000 takes (270 KB), a thousand spans (150 KB).
@@ -47,7 +52,7 @@ def new_id() -> str:
 
 
 class RenderMessage(Frozen):
-    """One take, complete: a worker needs nothing else to render it."""
+    """One complete take; a worker needs nothing else to render it."""
 
     v: Literal[1] = MESSAGE_VERSION
     run_id: Name
@@ -66,7 +71,7 @@ class Span(Frozen):
 
 
 class MemoryUse(Frozen):
-    """The memory that an engine holds, in MiB, and its growth; None stands for a slope over too few takes."""
+    """The memory that an engine holds, in MiB, and its growth; None means that there were too few takes for a slope."""
 
     rss_mib: float  # of the engine's process
     device_mib: float = 0.0  # allocated on the device; 0 on the CPU
@@ -82,7 +87,7 @@ class _Record(Frozen):
 
 
 class WorkerStarted(_Record):
-    """A worker is up and its engine is loading. Sent again once the engine is ready, then with all fields."""
+    """A worker has started and its engine is loading. Sent a second time with all fields once the engine is ready."""
 
     kind: Literal["worker_started"] = "worker_started"
     host: Label
@@ -95,14 +100,14 @@ class WorkerStarted(_Record):
     batch_limit: Count
     batch_limit_reason: Words
     plan_limit: Count = 0  # takes in one planner call; 0: no planner
-    holds_max: Count = 0  # takes it holds at most, in whatever stage; 0: not said
+    holds_max: Count = 0  # the most takes that it holds, at all stages together; 0: not stated
     started_at_ms: Instant
-    rental: RentalNote | None = None  # None: nobody has named the machine
+    rental: RentalNote | None = None  # None: the machine has no name
     lane: Label = ""  # the device on it
 
 
 class Heartbeat(_Record):
-    """The worker lives and holds these takes; what it does not name it does not hold."""
+    """The worker is alive and holds exactly the named takes."""
 
     kind: Literal["heartbeat"] = "heartbeat"
     held: list[Name]
@@ -113,14 +118,14 @@ class Heartbeat(_Record):
 
 
 class SpansClosed(_Record):
-    """Time that has been used, in the order it was used."""
+    """Spans of the worker's time that have ended, in their order."""
 
     kind: Literal["spans_closed"] = "spans_closed"
     spans: list[Span]
 
 
 class AttemptMade(_Record):
-    """One try at one take has ended. `sidecar` is there exactly when it was accepted."""
+    """One try at one take has ended. `sidecar` is set exactly when the take was accepted."""
 
     kind: Literal["attempt_made"] = "attempt_made"
     run_id: Name
@@ -134,10 +139,14 @@ class AttemptMade(_Record):
     audio_ms: int = Field(default=0, ge=0, le=AUDIO_MAX_MS)
     sidecar: Sidecar | None = None
     receipt: Receipt = neutral("")  # of the order that was given; "": the control side signs none
+    flaws: list[Flaw] = neutral([])  # of a take that the checks rejected; those of an accepted one are in its sidecar
 
     @classmethod
     def of(cls, sidecar: Sidecar) -> AttemptMade:
-        """The accepted attempt that left `sidecar`, which says all of it: a lost record can be made again."""
+        """The accepted attempt that wrote `sidecar`, made again from it when the attempt's record was lost.
+
+        A file that was finished from another take's master took no worker time for rendering.
+        """
         return cls(
             record_id=sidecar.record_id or new_id(),  # those of an earlier version do not name theirs
             worker_id=sidecar.worker_id,
@@ -145,15 +154,16 @@ class AttemptMade(_Record):
             run_id=sidecar.run_id,
             take_id=sidecar.take_id,
             outcome="accepted",
-            batch=sidecar.batch,
-            times=sidecar.times,
-            audio_ms=sidecar.audio.duration_ms,
+            adopted=sidecar.origin is not None,
+            batch=None if sidecar.origin else sidecar.batch,
+            times=StageTimes() if sidecar.origin else sidecar.times,
+            audio_ms=0 if sidecar.origin else sidecar.audio.duration_ms,
             sidecar=sidecar,
         )
 
 
 class TakesReturned(_Record):
-    """Takes a stopping worker gives back unrendered; they may be sent again at once."""
+    """A stopping worker returns these takes unrendered; they may be sent again at once."""
 
     kind: Literal["takes_returned"] = "takes_returned"
     take_ids: list[Name]
@@ -164,7 +174,7 @@ FAULT: Final = "fault: "  # how the reason of a worker begins that cannot go on,
 
 
 class WorkerStopped(_Record):
-    """The worker has ended its life in order."""
+    """The worker has stopped in order."""
 
     kind: Literal["worker_stopped"] = "worker_stopped"
     reason: Words
@@ -198,7 +208,7 @@ def parse_record(payload: dict[str, Any]) -> Record:
 
 
 def parse_record_json(raw: bytes) -> Record | None:
-    """Read a record from its JSON, which takes half the time; None for whatever must be looked at more closely."""
+    """Read a record from its JSON in half the time of `parse_record`; None for a record that needs the full check."""
     try:
         return _RECORD.validate_json(raw)
     except ValidationError:
@@ -206,15 +216,15 @@ def parse_record_json(raw: bytes) -> Record | None:
 
 
 def is_record_size(raw: bytes) -> bool:
-    """True for a record that is, as it lies on the queue, no larger than those that workers write.
+    """True when a record, in its form on the queue, is no larger than the records that workers write.
 
-    Of many values each could be a fault, and each fault takes a kilobyte.
+    The limit comes before validation, because each of a record's values could cause an error of a kilobyte.
     """
     return len(raw) <= RECORD_BYTES_MAX and most_values(raw) <= RECORD_VALUES_MAX
 
 
 def check_record_size(raw: bytes) -> None:
-    """Raise MessageError for a record that is, as it lies on the queue, larger than any that a worker writes."""
+    """Raise MessageError when a record, in its form on the queue, is larger than any that a worker writes."""
     if not is_record_size(raw):
         raise _too_large(f"record of more than {RECORD_VALUES_MAX:,} values or", RECORD_BYTES_MAX)
 
@@ -237,7 +247,7 @@ def _is_larger(payload: Any, bytes_max: int) -> bool:
 def _too_large(what: str, bytes_max: int) -> MessageError:
     return MessageError(
         f"a {what} of more than {bytes_max // 1024:,} KiB is not read",
-        why="it is larger than any that this program writes",
+        why="this program never writes a message of that size",
         fix="send only through `tunemill run`, with captions and lyrics that the model can read",
     )
 
@@ -262,6 +272,6 @@ def _broken(what: str, error: ValidationError) -> MessageError:
         return _outdated(fit_words(f"{what} with something that this program does not know: {where}", 300))
     return MessageError(
         fit_words(f"{what} cannot be read: {where}: {first['msg']}", 300),  # a stranger's keys are among them
-        why="it was not written by this program, or by a version that differs",
+        why="another program wrote the message, or another version of this program",
         fix="send only through `tunemill run`; purge the queue if another program shares it",
     )

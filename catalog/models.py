@@ -1,7 +1,7 @@
-"""Models: one row for each that this program knows, and what follows from which one it is.
+"""Models: one row for each model that this program knows, with every property that follows from the model.
 
-Nothing else compares a model's name. Weights of somebody's own go by any name; they count as those whose name theirs
-begins with (`acestep-v15-turbo-spring`), else as the turbo model's.
+No other module compares a model's name. Weights of a user's own may have any name. They get the row of the known model
+whose name theirs begins with (`acestep-v15-turbo-spring`), else the row of the turbo model.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DEFAULT_PLANNER: Final = "acestep-5Hz-lm-1.7B"
 
 
 class Guarantees(Frozen):
-    """The promises of an engine; a catalog's wishes are checked against them before anything is sent."""
+    """The promises of an engine; the requests of a catalog are checked against them before anything is sent."""
 
     dit_seed: bool  # the same seed gives the same noise
     lm_seed: bool  # and the same plan
@@ -49,7 +49,7 @@ _SYNTHESIS: Final = _OURS.model_copy(update={"lm_seed": False, "codes_returned":
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One row."""
+    """One model or variant, with every property that other modules ask for."""
 
     name: str
     engine: EngineName = "ace_step"
@@ -102,13 +102,13 @@ _KINDS: Final[dict[frozenset[str], str]] = {
 
 
 def find_model(name: str, models: Sequence[Model] = MODELS) -> Model:
-    """The row of that name; for weights of somebody's own the row that they count as, under their name."""
+    """The row of that name; for a user's own weights, the row that they count as, under their own name."""
     row = counts_as(name, models)
     return row if row.name == name else replace(row, name=name)
 
 
 def counts_as(name: str, models: Sequence[Model] = MODELS) -> Model:
-    """The published row whose nature the model of that name has."""
+    """The published row whose properties the model of that name has."""
     if known := next((model for model in models if model.name == name), None):
         return known
     longest_first = sorted(models, key=lambda model: -len(model.name))
@@ -116,12 +116,12 @@ def counts_as(name: str, models: Sequence[Model] = MODELS) -> Model:
 
 
 def find_not_rendered(name: str) -> Model | None:
-    """The row of a published model that no engine here renders, also for weights that are named after it."""
+    """The row of a published model that no engine here renders, also for weights that are named after the model."""
     return next((row for row in NOT_RENDERED if row.name == name or _extends(name, row)), None)
 
 
 def model_meant(text: str) -> str | None:
-    """The name of the published model that `text` is another spelling of: `turbo`, `ACE-Step/acestep-v15-turbo`."""
+    """The published model that `text` names in another spelling, such as `turbo` or `ACE-Step/acestep-v15-turbo`."""
     last = text.strip().partition("@")[0].rstrip("/").rpartition("/")[2].lower()
     plain = re.sub(r"[^a-z0-9]+", "-", last).strip("-").replace("ace-step", "acestep")
     plain = re.sub(r"v?1-?5(?![0-9])", "-v15-", plain)

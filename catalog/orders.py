@@ -1,8 +1,9 @@
-"""Signed orders: a worker renders what the control side has ordered, and reports what it was given.
+"""Signed orders: a worker renders only takes that the control side has ordered, and reports only takes it was given.
 
-An order carries two proofs beside the take. The signature (Ed25519) tells a worker that the control side wrote the
-order. The receipt (a MAC under a key that only the control side has) tells the control side, when a report brings it
-back, that whoever reports was given that order, and when the order was sent. Both keys come from one file.
+An order carries two proofs beside the take. The signature (Ed25519) proves to a worker that the control side wrote the
+order. The receipt (a MAC under a key that only the control side has) returns with the worker's report; it proves to the
+control side that the reporter was given this order, and when the order was sent. The keys of both proofs come from one
+file.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 _RECEIPT_PATTERN: Final = r"^([0-9a-f]{1,12}\.[A-Za-z0-9_-]{22})?$"
 _MAC_BYTES: Final = 16
-_SIGNED: Final = b"tunemill order 1\0"  # what these keys sign is nothing else than this
+_SIGNED: Final = b"tunemill order 1\0"  # these keys sign nothing but orders
 _RECEIPTS: Final = b"tunemill receipts 1"
 
 Receipt = Annotated[str, Field(pattern=_RECEIPT_PATTERN)]  # "<instant of sending in ms, hex>.<MAC, base64>", or ""
@@ -40,7 +41,7 @@ class OrderSigner:
         self.public_key = b64encode(private_key.public_key().public_bytes_raw()).decode()
 
     def sign(self, queue: str, message: Mapping[str, Any], receipt: str) -> str:
-        """The signature of an order as it is sent to `queue`, in base64."""
+        """The signature of an order for `queue`, in base64."""
         return b64encode(self._private_key.sign(_signed_bytes(queue, message, receipt))).decode()
 
     def receipt_of(self, take_id: str, sent_at_ms: int) -> str:
@@ -100,7 +101,7 @@ def _public_key(text: str) -> Ed25519PublicKey:
 
 
 def parse_public_keys(text: str) -> list[str]:
-    """The public keys of a list with commas. Raises ValueError for what is none."""
+    """The public keys of a list with commas. Raises ValueError for a text that is no public key."""
     keys = [part.strip() for part in text.split(",") if part.strip()]
     for key in keys:
         try:
@@ -145,5 +146,5 @@ def _unusable(path: Path, why: str) -> SettingsError:
     return SettingsError(
         f"the key that signs orders cannot be read from {path}",
         why=why,
-        fix="copy the file from the machine where `tunemill worker-login new` made it, for this user to read",
+        fix="copy the file from the machine where `tunemill worker-login new` made it, and let this user read it",
     )

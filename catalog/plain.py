@@ -1,9 +1,9 @@
-"""Plain text: text of other people as it may leave the program, on a terminal, in a log, a file or a page.
+"""Plain text: the form in which text from outside may be shown on a terminal, in a log, in a file or on a page.
 
-Hosts, titles, reasons and file names come from workers, presets and invoices, and an old ledger holds them as they
-came. A terminal obeys control characters, bidirectional overrides show text in another order than it has, and UTF-8
-has no lone surrogates. Every way out of the program uses these functions, so no caller has to know where its text
-comes from. What JSON carries is escaped instead of replaced: nothing is lost there.
+Hosts, titles, reasons and file names come from workers, presets and invoices, and an old ledger may hold them
+unchecked. A terminal obeys control characters, bidirectional overrides change the visible order of letters, and UTF-8
+has no lone surrogates. Every output of the program passes text through these functions, so no caller needs to know
+where a text comes from. In JSON, such characters are escaped and not replaced, so JSON loses nothing.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _UNFIT: Final = "\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe
 _LINE_ENDS: Final = "\u2028\u2029"
 _IN_JSON: Final = re.compile(f"(?!\n)[{_UNFIT}{_LINE_ENDS}]")
 _IN_LINES: Final = re.compile(f"(?!\n)[{_UNFIT}]")
-_SPACES: Final = re.compile(f"\r\n|[\t\n\r{_LINE_ENDS}]")  # what lays text out; one line needs a space in its place
+_SPACES: Final = re.compile(f"\r\n|[\t\n\r{_LINE_ENDS}]")  # layout characters; in one line, a space replaces them
 _RETURNS: Final = re.compile(f"\r\n|[\r{_LINE_ENDS}]")
 
 
 def plain(text: str) -> str:
-    """`text` as one line: line ends and tabs are spaces, and U+FFFD stands for what no terminal should be given."""
+    """`text` as one line: line ends and tabs become spaces, and characters unfit for a terminal become U+FFFD."""
     if text.isascii() and text.isprintable():
         return text
     return _IN_LINES.sub("\ufffd", _SPACES.sub(" ", text))
@@ -47,8 +47,8 @@ def plain_lines(text: str) -> str:
 
 
 def plain_json(document: str) -> str:
-    """A JSON document with such characters escaped; outside its strings it must have no white space but LF and space.
+    """A JSON document with unfit characters escaped; outside its strings it may have no white space but LF and space.
 
-    Its values stay what they are, a lone surrogate too, and it can be encoded in UTF-8.
+    Its values stay the same, even a lone surrogate, and the result can be encoded in UTF-8.
     """
     return _IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", document)

@@ -1,9 +1,9 @@
-"""The prompts: the exact text the model reads for one track, and whether it will fit.
+"""The prompts: the exact text that the model reads for one track, and a check that the text fits.
 
-The diffusion model reads at most 256 tokens, and tempo, metre, key and duration stand last: a caption that is
-too long cuts them off in silence. So plans are held to the limit before anything is sent. With a tokenizer the count is
-exact; without one the true number lies between `token_floor` and, for all but rare words, `token_ceiling`. The worker
-counts exactly in any case.
+The diffusion model reads at most 256 tokens. Tempo, metre, key and duration stand last, so a caption that is too long
+silently cuts them off. Therefore every plan is held to the limit before anything is sent. With a tokenizer, the count
+is exact. Without one, the true number lies between `token_floor` and, for all but rare words, `token_ceiling`. The
+worker always counts exactly.
 
 Source: ACE-Step 1.5 reference implementation (`constants.py`, `handler.py`, 2026-02).
 """
@@ -38,7 +38,7 @@ def instruction_of(spec: TrackSpec) -> str:
 
 
 def text_prompt(spec: TrackSpec, instruction: str | None = None) -> str:
-    """The diffusion model's text prompt for a `spec` that is not open; `instruction` defaults to what suits it."""
+    """The diffusion model's text prompt for a `spec` that is not open; `instruction` defaults to the task's."""
     bpm, keyscale, timesignature = spec.music
     metas = (
         f"- bpm: {bpm}\n- timesignature: {timesignature}\n"
@@ -162,8 +162,8 @@ def _fewest(letters: str) -> int:
     return max(1 + (len(letters) - 1) // 14, math.ceil(len(_CHINESE.findall(letters)) / 6))
 
 
-class Fit(StrEnum):
-    """The answer to whether a text fits into the model's prompt."""
+class PromptFit(StrEnum):
+    """The result of comparing a text's token count with the model's limit."""
 
     FITS = "fits"
     IN_DOUBT = "in doubt"  # only a tokenizer could tell
@@ -175,15 +175,15 @@ class TokenCounter(NamedTuple):
 
     exact: Callable[[str], int] | None = None
 
-    def fit(self, text: str, tokens_max: int) -> Fit:
+    def fit(self, text: str, tokens_max: int) -> PromptFit:
         """Tell whether `text` takes at most `tokens_max` tokens."""
         if len(text) * 4 <= tokens_max:  # a token holds at least one byte
-            return Fit.FITS
+            return PromptFit.FITS
         if self.exact is None:
             if token_ceiling(text) <= tokens_max:
-                return Fit.FITS
-            return Fit.TOO_LONG if token_floor(text) > tokens_max else Fit.IN_DOUBT
-        return Fit.FITS if self.exact(text) <= tokens_max else Fit.TOO_LONG
+                return PromptFit.FITS
+            return PromptFit.TOO_LONG if token_floor(text) > tokens_max else PromptFit.IN_DOUBT
+        return PromptFit.FITS if self.exact(text) <= tokens_max else PromptFit.TOO_LONG
 
     def in_words(self, text: str, tokens_max: int) -> str:
         """Say how many tokens a text that is too long takes."""
@@ -191,7 +191,7 @@ class TokenCounter(NamedTuple):
         return f"{count} tokens, and {tokens_max:,} fit"
 
     def cut(self, text: str, tokens_max: int) -> str:
-        """Say how much to cut from the end of `text`, so that what is left fits."""
+        """Say how much to cut from the end of `text`, so that the rest fits."""
         over = words_over(text, tokens_max, self.exact or token_ceiling)
         words = text.split()
         if len(text) < 20 * len(words):

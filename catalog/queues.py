@@ -1,7 +1,8 @@
-"""Queue names: a take waits where every worker that can render it, and no other, will look.
+"""Queue names: a take waits in a queue that is read by every worker that can render the take, and by no other.
 
-A queue names the model, because a worker pins one, and the least VRAM tier that can hold the take. A worker
-listens to every tier it can serve, largest first, so that the big card takes what only it can do.
+A queue's name contains the model, because a worker serves one model, and the smallest VRAM tier that can hold the take.
+A worker reads the queues of all tiers that it can serve, the largest first, so that a large GPU first renders the takes
+that need a large GPU.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ RENDER_TASK = "tunemill.render"
 KEY_PREFIX = "tunemill:"  # several projects may share one Redis
 
 # How every process speaks to the broker. The visibility timeout is far above the longest take and must be the
-# same everywhere: each consumer applies its own to everybody's messages.
+# same everywhere, because each consumer applies its own value to the messages of all others.
 TRANSPORT_OPTIONS: Final[Mapping[str, Any]] = {
     "visibility_timeout": 12 * 3600,
     "queue_order_strategy": "priority",  # drain the queues in the order given

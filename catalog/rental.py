@@ -1,8 +1,8 @@
-"""The rented machine that a process runs on, as its environment names it.
+"""The rental: the provider and the id of the rented machine that a process runs on, read from its environment.
 
-Finance matches a provider's bill with what a worker reports by the provider's own id. RunPod and Vast.ai put theirs
-into the environment of what they start; everywhere else TUNEMILL_RENTAL names it. Without either a worker is a rental
-of its own, at the provider "local".
+Finance matches a provider's bill with the reports of workers by the provider's own id. RunPod and Vast.ai put this id
+into the environment of the processes that they start; elsewhere, the setting TUNEMILL_RENTAL names it. A worker without
+an id is a rental of its own, at the provider "local".
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Retries: how long to wait before something outside is asked again, and when to give up.
+"""Retries: the time to wait between two tries to reach an outside service, and the time after which to give up.
 
-One policy for every broker, store and ledger that is away. Waits grow from try to try, so that a service that comes
-back is not met by everybody at once, and are bounded, so that nobody waits long for one that is back. The caller
-waits: on an event where it must be possible to stop, with `time.sleep` where it is not.
+One policy serves every broker, store and ledger that is unreachable. Waits grow from try to try, so that a service that
+recovers does not meet all its clients at once; they are bounded, so that no client waits long for it. The caller itself
+waits: on an event where it must be possible to stop, with `time.sleep` elsewhere.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Secrets: addresses as they may be shown, and text without what must stay unsaid.
+"""Secrets: remove passwords and keys from addresses and from text before they are shown.
 
-Nothing here prints a secret on purpose. Libraries may, in an error or a log line, so whatever leaves a process as text
-is looked through for the secrets of its environment: a last line of defence, not a licence.
+No code here prints a secret on purpose, but a library may do so in an error or a log line. Therefore all text that
+leaves a process is searched for the secrets of its environment. This search is a last line of defence and permits no
+code to handle secrets carelessly.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ def without_secrets(url: str) -> str:
     """`url` as it may be shown: user name, password, query and fragment removed."""
     scheme, separator, rest = url.partition("://")
     if not separator:
-        # A folder's name may hold what it likes; what could be a login is not shown.
+        # A folder's name may hold any text; a part that could be a login is not shown.
         return "(an address without a scheme)" if re.match(r"[^/\s]*:[^/\s]*@", url) else url
     try:
         urlsplit(url)
     except ValueError:
-        return "(an address that cannot be read)"  # nobody knows where in it a password would stand
+        return "(an address that cannot be read)"  # a password could stand anywhere in it
     shown = re.split(r"[?#]", rest, maxsplit=1)[0]
     if "@" in rest[len(shown) :]:  # a password with such a sign in it ends later than it seems
         return f"{scheme}://{HIDDEN}"
-    # The last one: a password may hold an @ or a slash that nobody has escaped.
+    # The last one, because a password may hold an unescaped @ or slash.
     return f"{scheme}://{shown.rpartition('@')[2]}"
 
 
@@ -81,7 +82,7 @@ def _secrets_in(environment: Mapping[str, str]) -> list[str]:
 
 
 def _secrets_of(url: str) -> Iterator[str]:
-    """The password of an address, and what its query calls by such a name; as they stand there and unescaped."""
+    """The password of an address, and query values under secret names, both as written and unescaped."""
     login, _, _ = url.partition("://")[2].rpartition("@")
     password = login.partition(":")[2]
     yield from (password, unquote(password))

@@ -1,8 +1,8 @@
 """Seeds: the same take always starts from the same noise.
 
-A seed follows from what the take is (its track's place in the catalog and its number), never from when it
-ran or which takes shared its batch. A retry, another GPU tier and a re-packed batch all begin at the same
-place. A seed pinned in a preset is the diffusion seed of take 1; take n gets the n-1 th after it. Takes that
+A seed follows from the take's identity (the track's place in the catalog and the take's number), never from the time of
+rendering or from the other takes in the batch. So a retry, another GPU tier and a re-packed batch all begin with the
+same noise. A seed that a preset pins is the diffusion seed of take 1; take n gets the seed n - 1 higher. Takes that
 reuse one plan differ in the diffusion seed alone.
 """
 

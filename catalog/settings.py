@@ -1,8 +1,8 @@
-"""Where it runs: everything that the environment decides, read once at the edge.
+"""Settings: every value that the environment decides, read once when a program starts.
 
-One prefix, `TUNEMILL_`. Without any setting the program works on one machine: an embedded broker, SQLite
-and a folder below TUNEMILL_HOME. A value may be spelled as its own library's users spell it (catalog/spellings.py).
-Secrets live in URLs or the AWS environment and are never printed.
+Every name begins with `TUNEMILL_`. Without any setting, the program works on one machine: it uses an embedded broker,
+SQLite and a folder below TUNEMILL_HOME. A value may be written in the spelling of the library that it belongs to
+(catalog/spellings.py). Secrets stand only in URLs or in the AWS environment and are never printed.
 """
 
 from __future__ import annotations
@@ -44,11 +44,12 @@ _NEAR: Final = 0.8  # how alike two names are of which one is taken for a slip o
 # Kubernetes and Docker put these into every container beside a service whose name begins with ours.
 _OF_A_NEIGHBOUR: Final = re.compile(r"(_SERVICE_(HOST|PORT)|_PORT)(_.*)?$|_ENV_|_NAME$")
 
+TONE_FAULTS: Final = ("silence", "noise", "loop", "cut", "refusal", "failure")
 OnOff = Literal["auto", "on", "off"]
 
 
 class Reader(StrEnum):
-    """Which programs act on a setting."""
+    """The programs that act on a setting."""
 
     CONTROL = "control side"  # every command that is not a worker's
     WORKER = "worker"  # `tunemill worker`, `worker calibrate`, `replay`, and the local worker of `tunemill run`
@@ -69,14 +70,14 @@ class Settings(BaseModel):
     presets: Annotated[Path | None, Reader.CONTROL] = Field(
         default=None,
         examples=["/srv/presets"],
-        description="Your folder with zones/, genres/ and catalogs/, laid over those of the home and the installed "
-        "ones. Without it: ./presets, where there is one.",
+        description="Your folder with zones/, genres/ and catalogs/; its files replace those of the home and the "
+        "installed ones. Without it: ./presets, if that folder exists.",
     )
     prices: Annotated[Path | None, Reader.CONTROL] = Field(
         default=None,
         examples=["/srv/prices"],
-        description="Folder of dated price files, laid over those below the home and the installed ones. Without it: "
-        "./infra/prices, where there is one.",
+        description="Folder of dated price files; they count before those of the home and the installed ones. Without "
+        "it: ./infra/prices, if that folder exists.",
     )
 
     broker_url: Annotated[str | None, Reader.BOTH] = Field(
@@ -94,7 +95,8 @@ class Settings(BaseModel):
     store_url: Annotated[str | None, Reader.BOTH] = Field(
         default=None,
         examples=["s3://bucket/prefix"],
-        description="Where audio and sidecars are: s3://bucket/prefix or a folder. Without it: store/ below the home.",
+        description="The store of audio and sidecars: s3://bucket/prefix or a folder. Without it: store/ below the "
+        "home.",
     )
     s3_endpoint_url: Annotated[str | None, Reader.BOTH] = Field(
         default=None,
@@ -104,55 +106,55 @@ class Settings(BaseModel):
     )
     s3_addressing: Annotated[Literal["auto", "path", "virtual"], Reader.BOTH] = Field(
         default="auto",
-        description="Where a request names the bucket: in its path or in the host name (virtual). auto: what AWS's own "
-        "configuration says, else the path for other services; where that is refused, the other one.",
+        description="The place of the bucket's name in a request: the path, or the host name (virtual). auto: the form "
+        "in AWS's configuration, else the path for services other than AWS; if it is refused, the other form.",
     )
     s3_checksums: Annotated[OnOff, Reader.BOTH] = Field(
         default="auto",
-        description="on: objects travel with SHA-256 headers, which the service checks and keeps. off: with "
-        "Content-MD5 alone. auto: on, and off where such a header is refused.",
+        description="on: objects are sent with SHA-256 headers, which the service checks and keeps. off: only with "
+        "Content-MD5. auto: on, and off if the service refuses the header.",
     )
 
     signing_file: Annotated[Path | None, Reader.CONTROL] = Field(
         default=None,
         examples=["/etc/tunemill/signing.key"],
         description="File of the private key that signs a fleet's orders, as `tunemill worker-login new` makes it. "
-        "Without it: signing.key below the home, where there is one.",
+        "Without it: signing.key below the home, if that file exists.",
     )
     verify_orders: Annotated[str | None, Reader.WORKER] = Field(
         default=None,
         examples=["KEY, with the key that `tunemill worker-login key` prints"],
-        description="The control side's public key, or two with a comma while it changes: orders that it has not "
-        "signed are dropped. Without it: whoever may write to the queues may have takes rendered.",
+        description="The control side's public key, or two keys with a comma during a change. The worker drops orders "
+        "without its signature. Without it: every order in the queues is rendered.",
     )
 
     weights: Annotated[str | None, Reader.BOTH] = Field(
         default=None,
         examples=["/srv/weights/acestep-v15-turbo"],
         description="The model's weights: a folder, in diffusers' or the original layout, or a hub id with a pinned "
-        "revision, `owner/name@<commit>`. Without it: the tiny random checkpoint, whose audio is labelled noise.",
+        "revision, `owner/name@<commit>`. Without it: the tiny random checkpoint, whose audio is noise.",
     )
     planner_weights: Annotated[str | None, Reader.WORKER] = Field(
         default=None,
         examples=["/srv/weights/acestep-5Hz-lm-1.7B"],
-        description="The same for the planner. Without it: beside the model's own weights.",
+        description="The planner's weights, in the same forms. Without it: the planner beside the model's weights.",
     )
     weights_sha256: Annotated[str | None, Reader.WORKER] = Field(
         default=None,
-        description="Fingerprint that the model's weights must have, as sidecars name it; others end the worker with "
-        "exit code 41. Without it: any.",
+        description="Required fingerprint of the model's weights, as in a sidecar; other weights end the worker with "
+        "exit code 41. Without it: any weights.",
     )
     planner_weights_sha256: Annotated[str | None, Reader.WORKER] = Field(
-        default=None, description="The same for the planner's weights. Without it: any."
+        default=None, description="Required fingerprint of the planner's weights. Without it: any weights."
     )
     device: Annotated[str | None, Reader.WORKER] = Field(
-        default=None, examples=["cuda"], description="cuda, cuda:1, mps or cpu. Without it: the best there is."
+        default=None, examples=["cuda"], description="cuda, cuda:1, mps or cpu. Without it: the best available one."
     )
     vram_gib: Annotated[float | None, Reader.WORKER] = Field(
         default=None,
         gt=0,
         examples=["24"],
-        description="Plan batches as if the device had this much memory. Without it: what the device says.",
+        description="Choose batches as if the device had this much memory. Without it: the device's memory.",
     )
     quantize: Annotated[Literal["auto", "none", "int8", "fp8"], Reader.WORKER] = Field(
         default="auto",
@@ -161,37 +163,43 @@ class Settings(BaseModel):
     )
     offload: Annotated[OnOff, Reader.WORKER] = Field(
         default="auto",
-        description="on: weights wait in host memory and visit the GPU for their stage; auto: on below 20 GiB of VRAM.",
+        description="on: weights are in GPU memory only during their stage; auto: on below 20 GiB of VRAM.",
     )
     compile: Annotated[OnOff, Reader.WORKER] = Field(
         default="auto",
-        description="on: torch.compile the model while the worker starts; auto: on with CUDA.",
+        description="on: compile the model with torch.compile while the worker starts; auto: on with CUDA.",
+    )
+    tone_faults: Annotated[str, Reader.WORKER] = Field(
+        default="",
+        examples=["silence=0.1,noise=0.05"],
+        description="Shares of the takes that the tone engine spoils on purpose, by their seeds, so rejections can "
+        f"be rehearsed: {', '.join(TONE_FAULTS)}. Without it: none.",
     )
     gpu: Annotated[str | None, Reader.BOTH] = Field(
         default=None,
         examples=["a100-80gb"],
-        description="The price book's name of the GPU. Without it: matched from the driver's name.",
+        description="Name of the GPU in the price book. Without it: found from the driver's name.",
     )
     max_usd: Annotated[str | None, Reader.CONTROL] = Field(
-        default=None, examples=["12.50"], description="Default cap of run and refresh, in dollars. Without it: none."
+        default=None, examples=["12.50"], description="Default cap of run and refresh, in dollars. Without it: no cap."
     )
     rental: Annotated[str | None, Reader.WORKER] = Field(
         default=None,
-        description="The rented machine a worker runs on, as provider/id, by which bills are matched. Without it: "
-        "RunPod's and Vast.ai's own variables, else each worker is a rental of its own.",
+        description="The rented machine of a worker, as provider/id; bills are matched by it. Without it: the "
+        "variables of RunPod and Vast.ai, else each worker is a rental of its own.",
     )
     market: Annotated[Market, Reader.WORKER] = Field(default="on_demand", description="How the machine is rented.")
     region: Annotated[str, Reader.WORKER] = Field(
-        default="", max_length=64, description="Where the machine is rented, in the provider's words."
+        default="", max_length=64, description="Region of the rented machine, as the provider writes it."
     )
     finance_tz: Annotated[str, Reader.CONTROL] = Field(
         default="UTC",
-        description="The time zone in which finance's months begin and end, such as Europe/Berlin.",
+        description="Time zone in which the months of reports begin and end, such as Europe/Berlin.",
     )
     allocation: Annotated[Literal["busy", "even", "none"], Reader.CONTROL] = Field(
         default="busy",
-        description="How reports hand down start-up, idle time and disks: busy by engine time, even alike to all that "
-        "were worked for, none to nobody.",
+        description="How reports divide shared costs (start-up, idle time, disks): busy: by engine time; even: in "
+        "equal parts; none: not at all.",
     )
 
     heartbeat_s: Annotated[float, Reader.WORKER] = Field(
@@ -200,13 +208,13 @@ class Settings(BaseModel):
     silent_after_s: Annotated[float, Reader.CONTROL] = Field(
         default=60.0,
         gt=0,
-        description="A worker that is silent for so many seconds has lost its takes; at least twice "
+        description="Seconds without a heartbeat after which a worker's takes are sent again; at least twice "
         "TUNEMILL_HEARTBEAT_S.",
     )
     store_patience_s: Annotated[float, Reader.BOTH] = Field(
         default=120.0,
         ge=0,
-        description="So many seconds a store that is away or busy is tried again, at the start and later; then a "
+        description="Seconds for which a store that is away or busy is tried again, at the start and later; then the "
         "worker gives its takes back and stops.",
     )
     # One statement names all takes on their way, and SQLite allows 32,766 names in one.
@@ -214,8 +222,8 @@ class Settings(BaseModel):
         default=256,
         ge=1,
         le=10_000,
-        description="Least takes of a run on their way in each queue; the number grows to twice what the queue's live "
-        "workers hold, at most to 10,000.",
+        description="Smallest number of takes of a run on their way in each queue. It grows to twice the number that "
+        "the queue's live workers hold, at most to 10,000.",
     )
 
     @field_validator("home", "presets", "prices", "signing_file", mode="before")
@@ -246,6 +254,11 @@ class Settings(BaseModel):
     @classmethod
     def _in_gib(cls, value: Any) -> Any:
         return spellings.gib(value) if isinstance(value, str) else value
+
+    @field_validator("tone_faults")
+    @classmethod
+    def _shares(cls, text: str) -> str:
+        return ",".join(f"{name}={share:g}" for name, share in spellings.shares(text, TONE_FAULTS).items())
 
     @field_validator("broker_url")
     @classmethod
@@ -308,22 +321,22 @@ class Settings(BaseModel):
 
     @property
     def embedded(self) -> bool:
-        """Whether this machine runs its own broker and worker."""
+        """True when this machine runs its own broker and worker."""
         return self.broker_url is None
 
     @property
     def signing_key(self) -> Path:
-        """File of the key that signs orders; it need not be there."""
+        """The path of the key that signs orders; the file need not exist."""
         return self.signing_file or self.home / "signing.key"
 
     @property
     def store(self) -> str:
-        """URL or folder of the store."""
+        """The URL or folder of the store."""
         return self.store_url or str(self.home / "store")
 
     @property
     def database(self) -> str:
-        """URL of the ledger's database."""
+        """The URL of the ledger's database."""
         return self.database_url or f"sqlite:///{self.home / 'ledger.sqlite'}"
 
 
@@ -333,10 +346,10 @@ def variable_of(name: str) -> str:
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
-    """Read the environment, by default this process's. Raises SettingsError naming the variable that is wrong.
+    """Read the environment, by default this process's. Raises SettingsError that names the wrong variable.
 
-    A variable of ours that no setting has is told of once; one that is nearly a setting's name is an error, because
-    what it was meant to do, such as to cap what is spent, would not be done.
+    A variable with our prefix that matches no setting is reported once. A name that is almost a setting's is an error,
+    because the intended setting, such as a cap on spending, would have no effect.
     """
     found = dict(_ours(os.environ if environment is None else environment))
     for variable in found.keys() - {variable_of(name) for name in Settings.model_fields}:
@@ -349,7 +362,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
 
 
 def _ours(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """The variables with our prefix, whatever their case, as their names should be written, and their bare values."""
+    """The variables with our prefix in any case: their names in capitals, their values without quotes and spaces."""
     for name, value in sorted(environment.items(), reverse=True):  # the name in capitals comes last and counts
         variable = name.upper().removeprefix("EXPORT ").strip()  # Docker takes `export NAME` of a file for a name
         if variable.startswith(PREFIX) and not _OF_A_NEIGHBOUR.search(variable):
@@ -358,19 +371,19 @@ def _ours(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 @cache
 def _tell_unknown(variable: str) -> None:
-    """Warn of a variable that no setting has, once. Raises SettingsError when it is a slip of the pen for one."""
+    """Warn once of a variable that is no setting. Raises SettingsError when its name is almost a setting's."""
     known = {name.replace("_", "").upper(): variable_of(name) for name in Settings.model_fields}
     plain_name = variable.removeprefix(PREFIX).replace("_", "")
     begun = [name for name in known if len(plain_name) > 2 and name.startswith(plain_name)]
     if slip := begun or get_close_matches(plain_name, known, n=1, cutoff=_NEAR):
         raise SettingsError(
             f"there is no setting {plain(variable)}",
-            why=f"it may be a slip for {known[slip[0]]}, which would be left unset without a word",
+            why=f"it may be a typing mistake for {known[slip[0]]}, which would then not be set",
             fix=f"write {known[slip[0]]}, or unset {plain(variable)}",
         )
     near = get_close_matches(plain_name, known, n=1)
     guess = f"; did you mean {known[near[0]]}?" if near else ""
-    log.warning("%s is no setting of this version and changes nothing%s", plain(variable), guess)
+    log.warning("%s is not a setting of this version and has no effect%s", plain(variable), guess)
 
 
 def _home() -> Path:
@@ -379,12 +392,12 @@ def _home() -> Path:
     except RuntimeError:
         raise SettingsError(
             "TUNEMILL_HOME is not set, and this user has no home folder",
-            fix="set TUNEMILL_HOME to a folder that it may write, such as /var/lib/tunemill",
+            fix="set TUNEMILL_HOME to a folder that this user may write to, such as /var/lib/tunemill",
         ) from None
 
 
 def _in_words(wrong: ErrorDetails) -> SettingsError:
-    """The first thing that is wrong, in our words; a value is repeated only where it can hold no secret."""
+    """The first validation error, in our words; a value is repeated only where it can hold no secret."""
     name = str(wrong["loc"][0])
     variable, field = variable_of(name), Settings.model_fields[name]
     context = wrong.get("ctx", {})

@@ -1,7 +1,7 @@
-"""The sidecar: one JSON object beside each accepted track that says everything about it.
+"""The sidecar: one JSON object beside the audio of each accepted take, with everything that is known of the take.
 
-It is complete on purpose: the ledger can be rebuilt from sidecars alone, and a take can be rendered again
-from its own. It is written last and only if absent, so its presence is what "done" means.
+A sidecar is complete, so that the ledger can be rebuilt from sidecars alone and a take can be rendered again from its
+own. A worker writes the sidecar last, and only if the take has none; so a take with a sidecar is done.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ from catalog.bounded import (
     Words,
     fit_words,
 )
+from catalog.chroma import ChromaText
 from catalog.errors import MessageError
+from catalog.flaws import Flaw
 from catalog.forms import Frozen, neutral
-from catalog.keys import take_of_audio
+from catalog.keys import take_of_audio, take_of_master
 from catalog.limits import CODEBOOK_SIZE
 from catalog.models import Guarantees
 from catalog.orders import Receipt
@@ -50,7 +52,7 @@ class Plan(Frozen):
 
 
 class Fingerprints(Frozen):
-    """The identity of the weights and the code that made the audio."""
+    """Hashes of the weights and versions of the code that made the audio."""
 
     model: Label  # sha256 over the weight files of the diffusion side
     planner: Label = ""  # the same for the planner; empty when it was off
@@ -59,7 +61,7 @@ class Fingerprints(Frozen):
 
 
 class StageTimes(Frozen):
-    """StageMseconds of work on one take; the engine's share is the batch's time split over its takes."""
+    """Milliseconds of each stage of work on one take; the engine's stages are the take's share of its batch's time."""
 
     plan_ms: StageMs = 0
     encode_ms: StageMs = 0  # text and conditions
@@ -69,12 +71,12 @@ class StageTimes(Frozen):
 
     @property
     def engine_ms(self) -> int:
-        """Time the take held the engine."""
+        """The engine time of the take."""
         return self.plan_ms + self.encode_ms + self.diffuse_ms + self.decode_ms
 
 
 class BatchNote(Frozen):
-    """The company a take was rendered in: a take may differ in the last bits between batch shapes."""
+    """The batch in which a take was rendered, because the last bits of the audio may differ between batch shapes."""
 
     id: NameOrNone  # "" when it did not come to a batch
     size: Count
@@ -101,7 +103,7 @@ class Effective(Frozen):
 
 
 def diffusion_used(diffusion: DiffusionSpec) -> dict[str, Any]:
-    """The diffusion settings as `Effective` states them."""
+    """The diffusion settings in the form of `Effective`."""
     whole = diffusion if diffusion.further else None
     return {"steps": diffusion.steps, "shift": diffusion.shift, "diffusion": whole}
 
@@ -117,10 +119,17 @@ class Measures(Frozen):
     true_peak_dbtp: float | None = None
     gain_db: float = 0.0
     warnings: list[Words] = []
+    high_pass_hz: float = neutral(0.0)  # of the filter that took out an offset; 0: there was none
+    flaws: list[Flaw] = neutral([])  # found by the checks; `warnings` has their texts and those of the mastering
+    max_momentary_lufs: float | None = neutral(None)  # of 400 ms
+    max_short_term_lufs: float | None = neutral(None)  # of 3 s
+    loudness_range_lu: float | None = neutral(None)  # EBU Tech 3342
+    limited_db: float | None = neutral(None)  # the most that the limiter took off; None: it was not used
+    limited_share: float | None = neutral(None)  # part of the time in which it took off 0.1 dB or more
 
 
 class AudioFile(Frozen):
-    """The stored audio."""
+    """The stored audio file of a take."""
 
     key: Key
     sha256: Label  # of the file's bytes
@@ -140,16 +149,33 @@ class AudioFile(Frozen):
 
     @property
     def duration_ms(self) -> int:
-        """Length of the audio."""
+        """The length of the audio."""
         return self.n_samples * 1000 // self.sample_rate_hz
 
 
+class MasterFile(Frozen):
+    """A stored master: checked, lossless audio at a known gain, before its ends are trimmed and its loudness is set.
+
+    Every file in which the take is delivered can be made from it, without a GPU.
+    """
+
+    audio: AudioFile
+    gain_db: float = Field(ge=-300, le=300)  # laid on the engine's audio, so that the master peaks below full scale
+
+
+class Origin(Frozen):
+    """The rendition from whose master a take was finished: another take of the same slot with the same sound."""
+
+    take_id: Name
+    audio_sha256: Label
+
+
 class Sidecar(Frozen):
-    """Everything about one accepted take."""
+    """The complete description of one accepted take."""
 
     v: Literal[1] = SIDECAR_VERSION
     take_id: Name
-    record_id: NameOrNone = ""  # of the attempt that made it: what the ledger knows this rendition by
+    record_id: NameOrNone = ""  # of the attempt that made it; the ledger identifies this rendition by it
     run_id: Name
     take: Take
     effective: Effective
@@ -164,27 +190,30 @@ class Sidecar(Frozen):
     created_at_ms: Instant
     receipt: Receipt = neutral("")  # of the order; "": the control side signed none
     guarantees: Guarantees | None = neutral(None)  # of an engine that came after the first ones, whose rows have theirs
+    master: MasterFile | None = neutral(None)  # None: none was kept
+    chroma: ChromaText = neutral("")  # codes of its sound; "": of a worker without the extra `duplicates`
+    origin: Origin | None = neutral(None)  # None: it was rendered; else its file was made from another take's
     # Machine-readable disclosure, in IPTC's vocabulary.
     digital_source_type: Text = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
     @property
     def rendered_spec(self) -> TrackSpec:
-        """The take's spec with what its planner chose."""
+        """The take's spec with the planner's choices."""
         return with_metadata(self.take.spec, self.plan.metadata if self.plan else {})
 
     def to_json(self) -> bytes:
-        """The bytes that are stored."""
+        """The bytes of the stored object."""
         return self.model_dump_json(indent=1).encode()
 
 
 class NewerSidecarError(MessageError):
-    """A sidecar that is sound, and that only a newer version of this program can read: nothing may mend it."""
+    """A valid sidecar that only a newer version of this program can read; `repair` must not change it."""
 
 
 def parse_sidecar(body: bytes, take_id: str) -> Sidecar:
-    """The sidecar of that take. Raises MessageError when it cannot be read or is another take's.
+    """The sidecar of that take. Raises MessageError when it cannot be read or belongs to another take.
 
-    NewerSidecarError when it can be told to be of a newer version: of version 2, or with fields that are not known.
+    Raises NewerSidecarError when it has a later version number or unknown fields.
     """
     fix = "`tunemill catalog repair` restores it or has the take made again"
     try:
@@ -195,13 +224,15 @@ def parse_sidecar(body: bytes, take_id: str) -> Sidecar:
         what = f"the sidecar of take {take_id} cannot be read: {said}"
         if _is_newer(error):
             raise NewerSidecarError(
-                what, why="a newer version of this program wrote it", fix="upgrade this machine to that version"
+                what,
+                why="a newer version of this program wrote the sidecar",
+                fix="upgrade this machine to that version",
             ) from None
-        raise MessageError(what, why="it is damaged", fix=fix) from None
+        raise MessageError(what, why="the sidecar is damaged", fix=fix) from None
     if sidecar.take_id != take_id:
         raise MessageError(
             f"the sidecar of take {take_id} is that of take {sidecar.take_id}",
-            why="somebody has moved or overwritten it",
+            why="somebody has moved or overwritten the sidecar",
             fix=fix,
         )
     if take_of_audio(sidecar.audio.key) != take_id:
@@ -210,7 +241,18 @@ def parse_sidecar(body: bytes, take_id: str) -> Sidecar:
             why="it is damaged, or somebody has changed it",
             fix=fix,
         )
+    if sidecar.master and take_of_master(sidecar.master.audio.key) not in _master_takes(sidecar):
+        raise MessageError(
+            f"the sidecar of take {take_id} names {fit_words(sidecar.master.audio.key, 100)}, which is no master of it",
+            why="it is damaged, or somebody has changed it",
+            fix=fix,
+        )
     return sidecar
+
+
+def _master_takes(sidecar: Sidecar) -> set[str]:
+    """The takes whose master may be that of the sidecar: its own, or the one that it was finished from."""
+    return {sidecar.take_id} if sidecar.origin is None else {sidecar.take_id, sidecar.origin.take_id}
 
 
 def _is_newer(error: ValidationError) -> bool:

@@ -1,12 +1,12 @@
-"""TrackSpec: everything the model is told about one track, and nothing about where it is filed.
+"""TrackSpec: everything that the model is told about one track, and nothing about the track's place in a catalog.
 
-A spec is frozen, complete and inside the model's published limits; its fingerprint is the hash of its
-canonical JSON with the recipe version, so two specs sound the same exactly when their fingerprints agree.
+A spec is frozen, complete and inside the model's published limits. Its fingerprint is the hash of its canonical JSON
+with the recipe version, so two specs sound the same exactly when their fingerprints are equal. A field that is added
+later declares a neutral value (`catalog.forms`), at which the fingerprint stays the same as before.
 
-Fields that are added declare a neutral value (`catalog.forms`), at which the fingerprint is the one before.
-
-A spec may leave tempo, key, metre or length to the planner, within bounds; it is then open. Until it is planned it
-counts as long as the longest it may become; `with_metadata` makes of it and the planner's choice a spec like any other.
+A spec may leave tempo, key, metre or length to the planner, within bounds; such a spec is called open. Until the
+planner has chosen, an open spec counts as its longest possible length. `with_metadata` puts the planner's choice into
+an open spec; the result is an ordinary spec.
 """
 
 from __future__ import annotations
@@ -22,19 +22,21 @@ from pydantic import AfterValidator, Field, model_validator
 from catalog import limits
 from catalog.bounded import INT32_MAX, Text
 from catalog.errors import OutOfRangeError
-from catalog.forms import Frozen, canonical_json
+from catalog.forms import Frozen, canonical_json, neutral
 from catalog.models import DEFAULT_PLANNER, TURBO
 from catalog.tasks import TEXT2MUSIC, TaskName
 
 # Raise it when the same spec would from now on sound different; every track is then rendered anew.
 RECIPE_VERSION: Final = 1
+MP3_RATES_KBPS: Final = (64, 80, 96, 112, 128, 160, 192, 224, 256, 320)  # of MPEG-1, as far as music needs them
+LIMITER_MAX_DB: Final = 5.0  # beyond, limiting is heard on music
 
 INSTRUMENTAL: Final = "[Instrumental]"  # the lyric the model was trained to read as "no voice"
 
 
 def _known_key(value: str) -> str:
     if value not in limits.KEYSCALES:
-        raise ValueError(f"{value!r} is no key; write a note A-G, optionally # or b, then major or minor: 'F# minor'")
+        raise ValueError(f"{value!r} is not a key; write a note A-G, perhaps # or b, then major or minor: 'F# minor'")
     return value
 
 
@@ -71,7 +73,7 @@ def _sorted(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class AudioFormat(StrEnum):
-    """How the finished track is encoded."""
+    """The encoding of the finished track."""
 
     FLAC = "flac"
     WAV = "wav"
@@ -81,7 +83,7 @@ class AudioFormat(StrEnum):
 
 
 class PlannerSpec(Frozen):
-    """How the language model writes the audio codes that guide the diffusion model."""
+    """The settings with which the language model writes the audio codes that guide the diffusion model."""
 
     model: Text = DEFAULT_PLANNER
     cfg_scale: float = Field(default=2.0, ge=1, le=10)  # 1.0 means no guidance and half the work
@@ -93,13 +95,13 @@ class PlannerSpec(Frozen):
     think_fields: tuple[ThinkField, ...] = ("bpm", "duration", "keyscale", "timesignature")
     # Upstream judged the closed turn a train/inference mismatch (2026-04); kept for comparison.
     assistant_turn: Literal["open", "closed"] = "open"
-    metadata: Literal["given", "fill"] = "given"  # fill: the planner chooses what is open, in words, before the codes
+    metadata: Literal["given", "fill"] = "given"  # fill: the planner first chooses the open fields, in words
     open: Annotated[tuple[OpenField, ...], AfterValidator(_in_block_order)] = ("bpm", "keyscale", "timesignature")
     reuse: bool = False  # the further takes of a track follow the plan of its first
 
 
 class DiffusionSpec(Frozen):
-    """The settings by which the diffusion transformer walks from noise to latents."""
+    """The settings with which the diffusion transformer turns noise into latents."""
 
     steps: int = Field(default=8, ge=1, le=limits.STEPS_MAX)
     shift: float = Field(default=3.0, ge=1, le=5)
@@ -111,7 +113,7 @@ class DiffusionSpec(Frozen):
 
     @property
     def as_fast(self) -> Self:
-        """The settings that take as long: where the steps lie on the way costs no time."""
+        """The same settings at a fixed `shift`, which does not change the time of a render."""
         return self.model_copy(update={"shift": 3.0})
 
 
@@ -122,10 +124,21 @@ class MasterSpec(Frozen):
     bit_depth: Literal[16, 24] = 24  # FLAC and WAV only
     loudness_lufs: float | None = Field(default=-16.0, ge=-40, le=-8, description="null leaves the level alone.")
     peak_dbtp: float = Field(default=-1.0, ge=-9, le=0)
+    limiter_db: float = neutral(
+        0.0, ge=0, le=LIMITER_MAX_DB, description="The most that peaks may be turned down to reach the loudness."
+    )
+    sample_type: Literal["integer", "float"] = neutral("integer", description="float: 32 bits, WAV only.")
+    bitrate_kbps: int | None = neutral(None, ge=32, le=512, description="MP3 (64 to 320) and Opus.")
+    vbr_quality: float | None = neutral(None, ge=0, le=1, description="MP3 and Ogg Vorbis; 1 is the best.")
+
+    @property
+    def further(self) -> dict[str, Any]:
+        """The settings added after the first recipe that are not neutral, as plain values."""
+        return self.model_dump(mode="json", exclude={"format", "bit_depth", "loudness_lufs", "peak_dbtp"})
 
 
 class Bounds(Frozen):
-    """The values that the planner may choose from; it chooses no field without bounds. List order means nothing."""
+    """The values from which the planner may choose; it chooses only fields with bounds. List order has no meaning."""
 
     bpm: Annotated[tuple[Bpm, Bpm], AfterValidator(_rising)] | None = None  # both ends included
     keyscales: Annotated[tuple[KeyScale, ...], AfterValidator(_sorted)] = ()
@@ -147,7 +160,7 @@ class Bounds(Frozen):
         return tuple(name for name in OPEN_FIELDS if choices[name])
 
     def choices(self, field: OpenField) -> tuple[int, ...] | tuple[str, ...]:
-        """Every value that `field` may become; none when it is not open."""
+        """Every value that the planner may choose for `field`; none when the field is not open."""
         if field == "keyscale":
             return self.keyscales
         if field == "timesignature":
@@ -157,7 +170,7 @@ class Bounds(Frozen):
 
 
 class Music(NamedTuple):
-    """Tempo, key and metre, known for certain."""
+    """The tempo, key and metre of a track, all of them given."""
 
     bpm: int
     keyscale: str
@@ -165,7 +178,7 @@ class Music(NamedTuple):
 
 
 class TrackSpec(Frozen):
-    """The description of a track's sound. Durations are whole seconds, so codes, latents and samples come out even."""
+    """The description of a track's sound. Durations are whole seconds, so codes, latents and samples are integers."""
 
     caption: Text = Field(min_length=1)
     lyrics: Text = INSTRUMENTAL
@@ -202,13 +215,26 @@ class TrackSpec(Frozen):
 
     @cached_property
     def fingerprint(self) -> str:
-        """32 hex digits; equal exactly when the specs (and the recipe) are."""
-        # What is filled, the bounds say; what is reused, the seeds of further takes.
+        """32 hex digits; equal exactly when two specs agree in all that can be heard, under one recipe version."""
+        return _hash(self._heard)
+
+    @cached_property
+    def sound(self) -> str:
+        """32 hex digits; equal exactly when two specs differ at most in their finishing (`master`).
+
+        Two takes of one slot and one number with the same sound are the same music: the file of one can be made from
+        the master of the other, without a GPU.
+        """
+        return _hash({name: value for name, value in self._heard.items() if name != "master"})
+
+    @cached_property
+    def _heard(self) -> dict[str, Any]:
+        """Everything that can be heard, as plain values."""
+        # `bounds` states the filled fields, and the seeds of further takes show that a plan is reused.
         unheard: dict[str, Any] = {"planner": {"metadata", "open", "reuse"}}
         if self.bounds is None:
             unheard["bounds"] = True
-        heard = self.model_dump(mode="json", exclude=unheard)
-        return blake2b(canonical_json({"recipe": RECIPE_VERSION, **heard}), digest_size=16).hexdigest()
+        return self.model_dump(mode="json", exclude=unheard)
 
     @property
     def task(self) -> TaskName:
@@ -222,32 +248,36 @@ class TrackSpec(Frozen):
 
     @property
     def music(self) -> Music:
-        """Tempo, key and metre. ValueError while any of them is open."""
+        """Tempo, key and metre. Raises ValueError while one of them is open."""
         if self.bpm is None or self.keyscale is None or self.timesignature is None:
             raise ValueError("tempo, key or metre is still open; complete the spec with the metadata of its plan first")
         return Music(self.bpm, self.keyscale, self.timesignature)
 
     @property
     def n_codes(self) -> int:
-        """The number of planner codes that cover the track: five a second."""
+        """The number of planner codes for the whole track: five per second."""
         return self.duration_s * limits.CODES_PER_S
 
     @property
     def n_latents(self) -> int:
-        """Latent frames of the track: 25 a second."""
+        """The number of latent frames of the track: 25 per second."""
         return self.duration_s * limits.LATENTS_PER_S
 
     @property
     def n_samples(self) -> int:
-        """Samples a channel at 48 kHz."""
+        """The number of samples per channel at 48 kHz."""
         return self.duration_s * limits.SAMPLE_RATE_HZ
 
 
-def with_metadata(spec: TrackSpec, metadata: Mapping[str, str | int]) -> TrackSpec:
-    """`spec` with what the planner chose: complete, and equal to a spec in which all was given from the start.
+def _hash(heard: dict[str, Any]) -> str:
+    return blake2b(canonical_json({"recipe": RECIPE_VERSION, **heard}), digest_size=16).hexdigest()
 
-    `metadata` is a plan's; a spec that is not open is returned as it is. A field that was chosen stays in the think
-    block. Raises OutOfRangeError for a choice that is missing or outside the bounds.
+
+def with_metadata(spec: TrackSpec, metadata: Mapping[str, str | int]) -> TrackSpec:
+    """`spec` with the planner's choices: complete, and equal to a spec in which these values were given from the start.
+
+    `metadata` is that of a plan; a spec that is not open is returned unchanged. A field that the planner chose stays in
+    the think block. Raises OutOfRangeError for a choice that is missing or outside the bounds.
     """
     if spec.bounds is None or spec.planner is None:
         return spec
@@ -258,7 +288,7 @@ def with_metadata(spec: TrackSpec, metadata: Mapping[str, str | int]) -> TrackSp
         if value not in (choices := spec.bounds.choices(field)):
             raise OutOfRangeError(
                 f"the plan says {value!r} for {field}; the spec leaves open {_in_words(choices)}",
-                why="the plan was written for another spec, or was changed",
+                why="the plan was written for another spec, or somebody has changed it",
                 fix="plan the take anew",
             )
         chosen["duration_s" if field == "duration" else field] = value

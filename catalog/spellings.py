@@ -1,8 +1,8 @@
-"""Spellings: what people and other programs write for one and the same setting, brought to the one form we use.
+"""Spellings: the different ways to write a setting, turned into the one form that this program uses.
 
-Each function takes a value as it stands in the environment and gives the form that the rest of the program knows;
-given that form, it changes nothing. What cannot be meant is a Misspelt that names what to write. An address may hold
-a password, so no message repeats one.
+Each function takes a value as the environment holds it and returns our form of it; a value in our form is returned
+unchanged. A value that has no meaning raises Misspelt, which names a value to write instead. An address may hold a
+password, so no message repeats an address.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _DEVICES: Final = "TUNEMILL_DEVICE=cuda, cuda:1 (the second CUDA device), mps or
 
 
 class Misspelt(ValueError):
-    """A value that cannot be meant; `fix` says what to write instead."""
+    """A value without a meaning; `fix` says what to write instead."""
 
     def __init__(self, what: str, fix: str = "") -> None:
         super().__init__(what)
@@ -56,22 +56,26 @@ def folder(text: str) -> str:
     if re.match(r"file:/", text, re.IGNORECASE):
         parts = urlsplit(text)
         if parts.netloc not in {"", "localhost"} or not parts.path:
-            raise Misspelt("it names no folder on this machine", "write file:///absolute/path, or the path alone")
+            raise Misspelt(
+                "the address is not that of a folder on this machine", "write file:///absolute/path, or the path alone"
+            )
         text = unquote(parts.path)
     if re.match(r"[a-z][a-z0-9+.-]+://", text, re.IGNORECASE):
-        raise Misspelt("it is an address, and a path on this machine is wanted", "write a path, such as /srv/tunemill")
+        raise Misspelt(
+            "the value is an address and must be a path on this machine", "write a path, such as /srv/tunemill"
+        )
     if "$" in text:
         text = os.path.expandvars(text)
         if unknown := re.search(r"\$(\w+|\{\w+\})", text):
-            raise Misspelt(f"{unknown[0]}, which stands in it, is not set", "write the path in full")
+            raise Misspelt(f"it contains {unknown[0]}, which is not set", "write the path in full")
     shown = os.path.expanduser(text)  # noqa: PTH111 - Path's raises RuntimeError where this leaves the sign
     if shown.startswith("~"):
-        raise Misspelt("nobody knows whose home the sign ~ stands for here", "write the path in full")
+        raise Misspelt("the home folder that ~ stands for is unknown", "write the path in full")
     return shown
 
 
 def choice(text: str, choices: Sequence[str]) -> str:
-    """One of `choices`, whatever its case and its hyphens; words for yes and no where these are on and off."""
+    """One of `choices`, in any case and with any hyphens; words for yes and no count as on and off."""
     plain = re.sub(r"[\s_-]", "", text.casefold())
     for each in choices:
         if plain == each.replace("_", ""):
@@ -95,6 +99,20 @@ def gib(text: str) -> float:
     return _quantity(text, {"": 1.0, "gib": 1.0, "g": 1.0, "mib": 1 / 1024}, "write GiB, such as 24 or 23.5")
 
 
+def shares(text: str, names: Sequence[str]) -> dict[str, float]:
+    """Shares of one whole by name, such as `silence=0.1, noise=0.05`; each of `names` at most once."""
+    found: dict[str, float] = {}
+    for part in filter(None, re.split(r"[,;\s]+", re.sub(r"\s*=\s*", "=", text.strip()))):
+        name, sign, share = part.partition("=")
+        name = choice(name, names)
+        if not sign or name in found:
+            raise Misspelt(f"{part!r} is not a new name with its share", f"write {name}=0.1, once for each name")
+        found[name] = _quantity(share, {"": 1.0}, f"write a share from 0 to 1, such as {name}=0.1")
+    if any(share < 0 for share in found.values()) or sum(found.values()) > 1:
+        raise Misspelt("the shares are below 0 or make more than 1 together", "write shares whose sum is at most 1")
+    return found
+
+
 def _quantity(text: str, units: dict[str, float], fix: str) -> float:
     found = re.fullmatch(r"([+-]?[\d.]+(?:e[+-]?\d+)?)\s*([a-z]*)", text.strip().casefold())
     try:
@@ -103,8 +121,8 @@ def _quantity(text: str, units: dict[str, float], fix: str) -> float:
     except ValueError:
         pass
     if re.fullmatch(r"\s*\d+,\d+\s*\w*", text):
-        fix = f"{fix}; a point stands before the decimals"
-    raise Misspelt(f"{text!r} is no number that can be used", fix)
+        fix = f"{fix}; write a point before the decimals"
+    raise Misspelt(f"{text!r} is not a usable number", fix)
 
 
 def dollars(text: str) -> str:
@@ -112,11 +130,11 @@ def dollars(text: str) -> str:
     amount = re.sub(r"(?i)^\s*(us)?\s*\$\s*|^\s*usd\b\s*|\s*(us)?\$\s*$|\s*usd\s*$", "", text).strip()
     if "," in amount:
         raise Misspelt(
-            f"the comma in {text!r} may stand before decimals or thousands",
+            f"the comma in {text!r} has two possible meanings",
             "write dollars with a point and without separators: 20.50 or 1000",
         )
     if not re.fullmatch(r"\+?(\d+\.?\d*|\.\d+)", amount):
-        raise Misspelt(f"{text!r} is no amount of dollars", "write digits and a point: 12.50")
+        raise Misspelt(f"{text!r} is not an amount of dollars", "write digits and a point: 12.50")
     return amount
 
 
@@ -125,8 +143,8 @@ def sha256(text: str) -> str:
     digest = text.casefold().removeprefix("sha256:").strip()
     if not re.fullmatch(r"[0-9a-f]{64}", digest):
         raise Misspelt(
-            "it is no SHA-256 digest, which has 64 hexadecimal digits",
-            "copy the fingerprint as a sidecar names it, or as `sha256sum` prints one",
+            "the value is not a SHA-256 digest of 64 hexadecimal digits",
+            "copy the fingerprint from a sidecar, or from the output of `sha256sum`",
         )
     return digest
 
@@ -143,12 +161,12 @@ def device(text: str) -> str | None:
     name = re.sub(r"^cuda(?=\d)", "cuda:", name)
     if re.fullmatch(r"cuda:?[\d,]*,[\d,]*", name) or "," in name:
         raise Misspelt(
-            f"{text!r} names several devices, and a worker renders on one",
+            f"{text!r} names several devices, but a worker renders on one",
             "use `tunemill worker --all-gpus`, and name the devices in CUDA_VISIBLE_DEVICES",
         )
     if not re.fullmatch(r"cpu|mps|cuda(:\d{1,3})?", name):
         near = get_close_matches(name, ("cuda", "mps", "cpu"), n=1, cutoff=0.7)
-        raise Misspelt(f"{text!r} is no device", f"write {near[0]}" if near else f"write {_DEVICES}")
+        raise Misspelt(f"{text!r} is not a device", f"write {near[0]}" if near else f"write {_DEVICES}")
     return re.sub(r":0+(?=\d)", ":", name)
 
 
@@ -169,7 +187,7 @@ def broker_url(text: str) -> str:
     except ValueError:
         port_is_wrong = True
     if port_is_wrong or "@" in parts.path + parts.query + parts.fragment or parts.fragment:
-        raise Misspelt("its host or port cannot be read", f"{_ESCAPE}; a comment needs a line of its own")
+        raise Misspelt("the host or the port is not valid", f"{_ESCAPE}; a comment needs a line of its own")
     if scheme == "redis+socket":
         return _socket_url(url)
     if scheme == "redis" or not parts.query.strip():
@@ -184,7 +202,7 @@ def _broker_fix(text: str) -> str:
         return "write TUNEMILL_BROKER_URL=redis+socket:///path/to/socket for a broker on a socket"
     return (
         "write TUNEMILL_BROKER_URL=rediss://user:password@host:6379/0 for a Valkey or Redis with TLS, redis:// for one "
-        "without; unset it to use the embedded one"
+        "without; unset it to use the embedded broker"
     )
 
 
@@ -198,7 +216,7 @@ def _socket_url(url: str) -> str:
     if "password" in query:
         login = f"{login or quote(query.pop('username', ''), safe='')}:{quote(query.pop('password'), safe='')}"
     if parts.netloc.rpartition("@")[2] or not parts.path.strip("/"):
-        raise Misspelt("it names no socket", "write TUNEMILL_BROKER_URL=redis+socket:///path/to/socket")
+        raise Misspelt("the address names no socket", "write TUNEMILL_BROKER_URL=redis+socket:///path/to/socket")
     place = f"{login}@{parts.path}" if login else parts.path
     return f"redis+socket://{place}" + (f"?{urlencode(query)}" if query else "")
 
@@ -211,7 +229,7 @@ def _with_proof(query: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
         if name == "ssl_cert_reqs":
             said = True
             if proof not in _PROOFS:
-                raise Misspelt(f"its ssl_cert_reqs is not one of {', '.join(_PROOFS)}", "write ssl_cert_reqs=required")
+                raise Misspelt(f"ssl_cert_reqs is not one of {', '.join(_PROOFS)}", "write ssl_cert_reqs=required")
             yield name, proof
         else:
             yield name, value
@@ -224,7 +242,7 @@ def _with_query(url: str, query: Sequence[tuple[str, str]]) -> str:
 
 
 def is_in_clear(broker: str) -> bool:
-    """True when what passes between this machine and `broker` can be read on the way."""
+    """True when the traffic between this machine and `broker` is not encrypted."""
     parts = urlsplit(broker)
     host = parts.hostname or "localhost"
     return parts.scheme == "redis" and host != "localhost" and not host.startswith("127.") and host != "::1"
@@ -239,7 +257,7 @@ def database_url(text: str) -> str:
     if separator and dialect in ("sqlite", "sqlite3"):
         if rest and not rest.startswith(("/", "?")):
             raise Misspelt(
-                "after sqlite:// comes a third slash",
+                "the third slash after sqlite: is missing",
                 "write sqlite:///name.sqlite for a file in the current folder, sqlite:////folder/name.sqlite elsewhere",
             )
         path = rest.removeprefix("/")
@@ -249,7 +267,7 @@ def database_url(text: str) -> str:
     if not separator and re.match(r"[/~.$]", text):
         return f"sqlite:///{folder(text)}"
     raise Misspelt(
-        "it is no address of a ledger: Postgres and SQLite are understood",
+        "the value is not the address of a ledger: the program knows Postgres and SQLite",
         "write TUNEMILL_DATABASE_URL=postgresql+psycopg://user:password@host/name or sqlite:////folder/name.sqlite; "
         "unset it to use a file below TUNEMILL_HOME",
     )
@@ -282,6 +300,6 @@ def time_zone(text: str) -> str:
         if plain in known:
             return known[plain]
         near = get_close_matches(plain, known, n=1)
-        fix = f"write {known[near[0]]}" if near else "write a place of the tz database, such as Europe/Berlin"
-        raise Misspelt(f"{text!r} is no time zone", fix) from None
+        fix = f"write {known[near[0]]}" if near else "write a name of the tz database, such as Europe/Berlin"
+        raise Misspelt(f"{text!r} is not a time zone", fix) from None
     return text

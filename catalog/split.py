@@ -1,7 +1,7 @@
-"""Splitting an amount: the shares always add up to it exactly.
+"""Splitting an amount: the shares always add up to the amount exactly.
 
-Largest remainder on integers: everyone gets the floor of the ideal share, and what is left over goes, one
-micro each, to the largest remainders. Ties go by key, so the order of the input never matters.
+The method is largest remainder on integers: each share is the ideal share rounded down, and the units that are left go,
+one each, to the shares with the largest remainders. Ties are decided by key, so the order of the input never matters.
 """
 
 from __future__ import annotations

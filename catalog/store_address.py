@@ -1,7 +1,8 @@
-"""Addresses of stores: a folder, or a bucket of S3 and of the services that speak as S3 does.
+"""Addresses of stores: every common way to write a folder or a bucket, turned into one form.
 
-A console, a manual or another program shows one bucket in many ways; each is brought to `s3://bucket/prefix` beside
-the address of a service, or refused with what to write. No message repeats what could be a login.
+Consoles, manuals and other programs show one bucket in many ways. Each way is turned into `s3://bucket/prefix` with the
+address of a service, or is refused with a text that says what to write. No message repeats a part of an address that
+could be a login.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _OTHERS: Final = {
     "minio": "https://<host>:9000",
 }
 _AZURE: Final = frozenset(("az", "azure", "abfs", "abfss", "wasb", "wasbs", "adl"))
-# Hosts of services that also take a bucket in front; what is left must still be one of these.
+# Hosts of services that also accept a bucket in front; the rest of the name must still be one of these.
 _SERVICE: Final = re.compile(
     r"(s3[.-].*|s3)\.amazonaws\.com(\.cn)?"
     r"|[a-z0-9-]+(\.(eu|fedramp))?\.r2\.cloudflarestorage\.com"
@@ -59,12 +60,12 @@ def store_url(text: str) -> str:
     scheme, separator, rest = text.partition("://")
     scheme = scheme.casefold()
     if not text.strip():
-        raise Misspelt("it is empty", "give a folder or s3://bucket/prefix, or unset it")
+        raise Misspelt("the value is empty", "write a folder or s3://bucket/prefix, or unset the variable")
     if not separator:
         if found := re.match(r"arn:[a-z-]+:s3:::(.+)", text) or re.match(r"s3[an]?:/?([^/].*)", text, re.IGNORECASE):
-            raise Misspelt("it names a bucket, and not as an address", f"write s3://{found[1]}")
+            raise Misspelt("the bucket is not written as an address", f"write s3://{found[1]}")
         if re.match(r"[^/\s]*:[^/\s]*@", text):
-            raise Misspelt("it is neither a folder nor an address", "write a folder or s3://bucket/prefix")
+            raise Misspelt("the value is neither a folder nor an address", "write a folder or s3://bucket/prefix")
         return folder(text)
     if scheme == "file":
         return folder(text)
@@ -75,7 +76,7 @@ def store_url(text: str) -> str:
         raise Misspelt(f"{scheme}:// is neither s3:// nor file://", _web_fix(text))
     if scheme in _AZURE:
         raise Misspelt(
-            f"{scheme}:// is neither s3:// nor file://, and Azure's blobs speak no S3",
+            f"{scheme}:// is neither s3:// nor file://, and Azure Blob Storage has no S3 protocol",
             "write the folder where the container is mounted, or s3://bucket/prefix with the address of an S3 gateway "
             "before it in TUNEMILL_S3_ENDPOINT_URL",
         )
@@ -95,12 +96,12 @@ def _bucket(rest: str) -> BucketAddress:
     name, _, prefix = rest.partition("/")
     if "@" in name:
         raise Misspelt(
-            "it holds credentials, and an address is printed and logged",
+            "the address holds credentials, and addresses are printed and logged",
             "write s3://bucket/prefix and put the credentials into the AWS environment or ~/.aws",
         )
     prefix = prefix.strip("/")
     if not _BUCKET.fullmatch(name) or {"", ".", ".."} & set(prefix.split("/") if prefix else ["x"]) or "?" in prefix:
-        raise Misspelt("it names no bucket and prefix", "write s3://bucket or s3://bucket/prefix")
+        raise Misspelt("the address has no valid bucket and prefix", "write s3://bucket or s3://bucket/prefix")
     return BucketAddress(name, prefix)
 
 
@@ -126,7 +127,7 @@ def _web_fix(url: str) -> str:
 
 
 def endpoint_url(text: str) -> str:
-    """The address of a service, without what stands behind it. Raises Misspelt."""
+    """The address of a service, without path or query. Raises Misspelt."""
     try:
         parts = urlsplit(text)
         host, port_is_wrong = parts.hostname, parts.port == 0
@@ -134,12 +135,14 @@ def endpoint_url(text: str) -> str:
         host, port_is_wrong = None, True
     if parts_without_scheme := re.fullmatch(r"[A-Za-z0-9.-]+(:\d{1,5})?(/[A-Za-z0-9._/-]*)?", text):
         place = parts_without_scheme[0]
-        raise Misspelt("it has no scheme", f"write https://{place}, or http://{place} where the service has no TLS")
+        raise Misspelt(
+            "the address has no scheme", f"write https://{place}, or http://{place} where the service has no TLS"
+        )
     if not host or port_is_wrong or parts.scheme.casefold() not in {"http", "https"}:
-        raise Misspelt("it is no address of a service", "write http://host:port or https://host")
+        raise Misspelt("the value is not the address of a service", "write http://host:port or https://host")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise Misspelt(
-            "it holds more than a scheme, a host and a path",
+            "the address has more than a scheme, a host and a path",
             "write https://host, and the credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         )
     return f"{parts.scheme.casefold()}://{parts.netloc}{parts.path.rstrip('/')}"

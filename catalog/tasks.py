@@ -1,6 +1,6 @@
-"""Tasks: what a model can be asked to make, one row for each, and what follows from which one it is.
+"""Tasks: one row for each kind of work that a model can do, with the properties of that kind.
 
-`catalog.models` says which model does which task, and `workers.ace_step.tasks` what each asks of the diffusion.
+`catalog.models` says which model supports which task; `workers.ace_step.tasks` prepares the inputs of each task.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Task:
         if coded and not self.coded_instruction:
             raise OutOfRangeError(
                 f"planner codes cannot guide the task {self.name}",
-                why="the model was never trained to follow them there",
+                why="the model was not trained to use planner codes for that task",
                 fix="write `planner: false`",
             )
         return self.coded_instruction if coded else self.instruction
@@ -46,7 +46,7 @@ def get_task(name: str, tasks: Sequence[Task] = TASKS) -> Task:
     if known := next((task for task in tasks if task.name == name), None):
         return known
     raise OutOfRangeError(
-        f"{name!r} is no task that this program knows",
+        f"{name!r} is not a task of this program",
         why=f"it knows {', '.join(task.name for task in tasks)}",
         fix="choose one of these, or upgrade this machine",
     )

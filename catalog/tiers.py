@@ -1,9 +1,9 @@
-"""VRAM tiers: what a GPU of a given size may be asked for.
+"""VRAM tiers: the most work that a GPU with a given amount of memory may be given.
 
-The table is the one published with ACE-Step 1.5 (upstream `gpu_config.py` as of 2026-06). It caps duration,
-batch and planner size, and says where a model must be made smaller to fit: by weights that wait in host memory
-and visit the device for their stage, or by weights of one byte. A worker that has measured its own GPU may go
-past the batch.
+The table is the one published with ACE-Step 1.5 (upstream `gpu_config.py` as of 2026-06). For each tier it limits the
+duration, the batch and the size of the planner. It also says where a model must be made smaller to fit: either its
+weights wait in host memory and are copied to the GPU for their stage, or its weights take one byte each. A worker that
+has measured its own GPU may use a larger batch.
 """
 
 from __future__ import annotations

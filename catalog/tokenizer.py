@@ -1,8 +1,8 @@
-"""The tokenizer: counts the tokens of a text exactly as the model's text encoder does, where its file is at hand.
+"""The tokenizer: counts a text's tokens exactly as the model's text encoder does, where the tokenizer's file exists.
 
-The file is that of the weights, or the one that `tunemill weights pull --tokenizer` has put below the home: a pinned
-revision, held to its digest. Nothing here downloads unless it is told to, and without the `tokenizers` library nothing
-is counted exactly.
+The file is the one of the weights, or the one that `tunemill weights pull --tokenizer` has put below the home: a pinned
+revision whose digest is checked. This module downloads only on request. Without the `tokenizers` library, there is no
+exact count.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def pull_tokenizer(settings: Settings) -> Path:
         raise ModelError(
             f"what {without_secrets(url)} answers is not the tokenizer",
             why=f"{len(content):,} bytes with the digest {digest}; it must be {SIZE_BYTES:,} with {SHA256}",
-            fix=f"look at HF_ENDPOINT and the proxy, or copy the right file to {file}",
+            fix=f"check HF_ENDPOINT and the proxy, or copy the right file to {file}",
         )
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(f".{os.getpid()}.part")
@@ -110,12 +110,12 @@ def pull_tokenizer(settings: Settings) -> Path:
 
 
 def _endpoint() -> str:
-    """The model hub, or the mirror that HF_ENDPOINT names. Raises ModelError for what is no web address."""
+    """The model hub, or the mirror that HF_ENDPOINT names. Raises ModelError for a value that is no web address."""
     endpoint = os.environ.get("HF_ENDPOINT", "").strip().rstrip("/") or _ENDPOINT
     if urlsplit(endpoint).scheme not in ("http", "https") or not urlsplit(endpoint).netloc:
         raise ModelError(
-            f"HF_ENDPOINT is no web address: {without_secrets(endpoint)!r}",
-            fix="write https://HOST, or unset it",
+            f"HF_ENDPOINT is not a web address: {without_secrets(endpoint)!r}",
+            fix="write HF_ENDPOINT=https://HOST, or unset HF_ENDPOINT",
         )
     return endpoint
 
@@ -139,7 +139,7 @@ def _download(url: str) -> bytes:
         raise ModelError(
             "the tokenizer cannot be fetched",
             why=f"{without_secrets(url)}: {re.sub(r'[^ -~]', '?', reason)[:200]}",
-            fix="look at the network, the proxy (HTTPS_PROXY) and HF_ENDPOINT; or copy tokenizer.json from the weights "
+            fix="check the network, the proxy (HTTPS_PROXY) and HF_ENDPOINT; or copy tokenizer.json from the weights "
             "into the folder tokenizer/ of the home",
         ) from None
     return bytes(content)

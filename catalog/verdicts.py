@@ -1,8 +1,7 @@
-"""Verdicts in the store: what somebody decided about a finished track lies beside it, so that no lost ledger loses it.
+"""Verdicts in the store: each decision on a finished track is stored beside the track, so it survives a lost ledger.
 
-Each is an object of its own that is written once and never changed; of all that were given about a rendition the
-newest counts. A verdict names the sound that was heard, not a row of a ledger, so that it finds its rendition in a
-ledger that was rebuilt.
+Each verdict is an object of its own that is written once and never changed; the newest verdict on a rendition counts. A
+verdict names the audio that was heard and not a row of a ledger, so it also applies in a rebuilt ledger.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from catalog.bounded import Instant, Name, Words, fit_words
 from catalog.errors import MessageError
-from catalog.forms import Frozen
+from catalog.forms import Frozen, neutral
 from catalog.keys import take_of_verdict
 from catalog.track import Slug
 
@@ -36,6 +35,7 @@ class Verdict(Frozen):
     outcome: VerdictOutcome
     reason: Words = ""
     at_ms: Instant
+    again: bool = neutral(False)  # of a rejection: another take is to have the place
 
     @property
     def key(self) -> str:
@@ -67,17 +67,19 @@ def parse_verdict(body: bytes, key: str) -> Verdict:
         if _is_newer(faults) and take_of_verdict(key):
             raise NewerVerdictError(
                 f"{key} cannot be read: {said}",
-                why="a newer version of this program wrote it",
+                why="a newer version of this program wrote the verdict",
                 fix="upgrade this machine to that version",
             ) from None
-        raise MessageError(f"{key} cannot be read: {said}", why="it is damaged") from None
+        raise MessageError(f"{key} cannot be read: {said}", why="the object is damaged") from None
     if verdict.key != key:
-        raise MessageError(f"{key} is another verdict", why="somebody has moved or changed it")
+        raise MessageError(
+            f"{key} holds another verdict than its name states", why="somebody has moved or changed the object"
+        )
     return verdict
 
 
 def _is_newer(faults: Sequence[ErrorDetails]) -> bool:
-    """A later version of the form, or what this version has no field and no outcome for."""
+    """True for a later version of the form, or for fields or outcomes that this version does not know."""
     versions = [fault["input"] for fault in faults if fault["loc"] == ("v",)]
     if any(isinstance(version, int) and version > VERDICT_VERSION for version in versions):
         return True

@@ -11,10 +11,10 @@ import hypothesis
 import pytest
 
 from orchestrator.cli import console
-from tests.support import guard, servers
+from tests.support import guard, new_ledgers, servers
 
 # Speed is measured in benchmarks; a busy machine must not fail a property.
-hypothesis.settings.register_profile("tunemill", deadline=None, print_blob=True)
+hypothesis.settings.register_profile("tunemill", deadline=None, print_blob=True, max_examples=50)
 hypothesis.settings.register_profile("quick", parent=hypothesis.settings.get_profile("tunemill"), max_examples=30)
 hypothesis.settings.load_profile("tunemill")
 
@@ -33,6 +33,12 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("TUNEMILL_", "AWS_")):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ledgers_made_at_once() -> Iterator[None]:
+    with new_ledgers.made_at_once():
+        yield
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The data plane: takes in, finished audio in the store, facts back on the record queue.
+"""The data plane: workers receive takes, put finished audio into the store, and send records of the work back.
 
 A worker holds a broker URL and object-store rights, and never sees the database.
 """

@@ -1,6 +1,6 @@
 """`python -m workers`: serve a queue on one GPU or on all, replay a stored take, calibrate, write the tiny checkpoint.
 
-The environment carries addresses and secrets; arguments, which everybody on the machine can read, carry none.
+Addresses and secrets come from the environment and never from arguments, which every user of the machine can read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from workers.devices import check_device
 from workers.logs import start_log
 
 _PR_SET_PDEATHSIG = 1
-STARTED_AT_MS = now_ms()  # before the heavy imports: they are part of what starting costs
+STARTED_AT_MS = now_ms()  # before the heavy imports, which are part of the start's time
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _read_settings_for(model: str) -> Settings:
-    """The settings, with a device that can be there: what is wrong with them is said before the heavy imports."""
+    """The settings, with a device that exists; faults are reported before the heavy imports."""
     settings = read_settings()
     if find_model(model).needs_device:
         check_device(settings.device)
@@ -86,7 +86,7 @@ def _die_with(parent_pid: int) -> bool:
     """Be told to stop when the parent is killed (on Linux); False when that has happened already."""
     if sys.platform != "linux":
         return True
-    # SIGTERM, not SIGKILL: what is on the engine is finished and stored.
+    # SIGTERM, not SIGKILL: takes on the engine are finished and stored.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     return os.getppid() == parent_pid
 
@@ -96,6 +96,22 @@ def _replay(arguments: argparse.Namespace) -> int:
 
     verdict = replay_sidecar(sys.stdin.buffer.read(), read_settings())
     print(verdict.model_dump_json(indent=2, ensure_ascii=True))  # noqa: T201
+    return 0
+
+
+def _finish(_: argparse.Namespace) -> int:
+    from workers.finishing import finish_all  # noqa: PLC0415
+
+    for line in finish_all(sys.stdin, read_settings()):
+        print(line, flush=True)  # noqa: T201
+    return 0
+
+
+def _compare(_: argparse.Namespace) -> int:
+    from workers.comparing import compute_all  # noqa: PLC0415
+
+    for line in compute_all(sys.stdin, read_settings()):
+        print(line, flush=True)  # noqa: T201
     return 0
 
 
@@ -122,7 +138,15 @@ def _tiny(arguments: argparse.Namespace) -> int:
     return 0
 
 
-_COMMANDS = {"serve": _serve, "serve-all": _serve_all, "replay": _replay, "calibrate": _calibrate, "tiny": _tiny}
+_COMMANDS = {
+    "serve": _serve,
+    "serve-all": _serve_all,
+    "replay": _replay,
+    "finish": _finish,
+    "compare": _compare,
+    "calibrate": _calibrate,
+    "tiny": _tiny,
+}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -137,6 +161,8 @@ def _parser() -> argparse.ArgumentParser:
         each.add_argument("--grace-s", type=float, default=120.0, help="time to finish in when told to stop")
         each.add_argument("--no-planner", action="store_true", help="load no planner; takes that need one are refused")
     commands.add_parser("replay", help="read a sidecar on standard input, render it again, print a verdict")
+    commands.add_parser("finish", help="make takes from stored audio of others: jobs in, results out, a line each")
+    commands.add_parser("compare", help="compute the sound of stored audio: jobs in, results out, a line each")
     calibrate = commands.add_parser("calibrate", help="measure batch limits on this GPU, keep them, print them as JSON")
     calibrate.add_argument("--model", default=TURBO.name, help="the model to load (default: %(default)s)")
     calibrate.add_argument(

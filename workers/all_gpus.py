@@ -1,9 +1,9 @@
-"""One worker for each CUDA device of this machine, started, watched and ended together.
+"""All GPUs: one worker for each CUDA device of this machine, started, watched and ended together.
 
-Each child is an ordinary `serve` that sees its own device and no other, so a fault on one GPU costs the others
-nothing. A child that crashes is started again, unless it dies as soon as it lives time after time. One that ended
-because broker or store are away is started again for as long as that lasts: nobody has to be awake when they come
-back. One whose trouble a person must mend is not. Signals are handed on, and no child is left behind.
+Each child is an ordinary `serve` that sees only its own device, so a fault on one GPU does not affect the others. A
+child that crashes is started again, unless it keeps dying right after its start. A child that ended because the broker
+or the store is unreachable is started again for as long as the outage lasts, so a recovery needs no person. A child
+that needs a person's help is not started again. Signals are passed on to the children, and no child is left running.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LIFE_S: Final = 300.0  # a worker that ends sooner has died early
 DEATHS_MAX: Final = 5  # so many early deaths in a row, and the device is given up
 DRIVER_TIMEOUT_S: Final = 30.0  # a driver that wakes up takes some seconds
 POLL_S: Final = 0.5
-# A crash: a defect, or an engine that cannot go on. Every other code names what a person must mend.
+# A crash: a defect, or an engine that cannot go on. Every other code names a fault that a person must mend.
 _CRASHES: Final = frozenset((1, WorkerError.exit_code))
 _OUTAGES: Final = frozenset((BrokerError.exit_code, StoreError.exit_code, StoreFullError.exit_code))
 # How a child ends that is told to stop before it can hear signals.
@@ -43,7 +43,7 @@ _CUT_SHORT: Final = frozenset((INTERRUPTED_EXIT_CODE, *(-number for number in HA
 
 
 class Device(NamedTuple):
-    """One CUDA device: what its log lines are marked with, and what CUDA_VISIBLE_DEVICES names it by."""
+    """One CUDA device: the label in its log lines, and its name for CUDA_VISIBLE_DEVICES."""
 
     label: str
     name: str
@@ -107,7 +107,7 @@ class Fate(Enum):
     ENDED = "ended"  # it was told to, and its work is done
     NEEDS_A_PERSON = "needs a person"
     START_AGAIN = "start again"
-    WAIT_OUT = "wait out"  # what it needs is away
+    WAIT_OUT = "wait out"  # broker or store are unreachable
     GIVEN_UP = "given up"
 
 
@@ -134,7 +134,7 @@ class _Child:
 
     def __init__(self, device: Device, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
         self.device = device
-        # A child that outlived its parent would hold a GPU that nobody watches.
+        # A child that outlived its parent would hold a GPU without supervision.
         self._command = [sys.executable, "-P", "-m", "workers", "serve", "--dies-with", str(os.getpid()), *arguments]
         # A device that has gone must be a failure; the CPU would take its place and be a hundred times slower.
         self._environment = {**environment, "CUDA_VISIBLE_DEVICES": device.name, "TUNEMILL_DEVICE": "cuda"}
@@ -179,7 +179,7 @@ class _Child:
             self._process.send_signal(number)  # does nothing when it has ended meanwhile
 
     def check(self, *, stopping: bool) -> None:
-        """Decide what follows if the worker has ended."""
+        """Decide the next step if the worker has ended."""
         if self._process is None or (code := self._process.poll()) is None:
             return
         lived_s = time.monotonic() - self._began_s

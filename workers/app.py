@@ -1,7 +1,7 @@
-"""Celery's entry point: it decodes a message and calls `render_take`; nothing about music is decided here.
+"""Celery's entry point: decodes a message and calls `render_take`; nothing about music is decided here.
 
-A message is acknowledged when its take is recorded. Threads carry the takes; signals are ours, because
-Celery's own would wait for takes that nobody is going to render.
+A message is acknowledged when its take is recorded. Threads carry the takes. This module handles signals itself,
+because Celery's handlers would wait for takes that no engine is going to render.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class RenderWorker(CeleryWorker):
     """A Celery worker that leaves signals alone."""
 
     def install_platform_tweaks(self, worker: CeleryWorker) -> None:
-        """Nothing to install: `workers.service` hears the signals."""
+        """Install no signal handlers; `workers.service` handles the signals."""
 
     def stop_consuming(self) -> bool:
         """Receive no more messages, while rejections still reach the broker; False when there is no connection.
@@ -53,7 +53,7 @@ class RenderWorker(CeleryWorker):
         return cancelled.wait(CANCEL_TIMEOUT_S)
 
     def end(self) -> None:
-        """Let `start` return once every thread is done."""
+        """Let `start` return when every thread is done."""
         celery_state.should_stop = 0
 
 
@@ -62,8 +62,8 @@ def make_app(
 ) -> Celery:
     """The Celery application of a worker, with its one task.
 
-    `keys` names the keys of what its login has received, `trusted` the public keys of which one must have signed an
-    order; without any no signature is asked for.
+    `keys` names the broker's keys for messages that the worker's login has received. `trusted` holds the public keys,
+    one of which must have signed an order; when it is empty, no signature is required.
     """
 
     def on_refused(error: Exception) -> None:
@@ -87,7 +87,7 @@ def make_app(
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_send_task_events=False,
         task_send_sent_event=False,
-        worker_enable_remote_control=False,  # heartbeats say who lives; nobody may command from the broker
+        worker_enable_remote_control=False,  # heartbeats say who lives; commands from the broker are not accepted
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
     )
@@ -97,7 +97,8 @@ def make_app(
         try:
             # The sender shows the take's id in place of the arguments.
             receipt = str(getattr(self.request, "receipt", None) or "")
-            render_take(message, context, shown_id=str(self.request.kwargsrepr), receipt=receipt)
+            reads = int(getattr(self.request, "reads", None) or 1)
+            render_take(message, context, shown_id=str(self.request.kwargsrepr), receipt=receipt, reads=reads)
         except TakeReturned:
             raise Reject("the worker is stopping", requeue=True) from None
 
@@ -105,15 +106,15 @@ def make_app(
 
 
 def make_worker(app: Celery, *, name: str, queues: Sequence[str], threads: int) -> RenderWorker:
-    """A worker that listens to `queues`, in this order, with `threads` takes in hand at most."""
+    """A worker that reads `queues`, in this order, and holds at most `threads` takes."""
     for queue in queues:  # without an exchange there is nothing to bind, and no key to write but the queue
         app.amqp.queues[queue] = Queue(queue, Exchange(""), routing_key=queue)
-    # Celery tells of every message it receives; our own lines say what became of the take.
+    # Celery logs every message that it receives; our own lines log the outcome of each take.
     logging.getLogger("celery").setLevel(logging.WARNING)
     logging.getLogger("celery.app.trace").setLevel(logging.ERROR)  # a take given back is no event to warn of
     # A broker that restarts is an event, not a defect.
     logging.getLogger("celery.worker.consumer.consumer").addFilter(without_traceback)
-    # Root is usual on rented machines, and what makes Celery warn of it (pickle) is not accepted here.
+    # Root is usual on rented machines, and pickle, the reason for Celery's warning, is not accepted here.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     worker = RenderWorker(
         app=app,

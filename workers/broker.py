@@ -1,4 +1,4 @@
-"""The connections of a worker to the broker: kombu's, without the name of a library, which its login may not tell."""
+"""The connections of a worker to the broker: kombu's, without CLIENT SETINFO, which a worker's login may not send."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class _Transport(redis.Transport):
 
 
 class BrokerConnection(Connection):
-    """A connection to the broker, whatever the address's scheme (redis, rediss, redis+socket)."""
+    """A connection to the broker, for any scheme of its address (redis, rediss, redis+socket)."""
 
     def get_transport_cls(self) -> type[redis.Transport]:
-        """There is one way in."""
+        """The transport whose connections do not name their library."""
         return _Transport

@@ -1,8 +1,8 @@
-"""Calibrating finds how many takes of each length this GPU renders in one batch, by rendering them.
+"""Calibrating: find the number of takes of each length that this GPU renders in one batch, by rendering them.
 
-For each duration batches of 1, 2 and 4 takes are rendered and their memory is measured. Their growth tells how many
-takes should fit; that many are then rendered, too, because only a batch that was rendered is promised. As in a
-worker, the memory of decoding is added to that of diffusion where the two run side by side.
+For each duration, batches of 1, 2 and 4 takes are rendered and their memory is measured. From the growth follows the
+number of takes that should fit. A batch of that number is rendered too, because only a size that was rendered is
+promised. As in a worker, the memory of decoding is added to that of diffusion where the two run side by side.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class BatchMemory(Protocol):
         """Everything that the measurements depend on."""
 
     def batches_bytes(self) -> int:
-        """Memory that a batch may need, beside what the engine holds already."""
+        """The memory that a batch may need, beside the memory that the engine uses already."""
 
     def published_limit(self, bucket: Bucket) -> BatchLimit:
         """The batch limit of an engine that was never calibrated."""

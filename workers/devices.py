@@ -1,7 +1,7 @@
-"""Devices that cannot be there, found before anything is opened or loaded.
+"""Device checks: refuse a device that cannot exist on this machine, before anything is opened or loaded.
 
-Torch takes seconds to import and is the engine's own, so its build is read from the file that says it, and the driver
-is asked by itself, in a process of its own. What passes here may still be refused by the engine, which asks torch.
+Torch takes seconds to import and only the engine imports it. So the check reads torch's build from its version file,
+and asks the driver in a process of its own. The engine, which asks torch, may still refuse a device that passes here.
 """
 
 from __future__ import annotations

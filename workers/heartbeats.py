@@ -1,7 +1,7 @@
-"""Heartbeats: every few seconds the worker tells the control side which takes it has in hand.
+"""Heartbeats: every few seconds, the worker tells the control side which takes it holds.
 
-A heartbeat follows at once when a take comes in. A take that the heartbeats do not name is not in this worker's hands,
-and is sent again. Heartbeats also carry the engine's memory, and the spans that have closed travel with them.
+A heartbeat is also sent at once when a take arrives. The control side sends a take again when no heartbeat names it.
+Heartbeats also carry the engine's memory use and the spans that have closed.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class TakesInHand:
         self.has_news = threading.Event()  # set when a take has come; the next heartbeat clears it
 
     def add(self, take_id: str, receipt: str = "") -> bool:
-        """Add a take; False when it is in hand already, or its order was carried out: its message came twice.
+        """Add a take; False when it is held already, or its order was carried out: its message came twice.
 
-        A take that the control side sends again has another receipt; the same one twice is an old message that somebody
-        has put back.
+        A take that the control side sends again has another receipt; the same receipt twice means an old message that
+        was put back on the queue.
         """
         with self._lock:
             if take_id in self._receipts or receipt in self._done:

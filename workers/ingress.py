@@ -1,9 +1,9 @@
-"""Ingress, between the broker and Celery: render messages pass, and everything else is dropped.
+"""Ingress: a filter between broker and Celery, which passes render messages and drops all others.
 
-A message that passes gets a new envelope, so that Celery never reads a stranger's: no pickles, no compression, no
-other tasks, no calls to make afterwards. What a worker that died had received is forgotten after half a day instead of
-being delivered again: the controller has sent those takes long before. So a worker needs no right to run scripts on
-the server.
+A message that passes gets a new envelope, so Celery never reads one from a stranger: no pickles, no compression, no
+other tasks, no follow-up calls. Messages that a dead worker had received are deleted after half a day and not delivered
+again, because the controller has sent their takes again long before. So a worker needs no right to run scripts on the
+server.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from workers.broker import BrokerConnection, NamelessChannel
 
 log = logging.getLogger(__name__)
 
-ENVELOPE_BYTES_MAX: Final = 4 * RENDER_BYTES_MAX  # base64 and the envelope; what is too large within is put on record
+ENVELOPE_BYTES_MAX: Final = 4 * RENDER_BYTES_MAX  # base64 and the envelope; larger content is recorded as a failure
 PRUNED_AT_ONCE: Final = 1000
 REFUSED_BACKOFF: Final = Backoff(first_s=1.0, longest_s=5.0)  # each try may cost a message its place in the queue
 _CANNOT_CONNECT: Final = (AWAY, "LOADING")  # Celery meets them when it connects, and waits by itself
@@ -43,9 +43,9 @@ _NOTHING_AFTERWARDS: Final = {"callbacks": None, "errbacks": None, "chain": None
 
 
 def sanitize(raw: bytes, queue: str, verifier: OrderVerifier | None = None) -> bytes:
-    """The message as Celery may read it. Raises MessageError for whatever is no render message.
+    """The message in a form that Celery may read. Raises MessageError for any message but a render message.
 
-    With a `verifier` also for a render message that it finds unsigned.
+    With a `verifier`, also raises it for an unsigned render message.
     """
     opened = open_envelope(raw, queue=queue, bytes_max=ENVELOPE_BYTES_MAX)
     match opened.body:
@@ -66,7 +66,8 @@ def sanitize(raw: bytes, queue: str, verifier: OrderVerifier | None = None) -> b
 def _envelope_of(message: Any, queue: str, opened: Opened) -> bytes:
     number = str(uuid.uuid4())
     body = json.dumps([[], {"message": message}, _NOTHING_AFTERWARDS]).encode()
-    proofs = {"receipt": opened.receipt, "signature": opened.signature}  # for the next worker that may get it
+    # For the next worker that may get it.
+    proofs = {"receipt": opened.receipt, "signature": opened.signature, "reads": opened.reads}
     headers = {"lang": "py", "task": RENDER_TASK, "id": number, "root_id": number, "argsrepr": "()", **proofs}
     properties = {
         "correlation_id": number,
@@ -108,7 +109,7 @@ class _SortedReplies:
             reply = super().read_response(*args, **options)  # type: ignore[misc]
         except RedisError as error:
             raise self._as_celery_takes_it(error) from None
-        for each in reply if isinstance(reply, list) else ():  # what became of each command of a transaction
+        for each in reply if isinstance(reply, list) else ():  # the result of each command of a transaction
             if isinstance(each, ResponseError) and sort_of(each) is not Sort.DEFECT:
                 raise self._as_celery_takes_it(each) from None
         return reply
@@ -164,7 +165,7 @@ class _Bookkeeping(redis.QoS):
 
     def ack(self, delivery_tag: str) -> None:
         """Forget that a message was received: its take is recorded by then, so a failure costs some memory only."""
-        with self._despite_outage("acknowledgement", delivery_tag):  # what the broker keeps of it is pruned
+        with self._despite_outage("acknowledgement", delivery_tag):  # the broker's copies of its messages are pruned
             super().ack(delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
@@ -211,7 +212,7 @@ class _Transport(redis.Transport):
 
 
 def _nobody(error: Exception) -> None:
-    """Nobody is told of a refusal."""
+    """Ignore a refusal, because no caller waits for it."""
 
 
 class _Connection(BrokerConnection):

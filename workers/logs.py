@@ -1,4 +1,4 @@
-"""The log: our own lines from INFO on, other people's from WARNING on, all on standard error and without secrets."""
+"""The log: this program's lines from INFO on, libraries' from WARNING on, on standard error, without secrets."""
 
 from __future__ import annotations
 

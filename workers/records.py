@@ -1,9 +1,8 @@
-"""Records: facts for the control side, pushed onto the record list of this worker's login and not lost while the broker
-is away.
+"""Records: reports for the control side, pushed to the record list of this worker's login and kept during an outage.
 
-`record` returns when the record is with the broker, so that a take is acknowledged only after its attempt has been
-reported. Of heartbeats the broker keeps the latest alone. Where the rights are of an earlier release, which knew one
-list for all, records and heartbeats go onto that one as they did then.
+`record` returns when the broker has the record, so a take is acknowledged only after its attempt was reported. The
+broker keeps only the latest heartbeat of a worker. A login with the rights of an earlier release, which had one list
+for all workers, still uses that list for records and heartbeats.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ _TRY_ONCE: Final = {"max_retries": 0}
 
 
 class WorkerIdentity(NamedTuple):
-    """How a worker speaks: its id, which begins with its login, and where its records go."""
+    """The identity of a worker: its id, which begins with its login, and the list for its records."""
 
     worker_id: str
     login: str = ""
@@ -59,7 +58,7 @@ class WorkerIdentity(NamedTuple):
 
     @property
     def delivery_keys(self) -> dict[str, str]:
-        """The keys of what its login has received, as options of kombu's transport."""
+        """The broker's keys for messages that its login has received, as options of kombu's transport."""
         return delivery_keys(self.login if self.has_own_keys else "")
 
 
@@ -99,7 +98,7 @@ class RecordSequence:
             return self._last
 
     def end(self, number: int) -> None:
-        """Note that the broker has that record, or that nobody will hand it over any more."""
+        """Note that the broker has that record, or that the record will never be sent."""
         with self._lock:
             self._open.discard(number)
 
@@ -119,7 +118,7 @@ class QueueRecorder:
         sequence: RecordSequence | None = None,
         *,
         timeout_s: float | None = None,
-        on_refused: Callable[[BrokerError], None] = lambda _: None,  # for what only a person can mend
+        on_refused: Callable[[BrokerError], None] = lambda _: None,  # for errors that only a person can mend
     ) -> None:
         self._broker_url, self._identity, self._on_refused = broker_url, identity, on_refused
         self._sequence = sequence or RecordSequence(is_read=identity.has_own_keys)

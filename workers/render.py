@@ -15,18 +15,22 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from catalog.bounded import NAME_PATTERN
 from catalog.errors import MessageError, OutdatedError, StoreError, TunemillError
+from catalog.forms import without_later_fields
 from catalog.keys import audio_key
 from catalog.limits import CHANNELS, SAMPLE_RATE_HZ
-from catalog.messages import AttemptMade, RenderMessage, TakesReturned, new_id, now_ms, parse_render
-from catalog.sidecar import AudioFile, Measures, Plan, Sidecar, StageTimes
+from catalog.messages import FORMS_READ, AttemptMade, RenderMessage, TakesReturned, new_id, now_ms, parse_render
+from catalog.sidecar import AudioFile, MasterFile, Measures, Plan, Sidecar, StageTimes
 from catalog.spec import with_metadata
 from catalog.track import Take
 from workers.audio.checks import Rejected, check_audio
+from workers.audio.chroma import chroma_of
 from workers.audio.master import Mastered, master
+from workers.audio.masters import make_master
+from workers.audio.offset import without_offset
 from workers.audio.resample import at_our_rate
 from workers.audio.tags import file_name_of, source_type
 from workers.engine.protocol import EngineCard, Refusal, Rendition
@@ -42,18 +46,18 @@ _RUN_ID: Final = re.compile(NAME_PATTERN)
 
 
 class Renderer(Protocol):
-    """The scheduler as the threads of a worker use it: a take goes in, and its audio comes out."""
+    """The scheduler's interface for the worker's threads: a take goes in, and its audio comes out."""
 
     def render(self, take: Take, *, alone: bool = False, plan: Plan | None = None) -> Rendered:
         """Wait for the engine; a given `plan` is used as it is. Raises TakeReturned or TakeFailed."""
 
     def release(self, rendered: Rendered) -> None:
-        """Free the memory of the audio; due for everything that `render` has returned."""
+        """Free the memory of the audio; every result of `render` must be released."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """All that the threads of one worker share."""
+    """The objects that all threads of one worker share."""
 
     worker_id: str
     gpu: str  # the name that prices are looked up by
@@ -68,16 +72,18 @@ class WorkerContext:
 
     @property
     def noise(self) -> bool:
-        """The audio is noise by design."""
+        """True when the audio is noise by design."""
         return self.card.fingerprints.noise
 
 
-def render_take(payload: dict[str, Any], context: WorkerContext, *, shown_id: str = "", receipt: str = "") -> None:
-    """Carry the take of one render message to its end; when this returns, the message may be acknowledged.
+def render_take(
+    payload: dict[str, Any], context: WorkerContext, *, shown_id: str = "", receipt: str = "", reads: int = FORMS_READ
+) -> None:
+    """Process the take of one render message to its end; after the return, the message may be acknowledged.
 
-    Raises TakeReturned when the worker stops before the take was rendered, or cannot keep it because the store
-    stays away. `shown_id` is the take's id as the envelope shows it, for a message that cannot be read; `receipt` is
-    the order's, which every report of the take brings back.
+    Raises TakeReturned when the worker stops before the take was rendered, or cannot store it because the store is
+    unreachable. `shown_id` is the take's id in the envelope, used for a message that cannot be read. `receipt` is the
+    receipt of the order, which every report of the take returns.
     """
     try:
         message = parse_render(payload)
@@ -92,15 +98,15 @@ def render_take(payload: dict[str, Any], context: WorkerContext, *, shown_id: st
         log.info("take %s is here already, or was made on this order; its second message is done with", take_id)
         return
     try:
-        attempt = _attempt(message, context).model_copy(update={"receipt": receipt})
+        attempt = _attempt(message, context, reads).model_copy(update={"receipt": receipt})
         context.recorder.record(attempt)
         log.info("take %s %s%s", take_id, attempt.outcome, "".join(f"; {reason}" for reason in attempt.reasons))
     finally:
         context.in_hand.remove(take_id)
 
 
-def _attempt(message: RenderMessage, context: WorkerContext) -> AttemptMade:
-    """Try the take once; whatever happens becomes a record."""
+def _attempt(message: RenderMessage, context: WorkerContext, reads: int) -> AttemptMade:
+    """Try the take once; every outcome becomes a record."""
     try:
         if (finished := context.storage.find_finished(message.take)) is not None:
             return _record(message, context, outcome="accepted", adopted=True, sidecar=finished)
@@ -117,19 +123,18 @@ def _attempt(message: RenderMessage, context: WorkerContext) -> AttemptMade:
     except Exception as error:
         return _record_defect(message, context, error)
     try:
-        attempt = _finish(message, rendered, context)
+        attempt = _finish(message, rendered, context, reads)
     finally:
         context.renderer.release(rendered)
     return attempt.model_copy(update={"batch": rendered.batch})
 
 
 def _plan_of_first_take(take: Take, context: WorkerContext) -> Plan | None:
-    """The plan of the track's first take, where the spec says that further takes use it.
+    """The plan of the track's first take, where the take follows it.
 
-    While there is no first take yet, the shared seed makes the planner write the same plan again.
+    While no first take is stored, the shared seed makes the planner write the same plan again.
     """
-    planner = take.spec.planner
-    if planner is None or not planner.reuse or take.number == 1:
+    if not take.follows_first_plan:
         return None
     try:
         first = context.storage.find_sidecar(take.track.take(1))
@@ -142,8 +147,9 @@ def _plan_of_first_take(take: Take, context: WorkerContext) -> Plan | None:
 # ---------------------------------------------------------------- after the engine
 
 
-def _finish(message: RenderMessage, rendered: Rendered, context: WorkerContext) -> AttemptMade:
-    """Check, master and store what the engine has made."""
+def _finish(message: RenderMessage, rendered: Rendered, context: WorkerContext, reads: int) -> AttemptMade:
+    """Check, master and store the engine's audio."""
+    is_older = reads < FORMS_READ  # the control side, which would set records aside that say more than it knows
     outcome, take = rendered.outcome, message.take
     if isinstance(outcome, Refusal):
         # A rejected take is never tried again, so a worker's own lack must not reject it.
@@ -154,12 +160,15 @@ def _finish(message: RenderMessage, rendered: Rendered, context: WorkerContext) 
     try:
         with context.cpu_slots:
             began_s = time.monotonic()  # waiting for a slot is no work
-            mastered = _check_and_master(outcome, take, context)
-        attempt = _store(message, rendered, outcome, mastered, context, began_s)
+            processed = _check_and_master(outcome, take, context)
+            processed = processed.as_before() if is_older else processed
+        attempt = _store(message, rendered, outcome, processed, context, began_s)
         if not attempt.adopted:
             return attempt  # its times and duration are those of its sidecar
     except Rejected as error:
-        attempt = _record(message, context, outcome="rejected", reasons=error.reasons)
+        attempt = _record(
+            message, context, outcome="rejected", reasons=error.reasons, flaws=[] if is_older else error.flaws
+        )
     except StoreError as error:
         raise TakeReturned from error  # the time that the take has cost is in the worker's spans
     except Exception as error:
@@ -169,34 +178,55 @@ def _finish(message: RenderMessage, rendered: Rendered, context: WorkerContext) 
     return attempt.model_copy(update={"times": times, "audio_ms": audio_ms})
 
 
-def _check_and_master(rendition: Rendition, take: Take, context: WorkerContext) -> Mastered:
-    """Hold the audio to the spec with what the planner has chosen, then master it. Raises Rejected."""
+class _Processed(NamedTuple):
+    """What is made of the engine's audio before it is stored."""
+
+    mastered: Mastered
+    kept: tuple[MasterFile, bytes] | None  # the master beside the finished file, where the catalog keeps masters
+    chroma: str  # codes of its sound; "" of noise by design, which sounds alike whatever the take
+
+    def as_before(self) -> _Processed:
+        """The same without what a control side of an earlier release cannot read."""
+        measures = without_later_fields(self.mastered.measures)
+        return _Processed(self.mastered._replace(measures=measures), kept=None, chroma="")
+
+
+def _check_and_master(rendition: Rendition, take: Take, context: WorkerContext) -> _Processed:
+    """Check the audio against the spec with the planner's choices, then master it. Raises Rejected."""
     spec = with_metadata(take.spec, rendition.plan.metadata if rendition.plan else {})
     audio = at_our_rate(rendition.audio, context.card.sample_rate_hz)
     measures = check_audio(audio, spec, noise=context.noise)
-    return master(audio, take, measures=measures, noise=context.noise, model=context.card.model, rendered_spec=spec)
+    audio = without_offset(audio)
+    mastered = master(audio, take, measures=measures, noise=context.noise, model=context.card.model, rendered_spec=spec)
+    kept = make_master(audio, take) if take.track.keeps_master else None
+    return _Processed(mastered, kept, "" if context.noise else chroma_of(audio))
 
 
 def _store(
     message: RenderMessage,
     rendered: Rendered,
     rendition: Rendition,
-    mastered: Mastered,
+    processed: _Processed,
     context: WorkerContext,
     began_s: float,
 ) -> AttemptMade:
-    """Store the audio, then the sidecar unless another worker's is there; the loser adopts the winner's."""
-    audio = _audio_file(message.take, mastered)
+    """Store master and audio, then the sidecar unless another worker's is there; the loser adopts the winner's."""
+    mastered, kept, chroma = processed
+    if kept is not None:
+        context.storage.put_audio(kept[0].audio, kept[1])
+    audio = audio_file(message.take, mastered)
     context.storage.put_audio(audio, mastered.body, file_name=file_name_of(message.take, mastered.extension))
     times = rendered.times.model_copy(update={"post_ms": _since_ms(began_s)})
     sidecar = _sidecar(message, rendered, rendition, audio, mastered.measures, times, context)
+    sidecar = sidecar.model_copy(update={"chroma": chroma, "master": kept[0] if kept is not None else None})
     winner = context.storage.put_sidecar(sidecar)
     if winner == sidecar:
         return AttemptMade.of(sidecar)
     return _record(message, context, outcome="accepted", adopted=True, sidecar=winner)
 
 
-def _audio_file(take: Take, mastered: Mastered) -> AudioFile:
+def audio_file(take: Take, mastered: Mastered) -> AudioFile:
+    """The description of a finished file, as the sidecar of its take states it."""
     return AudioFile(
         key=audio_key(take, mastered.sha256, mastered.extension),
         sha256=mastered.sha256,
@@ -247,7 +277,7 @@ def _record(message: RenderMessage, context: WorkerContext, **facts: Any) -> Att
 
 
 def _record_defect(message: RenderMessage, context: WorkerContext, error: Exception) -> AttemptMade:
-    """A failed attempt; an error that no other try can change is final."""
+    """Record a failed attempt; an error that no other try can change is marked as final."""
     if isinstance(error, MessageError):
         reason = f"{error.what} ({error.fix})" if error.fix else error.what
         return _record(message, context, outcome="failed", reasons=[reason])
@@ -256,10 +286,10 @@ def _record_defect(message: RenderMessage, context: WorkerContext, error: Except
 
 
 def _leave_to_newer(error: OutdatedError, context: WorkerContext, shown_id: str, receipt: str) -> None:
-    """Give a take back that only a newer worker can read, and end: the next message would be no more readable.
+    """Return a take that only a newer worker can read, and stop, because the next message would be as new.
 
-    The control side sends the take again, if it has sent it at all; on the queue it would end one worker after the
-    other.
+    The control side sends the take again if it really sent it; a message left on the queue would end one worker after
+    the other.
     """
     log.error("%s", error)
     if _TAKE_ID.fullmatch(shown_id):
@@ -269,7 +299,7 @@ def _leave_to_newer(error: OutdatedError, context: WorkerContext, shown_id: str,
 
 
 def _record_unreadable(payload: Any, error: MessageError, context: WorkerContext, shown_id: str, receipt: str) -> None:
-    """Record a failed attempt for a message that cannot be read, as far as the message says which take it is for."""
+    """Record a failed attempt for an unreadable message, as far as the message names its take."""
     take_id = shown_id if _TAKE_ID.fullmatch(shown_id) else ""
     log.error("a message%s cannot be read: %s", f" for take {take_id}" if take_id else "", error)
     run_id = payload.get("run_id") if isinstance(payload, dict) else None

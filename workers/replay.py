@@ -1,7 +1,7 @@
-"""Replay: a stored take is rendered again from its own sidecar and compared with the stored audio.
+"""Replay: renders a stored take again from its own sidecar, and compares the result with the stored audio.
 
-The stored plan and seeds are used as they are, so nothing is planned anew. Lossless audio is compared as integer
-samples, lossy audio as it decodes: its encoder may differ between machines.
+The stored plan and seeds are used, so nothing is planned anew. Lossless audio is compared as integer samples. Lossy
+audio is compared after decoding, because its encoder may differ between machines.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from catalog.sidecar import Sidecar
 from catalog.spec import AudioFormat
 from workers.audio.checks import Rejected, check_audio
 from workers.audio.master import Mastered, master
+from workers.audio.offset import high_pass
 from workers.engine.process import EngineProcess
 from workers.engine.protocol import EngineCard, Job, Refusal, Rendition
 from workers.wiring import engine_recipe, open_worker_store
@@ -49,7 +50,7 @@ class ReplayVerdict(Frozen):
 
 
 def replay_sidecar(body: bytes, settings: Settings) -> ReplayVerdict:
-    """Render the take of the sidecar `body` (JSON) once more and compare it with what is stored."""
+    """Render the take of the sidecar `body` (JSON) once more, and compare the result with the stored audio."""
     try:
         sidecar = Sidecar.model_validate_json(body)
     except ValidationError as error:
@@ -110,11 +111,13 @@ def _render_again(sidecar: Sidecar, settings: Settings) -> tuple[EngineCard, Mas
 
 def _finish(sidecar: Sidecar, rendition: Rendition, *, noise: bool) -> Mastered:
     take, spec = sidecar.take, sidecar.rendered_spec
+    # Audio with an offset was not filtered before this program could.
+    audio = high_pass(rendition.audio) if sidecar.measures.high_pass_hz else rendition.audio
     try:
-        measures = check_audio(rendition.audio, spec, noise=noise)
+        measures = check_audio(audio, spec, noise=True)  # an accepted take is not judged again by newer checks
     except Rejected as error:
         raise WorkerError(f"the take passed its checks then, and does not now: {error}") from None
-    return master(rendition.audio, take, measures=measures, noise=noise, model=spec.model, rendered_spec=spec)
+    return master(audio, take, measures=measures, noise=noise, model=spec.model, rendered_spec=spec)
 
 
 def _stored_audio(sidecar: Sidecar, settings: Settings) -> bytes:

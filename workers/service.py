@@ -1,9 +1,9 @@
-"""A worker's life: check the surroundings, load, serve, stop in order.
+"""A worker's life: check the environment, load the model, serve takes, and stop in order.
 
-Before the first take everything that can be wrong is found in seconds and said in words. A first SIGTERM or
-SIGINT gives back what has not been with the engine, finishes and stores the rest, and ends with 0. A second
-one, a SIGQUIT or the end of the grace time gives back everything at once. Whatever hangs then, the process has ended
-a few seconds later.
+Before the first take, every fault that can be checked is found within seconds and reported in words. After a first
+SIGTERM or SIGINT, the worker returns the takes that have not reached the engine, finishes and stores the others, and
+exits with 0. After a second one, a SIGQUIT, or the end of the grace time, it returns all takes at once. Even if a
+thread hangs then, the process ends a few seconds later.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from catalog.settings import Settings
 from catalog.store import STORE_BACKOFF
 from catalog.tiers import BatchLimit, tier_of
 from workers.app import RenderWorker, make_app, make_worker
+from workers.audio.checks.voice import has_voice_check
+from workers.audio.chroma import has_chromaprint
 from workers.engine.process import EngineProcess, EngineRecipe
 from workers.engine.protocol import EngineCard
 from workers.heartbeats import Heartbeats, TakesInHand
@@ -48,13 +50,13 @@ CPU: Final = "cpu"
 ECHO_S: Final = 1.0  # a second signal within this time is the same one, which a whole process group has got
 POLL_S: Final = 0.05
 RELOAD_TIMEOUT_S: Final = 1800.0  # for an engine that replaces another: it may hang over a broken device
-AT_ONCE_S: Final = 0.5  # what waits for the engine goes back to its queue in this time
-LAST_RESORT_S: Final = 3.0  # after its time is over, whatever still hangs
+AT_ONCE_S: Final = 0.5  # the time in which takes that wait for the engine go back to their queue
+LAST_RESORT_S: Final = 3.0  # the time after the grace time before a hanging process is ended
 EXIT_REPORT_TIMEOUT_S: Final = 1.0
 
 
 class ServeOptions(NamedTuple):
-    """The options of the command line."""
+    """The options of `serve` on the command line."""
 
     model: str
     threads: int | None = None  # None: follows from the engine's limits
@@ -63,24 +65,24 @@ class ServeOptions(NamedTuple):
 
 
 class EngineLimits(NamedTuple):
-    """The most takes of the usual kind in a batch and in a planner call, with the reasons."""
+    """The limits of a batch and of a planner call, in takes of the usual length, with the reasons."""
 
     batch: BatchLimit
     plan: BatchLimit
 
 
 def threads_for(limits: EngineLimits, n_cores: int | None = None) -> int:
-    """The takes to hold at once, so that the engine never waits for one and a finished one never for a thread.
+    """The number of takes to hold at once, so that the engine never waits for a take nor a finished take for a thread.
 
-    A planner call, the batch on the engine and the next one; two on their way in; and beside them what the cores
-    check and encode, which more than two batches never keep busy.
+    The number covers a planner call, the batch on the engine and the next one, two arriving takes, and the takes that
+    the cores check and encode, which are never more than two batches.
     """
     in_post = min(n_cores or usable_cores(), 2 * limits.batch.takes)
     return limits.plan.takes + 2 * limits.batch.takes + 2 + in_post
 
 
 def serve(settings: Settings, options: ServeOptions, *, started_at_ms: int, recipe: EngineRecipe | None = None) -> int:
-    """Serve until told to stop; the exit code. Raises TunemillError when it cannot start or cannot go on.
+    """Serve until told to stop, and return the exit code. Raises TunemillError when the worker cannot start or go on.
 
     The settings name a broker. `recipe` replaces the engine that they name.
     """
@@ -153,7 +155,7 @@ class _Service:
     # ------------------------------------------------------------ start
 
     def _await_engine(self) -> EngineCard | None:
-        """The loaded engine's card; None when told to stop first."""
+        """The loaded engine's card; None when a stop request came first."""
         self._announce(None, None)
         self._scheduler.ready.wait()
         if self._stopping.is_set():
@@ -171,6 +173,10 @@ class _Service:
             log.info("plan limit %d: %s", limits.plan.takes, limits.plan.reason)
         for note in card.notes:
             log.info(note)
+        if not has_chromaprint():
+            log.info("takes that sound alike are not found: the extra `duplicates` or its C library is not installed")
+        if not has_voice_check():
+            log.info("instrumental takes are not checked for voices: the extra `voice` is not installed")
         queues = queues_served(self._options.model, tier_of(card.vram_gib))
         log.info("worker %s serves %s on %s with %d threads", self._worker_id, card.model, card.gpu, threads)
         backoff = replace(STORE_BACKOFF, patience_s=self._settings.store_patience_s)
@@ -208,7 +214,7 @@ class _Service:
         return EngineLimits(batch, plan)
 
     def _announce(self, card: EngineCard | None, limits: EngineLimits | None) -> None:
-        """Tell the control side of this worker: while the engine loads, and again once it is ready."""
+        """Report this worker to the control side: once while the engine loads, and again when it is ready."""
         record = self._recorder.record if card else self._recorder.record_first
         self._heartbeats.announcement = WorkerStarted(
             worker_id=self._worker_id,
@@ -230,7 +236,7 @@ class _Service:
         record(self._heartbeats.announcement)
 
     def _gpu(self, card: EngineCard | None) -> str:
-        """The name that prices are looked up by: the operator's word goes before the driver's."""
+        """The GPU name by which prices are looked up: the operator's setting, else the driver's name."""
         if card is None and (not find_model(self._options.model).needs_device or self._settings.device == CPU):
             return self._settings.gpu or CPU  # known before anything is loaded
         return self._settings.gpu or (card.gpu if card else "")
@@ -244,12 +250,12 @@ class _Service:
     # ------------------------------------------------------------ stop
 
     def _on_trouble(self, error: TunemillError) -> None:
-        """Stop, because a store that stays away or messages that are too new would fail one take after the other."""
+        """Stop, because an unreachable store or messages that are too new would fail one take after the other."""
         self._failure = self._failure or error
         self._orders.give(StopOrder.TROUBLE)
 
     def _stop_when_told(self) -> None:
-        """Stop in order at the first order; at once at a second signal, a quit, or when the grace time is over."""
+        """Stop in order at the first request; at once at a second signal, a SIGQUIT, or the end of the grace time."""
         grace_s = AT_ONCE_S if self._orders.wait() is StopOrder.AT_ONCE else self._options.grace_s
         until_s = time.monotonic() + grace_s
         self._stopping.set()
@@ -265,7 +271,7 @@ class _Service:
             self._give_up()
 
     def _await_last_take(self, until_s: float) -> None:
-        """Wait until all is done; returns early at a second signal or when the time is over."""
+        """Wait until all takes are done; return early at a second signal or at the end of the grace time."""
         first_s = time.monotonic()
         while not self._ended and time.monotonic() < until_s:
             if not len(self._in_hand):
@@ -285,7 +291,7 @@ class _Service:
             self._worker.end()
 
     def _give_up(self) -> None:
-        """Give back every take in hand and end the process now, without waiting for the broker's copies."""
+        """Return every held take and end the process now, without waiting for the broker's answers."""
         held, receipts = self._in_hand.orders()
         log.warning("ending at once; %d takes are given back", len(held))
         self._scheduler.kill()
@@ -299,10 +305,10 @@ class _Service:
         os._exit(self._exit_code())
 
     def _end(self) -> None:
-        """End every part in turn and report the end, once no take is in hand."""
+        """When no take is held, end every part in turn and report the end."""
         self._stopping.set()
         exit_in(self._options.grace_s + LAST_RESORT_S, self._exit_code)
-        if not self._scheduler_thread.is_alive():  # then what came since was for checks, mastering and uploads alone
+        if not self._scheduler_thread.is_alive():  # then the time since was for checks, mastering and uploads alone
             self._spans.close("post")
         self._scheduler.kill()
         self._scheduler_thread.join(timeout=15)
@@ -315,7 +321,7 @@ class _Service:
     def _report_end(self, reason: str, recorder: QueueRecorder) -> None:
         self._spans.close("teardown")
         if (card := self._heartbeats.announce_again()) is not None:
-            # A broker may have lost it, and then nobody would know whose time the spans are.
+            # A broker may have lost the record, and then the spans' worker would be unknown.
             recorder.try_record(card)
         for record in spans_closed(self._worker_id, self._spans.take_closed()):
             recorder.try_record(record)
@@ -325,7 +331,7 @@ class _Service:
 def _report_no_start(
     settings: Settings, options: ServeOptions, identity: WorkerIdentity, started_at_ms: int, error: TunemillError
 ) -> None:
-    """Put on record that a worker could not start, and why, so that `status` can say so of its GPU."""
+    """Report that a worker could not start, and why, so that `status` can show it for this GPU."""
     recorder = QueueRecorder(str(settings.broker_url), identity, timeout_s=EXIT_REPORT_TIMEOUT_S)
     started = WorkerStarted(
         worker_id=identity.worker_id,
@@ -356,7 +362,7 @@ def _lane(settings: Settings) -> str:
 
 
 def _warn_of_trust(settings: Settings, identity: WorkerIdentity) -> None:
-    """Say what this worker cannot tell for itself; the embedded broker belongs to one user and needs no proof."""
+    """Warn of checks that this worker cannot make; the embedded broker belongs to one user and needs none."""
     if str(settings.broker_url).startswith("redis+socket://"):
         return
     tell_if_in_clear(str(settings.broker_url))
@@ -373,6 +379,6 @@ def _warn_of_trust(settings: Settings, identity: WorkerIdentity) -> None:
 
 
 def _engine_opener(recipe: EngineRecipe) -> Callable[[], EngineProcess]:
-    """A function that opens an engine; only the first may have to download its model, so only that has no timeout."""
+    """A function that opens an engine. Only its first call has no timeout, because it may download the model."""
     timeouts_s = itertools.chain([math.inf], itertools.repeat(RELOAD_TIMEOUT_S))
     return lambda: EngineProcess(recipe, loading_timeout_s=next(timeouts_s))

@@ -1,8 +1,8 @@
 """Spans: the engine's time without a gap, so that the cost of a machine can be allocated to its work.
 
-Each span begins where the last one ended, whatever the clock does: for as long as the clock shows an earlier time there
-is no span, and the time joins the next one. Idle time is reported in spans of at most ten minutes, also when the
-machine was suspended meanwhile; every other stretch is one span, as the call of the engine that it belongs to.
+Each span begins where the last one ended, even if the clock jumps. While the clock shows an earlier time, no span is
+made, and the time joins the next span. Idle time is reported in spans of at most ten minutes, also when the machine was
+suspended meanwhile. Any other activity is one span, because it is one call of the engine.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class SpanLog:
 
     @property
     def open_ms(self) -> int:
-        """How much time there is since the last span."""
+        """The time since the end of the last span."""
         with self._lock:
             return max(0, self._clock() - self._cursor_ms)
 
@@ -52,7 +52,7 @@ class SpanLog:
             self._cursor_ms = end_ms
 
     def take_closed(self) -> list[Span]:
-        """The closed spans that nobody has taken yet, in order."""
+        """The closed spans that were not taken yet, in order."""
         with self._lock:
             closed, self._closed = self._closed, []
             return closed

@@ -1,4 +1,4 @@
-"""Stopping: the orders to stop that reach a worker, and the end of its process when something hangs."""
+"""Stopping: the stop requests that reach a worker, and the forced end of a process that hangs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LOG_S: Final = 0.05  # for the last line of the log, which may hang itself
 class StopOrder(Enum):
     """One order to stop."""
 
-    IN_ORDER = b"S"  # SIGTERM or SIGINT: finish what is with the engine
+    IN_ORDER = b"S"  # SIGTERM or SIGINT: finish the takes that the engine has
     AT_ONCE = b"Q"  # SIGQUIT: give everything back
     TROUBLE = b"T"  # from within: the worker cannot go on
 
@@ -61,7 +61,7 @@ def exit_in(seconds: float, exit_code: Callable[[], int]) -> None:
 
 def _exit_in(seconds: float, exit_code: Callable[[], int]) -> None:
     time.sleep(seconds)
-    # Even the log may hang, on a pipe that nobody empties.
+    # Even the log may hang, on a pipe that is not read.
     words = "ending now, with something that hangs; takes held here are sent again when our silence is noticed"
     threading.Thread(target=log.error, args=(words,), daemon=True).start()
     time.sleep(_LOG_S)

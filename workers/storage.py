@@ -1,8 +1,8 @@
-"""Storage: a take's audio and sidecar in the store, and patience while the store is away.
+"""Storage: writes a take's audio and sidecar to the store, and waits when the store is unreachable.
 
-What was written is read back, because nothing may be reported that the store does not have. A sidecar is written only
-if the take has none, and counts only with the audio that it names. When the store stays away longer than the back-off
-is patient, the worker is told, and every thread gives up.
+Everything that is written is read back, because a worker must not report audio that the store lacks. A sidecar is
+written only if the take has none, and counts only together with the audio that it names. When the store stays
+unreachable longer than the back-off's patience, the worker is told, and every thread gives up.
 """
 
 from __future__ import annotations
@@ -67,6 +67,10 @@ class TakeStorage:
         body = self._retry(lambda: self.store.find(sidecar_key(take)), reads=True)
         return None if body is None else parse_sidecar(body, take.id)
 
+    def find_object(self, key: str) -> bytes | None:
+        """The bytes of an object of a take; None when it is not there. Raises ObjectRefused."""
+        return self._retry(lambda: self.store.find(key), reads=True)
+
     def put_audio(self, audio: AudioFile, body: bytes, *, file_name: str = "") -> None:
         """Write the audio and make sure that the store has kept it; a browser saves it under `file_name`."""
         self._retry(lambda: _put_audio(self.store, audio, body, file_name))
@@ -91,12 +95,12 @@ class TakeStorage:
     # ------------------------------------------------------------ outages
 
     def _retry(self, call: Callable[[], _T], *, reads: bool = False) -> _T:
-        """Call the store, again after each wait; the last StoreError is told to the worker and raised.
+        """Call the store, again after each wait; report the last StoreError to the worker and raise it.
 
-        Of a call that only `reads`, ObjectRefused is raised instead when the store takes and gives other objects: one
-        that nobody may read would end worker after worker. A store that does not keep what it is given is always away.
+        If the call only `reads`, ObjectRefused is raised instead when the store still serves other objects, because one
+        unreadable object must not end one worker after the other. A store that loses data always counts as unreachable.
 
-        A call that takes its time to fail counts against the patience as well.
+        The time of a call that fails slowly counts against the patience as well.
         """
         began_s = self._clock()
         for wait_s in self._backoff.waits_s():

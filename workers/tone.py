@@ -2,6 +2,8 @@
 
 Chords, a bass, a plucked figure and a soft pulse; the seed chooses progression, figure and places in the
 stereo field. No neural network and no torch. The same take gives the same samples, alone or in any batch.
+
+On request the engine spoils a share of its takes, as a bad model would; the seed chooses which takes and how.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import math
 import platform
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -21,12 +23,15 @@ import numpy as np
 import numpy.typing as npt
 
 from catalog.buckets import Bucket
+from catalog.errors import WorkerError
 from catalog.limits import CHANNELS, SAMPLE_RATE_HZ
 from catalog.messages import MemoryUse
 from catalog.models import TONE
-from catalog.settings import Settings
+from catalog.seeds import stable_hash
+from catalog.settings import TONE_FAULTS, Settings
 from catalog.sidecar import Effective, Fingerprints, StageTimes, diffusion_used
 from catalog.spec import TrackSpec
+from catalog.spellings import shares
 from catalog.tiers import BatchLimit
 from catalog.track import Take
 from workers.engine.memory import resident_mib
@@ -35,6 +40,8 @@ from workers.engine.protocol import Audio, BatchResult, EngineCard, Finish, Job,
 
 BATCH = 8
 PEAK = 0.5
+REPEATED_S = 2  # of a loop
+CUT_AT = 0.6  # of the length
 BARS_IN_LOOP = 4
 
 _SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
@@ -60,7 +67,8 @@ class _Metre(NamedTuple):
 class ToneEngine:
     """Renders takes one by one, so that neighbours cannot matter."""
 
-    def __init__(self) -> None:
+    def __init__(self, faults: Mapping[str, float] | None = None) -> None:
+        self._faults = faults or {}
         source = sha256(Path(__file__).read_bytes()).hexdigest()
         self._card = EngineCard(
             model=TONE.name,
@@ -102,21 +110,58 @@ class ToneEngine:
     def render(self, jobs: Sequence[Job]) -> BatchResult:
         """Render each job by itself."""
         began_s = time.monotonic()
-        outcomes = [
-            Rendition(audio=synthesise(job.take), plan=None, effective=_effective(job.take, self._card)) for job in jobs
-        ]
+        outcomes = [self._outcome(job.take) for job in jobs]
         elapsed_ms = int((time.monotonic() - began_s) * 1000)
-        return BatchResult(outcomes=list(outcomes), times=StageTimes(diffuse_ms=elapsed_ms))
+        return BatchResult(outcomes=outcomes, times=StageTimes(diffuse_ms=elapsed_ms))
+
+    def _outcome(self, take: Take) -> Rendition | Refusal:
+        """Render one take, spoilt where its seed says so. Raises WorkerError for a take that is to fail."""
+        fault = fault_of(take, self._faults)
+        if fault == "failure":
+            raise WorkerError("the tone engine fails on purpose", why="TUNEMILL_TONE_FAULTS asks for it")
+        if fault == "refusal":
+            return Refusal("the tone engine refuses on purpose: TUNEMILL_TONE_FAULTS asks for it")
+        audio = spoilt(synthesise(take), fault, take.dit_seed)
+        return Rendition(audio=audio, plan=None, effective=_effective(take, self._card))
 
 
 def engine_recipe(settings: Settings, model: str, *, planner_wanted: bool, trial: bool) -> EngineRecipe:
-    """The recipe of the tone engine, which has no settings."""
-    return EngineRecipe("workers.tone:load_engine")
+    """The recipe of the tone engine."""
+    return EngineRecipe("workers.tone:load_engine", {"faults": shares(settings.tone_faults, TONE_FAULTS)})
 
 
-def load_engine() -> ToneEngine:
+def load_engine(faults: Mapping[str, float] | None = None) -> ToneEngine:
     """Make the engine; there is nothing to load."""
-    return ToneEngine()
+    return ToneEngine(faults)
+
+
+def fault_of(take: Take, faults: Mapping[str, float]) -> str:
+    """The way in which the take is spoilt, "" for a sound one: each fault hits its share of all seeds."""
+    place = stable_hash("tone fault", take.dit_seed) / 2**64
+    for fault, share in faults.items():
+        place -= share
+        if place < 0:
+            return fault
+    return ""
+
+
+def spoilt(audio: Audio, fault: str, seed: int) -> Audio:
+    """The audio with that fault: all of it silent or noise, its beginning repeated to the end, or its end missing."""
+    if fault == "silence":
+        return np.zeros_like(audio)
+    if fault == "noise":
+        return np.random.default_rng(seed).uniform(-PEAK, PEAK, audio.shape).astype(np.float32)
+    if fault == "loop":
+        return _repeated(audio)
+    if fault == "cut":
+        audio[:, round(audio.shape[1] * CUT_AT) :] = 0
+    return audio
+
+
+def _repeated(audio: Audio) -> Audio:
+    n_repeated = REPEATED_S * SAMPLE_RATE_HZ
+    times = -(-audio.shape[1] // n_repeated)
+    return np.ascontiguousarray(np.tile(audio[:, :n_repeated], times)[:, : audio.shape[1]])
 
 
 def synthesise(take: Take) -> Audio:

@@ -1,4 +1,4 @@
-"""Wiring: the engine and the store that the settings and the model name; no other module chooses them."""
+"""Wiring: makes the engine and the store that the settings and the model name; no other module chooses them."""
 
 from __future__ import annotations
 

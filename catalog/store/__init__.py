@@ -1,4 +1,4 @@
-"""The store: where audio and sidecars lie, a folder or any S3-compatible bucket behind one Protocol."""
+"""The store: a folder or an S3-compatible bucket that holds audio and sidecars, behind one Protocol."""
 
 from catalog.store.base import ObjectInfo, Store
 from catalog.store.opening import STORE_BACKOFF, open_configured_store, open_proven_store, open_store

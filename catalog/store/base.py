@@ -1,4 +1,4 @@
-"""The interface of a store: objects are written whole and at once, and on request never over another object."""
+"""The Store protocol: objects are written whole and in one step, and on request never over an existing object."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Store(Protocol):
         """
 
     def put_if_absent(self, key: str, body: bytes, *, content_type: str) -> bool:
-        """Write an object unless one is there; False when one was, and it is left as it is."""
+        """Write an object unless the key exists; False when it existed, and then the object is unchanged."""
 
     def put_file(self, key: str, path: Path, *, content_type: str) -> None:
         """Write a file of any size as an object, whole or not at all, without holding it in memory."""
@@ -57,7 +57,7 @@ class Store(Protocol):
         """Remove an object; nothing happens when there is none."""
 
     def sweep(self, before_ms: int, *, remove: bool = True) -> Sequence[ObjectInfo]:
-        """Remove what killed writers left behind before that instant (UTC), which is no object; or only name it."""
+        """Delete (or only list) leftovers of killed writers older than that instant (UTC); they are no objects."""
 
     def check(self) -> None:
         """Prove that an object can be written, read and removed."""

@@ -1,8 +1,8 @@
-"""A folder as the store: every object appears whole or not at all, whatever dies in the middle.
+"""A folder as the store: every object appears whole or not at all, even when the writing process is killed.
 
-An object is written to a hidden file beside its place, flushed to disk, and moved there in one step. Keys never
-begin with a dot, so a listing cannot mistake what a killed writer left behind for an object; `sweep` removes it,
-and `check` once it is a day old.
+The store writes an object to a hidden file beside its place, flushes the file to disk, and renames it in one step. Keys
+never begin with a dot, so a listing cannot take the leftover file of a killed writer for an object. `sweep` removes
+leftover files; `check` removes those that are older than a day.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _FIXES: Final = {
     errno.EROFS: "mount the file system writable, or choose another folder with TUNEMILL_STORE_URL",
     errno.ENOTDIR: "a file stands where a folder is needed: move it away, or choose another with TUNEMILL_STORE_URL",
     errno.EEXIST: "a file stands where a folder is needed: move it away, or choose another with TUNEMILL_STORE_URL",
-    errno.ENOENT: "no folder can be made there: choose another with TUNEMILL_STORE_URL",
+    errno.ENOENT: "the folder cannot be made there: choose another one with TUNEMILL_STORE_URL",
     errno.ENAMETOOLONG: "choose a folder with a shorter path with TUNEMILL_STORE_URL",
-    errno.ELOOP: "its links lead in a circle: remove one, or choose another folder with TUNEMILL_STORE_URL",
+    errno.ELOOP: "the links of the folder form a circle: remove one, or choose another folder with TUNEMILL_STORE_URL",
 }  # waiting mends none of these
-_FIX: Final = "look at the disk or the mount under it, or choose another folder with TUNEMILL_STORE_URL"
+_FIX: Final = "check the disk or the mount of the folder, or choose another folder with TUNEMILL_STORE_URL"
 
 
 _PART: Final = re.compile(r"\.[0-9a-f]{32}\.part")
@@ -144,7 +144,7 @@ class FolderStore:
             return _sweep(self._root, before_ms, remove=remove)
 
     def check(self) -> None:
-        """See Store. Also sweeps up what killed writers left behind."""
+        """See Store. Also deletes old leftovers of killed writers."""
         prove(self)
         self.sweep(int((time.time() - _PART_AGE_MAX_S) * 1000))
 
@@ -200,7 +200,7 @@ def _sweep(root: Path, before_ms: int, *, remove: bool) -> list[ObjectInfo]:
     for folder, _, names in os.walk(root):
         for name in filter(_PART.fullmatch, names):
             left = Path(folder, name)
-            with suppress(FileNotFoundError, PermissionError):  # another sweeps too; somebody else's stays
+            with suppress(FileNotFoundError, PermissionError):  # another process swept it, or owns it
                 info = _described(left.relative_to(root).as_posix(), left.stat())
                 if info.modified_ms < before_ms:
                     if remove:

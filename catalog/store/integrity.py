@@ -1,4 +1,4 @@
-"""The rules that all stores share: trust no checksum unseen, list only our own keys, prove the store works."""
+"""The rules that all stores share: verify checksums, list only our own keys, and prove that a store works."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def prove(store: Store) -> None:
     store.delete(key)
     if not first or second or found != body:
         raise StoreError(
-            f"the store at {store.locate(key)} does not keep what it is given",
-            why="an object just written was absent, different, or could be overwritten",
+            f"the store at {store.locate(key)} does not return what was written to it",
+            why="a test object was absent or different after writing, or could be overwritten",
             fix="use a store with consistent reads and conditional writes (If-None-Match)",
         )

@@ -1,4 +1,4 @@
-"""Opening a store by its address: a folder, file:// or s3://."""
+"""Opening a store: from an address (a folder, file:// or s3://) to a store that has been tested."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def open_configured_store(settings: Settings) -> Store:
 
 
 def open_proven_store(settings: Settings) -> Store:
-    """The configured store, proven to take an object; one that is away or busy is waited for as it is later.
+    """The configured store, after it has accepted a test object; an unreachable or busy store is waited for.
 
-    Raises StoreError when the patience is over, and at once for what only a person can mend.
+    Raises StoreError when the patience is over, and at once for an error that only a person can mend.
     """
     store = open_configured_store(settings)
     began_s = time.monotonic()

@@ -1,9 +1,9 @@
-"""An S3 bucket, or any service that speaks S3, as the store.
+"""An S3 bucket, or a bucket of any S3-compatible service, as the store.
 
-"Only if absent" is the service's own conditional write (If-None-Match). A service that refuses the condition while it
-takes the same write without one, or that is caught ignoring it, gets a look before each such write instead: two
-writers within the same milliseconds could then both believe they were first, and the later one's object stays.
-How a service wants to be asked is in `s3_wire`. Errors name the bucket and the action, never a credential.
+"Only if absent" is the service's own conditional write (If-None-Match). Some services refuse the condition while they
+accept the same write without it, or are found to ignore it. For these, the store looks for the object before each such
+write; then two writers within the same milliseconds may both believe that they were first, and the later object stays.
+`s3_wire` holds the request style of a service. Errors name the bucket and the action, never a credential.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class S3Store:
             raise no_answer(f"bucket {bucket}: cannot open", error, endpoint_url or "AWS") from None
 
     def put(self, key: str, body: bytes, *, content_type: str, sha256: str, file_name: str = "") -> None:
-        """See Store. The service checks the sum again on what reaches it."""
+        """See Store. The service compares the checksum again with the bytes that it received."""
         check_sha256(key, body, sha256)
         arguments = self._object(key, body, content_type) | {"CacheControl": _FOR_EVER}
         if file_name:
@@ -122,7 +122,7 @@ class S3Store:
         def upload(client: Any, **sums: str) -> None:
             try:
                 client.upload_file(str(path), self._bucket, self._full(key), ExtraArgs=arguments | sums)
-            except S3UploadFailedError as error:  # in front of what was raised
+            except S3UploadFailedError as error:  # in front of the error's own text
                 raise (error.__context__ or error) from None
 
         def upload_with_sums(client: Any, checksums: bool) -> None:
@@ -233,8 +233,9 @@ class S3Store:
             return None
         raise StoreError(
             f"s3://{self._bucket}/{arguments['Key']} could not be written",
-            why=f"other writers were at it {CONFLICT_TRIES} times in a row",
-            fix="run the same command again; if it goes on, see who else writes below this prefix",
+            why=f"other programs wrote it {CONFLICT_TRIES} times in a row",
+            fix="run the same command again; if the error comes back, find out which other program writes below this "
+            "prefix",
         )
 
     def _write_without_condition(self, arguments: dict[str, Any], refused: aws.ClientError) -> bool | None:
@@ -275,7 +276,7 @@ class S3Store:
 
     def _not_kept(self, key: str, why: str) -> StoreError:
         return StoreError(
-            f"{self.locate(key)} was not kept as it was written",
+            f"{self.locate(key)} differs from what was written",
             why=why,
             fix="use a store with consistent reads; `tunemill catalog verify` finds what else is affected",
         )
@@ -315,9 +316,9 @@ class S3Store:
                 further = {"StartAfter": found[-1]["Key"] if found else ""}
                 if further["StartAfter"] <= last:
                     raise StoreError(
-                        f"bucket {self._bucket}: its listing comes to no end",
+                        f"bucket {self._bucket}: the service never ends the list of its objects",
                         why="the service repeats the first page: it does not know ListObjectsV2",
-                        fix="use a service that does; docs/stores.md names some",
+                        fix="use a service with ListObjectsV2; docs/stores.md names some",
                     )
                 last = further["StartAfter"]
 

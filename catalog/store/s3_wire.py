@@ -1,8 +1,8 @@
-"""How a service wants to be asked: where the bucket's name stands, and whether checksum headers may travel.
+"""The request style of an S3 service: the place of the bucket's name, and the use of checksum headers.
 
-Both are settings. Where one is unset, the first request that is refused is asked again the other way, and the way that
-works is kept as long as the process lives: once an answer has shown that a way is understood, no refusal is blamed on
-it any more. Amazon's own service needs no second try.
+Both choices are settings. Where a setting is unset, the first request that is refused is repeated in the other style,
+and the style that works is kept as long as the process lives. Once the service has accepted a style, a later refusal is
+never attributed to the style. Amazon's own service accepts the first style.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ class S3Wire:
         self._lock = threading.Lock()
 
     def ask(self, request: Request[_T], *, has_checksums: bool = False, writes: bool = False) -> _T:
-        """The answer to `request`; `has_checksums` tells that it carries such headers, `writes` that it brings any.
+        """The answer to `request`; `has_checksums`: it has checksum headers, `writes`: it sends a checksum.
 
-        Raises what the client raises.
+        Raises the errors of the client.
         """
         way = self._way
         try:
@@ -167,7 +167,7 @@ class S3Wire:
         return None if is_aws(urlsplit(found).hostname or "") else without_bucket(found, self._bucket)
 
     def _client(self, way: Way, *, attempts: int | None = None) -> Any:
-        """One client for all threads. Other services get no checksums that nobody has asked for."""
+        """One client for all threads. Services other than Amazon's get no checksums unless a setting asks for them."""
         config = Config(
             connect_timeout=CONNECT_TIMEOUT_S,
             read_timeout=READ_TIMEOUT_S,

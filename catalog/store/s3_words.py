@@ -1,7 +1,7 @@
-"""Refusals of an S3 service in words: its own code and message, what they mean, and how to mend them.
+"""Refusals of an S3 service in words: the service's code and message, their meaning, and the remedy.
 
-Services spell the same refusal in many ways, so the HTTP status counts where a code is not known. A message may quote
-the credentials it came with; those are left out.
+Services use different codes for the same refusal, so the HTTP status decides where a code is unknown. A service's
+message may quote the credentials of the request; these are removed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _KEY_IDS: Final = re.compile(r"\b(AKIA|ASIA|AROA|GOOG)[A-Z0-9]{12,}\b")
 _FULL: Final = frozenset((
     "QuotaExceeded", "XMinioStorageFull", "InsufficientCapacity", "InsufficientStorage", "StorageFull", "507",
 ))  # fmt: skip
-# Answers that pass by themselves, whatever their status.
+# Temporary refusals, with any HTTP status.
 _PASSING: Final = frozenset((
     "SlowDown", "ServiceUnavailable", "InternalError", "InternalFailure", "RequestTimeout", "Throttling",
     "ThrottlingException", "RequestLimitExceeded", "TooManyRequests", "OperationAborted", "ConditionalRequestConflict",
@@ -37,37 +37,41 @@ _ADDRESSING: Final = re.compile(
 _CHECKSUMS: Final = re.compile(r"checksum|x-amz-sdk|x-amz-trailer|aws-chunked|STREAMING-", re.IGNORECASE)
 
 
-class _Cause(NamedTuple):
+class _Explanation(NamedTuple):
     why: str
     fix: str
 
 
-_DENIED: Final = _Cause(
+_DENIED: Final = _Explanation(
     "access denied",
     "allow s3:PutObject, s3:GetObject and s3:DeleteObject on the prefix and s3:ListBucket on the bucket "
-    "(without the last, S3 answers for an absent object as for a forbidden one)",
+    "(without s3:ListBucket, S3 answers that access is denied when an object is absent)",
 )
-_UNKNOWN_KEY: Final = _Cause("the service does not know these credentials", CREDENTIALS_FIX)
-_OTHER_REGION: Final = _Cause("the bucket lies in another region", "set AWS_REGION to the bucket's region")
+_UNKNOWN_KEY: Final = _Explanation("the service does not know these credentials", CREDENTIALS_FIX)
+_OTHER_REGION: Final = _Explanation("the bucket lies in another region", "set AWS_REGION to the bucket's region")
 _CAUSES: Final = {
     **dict.fromkeys(("AccessDenied", "AllAccessDisabled", "AccessForbidden", "Forbidden", "403"), _DENIED),
-    "NoSuchBucket": _Cause("there is no such bucket", "create it, or correct the bucket in TUNEMILL_STORE_URL"),
-    "InvalidBucketName": _Cause("that is no bucket name", "write the bucket's name in TUNEMILL_STORE_URL=s3://name"),
+    "NoSuchBucket": _Explanation("there is no such bucket", "create it, or correct the bucket in TUNEMILL_STORE_URL"),
+    "InvalidBucketName": _Explanation(
+        "this is not the name of a bucket", "write the bucket's name in TUNEMILL_STORE_URL=s3://name"
+    ),
     **dict.fromkeys(("InvalidAccessKeyId", "InvalidClientTokenId", "InvalidSecurity", "401"), _UNKNOWN_KEY),
     "Unauthorized": _UNKNOWN_KEY,
-    "SignatureDoesNotMatch": _Cause(
+    "SignatureDoesNotMatch": _Explanation(
         "the secret key does not belong to the key id, or a proxy has changed the request", CREDENTIALS_FIX
     ),
-    "ExpiredToken": _Cause("the credentials have expired", "log in again, or use a role that renews itself"),
-    "RequestTimeTooSkewed": _Cause("this machine's clock is wrong", "set it; S3 allows 15 minutes"),
-    **dict.fromkeys(("PermanentRedirect", "AuthorizationHeaderMalformed", "301"), _OTHER_REGION),
-    "BadDigest": _Cause("what arrived is not what was sent", "try again; test the network if it goes on"),
-    **dict.fromkeys(
-        ("SlowDown", "503", "429"), _Cause("the service is busy", "wait, or send to it from fewer workers")
+    "ExpiredToken": _Explanation("the credentials have expired", "log in again, or use a role that renews itself"),
+    "RequestTimeTooSkewed": _Explanation(
+        "this machine's clock is wrong", "set the clock; S3 allows a difference of 15 minutes"
     ),
+    **dict.fromkeys(("PermanentRedirect", "AuthorizationHeaderMalformed", "301"), _OTHER_REGION),
+    "BadDigest": _Explanation("the data arrived changed", "try again; if the error comes back, test the network"),
+    **dict.fromkeys(("SlowDown", "503", "429"), _Explanation("the service is busy", "wait, or use fewer workers")),
 }
-_BUSY: Final = _Cause("the service fails at the moment", "wait, and look at the service's own status page")
-_REFUSED: Final = _Cause("the service refused", "mend what its words name; docs/stores.md has what services ask for")
+_BUSY: Final = _Explanation("the service has a fault at the moment", "wait, and read the service's status page")
+_REFUSED: Final = _Explanation(
+    "the service refused", "correct what the service's message names; docs/stores.md lists the requirements of services"
+)
 
 
 def code_of(error: aws.ClientError) -> str:
@@ -105,7 +109,7 @@ def refusal(what: str, error: aws.ClientError, secrets: Collection[str]) -> Stor
         return StoreFullError(what, why=f"the service has no room left ({said})", fix="free space or raise the quota")
     cause = _CAUSES.get(code, _BUSY if is_passing(error) else _REFUSED)
     if _ADDRESSING.search(said):
-        cause = cause._replace(fix="set TUNEMILL_S3_ADDRESSING to virtual or path, whichever it does not have now")
+        cause = cause._replace(fix="set TUNEMILL_S3_ADDRESSING to virtual; if it is virtual already, set it to path")
     elif _CHECKSUMS.search(said) and code != "BadDigest":
         cause = cause._replace(fix="set TUNEMILL_S3_CHECKSUMS=off")
     raised = StoreError(what, why=f"{cause.why} ({said})", fix=cause.fix)
@@ -133,20 +137,22 @@ def no_answer(what: str, error: Exception, address: str) -> StoreError:
     return raised
 
 
-def _unanswered(error: Exception, address: str) -> tuple[_Cause, bool]:
+def _unanswered(error: Exception, address: str) -> tuple[_Explanation, bool]:
     if isinstance(error, (aws.NoCredentialsError, aws.PartialCredentialsError)):
-        return _Cause("there are no complete credentials", CREDENTIALS_FIX), True
+        return _Explanation("there are no complete credentials", CREDENTIALS_FIX), True
     if isinstance(error, aws.SSLError):
         fix = "write the host that its certificate names, or give the certificate's authority in AWS_CA_BUNDLE"
-        return _Cause(f"{address} does not prove who it is (SSLError)", fix), True
+        return _Explanation(f"{address} does not prove who it is (SSLError)", fix), True
     if isinstance(error, (aws.ConnectionError, aws.HTTPClientError)):
         if _has_no_name(error):
             why = f"the name of {address} does not resolve: it is misspelt, or this machine's name server is away"
-            return _Cause(why, "write the service's address in TUNEMILL_S3_ENDPOINT_URL as its console shows it"), False
+            return _Explanation(
+                why, "write the service's address in TUNEMILL_S3_ENDPOINT_URL as its console shows it"
+            ), False
         why = f"{address} does not answer ({type(error).__name__})"
-        return _Cause(why, "start the service or the network; TUNEMILL_S3_ENDPOINT_URL holds its address"), False
+        return _Explanation(why, "start the service or the network; TUNEMILL_S3_ENDPOINT_URL holds its address"), False
     fix = "check AWS_REGION, AWS_PROFILE, ~/.aws, AWS_ENDPOINT_URL and TUNEMILL_S3_ENDPOINT_URL"
-    return _Cause(type(error).__name__, fix), True
+    return _Explanation(type(error).__name__, fix), True
 
 
 def _has_no_name(error: Exception) -> bool:

@@ -47,7 +47,7 @@ class _Program(TyperGroup):
 app = typer.Typer(
     cls=_Program,
     name="tunemill",
-    help="Turn a matrix of genre and zone presets into a music catalog.",
+    help="Make catalogs of background music from genre and zone presets.",
     epilog="Start with `tunemill run demo`; `tunemill COMMAND --help` says more about each command.",
     **APP_OPTIONS,
 )
@@ -70,7 +70,7 @@ def begin(
             "--version",
             callback=_print_version,
             is_eager=True,
-            help="Print release, commit and versions of forms, and exit.",
+            help="Print the release, the commit and the versions of file formats.",
         ),
     ] = False,
 ) -> None:
@@ -150,7 +150,7 @@ def _end_of_usage(error: Any) -> int:
     told = TunemillError(
         _in_plain_words(error.format_message().rstrip(".")),
         why=f"its usage is {context.get_usage().removeprefix('Usage: ')}" if context else "",
-        fix=f"`{command} --help` shows what it takes",
+        fix=f"`{command} --help` shows the arguments and options",
     )
     print_error(told)
     if "--json" in sys.argv:
@@ -171,8 +171,8 @@ def _end_of_defect(error: Exception) -> int:
     if "--json" in sys.argv:
         told = TunemillError(
             f"{type(error).__name__}: {error}",
-            why="it is a defect in the program",
-            fix="report it, with the traceback on standard error",
+            why="the program has a defect",
+            fix="report the defect, with the traceback on standard error",
         )
         print_error_as_json(told, kind="defect")
     return TunemillError.exit_code
@@ -181,6 +181,6 @@ def _end_of_defect(error: Exception) -> int:
 def _no_space(error: OSError) -> StoreFullError:
     return StoreFullError(
         f"no space left on the disk under {error.filename or 'TUNEMILL_HOME'}",
-        why="nothing is lost: what was recorded before is whole",
+        why="nothing is lost: all earlier records are complete",
         fix="free some space, or move TUNEMILL_HOME or TUNEMILL_STORE_URL, and run the same command again",
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
+from collections.abc import Sequence
+from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -10,23 +11,26 @@ import typer
 from catalog.errors import UnknownNameError
 from catalog.settings import Settings, read_settings
 from catalog.store import open_configured_store
-from orchestrator.cli import upkeep, verdicts
+from orchestrator.cli import duplicates, finish, upkeep, verdicts
 from orchestrator.cli.console import JsonFlag, print_json, print_line, say, warn
 from orchestrator.cli.ledger import find_ledger
-from orchestrator.cli.names import MadeCatalogArgument, Names, planned_places, read_names
+from orchestrator.cli.names import MadeCatalogArgument, Names, planned_places, read_names, refuse_unmade
 from orchestrator.cli.options import AxisOption, GenreOption, ZoneOption
 from orchestrator.cli.selecting import as_options, read_places
 from orchestrator.cli.tracks import NOISE_LABEL, print_tracks, tracks_as_json
 from orchestrator.ledger import readings
+from orchestrator.ledger.duplicates import same_sounding
 from orchestrator.ledger.readings import ListedTrack
 from orchestrator.planning.selection import Places, Selection
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    catalog = typer.Typer(no_args_is_help=True, help="List finished tracks; keep ledger and store in agreement.")
+    catalog = typer.Typer(no_args_is_help=True, help="List finished tracks; check and repair ledger and store.")
     catalog.command("list")(list_catalog)
+    duplicates.register(catalog)
     verdicts.register(catalog)
+    finish.register(catalog)
     upkeep.register(catalog)
     app.add_typer(catalog, name="catalog")
 
@@ -36,19 +40,21 @@ def list_catalog(
     zone: ZoneOption = None,
     genre: GenreOption = None,
     axis: AxisOption = None,
-    files: Annotated[bool, typer.Option("--files", help="Print only where the audio lies, one file a line.")] = False,
+    files: Annotated[bool, typer.Option("--files", help="Print only the audio files, one on each line.")] = False,
     json: JsonFlag = False,
 ) -> None:
     """List the accepted tracks of a catalog, and their files.
 
-    Shown are title, zone, genre, axes, tempo, key, length, loudness and file.
+    The list shows title, zone, genre, axes, tempo, key, length, loudness and file.
     """
     settings = read_settings()
     names, places = read_names(settings), read_places(zone, genre, axis)
     tracks = _find_tracks(settings, catalog, places, names)
     store = open_configured_store(settings)
+    same_as = _find_duplicates(settings, tracks)
     if json:
-        print_json(tracks_as_json(tracks, store, names))
+        shown = tracks_as_json(tracks, store, names)
+        print_json([{**track, "same_as": same_as.get(track["take_id"])} for track in shown])
     elif files:
         for track in tracks:
             print_line(store.locate(track.rendition.audio_key))
@@ -60,6 +66,20 @@ def list_catalog(
         say(f"{len(tracks):,} tracks")
         if noisy := sum(track.rendition.noise for track in tracks):
             warn(f"{noisy:,} of them are {NOISE_LABEL}")
+        if alike := len(same_as):
+            many = "1 of them sounds" if alike == 1 else f"{alike:,} of them sound"
+            warn(f"{many} like an earlier one; see `tunemill catalog duplicates CATALOG`")
+
+
+def _find_duplicates(settings: Settings, tracks: Sequence[ListedTrack]) -> dict[str, str]:
+    """Id of a take in `tracks` -> the first take of its catalog that it sounds like."""
+    ledger = find_ledger(settings) if tracks else None
+    if ledger is None:
+        return {}
+    with closing(ledger), ledger.read() as connection:
+        catalogs = sorted({track.take.track.catalog for track in tracks})
+        found = {take: first for name in catalogs for take, (first, *_) in same_sounding(connection, name).items()}
+    return {track.take.id: found[track.take.id] for track in tracks if track.take.id in found}
 
 
 def _find_tracks(settings: Settings, catalog: str | None, places: Places, names: Names) -> list[ListedTrack]:
@@ -71,12 +91,8 @@ def _find_tracks(settings: Settings, catalog: str | None, places: Places, names:
         return []
     with ledger.read() as connection:
         known = readings.catalogs(connection)
-        if catalog is not None and catalog not in known:
-            raise UnknownNameError(
-                f"the ledger has no catalog {catalog!r}",
-                why=f"it has: {', '.join(known) or 'none yet'}",
-                fix=_make_or_correct(catalog, known),
-            )
+        if catalog is not None:
+            refuse_unmade(catalog, known)
         if asked:
             there = Places(*readings.known_places(connection, catalog))
             _check_places(asked, there, catalog, settings)
@@ -90,8 +106,8 @@ def _check_planned(asked: Places, catalog: str | None, settings: Settings) -> No
     if planned is None:
         raise UnknownNameError(
             f"there is no catalog {catalog!r}" if catalog else "the presets cannot be read",
-            why="nothing was made here yet, and no preset of that name can be read",
-            fix="`tunemill presets list catalogs` shows those there are",
+            why="the ledger has no run yet, and no preset of that name can be read",
+            fix="`tunemill presets list catalogs` lists the catalogs",
         )
     asked.check_against(planned, f"the catalog {catalog!r}" if catalog else "the library")
 
@@ -106,8 +122,3 @@ def _check_places(asked: Places, made: Places, catalog: str | None, settings: Se
         if planned is None:
             raise
         asked.check_against(made.plus(planned), whose)
-
-
-def _make_or_correct(catalog: str, known: list[str]) -> str:
-    guess = difflib.get_close_matches(catalog, known, n=1)
-    return f"write {guess[0]!r}" if guess else f"make it with `tunemill run {catalog}`"

@@ -23,7 +23,7 @@ err = Console(stderr=True, highlight=False)
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of tables.")]
 # Of a program that prints nothing but its log; `app.py` prints the error.
-JsonErrorFlag = Annotated[bool, typer.Option("--json", help="Print an error that ends it as JSON, too.")]
+JsonErrorFlag = Annotated[bool, typer.Option("--json", help="Print the error that ends the command as JSON, too.")]
 
 
 _printed_json = False  # a second document would make the output none

@@ -27,7 +27,7 @@ RunArgument = Annotated[
         callback=catalog_key,
     ),
 ]
-_ALL_DEAD = "Retry the takes that have failed for good; without it nothing is done."
+_ALL_DEAD = "Queue all dead takes again; without this option the command only lists them."
 
 
 def register(app: typer.Typer) -> None:
@@ -39,9 +39,9 @@ def register(app: typer.Typer) -> None:
 
 
 def pause(run: RunArgument, json: JsonFlag = False) -> None:
-    """Send nothing more of a run until it is resumed.
+    """Send no more takes of a run until it is resumed.
 
-    What waits on its queues comes back, what workers hold is finished.
+    Waiting takes are removed from the queues; workers finish the takes that they hold.
     """
     settings, ledger = _open()
     with ledger.write() as connection:
@@ -56,7 +56,7 @@ def pause(run: RunArgument, json: JsonFlag = False) -> None:
 
 
 def resume(run: RunArgument, json: JsonFlag = False) -> None:
-    """Let a paused run go on."""
+    """Continue a paused run."""
     settings, ledger = _open()
     with ledger.write() as connection:
         found = run_control.get_active_run(connection, run)
@@ -71,11 +71,11 @@ def resume(run: RunArgument, json: JsonFlag = False) -> None:
 
 
 def cancel(run: RunArgument, json: JsonFlag = False) -> None:
-    """End a run before it is done.
+    """End a run before all its takes are made.
 
-    What waits is cancelled, what workers hold is finished and counted.
+    Waiting takes are cancelled; workers finish the takes that they hold, and these are counted.
 
-    `tunemill run` makes what was cancelled after all.
+    A later `tunemill run` makes the cancelled takes.
     """
     settings, ledger = _open()
     with ledger.write() as connection:
@@ -96,18 +96,20 @@ def retry(
     catalog: Annotated[
         str,
         typer.Argument(
-            help="The catalog whose dead takes are meant.",
+            help="The catalog of the dead takes.",
             autocompletion=completion.made_catalogs,
             callback=catalog_key,
         ),
     ],
     failed: Annotated[bool, typer.Option("--failed", help=_ALL_DEAD)] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list them.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the takes that would be queued, and change nothing.")
+    ] = False,
     json: JsonFlag = False,
 ) -> None:
-    """List the dead takes of CATALOG, or have them tried again.
+    """List the dead takes of CATALOG, or queue them again.
 
-    With --failed they wait again, with fresh tries; without it their reasons are shown.
+    With --failed the takes are queued again with new tries; without it the command shows the reasons.
     """
     settings, ledger = _open()
     with ledger.read() as connection:
@@ -115,7 +117,7 @@ def retry(
             raise UnknownNameError(
                 f"the ledger has no catalog {catalog!r}",
                 why=f"it has: {', '.join(known) or 'none yet'}",
-                fix="name one of them",
+                fix="name one of these catalogs",
             )
         dead = run_control.dead_takes(connection, catalog)
     done = run_control.Retried(None, 0)

@@ -14,7 +14,7 @@ from catalog.tokenizer import open_tokenizer
 from orchestrator.cli import completion
 from orchestrator.cli.console import JsonFlag, err, print_json, say, warn
 from orchestrator.cli.options import PresetsOption
-from orchestrator.matrix.imports import Import, Reading, import_prompts
+from orchestrator.matrix.imports import Import, ReadingOptions, import_prompts
 from orchestrator.matrix.layers import writable_root
 from orchestrator.matrix.names import quoted
 from orchestrator.matrix.problems import Problem
@@ -34,36 +34,36 @@ def register(commands: typer.Typer) -> None:
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(help="A CSV, JSON or JSON lines file, one prompt a line, or their folder.")],
-    name: Annotated[str, typer.Option("--as", help="Name the catalog to write.")],
+    file: Annotated[Path, typer.Argument(help="A CSV, JSON, JSON lines or text file, or a folder of such files.")],
+    name: Annotated[str, typer.Option("--as", help="Name of the new catalog.")],
     zone: Annotated[
-        str | None, typer.Option(help="Put prompts that name no zone into this one.", autocompletion=completion.zones)
+        str | None, typer.Option(help="Zone of prompts that name no zone.", autocompletion=completion.zones)
     ] = None,
     genre: Annotated[
-        str | None, typer.Option(help="Put prompts that name no genre into this one.", autocompletion=completion.genres)
+        str | None, typer.Option(help="Genre of prompts that name no genre.", autocompletion=completion.genres)
     ] = None,
     columns: Annotated[
         list[str] | None,
-        typer.Option("--column", metavar="COLUMN=HEADING", help="Take this column from that heading; repeatable."),
+        typer.Option("--column", metavar="COLUMN=HEADING", help="Read this column from that heading; repeatable."),
     ] = None,
     ignored: Annotated[
         list[str] | None,
-        typer.Option("--ignore", metavar="HEADING", help="Leave this heading or key unread; repeatable."),
+        typer.Option("--ignore", metavar="HEADING", help="Ignore this heading or key; repeatable."),
     ] = None,
     encoding: Annotated[str, typer.Option(help="Read the text in this encoding, such as cp1251.")] = "",
-    strict: Annotated[bool, typer.Option("--strict", help="Import nothing unless every row can be.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Import nothing if one row cannot be imported.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a catalog of that name.")] = False,
     presets: PresetsOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Import prompts as a catalog: one track for each.
+    """Import prompts as a catalog, one track for each prompt.
 
-    A row that cannot be imported as it was meant is left out and told, and the exit code is 0 as long as one is left:
-    for all or nothing add --strict.
+    A prompt that cannot be imported as meant is left out and named. The exit code is 0 if at least one prompt was
+    imported. With --strict the command imports all prompts or none.
     """
     settings = read_settings()
     counter = TokenCounter(open_tokenizer(settings))
-    reading = Reading(_columns(columns or []), tuple(ignored or []), encoding, strict, counter)
+    reading = ReadingOptions(_columns(columns or []), tuple(ignored or []), encoding, strict, counter)
     done = import_prompts(
         file, name, writable_root(presets, settings), zone=zone, genre=genre, force=force, reading=reading
     )
@@ -120,7 +120,8 @@ def _print_notes(done: Import) -> None:
         warn(f"prompts without lyrics or a mark: {done.unsaid:,}; instrumental, unless the catalog's `lyrics` say more")
     if done.in_doubt:
         warn(
-            f"prompts that may be too long: {done.in_doubt:,}; `tunemill weights pull --tokenizer` lets them be counted"
+            f"prompts that may be too long: {done.in_doubt:,}; `tunemill weights pull --tokenizer` makes the count "
+            "exact"
         )
 
 

@@ -54,6 +54,6 @@ def no_ledger(undone: str) -> LedgerError:
     """The error of a command that needs a ledger; `undone` names the work that was not done."""
     return LedgerError(
         f"there is no ledger yet, so {undone}",
-        why="nothing has been run, or TUNEMILL_HOME or TUNEMILL_DATABASE_URL name another place",
-        fix="correct them, or run a catalog first",
+        why="nothing has been run, or TUNEMILL_HOME or TUNEMILL_DATABASE_URL points to another place",
+        fix="correct these variables, or run a catalog first",
     )

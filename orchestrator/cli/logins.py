@@ -36,16 +36,16 @@ _COLUMNS = (
     number("rejected share"),
 )
 
-LoginArgument = Annotated[str, typer.Argument(help="Its name at the broker: small letters, digits, - and _.")]
+LoginArgument = Annotated[str, typer.Argument(help="Name of the login: small letters, digits, - and _.")]
 FileOption = Annotated[
     Path | None,
-    typer.Option("--out", help="Write the environment of its workers to this file. Without it: below the home."),
+    typer.Option("--out", help="Write the workers' environment to this file; by default a file below the home."),
 ]
 MakeOption = Annotated[
-    Path | None, typer.Option("--make", metavar="FILE", help="Write another key to this file and change nothing.")
+    Path | None, typer.Option("--make", metavar="FILE", help="Write a new key to this file; the key in use stays.")
 ]
 ChangeOption = Annotated[
-    Path | None, typer.Option("--change", metavar="FILE", help="Sign with the key in this file from now on.")
+    Path | None, typer.Option("--change", metavar="FILE", help="Sign orders with the key in this file from now on.")
 ]
 
 
@@ -62,9 +62,9 @@ def register(app: typer.Typer) -> None:
 def new(login: LoginArgument, out: FileOption = None, json: JsonFlag = False) -> None:
     """Make a login for the workers of a rented machine.
 
-    Its line for the broker's users.acl is printed, its workers' environment written to a file.
+    The command prints the login's line for the broker's users.acl, and writes the workers' environment to a file.
 
-    The file holds the login's password, which is shown nowhere, and the public key that its workers verify orders with.
+    The file holds the login's password, which is not shown, and the public key that verifies orders.
     """
     settings = read_settings()
     broker_url = _checked(settings, login)
@@ -74,9 +74,9 @@ def new(login: LoginArgument, out: FileOption = None, json: JsonFlag = False) ->
             found = logins.find_login(connection, login)
         if found is not None and found.ended_at_ms is None:
             raise SettingsError(
-                f"the login {login!r} is there already",
-                why="a second password under one name could not be told from the first",
-                fix=f"choose another name, or end it first with `tunemill worker-login end {login}`",
+                f"the login {login!r} exists already",
+                why="one login has one password",
+                fix=f"choose another name, or end the login first with `tunemill worker-login end {login}`",
             )
         signer = ensure_order_key(ledger, settings)
         password = secrets.token_hex(32)
@@ -89,14 +89,17 @@ def new(login: LoginArgument, out: FileOption = None, json: JsonFlag = False) ->
         return
     typer.echo(line)  # whole: it is copied into a file
     say("append this line to the broker's users.acl and run ACL LOAD there", label="1. ")
-    say(f"copy {path} to its machines, as the environment of `tunemill worker`; it holds the password", label="2. ")
+    say(
+        f"copy {path} to the login's machines, as the environment of `tunemill worker`; it holds the password",
+        label="2. ",
+    )
     say(f"copy {settings.signing_key} to every machine that runs `run`, `refresh` or `controller`", label="3. ")
 
 
 def list_logins(json: JsonFlag = False) -> None:
-    """List the logins, with their workers and their takes.
+    """List the logins with their workers and takes.
 
-    A high share of rejections is a sign.
+    A login with a much higher share of rejected takes than the others may be misused.
     """
     ledger = find_ledger(read_settings())
     uses: list[LoginUse] = []
@@ -114,10 +117,10 @@ def list_logins(json: JsonFlag = False) -> None:
 def end(login: LoginArgument, json: JsonFlag = False) -> None:
     """End a login.
 
-    Nothing it says is recorded from now on, and what its workers hold is sent again.
+    Later records of the login are not accepted, and the takes of its workers are sent again.
 
-    Its line must also leave the broker's users.acl, or it can go on taking orders. What its workers had cost and made
-    until now stays; `tunemill costs strike` takes off what they have made up.
+    Remove the login's line from the broker's users.acl, too, or the login can still take orders. Earlier records of its
+    workers stay; remove false ones with `tunemill costs strike`.
     """
     settings = read_settings()
     lost = 0
@@ -127,8 +130,8 @@ def end(login: LoginArgument, json: JsonFlag = False) -> None:
         if login not in known:
             raise UnknownNameError(
                 f"no login {login!r:.80} is known",
-                why="nobody made it here, and no worker of it was heard of",
-                fix="`tunemill worker-login list` shows those there are",
+                why="the login was not made here, and none of its workers has reported",
+                fix="`tunemill worker-login list` lists the logins",
             )
         living = logins.end_login(connection, login, at_ms)
         for worker_id in living:
@@ -138,19 +141,23 @@ def end(login: LoginArgument, json: JsonFlag = False) -> None:
         print_json({"login": login, "workers": living, "takes_sent_again": lost})
         return
     say(f"{login}: {len(living)} workers are ended, {lost} takes are sent again")
-    say("remove its line from the broker's users.acl and run ACL LOAD and ACL DELUSER there", label="next: ")
+    say("remove the login's line from the broker's users.acl and run ACL LOAD and ACL DELUSER there", label="next: ")
 
 
 def key(make: MakeOption = None, change: ChangeOption = None, json: JsonFlag = False) -> None:
-    """Show the public key that workers verify orders with.
+    """Show the public key with which workers verify orders.
 
-    It is made now if there is none.
+    If there is no key, the command makes one.
 
-    To change it: --make another, let workers trust both (TUNEMILL_VERIFY_ORDERS=OLD,NEW), then --change to it.
+    To change the key: make a new one with --make, let workers accept the old and the new key
+    (TUNEMILL_VERIFY_ORDERS=OLD,NEW), then use the new one with --change.
     """
     settings = read_settings()
     if make is not None and change is not None:
-        raise SettingsError("--make and --change are two steps", why="workers must trust the new key in between")
+        raise SettingsError(
+            "--make and --change cannot be used together",
+            why="between the two steps, the workers must be told to accept the new key",
+        )
     path = make or settings.signing_key
     if make is not None:
         signer = _made(make)
@@ -161,7 +168,7 @@ def key(make: MakeOption = None, change: ChangeOption = None, json: JsonFlag = F
         print_json({"public_key": signer.public_key, "file": str(path)})
         return
     typer.echo(f"TUNEMILL_VERIFY_ORDERS={signer.public_key}")
-    say(f"its private half is in {path}")
+    say(f"the private key is in {path}")
 
 
 def _made(path: Path) -> OrderSigner:
@@ -169,21 +176,23 @@ def _made(path: Path) -> OrderSigner:
         return write_new_signer(path)
     except OSError as error:
         raise SettingsError(
-            f"a key cannot be written to {path}", why=str(error.strerror), fix="name a file that is not there yet"
+            f"the key cannot be written to {path}",
+            why=str(error.strerror),
+            fix="name a file that does not exist yet, in a folder that this user may write to",
         ) from None
 
 
 def _checked(settings: Settings, login: str) -> str:
     if not is_login(login):
         raise SettingsError(
-            f"{login!r:.80} cannot be a login",
-            why=f"the ids of its workers begin with it: {LOGIN_PATTERN}",
-            fix="choose small letters, digits, - and _, such as runpod-2",
+            f"{login!r:.80} cannot be the name of a login",
+            why=f"the ids of its workers begin with the name: {LOGIN_PATTERN}",
+            fix="use small letters, digits, - and _, such as runpod-2",
         )
     if not settings.broker_url:
         raise SettingsError(
             "an embedded broker has no logins",
-            why="it belongs to one user on one machine",
+            why="an embedded broker serves one user on one machine",
             fix="set TUNEMILL_BROKER_URL to the fleet's broker, as its workers reach it",
         )
     return settings.broker_url

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
-from catalog.errors import TunemillError
+from catalog.errors import TunemillError, UnknownNameError
 from catalog.settings import Settings, read_settings
 from orchestrator.cli import completion
 from orchestrator.planning.selection import Places
@@ -70,11 +71,23 @@ def catalog_key(name: str | None) -> str | None:
 MadeCatalogArgument = Annotated[
     str | None,
     typer.Argument(
-        help="A catalog's name; all of them when left out.",
+        help="A catalog's name; by default all catalogs.",
         autocompletion=completion.made_catalogs,
         callback=catalog_key,
     ),
 ]
+
+
+def refuse_unmade(catalog: str, known: list[str]) -> None:
+    """Raise UnknownNameError for a catalog that is not among those `known` to the ledger."""
+    if catalog in known:
+        return
+    guess = get_close_matches(catalog, known, n=1)
+    raise UnknownNameError(
+        f"the ledger has no catalog {catalog!r}",
+        why=f"it has: {', '.join(known) or 'none yet'}",
+        fix=f"write {guess[0]!r}" if guess else f"make it with `tunemill run {catalog}`",
+    )
 
 
 def read_names(settings: Settings) -> Names:

@@ -18,22 +18,22 @@ PresetsOption = Annotated[
     typer.Option("--presets", help="Read the presets of this folder (zones/, genres/, catalogs/).", file_okay=False),
 ]
 PricesOption = Annotated[
-    Path | None, typer.Option("--prices", help="Lay the price files of this folder over the others.")
+    Path | None, typer.Option("--prices", help="Use the price files of this folder before all others.")
 ]
 ModelOption = Annotated[str | None, typer.Option(help="Render with this model instead of the catalog's.")]
 ZoneOption = Annotated[
     list[str] | None,
-    typer.Option("--zone", help="Only of this zone; may be given several times.", autocompletion=completion.zones),
+    typer.Option("--zone", help="Only takes of this zone; may be repeated.", autocompletion=completion.zones),
 ]
 GenreOption = Annotated[
     list[str] | None,
-    typer.Option("--genre", help="Only of this genre; may be given several times.", autocompletion=completion.genres),
+    typer.Option("--genre", help="Only takes of this genre; may be repeated.", autocompletion=completion.genres),
 ]
 AxisOption = Annotated[
     list[str] | None,
-    typer.Option("--axis", metavar="AXIS=VALUE", help="Only of this value of a further axis; may be repeated."),
+    typer.Option("--axis", metavar="AXIS=VALUE", help="Only takes with this value of an axis; may be repeated."),
 ]
-LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many of the missing takes.")]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="At most this number of missing takes.")]
 SampleOption = Annotated[
     str | None,
     typer.Option("--sample", metavar="N-per-cell", help="Only the first takes of N tracks of each cell."),
@@ -44,7 +44,7 @@ NoReplaceOption = Annotated[
 ]
 GpuOption = Annotated[
     str | None,
-    typer.Option(help="Reckon with this GPU: h100, rtx4090, a100-40gb.", autocompletion=completion.gpus),
+    typer.Option(help="Estimate with this GPU: h100, rtx4090, a100-40gb.", autocompletion=completion.gpus),
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from operator import attrgetter
 from typing import Annotated, Any
 
 import typer
@@ -51,6 +52,7 @@ from orchestrator.runs.prepare import (
 _CELLS_SHOWN_MAX = 40  # a larger matrix is shown by zone and by genre
 _MS_PER_DAY = 86_400_000
 _LABEL_WIDTH = 11
+_STANDINGS = ("new", "changed", "unchanged", "unfinished")
 _BUCKET_COLUMNS = (
     Column("planner", least=12),
     number("steps", spare=2),
@@ -87,15 +89,16 @@ def show_plan(
     limit: LimitOption = None,
     sample: SampleOption = None,
     changes: Annotated[
-        bool, typer.Option("--changes", help="List the takes that are added, replaced or retired, and what differs.")
+        bool,
+        typer.Option("--changes", help="List the takes that are added, replaced or retired, with the differences."),
     ] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Show what of CATALOG is missing, and what it would cost.
+    """Show the missing takes of CATALOG, and their cost.
 
-    New, changed and unchanged takes are counted.
+    The plan counts new, changed and unchanged takes.
 
-    Nothing is written and nothing is sent. With --zone, --genre, --axis, --sample or --limit only those takes count.
+    It writes and sends nothing. With --zone, --genre, --axis, --sample or --limit only the selected takes count.
     """
     settings = read_settings()
     selection = read_selection(read_places(zone, genre, axis), limit, sample)
@@ -126,10 +129,12 @@ def show_plan(
         print_json({**plan_as_json(plan, result), "notes": [*notes, *result.notes], **listed})
     else:
         _print_plan(plan)
+        for sentence in places_in_words(plan, result):
+            say(sentence, hang=2)
         if changes:
             out.print()
             print_changes(read_changes(plan, ledger))
-        _print_estimate(result)
+        _print_estimate(result, missing=plan.counts.missing)
     result.within(cap)
     within_budgets(result, read_lefts(plan.catalog, None, ledger, settings.finance_tz))
 
@@ -152,12 +157,14 @@ def plan_as_json(plan: CatalogPlan, result: Estimate) -> dict[str, Any]:
         "model": plan.model,
         "planned": plan.planned,
         "selected": None if plan.selected is None else len(plan.selected),
-        "takes": _counts_as_json(plan.counts),
+        "takes": counts_as_json(plan.counts),
+        "tries": plan.tries,
+        "empty": plan.empty._asdict(),
         "dropped": len(plan.dropped),
         "restored": plan.restored,
         "changes": plan.changes.as_plain_values(),
         "open_lengths": plan.open_lengths,
-        "cells": [{**cell.as_plain_values(), **_counts_as_json(counts)} for cell, counts in plan.cells.items()],
+        "cells": [{**cell.as_plain_values(), **counts_as_json(counts)} for cell, counts in plan.cells.items()],
         "buckets": [
             {
                 **line.bucket.as_plain_values(),
@@ -177,6 +184,7 @@ def plan_as_json(plan: CatalogPlan, result: Estimate) -> dict[str, Any]:
             "gpu_ms_range": result.time._asdict(),
             "overhead_ms": result.overhead_ms,
             "usd_micros": result.usd_micros,
+            "again_usd_micros": result.again_usd_micros,
             "usd_micros_range": result.money._asdict() if result.money else None,
             "source": result.source,
             "reject_rate": result.reject_rate,
@@ -186,8 +194,30 @@ def plan_as_json(plan: CatalogPlan, result: Estimate) -> dict[str, Any]:
     }
 
 
-def _counts_as_json(counts: StandingCounts) -> dict[str, int]:
-    return {**counts._asdict(), "total": counts.total, "to_render": counts.to_render}
+def counts_as_json(counts: StandingCounts) -> dict[str, int]:
+    """Return the counts as plain values: by standing, and wanted, kept and missing."""
+    places = {"wanted": counts.total, "kept": counts.kept, "missing": counts.missing}
+    return {**counts._asdict(), "total": counts.total, "to_render": counts.to_render, **places}
+
+
+def places_in_words(plan: CatalogPlan, result: Estimate) -> list[str]:
+    """Say how many takes are wanted, kept and missing, and why some are missing."""
+    counts = plan.counts
+    said = [f"wanted {counts.total:,}, kept {counts.kept:,}, missing {counts.missing:,}"]
+    if counts.again:
+        cost = "unknown" if result.again_usd_micros is None else usd(result.again_usd_micros)
+        many = "1 place: its take was" if counts.again == 1 else f"{counts.again:,} places: their takes were"
+        said.append(f"another take is made for {many} rejected; cost {cost}, within the estimate")
+    return [*said, *plan.empty.in_words(plan.tries)]
+
+
+def to_finish_in_words(plan: CatalogPlan) -> list[str]:
+    """Say how many tracks only need a new file, and what makes it."""
+    if not (count := plan.counts.to_finish):
+        return []
+    many = "1 track differs" if count == 1 else f"{count:,} tracks differ"
+    how = f"`tunemill catalog finish {plan.name_now}` makes the files, without a GPU"
+    return [f"{many} in format or level alone: {how}"]
 
 
 def _print_plan(plan: CatalogPlan) -> None:
@@ -206,7 +236,7 @@ def _print_plan(plan: CatalogPlan) -> None:
             if place:
                 out.print()
             _print_counts((name,), (((value,), each) for value, each in by_name.items()), counts)
-    for sentence in plan.changes.in_words():
+    for sentence in [*plan.changes.in_words(), *to_finish_in_words(plan)]:
         say(sentence, hang=2)
     if plan.open_lengths:
         say(f"the planner chooses the length of {plan.open_lengths:,} takes; here they have their longest", hang=2)
@@ -216,16 +246,18 @@ def _print_counts(
     names: tuple[str, ...], rows: Iterable[tuple[tuple[str, ...], StandingCounts]], total: StandingCounts
 ) -> None:
     least = 10 if len(names) < 3 else 6
-    columns = (*(Column(name, least=least) for name in names), *map(number, (*total._fields, "total")))
-    cells = [(*row, *(f"{figure:,}" if figure else "-" for figure in (*counts, counts.total))) for row, counts in rows]
-    sums = (f"{figure:,}" for figure in (*total, total.total))
+    shown = [*_STANDINGS, *(name for name in ("again", "to_finish") if getattr(total, name)), "total"]
+    columns = (*(Column(name, least=least) for name in names), *(number(name.replace("_", " ")) for name in shown))
+    figures = attrgetter(*shown)
+    cells = [(*row, *(f"{figure:,}" if figure else "-" for figure in figures(counts))) for row, counts in rows]
+    sums = (f"{figure:,}" for figure in figures(total))
     print_table(columns, cells, total=("total", *[""] * (len(names) - 1), *sums))
 
 
-def _print_estimate(result: Estimate) -> None:
+def _print_estimate(result: Estimate, *, missing: int) -> None:
     out.print()
     if not result.takes:
-        say("nothing to do: every planned take is made")
+        say("nothing to do: no further take would be made" if missing else "nothing to do: every planned take is made")
         return
     _print_buckets(result)
     out.print()

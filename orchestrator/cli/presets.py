@@ -46,7 +46,7 @@ Examples:
 _LAYER_WIDTH = 11
 _METRES = {"2": "2/4", "3": "3/4", "4": "4/4", "6": "6/8"}
 
-commands = typer.Typer(name="presets", help="List, show, check, begin and import presets.", no_args_is_help=True)
+commands = typer.Typer(name="presets", help="List, show, check, make and import presets.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -56,15 +56,15 @@ def register(app: typer.Typer) -> None:
 
 @commands.command("list")
 def list_(
-    kind: Annotated[str, typer.Argument(help="zones, genres or catalogs; all three without it.")] = "",
+    kind: Annotated[str, typer.Argument(help="zones, genres or catalogs; by default all three.")] = "",
     presets: PresetsOption = None,
     json: JsonFlag = False,
 ) -> None:
     """List the zones, genres and catalogs of every layer.
 
-    The folders of the layers are shown as well.
+    The command also shows the folders of the layers.
 
-    A name that several layers have is listed once, as the highest has it, with the layers that it shadows.
+    A name of several layers is listed once, from the highest layer, with the layers whose file it replaces.
     """
     library = open_library(presets, read_settings())
     found = {each: list_presets(library, each) for each in _kinds(kind)}
@@ -102,7 +102,7 @@ def _kinds(kind: str) -> tuple[Kind, ...]:
     for known in KINDS:
         if kind in (known, known.removesuffix("s")):
             return (known,)
-    raise UnknownNameError(f"{quoted(kind)} is no kind of preset", fix="write zones, genres or catalogs")
+    raise UnknownNameError(f"{quoted(kind)} is not a kind of preset", fix="write zones, genres or catalogs")
 
 
 @commands.command()
@@ -229,7 +229,7 @@ def _print_groups(headings: tuple[str, ...], groups: Mapping[tuple[str, ...], Se
     rows = [(*names, *_figures(members, filled=filled)) for names, members in groups.items()]
     print_table(columns, rows, total=("total", *[""] * (len(headings) - 1), *_figures(everything, filled=filled)))
     if filled:
-        say("open is what the planner chooses, for each track by itself")
+        say("open: the planner chooses the value, for each take separately")
 
 
 def _figures(groups: Sequence[Group], *, filled: bool) -> tuple[str, ...]:
@@ -244,7 +244,7 @@ def check(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Check only these; without any, all of the highest layer.", autocompletion=completion.catalogs
+            help="Check only these presets; by default all of the highest layer.", autocompletion=completion.catalogs
         ),
     ] = None,
     presets: PresetsOption = None,
@@ -252,7 +252,7 @@ def check(
 ) -> None:
     """Check every preset file, and expand every catalog.
 
-    Without NAMES those of your own folder are checked, or of the home or the program where you have none.
+    Without NAMES the command checks your own folder; if you have none, the home; else the installed presets.
     """
     settings = read_settings()
     findings = check_library(names or [], presets, settings)
@@ -263,7 +263,7 @@ def check(
         _print_findings(findings)
         _print_wrong(wrong)
         good = len(findings) - len(wrong)
-        say(f"{good} of {len(findings)} presets are sound" + ("" if wrong else "; nothing to mend"))
+        say(f"{good} of {len(findings)} presets are valid" + ("" if wrong else "; nothing to correct"))
     if wrong and wrong[0].error:
         raise typer.Exit(wrong[0].error.exit_code)
 
@@ -300,7 +300,7 @@ def _print_wrong(findings: Sequence[PresetCheck]) -> None:
 @commands.command(epilog=_NEW_EXAMPLES)
 def new(
     kind: Annotated[str, typer.Argument(help="zone, genre or catalog.")],
-    name: Annotated[str, typer.Argument(help="The name of the new preset, and of its file.")],
+    name: Annotated[str, typer.Argument(help="Name of the new preset; the file gets the same name.")],
     source: Annotated[
         str | None,
         typer.Option(
@@ -316,9 +316,9 @@ def new(
 ) -> None:
     """Write a new preset to edit: a small commented one, or a copy.
 
-    It goes to your own folder (--presets, TUNEMILL_PRESETS or ./presets), or else to the presets of the home. A copy is
-    text of its own: later changes of the original do not reach it. For a preset that follows another one, write
-    'extends: PRESET' and only the keys that differ.
+    The file goes to your own folder (--presets, TUNEMILL_PRESETS or ./presets), or to the home if you have none. A copy
+    does not follow later changes of the original. For a preset that follows another one, write 'extends: PRESET' and
+    only the keys that differ.
     """
     settings = read_settings()
     (wanted,) = _kinds(kind or "?")

@@ -14,7 +14,7 @@ from catalog.settings import Settings, read_settings
 from orchestrator.cli.console import JsonFlag, print_json, say
 from orchestrator.cli.display import Column, number, print_table
 from orchestrator.cli.ledger import find_ledger, get_ledger_of_names
-from orchestrator.control.broker import Envelope
+from orchestrator.control.broker import RawRecord
 from orchestrator.control.recording import RecordWriter
 from orchestrator.control.signing import open_order_proof
 from orchestrator.finance.prices.layers import open_price_book
@@ -41,14 +41,15 @@ _FAULTS = {
 }
 
 RecordsArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="[RECORD]...", help="Ids as `records list` shows them, or how they begin.")
+    list[str] | None,
+    typer.Argument(metavar="[RECORD]...", help="Ids of records from `records list`, or their beginnings."),
 ]
-AllOption = Annotated[bool, typer.Option("--all", help="All that were set aside.")]
+AllOption = Annotated[bool, typer.Option("--all", help="All records that were set aside.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    records = typer.Typer(no_args_is_help=True, help="Look at what workers reported and could not be recorded.")
+    records = typer.Typer(no_args_is_help=True, help="Show records of workers that could not be recorded.")
     records.command("list")(list_records)
     records.command("show")(show_record)
     records.command("retry")(retry)
@@ -79,10 +80,10 @@ def list_records(json: JsonFlag = False) -> None:
 
 
 def show_record(
-    record: Annotated[str, typer.Argument(help="Its id as `records list` shows it, or how that begins.")],
+    record: Annotated[str, typer.Argument(help="Id of a record from `records list`, or its beginning.")],
     json: JsonFlag = False,
 ) -> None:
-    """Show one record whole, who sent it, and why it was set aside."""
+    """Show a whole record, its sender, and why it was set aside."""
     with get_ledger_of_names(read_settings()).read() as connection:
         (row,) = set_aside.find_set_aside(connection, [record])
     if json:
@@ -155,8 +156,8 @@ def _retry_now(ledger: Ledger, settings: Settings) -> None:
 def _choose(ledger: Ledger, records: list[str] | None, everything: bool) -> list[str]:
     if bool(records) is everything:
         raise SettingsError(
-            "name the records, or --all of them" if not everything else "records are named, and --all as well",
-            why="what is not named is not touched",
+            "name the records, or --all of them" if not everything else "records are named together with --all",
+            why="the command changes only the records that are named",
             fix="take ids from `tunemill records list`, or write --all alone",
         )
     with ledger.read() as connection:
@@ -186,7 +187,7 @@ def _as_json(row: SetAsideRow) -> dict[str, Any]:
 
 def _content(row: SetAsideRow) -> str:
     """The record's text in ASCII: a stranger's record may hold any bytes."""
-    payload = Envelope(row.raw).payload
+    payload = RawRecord(row.raw).payload
     if payload is not None:
         return json_library.dumps(payload, indent=1)
     shown = row.raw[:_RAW_SHOWN].decode("ascii", "backslashreplace")
@@ -194,7 +195,7 @@ def _content(row: SetAsideRow) -> str:
 
 
 def _content_as_json(row: SetAsideRow) -> dict[str, Any]:
-    payload = Envelope(row.raw).payload
+    payload = RawRecord(row.raw).payload
     try:
         json_library.dumps(payload, allow_nan=False).encode()
     except ValueError:  # NaN, infinity or a lone surrogate, which only Python reads

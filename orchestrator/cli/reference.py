@@ -1,4 +1,4 @@
-"""The reference pages: every command, setting and exit code, written from where each is declared.
+"""The reference pages: every command, setting, exit code and figure for scripts, from where each is declared.
 
 `python -m orchestrator.cli.reference` (`make docs`) writes them into docs/, and beside them the outline that help and
 completion are answered from (`outline.py`); a test keeps all current. They follow from the source alone: neither the
@@ -25,7 +25,7 @@ from catalog import errors
 from catalog.errors import INTERRUPTED_EXIT_CODE, TunemillError
 from catalog.settings import Reader, Settings, variable_of
 from orchestrator.cli import app as program
-from orchestrator.cli import outline
+from orchestrator.cli import figures, outline
 
 _FOLDER = Path(__file__).resolve().parents[2] / "docs"
 _WRITTEN = "<!-- Written by `make docs`; edit the source that it is made from. -->"
@@ -49,30 +49,41 @@ code](exit-codes.md), and [settings](settings.md) come from the environment. `tu
 `tunemill --install-completion` sets up the completion of your shell, which knows catalogs, zones, genres, runs, takes
 and GPUs too."""
 _SETTINGS_INTRO = """\
-Where the program runs is read from the environment, once, when it starts. What is made stands in `presets/`, what
-it costs in `infra/prices/`. An empty variable counts as unset, quotes around a value are taken off, and `~` and
-`$NAME` in a path are understood; a wrong value ends the program with [exit code](exit-codes.md) 35 before it does
-anything. So does a name that is nearly a setting's (`TUNEMILL_MAXUSD`); other unknown names with this prefix are told
-of once.
+The program reads its settings from environment variables, once, when it starts. The music is defined in `presets/`,
+prices are in `infra/prices/`. An empty variable counts as not set. Quotes around a value are removed, and `~` and
+`$NAME` in a path are replaced. A wrong value ends the program with [exit code](exit-codes.md) 35 before it does
+anything; so does a name that is almost a setting's (`TUNEMILL_MAXUSD`). Other unknown names with this prefix give one
+warning.
 
-*Control side* are the commands that plan, send, record and report. *Worker* are `tunemill worker`, `tunemill worker
-calibrate`, `tunemill replay` and the worker that `tunemill run` starts on its own machine, to which it hands its
+The *control side* is every command that plans, sends, records or reports. A *worker* is `tunemill worker`, `tunemill
+worker calibrate`, `tunemill replay`, or the worker that `tunemill run` starts on its own machine with its own
 environment."""
 _SETTINGS_END = """\
-S3 credentials come from where boto3 looks: `AWS_ACCESS_KEY_ID`, profiles, instance roles. How a sign in a user name
-or password of a URL is escaped stands in [security.md](security.md), with what TLS needs."""
+S3 credentials come from the usual places of boto3: `AWS_ACCESS_KEY_ID`, profiles, instance roles.
+[security.md](security.md) explains how to escape signs in the user name or password of a URL, and how to set up TLS."""
 _EXIT_CODES_INTRO = """\
 Each kind of mistake has a code of its own, so that a script can tell them apart. The tens group them: 10 presets,
 20 money, 30 services, 40 workers and models, 50 results. The message on standard error says what happened, why, and
-how to mend it here and now.
+how to correct it.
 
-A reader that goes away, as in `tunemill catalog list | head -1`, is no mistake: the command does its work and ends with
-its own code, so that `set -o pipefail` is safe. Only `status --watch` ends then."""
+If the reader of a pipe ends early, as in `tunemill catalog list | head -1`, the command still does its work and ends
+with its own code, so that `set -o pipefail` is safe. Only `status --watch` stops then."""
+_METRICS_INTRO = """\
+Every figure that a script can read from `--json`, by command. A name keeps its meaning; a newer version may add names.
+Money is a whole number of micro-dollars (1,000,000 are one dollar). An instant counts milliseconds since 1970 (UTC).
+`[]` stands for each entry of a list, and `{zone}` for the name of each entry of an object. An amount that is *null* is
+unknown, which is not zero.
+
+<!-- not run: it needs a run -->
+```console
+$ tunemill costs report --json | grep '"total_usd_micros"' | tail -1    # the last one is the total's
+```
+
+Commands that change something print what they did; their names are no figures and stand in no table here."""
 _EXIT_CODES_END = """\
-A worker ends with the same codes, and with 0 when it was told to stop. Whoever supervises workers starts one again
-after 1, 40 or a signal, and for as long as it takes after 30, 31 and 32, which are outages (`tunemill worker
---all-gpus` does both, with growing pauses); every other code stands for
-something that a person must mend first."""
+A worker ends with the same codes, and with 0 after a stop signal. A supervisor should restart a worker after 1, 40 or a
+signal, and without a limit after 30, 31 and 32, which are outages (`tunemill worker --all-gpus` does so, with growing
+pauses). After every other code, a person must first correct the fault."""
 
 
 class Command(NamedTuple):
@@ -100,7 +111,12 @@ class Command(NamedTuple):
 
 def pages() -> dict[str, str]:
     """File name to text of each page."""
-    return {"cli.md": _commands_page(), "settings.md": _settings_page(), "exit-codes.md": _exit_codes_page()}
+    return {
+        "cli.md": _commands_page(),
+        "settings.md": _settings_page(),
+        "exit-codes.md": _exit_codes_page(),
+        "metrics.md": _metrics_page(),
+    }
 
 
 def write_pages(folder: Path = _FOLDER) -> None:
@@ -328,7 +344,7 @@ def _exit_codes_page() -> str:
         _WRITTEN,
         "# Exit codes",
         _EXIT_CODES_INTRO,
-        _table(("code", "error", "when", "how to mend"), rows),
+        _table(("code", "error", "when", "how to correct it"), rows),
         _EXIT_CODES_END,
     )
     return "\n\n".join(parts) + "\n"
@@ -343,6 +359,22 @@ def _error(kind: type[TunemillError]) -> tuple[str, str, str]:
         )
     mend = " ".join(mend.split())
     return kind.kind(), " ".join(when.split()), mend[0].upper() + mend[1:]
+
+
+# The figures
+
+
+def _metrics_page() -> str:
+    titled = [(f"tunemill {each.command}", each) for each in figures.DOCUMENTS]
+    linked = [(f"[`{title}`](#{_anchor(title)})", each.says) for title, each in titled]
+    parts = [_WRITTEN, "# Metrics", _METRICS_INTRO, _table(("command", "says"), linked)]
+    for title, document in titled:
+        rows = [
+            (f"`{each.name}`", each.kind.words + (" or null" if each.is_nullable else ""), each.kind.unit, each.meaning)
+            for each in document.figures
+        ]
+        parts += [f"## {title}", _table(("name", "is", "unit", "means"), rows)]
+    return "\n\n".join(parts) + "\n"
 
 
 # Values and tables

@@ -30,7 +30,7 @@ from orchestrator.cli.options import (
     ZoneOption,
     is_attended,
 )
-from orchestrator.cli.plan import cost_in_words
+from orchestrator.cli.plan import cost_in_words, counts_as_json, places_in_words, to_finish_in_words
 from orchestrator.cli.selecting import as_options, read_places, read_selection, selected_in_words
 from orchestrator.cli.summary import Summary, as_json, print_summary, raise_if_incomplete, summarise
 from orchestrator.cli.worker import require_worker_extra
@@ -82,17 +82,20 @@ def run(
     sample: SampleOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Replace or retire accepted tracks without asking.")] = False,
     no_replace: NoReplaceOption = False,
-    worker: Annotated[bool, typer.Option("--worker", help="Start a worker on this machine too, in a fleet.")] = False,
-    detach: Annotated[bool, typer.Option("--detach", help="Leave the work to the background and return.")] = False,
+    remake: Annotated[
+        bool, typer.Option("--remake", help="Render tracks anew whose file alone is to change and that have no master.")
+    ] = False,
+    worker: Annotated[bool, typer.Option("--worker", help="In a fleet: start a worker on this machine, too.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Leave the run to a background process and return.")] = False,
     json: JsonFlag = False,
 ) -> None:
     """Render every take of CATALOG that is missing.
 
-    A second run sends nothing.
+    If no take is missing, the run sends nothing.
 
-    What it replaces of the tracks that the catalog lists is counted before it is done, and a terminal asks first.
-    Ctrl-C stops in order; the same command goes on where it stopped. With --zone, --genre, --axis, --sample or --limit
-    only those takes are made, and all others stay as they are.
+    The run first counts the listed tracks that it will replace or retire, and asks on a terminal. After a Ctrl-C it
+    finishes the current batch; the same command continues where it stopped. With --zone, --genre, --axis, --sample or
+    --limit it makes only the selected takes and changes no others.
     """
     settings = read_settings()
     selection = read_selection(read_places(zone, genre, axis), limit, sample)
@@ -106,6 +109,7 @@ def run(
         attended=is_attended(),
         selection=selection,
         keep_listed=no_replace,
+        remake=remake,
     )
     prepared = prepare(options, found, settings)
     _print_prepared(prepared)
@@ -136,20 +140,23 @@ def refresh(
     max_usd: MaxUsdOption = None,
     no_replace: NoReplaceOption = False,
     wait: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="Wait so long for another run to end, instead of giving up.")
+        float, typer.Option(metavar="SECONDS", min=0, help="Wait this long for another run to end, instead of failing.")
     ] = 0.0,
     worker_patience: Annotated[
-        float, typer.Option(metavar="SECONDS", min=1, help="In a fleet: end with 44 after so long without any worker.")
+        float,
+        typer.Option(
+            metavar="SECONDS", min=1, help="In a fleet: end with exit code 44 after this long without a worker."
+        ),
     ] = 3600.0,
     json: JsonFlag = False,
 ) -> None:
     """Bring CATALOG up to date unattended, for cron.
 
-    It prints dated lines instead of a bar.
+    It prints dated lines instead of a progress bar.
 
     Exit codes: 0 nothing to do or all accepted, 21 over the budget, 34 another run is active, 41 no trained weights for
-    a model that needs them, 44 no worker in a fleet, 50 some takes were rejected or failed, 53 --no-replace forbids it;
-    every other mistake has its own.
+    a model that needs them, 44 no worker in a fleet, 50 some takes failed, or were rejected without a further try,
+    53 --no-replace forbids it; every other mistake has its own.
     """
     settings = read_settings()
     options = RunOptions(catalog, presets, model, gpu, max_usd, check_machine=True, keep_listed=no_replace)
@@ -187,7 +194,10 @@ def _refresh(
     found = find_ledger(settings)
     prepared = prepare(options, found, settings)
     changes = prepared.plan.changes.in_words()
-    for note in [*prepared.notes, *(f"{prepared.plan.catalog}: {sentence}" for sentence in changes)]:
+    for note in [
+        *prepared.notes,
+        *(f"{prepared.plan.catalog}: {sentence}" for sentence in (*_why_missing(prepared), *changes)),
+    ]:
         watcher.say(note)
     summary = None
     if not _is_unchanged(prepared, found):
@@ -201,7 +211,7 @@ def _refresh(
         return prepared, None
     counts = summary.counts
     watcher.say(
-        f"{prepared.plan.catalog}: {summary.end}, {counts.accepted:,} accepted, {counts.rejected:,} rejected, "
+        f"{prepared.plan.catalog}: {summary.end}, {counts.accepted:,} accepted, {summary.rejected_in_words}, "
         f"{counts.failed:,} failed, {counts.pending:,} waiting, {clock(summary.duration_ms)}, "
         f"{'unknown' if summary.spend.unpriced else usd(summary.spend.usd_micros)}"
         + "".join(f"; {sentence}" for sentence in changes)
@@ -218,8 +228,8 @@ def controller(
     if settings.broker_url is None:
         raise BrokerError(
             "no broker is named",
-            why="a controller serves a fleet, and a fleet meets at a broker",
-            fix="set TUNEMILL_BROKER_URL; on one machine `tunemill run` does it all",
+            why="a controller and its workers exchange messages through a broker",
+            fix="set TUNEMILL_BROKER_URL; on one machine use `tunemill run`, which needs no controller",
         )
     to_stderr = logging.StreamHandler()
     to_stderr.setFormatter(ScrubbingFormatter("%(asctime)s %(message)s"))
@@ -247,7 +257,7 @@ def _render(
     except BusyError as error:
         if settings.embedded or worker or not is_controller(error.holder):
             raise
-        watcher.say(f"{error.holder} feeds and records this run; Ctrl-C leaves it to that")
+        watcher.say(f"{error.holder} feeds and records this run; it continues the run after a Ctrl-C")
         begun = begin(prepared, ledger, settings)
         if begun.run_id is None:
             return None
@@ -297,6 +307,7 @@ def _detach(prepared: Prepared, ledger: Ledger, settings: Settings, options: Run
         }
         arguments = [part for name, value in named.items() if value is not None for part in (name, str(value))]
         arguments += [*as_options(options.selection), *(["--no-replace"] if options.keep_listed else [])]
+        arguments += ["--remake"] if options.remake else []
         child = start_detached(settings.home, ["run", options.catalog, *arguments])
         said: dict[str, Any] = {"pid": child.pid, "log": str(child.log)}
         words = f"running in the background: pid {child.pid}, log {child.log}; watch it with `tunemill status`"
@@ -321,13 +332,18 @@ def _print_prepared(prepared: Prepared) -> None:
     plan, counts = prepared.plan, prepared.plan.counts
     for note in prepared.notes:
         warn(note)
-    for sentence in plan.changes.in_words():
+    for sentence in [*plan.changes.in_words(), *to_finish_in_words(plan)]:
         warn(sentence)
     if selected := selected_in_words(plan):
         say(f"{plan.name_now}: {selected}", to=err, hang=2)
     if not plan.to_render:
         return
-    kinds = {"new": counts.new, "changed": counts.changed, "unfinished": counts.unfinished}
+    kinds = {
+        "new": counts.new,
+        "changed": counts.changed,
+        "unfinished": counts.unfinished,
+        "rejected before": counts.again,
+    }
     what = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
     say(
         f"{plan.name_now}: {plan.to_render:,} of {counts.total:,} takes to render with {plan.model} ({what})",
@@ -337,6 +353,14 @@ def _print_prepared(prepared: Prepared) -> None:
     guess = prepared.estimate
     words = f"estimate: {cost_in_words(guess)} for {clock(guess.gpu_ms)} of {guess.gpu} ({guess.source})"
     say(words, to=err, hang=2)
+    for sentence in _why_missing(prepared):
+        say(sentence, to=err, hang=2)
+
+
+def _why_missing(prepared: Prepared) -> list[str]:
+    """The sentences on places whose takes were rejected; none where nothing was."""
+    _, *sentences = places_in_words(prepared.plan, prepared.estimate)
+    return sentences
 
 
 def _print_unchanged(prepared: Prepared, *, json: bool) -> None:
@@ -344,11 +368,13 @@ def _print_unchanged(prepared: Prepared, *, json: bool) -> None:
         print_json(_unchanged_as_json(prepared))
     else:
         say(_nothing_to_do(prepared))
+        for sentence in _why_missing(prepared):
+            say(sentence, hang=2)
 
 
 def _nothing_to_do(prepared: Prepared) -> str:
-    if prepared.plan.changes:
-        return f"nothing to render: {prepared.plan.counts.unchanged:,} takes are made already"
+    if prepared.plan.changes or prepared.plan.finishing:
+        return f"nothing to render: {prepared.plan.counts.kept:,} takes are made already"
     if prepared.plan.selected is not None:
         return f"nothing to do: {selected_in_words(prepared.plan)}, and none of them is missing"
     return f"nothing to do: {prepared.plan.counts.unchanged:,} unchanged"
@@ -363,7 +389,12 @@ def _unchanged_as_json(prepared: Prepared) -> dict[str, Any]:
 def _plan_as_json(prepared: Prepared) -> dict[str, Any]:
     plan = prepared.plan
     selected = None if plan.selected is None else len(plan.selected)
-    return {"selected": selected, "planned": plan.planned, "changes": plan.changes.as_plain_values()}
+    return {
+        "selected": selected,
+        "planned": plan.planned,
+        "changes": plan.changes.as_plain_values(),
+        "plan": counts_as_json(plan.counts),
+    }
 
 
 def _end(summary: Summary, prepared: Prepared, settings: Settings, *, json: bool) -> None:

@@ -83,15 +83,15 @@ def register(app: typer.Typer) -> None:
 
 
 def show_status(
-    runs: Annotated[int, typer.Option(help="Show so many runs, newest first.", min=1)] = 10,
-    watch: Annotated[bool, typer.Option("--watch", help="Look again and again, until Ctrl-C.")] = False,
-    every: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.2)] = 2.0,
-    dead: Annotated[bool, typer.Option("--dead", help="List the takes that failed for good, with reasons.")] = False,
+    runs: Annotated[int, typer.Option(help="Number of runs to show, newest first.", min=1)] = 10,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh the display until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(help="Seconds between two refreshes of --watch.", min=0.2)] = 2.0,
+    dead: Annotated[bool, typer.Option("--dead", help="List the dead takes with their reasons.")] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Show runs, workers and queues at this moment.
+    """Show the current runs, workers and queues.
 
-    Runs have their counts, rate, time left and money.
+    For each run it shows counts, rate, remaining time and cost.
     """
     settings = read_settings()
     if watch:
@@ -314,7 +314,7 @@ def _print_status(status: dict[str, Any], *, notes_to: Console = err) -> None:
     else:
         say(", ".join(f"{name} {length:,}" for name, length in queues.items()), label="queues: ")
     if status["dead"]:
-        mending = "`tunemill status --dead` says why, `tunemill retry CATALOG --failed` mends"
+        mending = "`tunemill status --dead` shows the reasons, `tunemill retry CATALOG --failed` tries them again"
         warn(f"{status['dead']:,} dead takes: {mending}", to=notes_to)
     if status["records_set_aside"]:
         warn(f"{status['records_set_aside']:,} records set aside: see `tunemill records list`", to=notes_to)

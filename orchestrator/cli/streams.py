@@ -47,8 +47,8 @@ class _Guarded(io.FileIO):
             if error.errno not in _FULL or self.fileno() != 1:
                 return len(text)
             raise StoreFullError(
-                "standard output cannot be written: no space is left where it goes",
-                why="the output ends where the space did; what the command has done is done",
+                "standard output cannot be written: its disk is full",
+                why="the output is incomplete; the command itself has finished its work",
                 fix="free some space or send the output elsewhere, and run the same command again",
             ) from None
         return len(text)

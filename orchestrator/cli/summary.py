@@ -12,7 +12,8 @@ from catalog.store import open_configured_store
 from orchestrator.cli.console import clock, say, usd, warn
 from orchestrator.cli.names import read_names
 from orchestrator.cli.tracks import NOISE_LABEL, print_tracks, tracks_as_json
-from orchestrator.ledger import Ledger, RunRow, readings
+from orchestrator.ledger import Ledger, RunRow, readings, slots
+from orchestrator.ledger.duplicates import RunDuplicates, count_of_run
 from orchestrator.ledger.readings import ListedTrack, Spend, TakeCounts, TakeName
 from orchestrator.runs.attached import RunEnd, RunResult
 
@@ -33,6 +34,18 @@ class Summary(NamedTuple):
     tracks: list[ListedTrack]  # a few, from all over the matrix
     store: str
     refusal: TunemillError | None = None  # the reason of an early end
+    made_again: int = 0  # of the rejected takes: their places have passed to other takes
+    duplicates: RunDuplicates = RunDuplicates()
+
+    @property
+    def rejected_in_words(self) -> str:
+        """`3 rejected (2 made again)`."""
+        rejected = f"{self.counts.rejected:,} rejected"
+        if not self.made_again:
+            return rejected
+        if self.made_again == self.counts.rejected:
+            return f"{rejected} and made again"
+        return f"{rejected} ({self.made_again:,} made again)"
 
 
 def summarise(ledger: Ledger, settings: Settings, run_id: str, result: RunResult, duration_ms: int) -> Summary:
@@ -50,6 +63,8 @@ def summarise(ledger: Ledger, settings: Settings, run_id: str, result: RunResult
             tracks=readings.list_tracks(connection, run_id=run_id, spread=TRACKS_SHOWN),
             store=settings.store,
             refusal=result.refusal,
+            made_again=slots.count_made_again(connection, run_id),
+            duplicates=count_of_run(connection, run),
         )
 
 
@@ -61,11 +76,12 @@ def as_json(summary: Summary, settings: Settings) -> dict[str, Any]:
         "run_id": summary.run.run_id,
         "model": summary.run.model,
         "ending": str(summary.end),
-        "takes": {**summary.counts._asdict(), "total": summary.counts.total},
+        "takes": {**summary.counts._asdict(), "total": summary.counts.total, "made_again": summary.made_again},
         "rejected": {reason: len(takes) for reason, takes in summary.rejected.items()},
         "rejected_takes": {reason: [take._asdict() for take in takes] for reason, takes in summary.rejected.items()},
         "failed": {reason: len(takes) for reason, takes in summary.failed.items()},
         "failed_takes": {reason: [take._asdict() for take in takes] for reason, takes in summary.failed.items()},
+        "duplicates": summary.duplicates._asdict(),
         "duration_ms": summary.duration_ms,
         "usd_micros": None if summary.spend.unpriced else summary.spend.usd_micros,
         "unpriced": list(summary.spend.unpriced),
@@ -81,7 +97,7 @@ def print_summary(summary: Summary, settings: Settings) -> None:
     store = open_configured_store(settings)
     cost = "unknown" if spend.unpriced else usd(spend.usd_micros)
     say(
-        f"{counts.accepted:,} accepted, {counts.rejected:,} rejected, {counts.failed:,} failed"
+        f"{counts.accepted:,} accepted, {summary.rejected_in_words}, {counts.failed:,} failed"
         + (f", {counts.pending:,} still to be made" if counts.pending else "")
         + f"; {clock(summary.duration_ms)}, cost {cost}",
         hang=2,
@@ -92,6 +108,7 @@ def print_summary(summary: Summary, settings: Settings) -> None:
             names = [f"{take.track_key} take {take.number} ({take.take_id})" for take in takes[:TAKES_NAMED]]
             more = [f"and {len(takes) - TAKES_NAMED:,} more"] if len(takes) > TAKES_NAMED else []
             say(", ".join(names + more), label="    ", hang=6)
+    _print_duplicates(summary)
     if summary.tracks:
         print_tracks(summary.tracks, store, read_names(settings))
         if any(track.rendition.noise for track in summary.tracks):
@@ -99,6 +116,16 @@ def print_summary(summary: Summary, settings: Settings) -> None:
     if spend.unpriced:
         warn(f"no price for {', '.join(spend.unpriced)}: the cost is unknown, not zero")
     _print_next(summary)
+
+
+def _print_duplicates(summary: Summary) -> None:
+    listed, rejected = summary.duplicates
+    if rejected:
+        many = "1 accepted take was" if rejected == 1 else f"{rejected:,} accepted takes were"
+        say(f"{many} the same as another: rejected, and made again within `tries`", label="  ", hang=4)
+    if listed:
+        many = "1 track sounds" if listed == 1 else f"{listed:,} tracks sound"
+        warn(f"{many} like another; see `tunemill catalog duplicates {summary.run.catalog}`")
 
 
 def _print_next(summary: Summary) -> None:
@@ -111,17 +138,19 @@ def _print_next(summary: Summary) -> None:
 
 
 def raise_if_incomplete(summary: Summary) -> None:
-    """Raise IncompleteError when a take was rejected or failed, or the run was cancelled."""
+    """Raise IncompleteError when a take failed or left its place empty, or the run was cancelled."""
     counts = summary.counts
     if summary.end is RunEnd.CANCELLED:
         raise IncompleteError(
             f"the run was cancelled: {counts.cancelled:,} takes were not made",
-            why="somebody typed `tunemill cancel`",
-            fix=f"`tunemill run {summary.run.catalog}` makes them after all",
+            why="somebody cancelled the run with `tunemill cancel`",
+            fix=f"`tunemill run {summary.run.catalog}` makes these takes",
         )
-    if counts.rejected or counts.failed:
+    left_empty = counts.rejected - summary.made_again
+    if left_empty or counts.failed:
         raise IncompleteError(
-            f"{counts.rejected:,} takes were rejected and {counts.failed:,} failed",
+            f"not every place is filled: {left_empty:,} rejected without a further try, {counts.failed:,} failed",
             why="; ".join([*summary.rejected, *summary.failed][:3]),
-            fix="failed takes are tried again by the same command; rejected ones need another seed, caption or model",
+            fix="run the same command again to retry failed takes; a rejected take needs more `tries`, or another "
+            "seed, caption or model",
         )

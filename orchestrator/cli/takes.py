@@ -14,7 +14,7 @@ def get_rendition(ledger: Ledger, text: str) -> RenditionRow:
     digits = take_named(text)
     if digits is None:
         raise UnknownNameError(
-            f"{text!r} names no take",
+            f"{text!r} is not the id or the file of a take",
             why="an id is made of the digits 0-9 and a-f, and a file is called <id>-<checksum>.flac or <id>.json",
             fix="`tunemill catalog list` shows the takes, and with `--files` their files",
         )
@@ -24,6 +24,6 @@ def get_rendition(ledger: Ledger, text: str) -> RenditionRow:
         raise UnknownNameError(
             f"no finished take begins with {digits!r}{understood}",
             why="only accepted takes are finished; a take that failed or that the checks rejected has no file",
-            fix="`tunemill catalog list` shows the takes there are",
+            fix="`tunemill catalog list` lists the finished takes",
         )
     return found

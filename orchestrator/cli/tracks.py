@@ -11,9 +11,10 @@ from catalog.store import Store
 from orchestrator.cli.console import out, say
 from orchestrator.cli.display import Column, number, print_table
 from orchestrator.cli.names import NO_NAMES, Names
-from orchestrator.ledger.readings import ListedTrack
+from orchestrator.ledger.readings import ListedTrack, loudness_spread
 
 NOISE_LABEL = "noise: random weights, no music"
+_OFF_TARGET_LU = 0.1  # less is no news
 _ID_DIGITS_SHOWN = 12  # of 24; `tunemill replay` takes the first digits too
 
 _NAMES = (Column("title", least=14), Column("zone", least=10), Column("genre", least=10))
@@ -70,10 +71,20 @@ def print_tracks(tracks: Sequence[ListedTrack], store: Store, names: Names = NO_
     numbered = any(track.take.number > 1 for track in tracks)
     shown = _Shown(store, names, folder, tuple(axes), numbered=numbered, mixed=mixed)
     print_table(shown.columns, [shown.row(track) for track in tracks])
+    if (spread := loudness_spread(tracks)) and max(-spread.least_lu, spread.most_lu) >= _OFF_TARGET_LU:
+        say(
+            f"loudness against its target: from {spread.least_lu:+.1f} to {spread.most_lu:+.1f} LU, mean "
+            f"{spread.mean_lu:+.1f}, standard deviation {spread.deviation_lu:.1f}",
+            hang=2,
+        )
     first = tracks[0].rendition.audio_key
     where = store.locate(first).removesuffix(first.removeprefix(folder)).rstrip("/")
     if unknown := sum(not track.is_order_known for track in tracks):
-        say(f"{unknown:,} of these prove no order (`order_known` in --json): somebody may have planted them", hang=2)
+        say(
+            f"{unknown:,} of these have no proof of an order (`order_known` in --json): an attacker may have added "
+            "them",
+            hang=2,
+        )
     say(f"audio in {where} ({'' if folder else 'CATALOG/audio/'}ZONE/GENRE/TAKE...)", hang=2)
 
 

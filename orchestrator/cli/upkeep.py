@@ -44,13 +44,15 @@ _SWEPT_COLUMNS = (Column("removed", least=12), number("objects"), number("size")
 CatalogName = Annotated[
     str | None,
     typer.Argument(
-        help="A catalog's name; all of them when left out.",
+        help="A catalog's name; by default all catalogs.",
         autocompletion=completion.made_catalogs,
         callback=catalog_key,
     ),
 ]
-QuickOption = Annotated[bool, typer.Option("--quick", help="Compare the audio's sizes and do not read it.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+QuickOption = Annotated[
+    bool, typer.Option("--quick", help="Compare only the sizes of audio files, without reading them.")
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what the command would do, and change nothing.")]
 
 
 def register(group: typer.Typer) -> None:
@@ -64,16 +66,20 @@ def register(group: typer.Typer) -> None:
 def verify(
     catalog: CatalogName = None,
     quick: QuickOption = False,
-    jobs: Annotated[int, typer.Option(help="Look at so many objects at once.", min=1, max=_JOBS_MAX)] = THREADS,
+    jobs: Annotated[
+        int, typer.Option(help="Number of objects that are read at the same time.", min=1, max=_JOBS_MAX)
+    ] = THREADS,
     again: Annotated[
-        bool, typer.Option("--again", help="Read all audio, also what a check that was stopped has read.")
+        bool, typer.Option("--again", help="Read all audio, even if a stopped check has read it already.")
     ] = False,
     json: JsonFlag = False,
 ) -> None:
     """Compare ledger, sidecars and audio; nothing is changed.
 
-    After a Ctrl-C, a kill or an outage the same command goes on: audio that was read within the last three days and
-    was not written since is not read again. Ends with 0 when all agree and with 52 when something does not.
+    After a Ctrl-C, a kill or an outage the same command continues where it stopped: audio that was read within the last
+    three days and was not written since is not read again.
+
+    Exit codes: 0 when ledger, sidecars and audio agree, 52 when they differ.
     """
     settings = read_settings()
     store, ledger = _open(settings, catalog)
@@ -104,10 +110,12 @@ def _digests(settings: Settings, catalog: str | None, *, quick: bool, again: boo
     with ReadDigests.opened(settings.home, place, catalog, again=again) as digests:
         if digests.found:
             begun = datetime.fromtimestamp(digests.begun_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
-            warn(f"going on with the check of {begun}: it has read {digests.found:,} audio objects; --again reads all")
+            warn(
+                f"continuing the check of {begun}: {digests.found:,} audio objects are read already; --again reads all"
+            )
         yield digests
         if digests.fault:
-            warn(f"what was read could not be kept below {settings.home}: {digests.fault}")
+            warn(f"the list of read audio could not be kept below {settings.home}: {digests.fault}")
 
 
 def _survey(
@@ -126,17 +134,17 @@ def repair_catalog(
     catalog: CatalogName = None,
     quick: QuickOption = False,
     all_lost: Annotated[
-        bool, typer.Option("--all-lost", help="Go on where the store has nothing at all of a catalog.")
+        bool, typer.Option("--all-lost", help="Continue even if the store has no object of a catalog.")
     ] = False,
     dry_run: DryRunOption = False,
     json: JsonFlag = False,
 ) -> None:
-    """Put right what `verify` finds.
+    """Repair the faults that `verify` finds.
 
-    Takes are recorded, restored, or wait to be made again.
+    Takes are recorded, restored, or marked as missing.
 
-    What ledger or store have sound is kept. Takes of which nothing sound is left wait again, and `tunemill run`
-    makes them.
+    Valid data in the ledger or in the store is kept. A take without valid data counts as missing, and `tunemill run`
+    makes it again.
     """
     settings = read_settings()
     store, ledger = _open(settings, catalog)
@@ -162,9 +170,9 @@ def rebuild_ledger(
 ) -> None:
     """Make a new ledger from the store alone.
 
-    It has runs, accepted takes, their attempts, renditions and verdicts.
+    The new ledger has runs, accepted takes, their attempts, renditions and verdicts.
 
-    Ends with 52 when some objects could not be read. A ledger that has takes is refused.
+    An existing ledger with takes is refused. Exit codes: 52 when some objects could not be read.
     """
     settings = read_settings()
     store = open_configured_store(settings)
@@ -185,24 +193,22 @@ def rebuild_ledger(
             f"{len(found.damaged):,} objects could not be read and were left out",
             why=", ".join(found.damaged[:_DAMAGED_SHOWN])
             + (" and more" if len(found.damaged) > _DAMAGED_SHOWN else ""),
-            fix="`tunemill catalog verify` says what is wrong with each; `tunemill catalog repair` mends or removes "
-            "damaged ones, and `tunemill run CATALOG` then makes their takes again",
+            fix="`tunemill catalog verify` names the fault of each; `tunemill catalog repair` repairs or removes "
+            "damaged objects, and `tunemill run CATALOG` then makes their takes again",
         )
 
 
 def collect_garbage(
     older_than: Annotated[
         float,
-        typer.Option(
-            metavar="HOURS", help="Leave alone what was written in so many last hours: it may be on its way.", min=0
-        ),
+        typer.Option(metavar="HOURS", help="Keep objects of the last hours, since a worker may still use them.", min=0),
     ] = 24.0,
     dry_run: DryRunOption = False,
     json: JsonFlag = False,
 ) -> None:
-    """Remove from the store what nothing names.
+    """Remove unused objects from the store.
 
-    That is orphaned audio, left-over checks and parts of files.
+    These are audio that no sidecar names, leftover test objects and incomplete files.
     """
     if not math.isfinite(older_than):
         raise typer.BadParameter("it must be a number of hours", param_hint="--older-than")
@@ -279,7 +285,7 @@ def _print_survey(found: survey.Survey, findings: Sequence[Finding], *, quick: b
         words += f"; {found.on_their_way:,} takes are still to be made"
     say(words, hang=2)
     if not findings:
-        say("all agree")
+        say("ledger, sidecars and audio agree")
         return
     out.print()
     print_table(
@@ -296,7 +302,7 @@ _FIXES: Final = {
     FindingKind.NEWER_SIDECAR: "upgrade this machine to read what a newer version wrote",
     FindingKind.UNREADABLE_OBJECT: "upgrade this machine, or let the store give the objects that it refuses",
 }
-_REPAIR: Final = "`tunemill catalog repair` mends it, `--dry-run` says how"
+_REPAIR: Final = "`tunemill catalog repair` repairs it; with `--dry-run` it only shows the changes"
 
 
 def _fix(counts: Counter[FindingKind]) -> str:
@@ -351,8 +357,13 @@ def _print_rebuilt(found: Rebuilt, *, dry_run: bool) -> None:
         say(f"catalogs: {', '.join(found.catalogs)}", hang=2)
     if found.unordered:
         shown = ", ".join(found.unordered[:_DAMAGED_SHOWN]) + (" ..." if len(found.unordered) > _DAMAGED_SHOWN else "")
-        warn(f"{len(found.unordered):,} takes prove no order and are marked; somebody may have planted them: {shown}")
-    warn("rejected and failed attempts, workers, their time and their money are not in the store and stay lost")
+        warn(
+            f"{len(found.unordered):,} takes have no proof of an order and are marked; an attacker may have added "
+            f"them: {shown}"
+        )
+    warn(
+        "rejected and failed attempts, workers, their time and their costs are not in the store and cannot be restored"
+    )
 
 
 def _print_swept(swept: Sequence[Swept], *, dry_run: bool) -> None:

@@ -31,16 +31,17 @@ def weights() -> None:
 @commands.command(epilog=_EXAMPLES)
 def pull(
     tokenizer: Annotated[
-        bool, typer.Option("--tokenizer", help="Fetch the tokenizer (11 MB), so that captions are counted exactly.")
+        bool,
+        typer.Option("--tokenizer", help="Fetch the tokenizer (11 MB), which counts the tokens of captions exactly."),
     ] = False,
     json: JsonFlag = False,
 ) -> None:
     """Fetch a pinned file of the model, and check its digest.
 
-    HF_ENDPOINT names a mirror of the model hub, HTTPS_PROXY a proxy. Nothing else in the program downloads it.
+    HF_ENDPOINT names a mirror of the model hub, HTTPS_PROXY a proxy. No other command downloads this file.
     """
     if not tokenizer:
-        raise SettingsError("nothing to fetch was named", fix="add --tokenizer")
+        raise SettingsError("no file is named", fix="add --tokenizer")
     file = pull_tokenizer(read_settings())
     if json:
         print_json({"tokenizer": str(file), "sha256": SHA256, "used": has_library()})

@@ -32,13 +32,15 @@ _WORKERS = (sys.executable, "-P", "-m", "workers")
 _AUDIO = ("numpy", "scipy", "soundfile", "pyloudnorm")
 _MODEL_LIBRARIES: dict[EngineName, tuple[str, ...]] = {"ace_step": ("torch", "diffusers", "transformers")}
 
-Model = Annotated[str, typer.Option(help="The model to load; a worker serves one.")]
-Device = Annotated[str | None, typer.Option(help="cuda, cuda:1, mps or cpu; by default the best there is.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Takes in hand at once; by default 2 x batch limit + 2.")]
-Grace = Annotated[float, typer.Option(min=0, help="Seconds to finish the running batch in when told to stop.")]
-AllGpus = Annotated[bool, typer.Option("--all-gpus", help="One worker for each CUDA device of this machine.")]
+Model = Annotated[str, typer.Option(help="The model to load; a worker serves one model.")]
+Device = Annotated[str | None, typer.Option(help="cuda, cuda:1, mps or cpu; by default the best available one.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Number of takes held at once; by default 2 x batch limit + 2.")
+]
+Grace = Annotated[float, typer.Option(min=0, help="Seconds to finish the running batch after a stop signal.")]
+AllGpus = Annotated[bool, typer.Option("--all-gpus", help="Start one worker for each CUDA device of this machine.")]
 NoPlanner = Annotated[bool, typer.Option("--no-planner", help="Load no planner; for catalogs with `planner: false`.")]
-Durations = Annotated[str, typer.Option(help="Durations to measure, in seconds: 30,60,180. By default all usual ones.")]
+Durations = Annotated[str, typer.Option(help="Durations to measure, in seconds: 30,60,180; by default the usual ones.")]
 Ceiling = Annotated[int, typer.Option(min=1, max=256, help="Try no larger batch than this.")]
 
 _MIB = 2**20
@@ -72,10 +74,10 @@ def worker(
 ) -> None:
     """Render takes of a fleet on this machine until told to stop.
 
-    They come from the queue that TUNEMILL_BROKER_URL names.
+    The takes come from the queues of the broker that TUNEMILL_BROKER_URL names.
 
-    The first SIGTERM or Ctrl-C finishes the running batch and gives the rest back; the second ends at once, as does a
-    SIGQUIT.
+    After a SIGTERM or Ctrl-C the worker finishes the running batch and gives its other takes back. A second one, or a
+    SIGQUIT, ends the worker at once.
     """
     if context.invoked_subcommand is not None:
         return
@@ -101,12 +103,12 @@ def calibrate(
     no_planner: NoPlanner = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Measure how large batches may be on this GPU.
+    """Measure the largest batches that fit on this GPU.
 
-    What is found for each length of take is kept for the workers here.
+    Workers on this machine use the measured limit for each length of take.
 
-    Nothing else should run on the GPU meanwhile. Ctrl-C keeps what was measured so far; a second run goes over the
-    durations it is given and leaves the others as they were.
+    Run no other program on the GPU meanwhile. Ctrl-C keeps the finished measurements; a later calibration measures the
+    given durations again and keeps the other ones.
     """
     require_worker_extra(model)
     arguments = [*_WORKERS, "calibrate", "--model", model, "--ceiling", str(ceiling)]
@@ -134,7 +136,7 @@ def replay(
 ) -> None:
     """Render TAKE again, and compare it with the stored audio.
 
-    It is rendered from what was written down about it.
+    The command renders the take from its sidecar.
     """
     settings = read_settings()
     rendition = _get_rendition(take, settings)
@@ -146,8 +148,8 @@ def replay(
         _print_verdict(verdict)
     if verdict["verdict"] == "different":
         raise DifferentAudioError(
-            f"take {rendition.take_id} does not sound as it was stored",
-            why="; ".join(verdict["notes"]) or "same weights and versions, yet the audio differs",
+            f"take {rendition.take_id} differs from its stored audio",
+            why="; ".join(verdict["notes"]) or "the weights and versions are the same, but the audio differs",
             fix="replay with the weights, versions and device that its sidecar names",
         )
 
@@ -158,7 +160,7 @@ def _durations(text: str) -> list[int]:
     if wrong := [part for part in parts if not part.isdecimal() or not _is_duration(int(part))]:
         limits_s = f"{limits.DURATION_MIN_S} to {limits.DURATION_MAX_S}"
         raise typer.BadParameter(
-            f"{wrong[0]!r} is no whole number of seconds from {limits_s}", param_hint="--durations"
+            f"{wrong[0]!r} is not a whole number of seconds from {limits_s}", param_hint="--durations"
         )
     return [int(part) for part in parts]
 
@@ -209,6 +211,17 @@ def require_worker_extra(model: str) -> None:
             f"this installation cannot render {model!r}",
             why=f"not installed: {', '.join(missing)}",
             fix='pip install "tunemill[worker]"',
+        )
+
+
+def require_audio_packages() -> None:
+    """Raise WorkerError when the packages that work on audio, without any model, are not installed."""
+    missing = [name for name in _AUDIO if importlib.util.find_spec(name) is None]
+    if missing:
+        raise WorkerError(
+            "this installation cannot work on audio",
+            why=f"not installed: {', '.join(missing)}",
+            fix='install them with pip install "tunemill[audio]", or run the command where a worker is installed',
         )
 
 

@@ -1,1 +1,1 @@
-"""Control: facts come in and are written down, takes go out, and what was lost is sent again."""
+"""Control: records arrive and are written to the ledger, takes are sent out, and lost takes are sent again."""

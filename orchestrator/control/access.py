@@ -1,4 +1,4 @@
-"""Access to the broker: the line of its users' file that gives a login of workers its rights and no other.
+"""Access to the broker: the line in the broker's users file that limits a login of workers to its rights.
 
 infra/valkey/users.acl holds the same line for a login `worker`; docs/security.md explains the rights.
 """

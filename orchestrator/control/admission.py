@@ -1,8 +1,9 @@
-"""Admission: which records are believed, as far as the broker, the clock and the orders can prove them.
+"""Admission: the checks that decide which records are believed, as far as broker, clock and orders can prove them.
 
-A record comes from a machine that is not ours. Its list says which login wrote it, and it may speak for workers of
-that login alone. Its instants lie near our clock. A take that it tells the end of was sent, and where orders are signed
-the record brings back the receipt of that order. What is not believed is set aside with the reason.
+A record comes from a machine of a third party. The record list shows which login wrote a record, and the record may
+only concern workers of that login. Its times must lie near our clock. When a record reports the end of a take, the take
+must have been sent; where orders are signed, the record must carry the receipt of that order. A record that fails a
+check is set aside with the reason.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ LIVING_MAX: Final = 1_000  # workers of one login that have not ended
 
 @dataclass(frozen=True, slots=True)
 class OrderProof:
-    """What proves that a worker was given an order: its receipt, for orders that were sent since the key was made."""
+    """The check that a worker was given an order: its receipt, for orders that were sent since the key was made."""
 
     signer: OrderSigner
     since_ms: int
@@ -51,7 +52,7 @@ class OrderProof:
 
 
 class Admission:
-    """The rules for one batch of records, with what the ledger knows of those they speak of."""
+    """The checks for one batch of records, with the ledger's facts about the workers and takes that they name."""
 
     def __init__(
         self, connection: Connection, records: Sequence[Record], *, now_ms: int, proof: OrderProof | None
@@ -75,14 +76,14 @@ class Admission:
     def _fault_of_speaker(self, record: Record, login: str) -> str:
         owner = login_of_worker(record.worker_id)
         if owner != login:
-            return f"{_named(login)} speaks for a worker of {_named(owner)}"
+            return f"{_named(login)} reports about a worker of {_named(owner)}"
         if record.worker_id in self._struck:
             return "its worker was struck from the books"
         if isinstance(record, WorkerStarted) and record.rental and (fault := self._fault_of_machine(record, login)):
             return fault
         if isinstance(record, WorkerStarted) and login and record.worker_id not in self._started_ms:
             if self._count_living(login) >= LIVING_MAX:
-                return f"{_named(login)} has {LIVING_MAX:,} living workers already"
+                return f"{_named(login)} has {LIVING_MAX:,} running workers already"
             self._living[login] += 1
         return ""
 
@@ -144,7 +145,7 @@ class Admission:
         return found
 
     def _fault_of_machine(self, record: WorkerStarted, login: str) -> str:
-        """What a machine costs is shared by those who live on it, so that nobody else may name it."""
+        """The reason to refuse a worker's rental; its cost is shared, so only the login that runs on it may name it."""
         rental = record.rental
         if rental is None or (rental.provider == LOCAL and rental.external_id == record.worker_id):
             return ""
@@ -154,7 +155,7 @@ class Admission:
             return f"it names a machine of {rental.gpu_count:,} GPUs"
         living = select(WORKER.c.login).where(WORKER.c.rental_id == rental.rental_id, WORKER.c.ended_at_ms.is_(None))
         others = set(self._connection.execute(living.distinct()).scalars()) - {login}
-        return f"it names {rental.rental_id}, where workers of {_named(min(others))} live" if others else ""
+        return f"it names {rental.rental_id}, where workers of {_named(min(others))} run" if others else ""
 
     def _count_living(self, login: str) -> int:
         if login not in self._living:
@@ -164,7 +165,7 @@ class Admission:
 
 
 def _started(connection: Connection, worker_ids: list[str]) -> dict[str, int]:
-    """When these workers began, of those that have said so themselves."""
+    """The start times of these workers, without those that have not reported one themselves."""
     found: dict[str, int] = {}
     for chunk in chunks(worker_ids):
         query = select(WORKER.c.worker_id, WORKER.c.started_at_ms).where(

@@ -1,10 +1,10 @@
-"""The control side's only door to the broker: takes go out as Celery tasks, records come in.
+"""The control side's only connection to the broker: takes leave as Celery tasks, records arrive on lists.
 
-Each login has a list of records and its workers a key each for their latest heartbeat. Records are read without being
-taken off their list and removed only after the ledger has them, so a crash between the two loses nothing and repeats
-at most one batch. That needs lists that can be read from their end,
-which is why the broker is Redis or Valkey, and one reader, which the writer lock guarantees; should two believe
-they are, each removes only what it has read.
+Each login has one list of records, and each of its workers has one key for its latest heartbeat. The reader takes
+records off their list only after the ledger holds them, so a crash in between loses nothing and repeats at most one
+batch. This needs lists that can be read from their end, so the broker must be Redis or Valkey. It also needs a single
+reader, which the writer lock guarantees; if two processes read by mistake, each removes only the records that it has
+read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from catalog.broker_answers import check_server, in_words, tell_if_in_clear
 from catalog.envelope import open_envelope
 from catalog.errors import MessageError
 from catalog.logins import CONTROL_KEY, RECORD_QUEUE, heartbeat_key, login_of_record_queue, record_queue
-from catalog.messages import RECORD_BYTES_MAX, RECORD_VALUES_MAX, RENDER_BYTES_MAX, is_record_size
+from catalog.messages import FORMS_READ, RECORD_BYTES_MAX, RECORD_VALUES_MAX, RENDER_BYTES_MAX, is_record_size
 from catalog.orders import OrderSigner
 from catalog.queues import KEY_PREFIX, RENDER_TASK, TRANSPORT_OPTIONS
 from catalog.track import Take
@@ -70,8 +70,8 @@ _ANNOUNCED_S = 7 * 86_400  # long enough for a control side to be away
 _HEARTBEATS_AT_ONCE = 2_000
 _LISTS_EVERY_S = 1.0  # how often new lists of records are looked for
 _SCANNED_AT_ONCE = 1_000
-_SCANS_MAX = 20  # of one look: whoever fills the broker with keys must not stop the control side
-UNREADABLE_QUEUE = f"{RECORD_QUEUE}.unreadable"  # where an earlier version kept what it could not read
+_SCANS_MAX = 20  # of one look, so that a client that fills the broker with keys cannot stop the control side
+UNREADABLE_QUEUE = f"{RECORD_QUEUE}.unreadable"  # where an earlier version kept records that it could not read
 _CHECK_TIMEOUT_S = 3.0
 _PIPELINED = 500
 # Kombu tries again once, so that an outage reaches the caller soon; the caller waits by catalog.retry.
@@ -79,22 +79,22 @@ _KOMBU_RETRY = {"max_retries": 1, "interval_start": 0.1, "interval_step": 0.1}
 _PRIORITY_SUFFIXES = ("", "\x06\x163", "\x06\x166", "\x06\x169")  # kombu keeps one list a priority
 
 
-class Envelope(NamedTuple):
-    """One record as it lies on the list of its login."""
+class RawRecord(NamedTuple):
+    """One unparsed record from the list of a login."""
 
     raw: bytes
-    login: str = ""  # who may write on that list; "": nobody in particular
+    login: str = ""  # the login that may write on that list; "" on a broker without logins
 
     @property
     def payload(self) -> dict[str, Any] | None:
-        """What it says, read anew each time; None when it is no JSON object of a record's size."""
+        """The record's content, parsed on each call; None when it is no JSON object or too large."""
         return _payload_of(self.raw)
 
 
 class Look(NamedTuple):
     """The oldest records of every list, oldest first within each."""
 
-    envelopes: list[Envelope]
+    raw_records: list[RawRecord]
     undrained: frozenset[str] = frozenset()  # logins whose lists held more than these
 
     @property
@@ -118,7 +118,7 @@ class Broker(Protocol):
     def peek_records(self, limit: int) -> Look:
         """The oldest records, left where they are: at most `limit` in all, but one at least of each list."""
 
-    def drop_records(self, oldest: Sequence[Envelope]) -> None:
+    def drop_records(self, oldest: Sequence[RawRecord]) -> None:
         """Remove these records, which must be the oldest of their lists still."""
 
     def count_records(self) -> int:
@@ -133,7 +133,7 @@ class Broker(Protocol):
     def withdraw(self, queues: Sequence[str], run_id: str) -> list[str]:
         """Take the run's messages off these queues again; the ids of their takes."""
 
-    def peek_unreadable(self) -> list[Envelope]:
+    def peek_unreadable(self) -> list[RawRecord]:
         """The messages that an earlier version of this program could not read and has left here."""
 
     def drop_unreadable(self) -> None:
@@ -181,8 +181,8 @@ class Queues:
                     producer=producer,
                     ignore_result=True,
                     argsrepr="()",
-                    kwargsrepr=each.message.take.id,  # what logs show; by default the whole message twice
-                    headers=self._proofs(each, message),
+                    kwargsrepr=each.message.take.id,  # the text in logs; by default the whole message, twice
+                    headers={"reads": FORMS_READ, **self._proofs(each, message)},
                 )
 
     def _proofs(self, order: Outgoing, message: dict[str, Any]) -> dict[str, str]:
@@ -198,17 +198,17 @@ class Queues:
 
     def peek_records(self, limit: int) -> Look:
         """The oldest records of every list; a flood on one takes nothing from the others' share."""
-        envelopes: list[Envelope] = []
+        raw_records: list[RawRecord] = []
         undrained = set()
         with self._client() as (_, client):
             logins = self._logins(client)
             share, bytes_max = max(1, limit // len(logins)), LOOK_BYTES_MAX // len(logins)
             for login in logins:
                 records, is_all = client.eval(_PEEK, 1, KEY_PREFIX + record_queue(login), share, bytes_max)
-                envelopes += [Envelope(raw, login) for raw in records]
+                raw_records += [RawRecord(raw, login) for raw in records]
                 if not is_all:
                     undrained.add(login)
-        return Look(envelopes, frozenset(undrained))
+        return Look(raw_records, frozenset(undrained))
 
     def count_records(self) -> int:
         """The records that wait on all lists."""
@@ -222,7 +222,7 @@ class Queues:
             self._lists = sorted(set(_record_lists(client)) | {""})
         return self._lists
 
-    def drop_records(self, oldest: Sequence[Envelope]) -> None:
+    def drop_records(self, oldest: Sequence[RawRecord]) -> None:
         """Remove these records, but only while they are the oldest of their lists.
 
         Whoever was cut off between writing records down and removing them may find that another writer has removed
@@ -268,10 +268,10 @@ class Queues:
                         taken.append(take_id)
         return taken
 
-    def peek_unreadable(self) -> list[Envelope]:
+    def peek_unreadable(self) -> list[RawRecord]:
         """The thousand records at most that an earlier version has set aside, oldest first."""
         with self._client() as (_, client):
-            return [Envelope(raw) for raw in reversed(client.lrange(KEY_PREFIX + UNREADABLE_QUEUE, 0, -1))]
+            return [RawRecord(raw) for raw in reversed(client.lrange(KEY_PREFIX + UNREADABLE_QUEUE, 0, -1))]
 
     def drop_unreadable(self) -> None:
         """Remove them; this version keeps in the ledger what it sets aside."""
@@ -284,7 +284,7 @@ class Queues:
             client.set("writable", "", px=1)
 
     def forget_renders(self) -> None:
-        """Empty every render queue, and forget what was delivered to workers that are known to be gone."""
+        """Empty every render queue, and delete the messages that were delivered to workers known to be gone."""
         with self._client() as (_, client):
             # Commands that kombu does not know get no prefix, those it knows do.
             found = [*client.scan_iter(f"{KEY_PREFIX}render.*"), *client.scan_iter(f"{KEY_PREFIX}unacked*")]
@@ -374,7 +374,7 @@ def _take_of(raw: bytes, queue: str, run_id: str) -> str:
     """The take of a render message, when it is of that run; else nothing."""
     try:
         body = open_envelope(raw, queue=queue, bytes_max=RENDER_BYTES_MAX * 2).body  # as it lies there, in base64
-        message = body[1]["message"]  # Celery's body: positional arguments, named ones, and what it adds
+        message = body[1]["message"]  # Celery's body: positional arguments, named ones, and Celery's own additions
         return Take.model_validate(message["take"]).id if message["run_id"] == run_id else ""
     except (MessageError, ValidationError, LookupError, TypeError):
         return ""  # a stranger's message is left where it is, for a worker to refuse

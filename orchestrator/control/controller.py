@@ -1,7 +1,7 @@
-"""The controller: facts come in and are written down, takes go out, and what was lost is sent again.
+"""The controller: writes records to the ledger, feeds takes to the queues, and sends lost takes again.
 
-One `step` does a little of each and returns; whoever runs it decides how often. A step may be cut off at any
-point and repeated: what it had written stays, what it had not is still on the queue.
+One `step` does a part of each task and returns; the caller decides how often to call it. A step may be interrupted at
+any point and repeated: the facts that it has written stay, and the other records are still on the broker.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from catalog.messages import now_ms
 from catalog.queues import queues_served
 from catalog.tiers import tier_of
 from orchestrator.control.admission import OrderProof
-from orchestrator.control.broker import Broker, Envelope, Look
+from orchestrator.control.broker import Broker, Look, RawRecord
+from orchestrator.control.duplicates import DuplicateCheck
 from orchestrator.control.feed import Fed, feed, window_of
 from orchestrator.control.recording import RecordWriter
 from orchestrator.finance.books.budgets import Spending
@@ -31,8 +32,8 @@ from orchestrator.ledger.work import serving
 log = logging.getLogger(__name__)
 
 RECORDS_AT_ONCE = 500
-STRAY_GRACE_MS = 5_000  # so long must its queue stay empty before a take in nobody's hands counts as lost
-BACKLOG_MS = 600_000  # of a controller that was away; a list that is not drained by then is somebody's flood
+STRAY_GRACE_MS = 5_000  # the time that its queue must stay empty before a take that no worker holds counts as lost
+BACKLOG_MS = 600_000  # of a controller that was down; a list that is not drained by then is being flooded
 _CHECK_MS = 1_000
 _WATCH_MS = 5_000
 _ANNOUNCE_MS = 600_000  # a broker may lose it
@@ -45,7 +46,7 @@ class Step:
     records: int
     outcomes: Counter[str]
     sent: int = 0
-    sent_again: int = 0  # takes that their worker has lost, or that nobody has: sent once more, but for hopeless ones
+    sent_again: int = 0  # takes that their worker lost or that no worker holds: sent again, unless lost too often
     finished: tuple[str, ...] = ()
     refused: dict[str, TunemillError] = field(default_factory=dict)  # run -> why it is not fed; nothing is on its way
     more: bool = False  # more records wait, so the next step should follow at once
@@ -54,7 +55,7 @@ class Step:
 class Controller:
     """Feeds and records the runs of one ledger; the caller holds the writer lock."""
 
-    def __init__(  # noqa: PLR0913 - each is a decision of whoever runs it
+    def __init__(  # noqa: PLR0913 - each is a decision of the caller
         self,
         ledger: Ledger,
         broker: Broker,
@@ -66,6 +67,7 @@ class Controller:
         time_zone: str = "UTC",  # of finance's months, which budgets are for
         clock: Callable[[], int] = now_ms,
         proof: OrderProof | None = None,  # of orders, where they are signed
+        duplicates: DuplicateCheck | None = None,
     ) -> None:
         self.feeding = True
         self._ledger, self._broker, self._price_of, self._clock = ledger, broker, price_of, clock
@@ -74,8 +76,8 @@ class Controller:
         # By our own clock: a worker's may be wrong, and its last record may have waited while we were away.
         self._heard_ms: dict[str, int] = {}
         self._empty_since_ms: dict[str, int] = {}  # by queue
-        self._withdrawn_since_ms: dict[str, int] = {}  # by run that somebody has paused or cancelled
-        self._checked_ms = 0  # when the queues and what is due again were last looked at
+        self._withdrawn_since_ms: dict[str, int] = {}  # by run that is paused or cancelled
+        self._checked_ms = 0  # the last check of the queues and of the records that are due again
         self._undrained_since_ms: dict[str, int] = {}  # by login whose list had more than the last looks have read
         self._announced_ms = 0  # when workers were told that this release is at work
         self._watched_ms = 0  # when the ledger was last asked for them
@@ -83,13 +85,12 @@ class Controller:
         self._looked_ms = 0  # when they were
         self._beats: dict[str, bytes] = {}  # the latest heartbeat of each that is on the books, as it lay there
         self._writer = RecordWriter(ledger, price_of=price_of, clock=clock, proof=proof)
+        self._duplicates = duplicates
         self._is_first_step = True
         self._suspend = SuspendDetector()
 
     def step(self) -> Step:
-        """Record, look for losses, feed. Raises BrokerError, LedgerError, or BusyError when another writer has taken
-        our place.
-        """
+        """Record, look for losses, feed. Raises BrokerError, LedgerError, or BusyError when the lock was lost."""
         try:
             return self._step()
         except LedgerError:
@@ -105,14 +106,14 @@ class Controller:
             raise
 
     def record_waiting(self) -> int:
-        """Only write down the records that wait now, and not what comes meanwhile; how many that were."""
+        """Write the records that wait now, without those that arrive meanwhile, and return their number."""
         total, waiting = 0, self._broker.count_records()
-        while total < waiting and (count := len(self._record()[0].envelopes)):
+        while total < waiting and (count := len(self._record()[0].raw_records)):
             total += count
         return total
 
     def _take_up_set_aside(self) -> None:
-        """Try again what earlier programs could not read, where they kept it and where this one does."""
+        """Try again the records that an earlier program could not read, whether left on the broker or set aside."""
         self._writer.retry_newer()
         if left := self._broker.peek_unreadable():
             self._writer.write(left)
@@ -129,6 +130,7 @@ class Controller:
         is_check_due = self._is_check_due()
         if is_check_due and (again_tried := self._writer.retry_due()):
             recorded = recorded.plus(again_tried)
+        is_compared = self._duplicates is None or self._duplicates.step()
         runs = self._runs()
         run_ids = [run.run_id for run in runs]
         behind = self._behind(look)
@@ -138,20 +140,21 @@ class Controller:
             if not behind:  # the ends of takes may be further back in the lists
                 again += self._recall_strays(runs)
         if not runs:
-            return Step(len(look.envelopes), recorded.outcomes, more=look.has_more)
+            return Step(len(look.raw_records), recorded.outcomes, more=look.has_more)
         fed = self._feed([run for run in runs if not run.wish]) if self.feeding else {}
         with self._ledger.write() as connection:
             for run in runs:
                 if run.wish == CANCEL:
                     work.cancel_waiting(connection, run.run_id)
-            finished = work.finish_runs(connection, run_ids, self._clock())
+            # The take that a copy makes room for is its run's to make.
+            finished = work.finish_runs(connection, run_ids, self._clock()) if is_compared else []
             refusing = {run_id: each.refused for run_id, each in fed.items() if each.refused is not None}
             on_the_way = work.count_sent(connection, sorted(refusing)) if refusing else {}
         refused = {
             run_id: error for run_id, error in refusing.items() if not on_the_way[run_id] and run_id not in finished
         }
         return Step(
-            records=len(look.envelopes),
+            records=len(look.raw_records),
             outcomes=recorded.outcomes,
             more=look.has_more,
             sent=sum(each.sent for each in fed.values()),
@@ -180,12 +183,12 @@ class Controller:
         # Heartbeats first: every record that a worker had sent before one is then among those that are read next.
         beats = self._new_beats()
         look = self._broker.peek_records(RECORDS_AT_ONCE)
-        heartbeats = [Envelope(raw, login_of_worker(worker_id)) for worker_id, raw in beats.items()]
-        recorded = self._writer.write([*look.envelopes, *heartbeats], look.undrained)
-        if look.envelopes:
-            self._broker.drop_records(look.envelopes)
+        heartbeats = [RawRecord(raw, login_of_worker(worker_id)) for worker_id, raw in beats.items()]
+        recorded = self._writer.write([*look.raw_records, *heartbeats], look.undrained)
+        if look.raw_records:
+            self._broker.drop_records(look.raw_records)
         self._beats.update((worker_id, raw) for worker_id, raw in beats.items() if worker_id not in recorded.early)
-        # Whoever has taken leave is not waited for.
+        # A worker that has reported its end is not waited for.
         heard = recorded.seen - recorded.stopped
         self._heard_ms.update(dict.fromkeys(heard, self._clock()))
         self._watched |= heard
@@ -194,7 +197,7 @@ class Controller:
         return look, recorded
 
     def _new_beats(self) -> dict[str, bytes]:
-        """The heartbeats that are not on the books yet, as far as it is time to look for some."""
+        """The heartbeats that are not recorded yet, if it is time to read heartbeats."""
         now = self._clock()
         if now - self._looked_ms < _CHECK_MS:
             return {}
@@ -203,10 +206,9 @@ class Controller:
         return {worker_id: raw for worker_id, raw in found.items() if self._beats.get(worker_id) != raw}
 
     def _behind(self, look: Look) -> set[str]:
-        """The logins whose lists are still being read to their ends: what their workers said last is not known yet.
+        """The logins whose lists are not read to their ends yet, so the latest reports of their workers are unknown.
 
-        A list that is not read to its end for many minutes belongs to somebody who fills it without end, and holds up
-        nobody.
+        A login whose list has not been read to its end for many minutes fills the list without end, and is left out.
         """
         now, before = self._clock(), self._undrained_since_ms
         self._undrained_since_ms = {login: before.get(login, now) for login in look.undrained}
@@ -214,7 +216,7 @@ class Controller:
 
     def _lose_silent(self, behind: set[str]) -> int:
         now, lost = self._clock(), 0
-        if self._suspend.was_suspended():  # meanwhile nobody could be heard: every silence begins anew
+        if self._suspend.was_suspended():  # no heartbeat could arrive meanwhile, so every silence begins anew
             self._heard_ms.clear()
             self._watched_ms = 0
             self._empty_since_ms.clear()
@@ -229,7 +231,7 @@ class Controller:
         for worker_id, heard_ms in list(self._heard_ms.items()):
             silent_ms = now - heard_ms
             if silent_ms > self._silent_after_ms and login_of_worker(worker_id) not in behind:
-                self._broker.prove_writable()  # one that is full or a replica can be read, and lets nobody report
+                self._broker.prove_writable()  # full, or a replica: it can be read, but workers cannot report to it
                 reason = f"silent for {silent_ms // 1000} s"
                 with self._ledger.write() as connection:
                     takes = work.lose_held(connection, worker_id, now)
@@ -241,7 +243,7 @@ class Controller:
         return lost
 
     def _watch(self, watched: set[str]) -> None:
-        """Look at the heartbeats of these workers from now on, and forget those of workers that have ended."""
+        """Read the heartbeats of these workers from now on, and forget those of workers that have ended."""
         gone = sorted(self._watched - watched)
         if over := [worker_id for worker_id in gone if worker_id in self._beats]:
             self._broker.forget_heartbeats(over)
@@ -258,7 +260,7 @@ class Controller:
         return True
 
     def _withdraw(self, runs: list[RunRow]) -> None:
-        """Take what waits on the queues for a paused or cancelled run off them again."""
+        """Remove the takes of a paused or cancelled run from the queues in which they wait."""
         for run in runs:
             with self._ledger.read() as connection:
                 queues = work.count_sent_by_queue(connection, run.run_id, held=False)
@@ -274,7 +276,7 @@ class Controller:
         # Each queue for itself: one that no worker serves stays full, and is no concern of the others' takes.
         empty = [queue for queue, waiting in self._broker.lengths(queues).items() if not waiting]
         self._empty_since_ms = {queue: self._empty_since_ms.get(queue, now) for queue in empty}
-        # What others have on a queue does not matter to a run whose own messages were taken off it.
+        # Other runs' messages on a queue do not matter to a run whose own messages were removed.
         withdrawn = [run.run_id for run in runs if run.wish]
         self._withdrawn_since_ms = {run_id: self._withdrawn_since_ms.get(run_id, now) for run_id in withdrawn}
         long_empty = _since_long(self._empty_since_ms, now)
@@ -292,5 +294,5 @@ class Controller:
 
 
 def _since_long(since_ms: dict[str, int], now: int) -> list[str]:
-    """The names of what has been so for long enough that no message is between a queue and a heartbeat."""
+    """The names that have been in `since_ms` so long that no message is between a queue and a heartbeat."""
     return [name for name, began_ms in since_ms.items() if now - began_ms >= STRAY_GRACE_MS]

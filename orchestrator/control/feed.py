@@ -1,8 +1,9 @@
-"""The feed: waiting takes go to their queues, a bounded window ahead of the workers and within the budget.
+"""The feed: sends waiting takes to their queues, in a window ahead of the workers and within the budget.
 
-Each queue of a run has a window of its own, so takes that no worker can serve do not hold up the others. It follows
-what the queue's workers can hold, so that a large planner call never waits for the feed. A run with a cap or a budget
-is fed only as far as what was spent, what is on its way and what comes next stay below it together.
+Each queue of a run has a window of its own, so takes that no worker can serve do not delay the others. The window
+follows the number of takes that the queue's workers can hold, so a large planner call never waits for the feed. For a
+run with a cap or a budget, the feed sends takes only while the money spent, the takes on their way and the next takes
+stay below the cap or budget together.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ WINDOW_MAX: Final = 10_000  # one statement names all that is on its way, and SQ
 
 
 class Fed(NamedTuple):
-    """The result of one feeding for a run."""
+    """The result of feeding one run once."""
 
     sent: int
     refused: TunemillError | None = None  # why nothing more is sent although takes wait
 
 
 def window_of(least: int, holds_max: Iterable[int]) -> int:
-    """Takes of a queue that may be on their way: twice what its workers hold, so that as many wait as are in hand."""
+    """The limit of a queue's takes on their way: twice what its workers hold, so as many wait as are held."""
     return min(WINDOW_MAX, max(least, 2 * sum(holds_max)))
 
 
@@ -47,9 +48,9 @@ def feed(
     at_ms: int,
     spending: Spending,
 ) -> dict[str, Fed]:
-    """Send what there is room for in each queue's window. After a BrokerError the takes wait again."""
+    """Send the takes for which each queue's window has room. After a BrokerError, the takes wait again."""
     fed = {}
-    limits = _Limits(spending, at_ms)
+    limits = _SpendingLimits(spending, at_ms)
     for run in runs:
         with ledger.write() as connection:
             outgoing, refused = _next_takes(connection, run, window_for, limits)
@@ -60,9 +61,9 @@ def feed(
 
 
 def _next_takes(
-    connection: Connection, run: RunRow, window_for: WindowFor, limits: _Limits
+    connection: Connection, run: RunRow, window_for: WindowFor, limits: _SpendingLimits
 ) -> tuple[list[work.Outgoing], TunemillError | None]:
-    """Mark as sent what has room, and why nothing has although it waits."""
+    """Mark the takes that have room as sent; if none has although takes wait, give the reason."""
     if not work.is_fed(connection, run.run_id):
         return [], None
     sent = work.count_sent_by_queue(connection, run.run_id)
@@ -89,21 +90,21 @@ def _publish(ledger: Ledger, broker: Broker, outgoing: list[work.Outgoing]) -> N
         raise
 
 
-class _Limit(NamedTuple):
+class _SpendingLimit(NamedTuple):
     """A cap or a budget that a run must stay within."""
 
-    left_usd_micros: int  # without what is reserved by takes on their way
-    unsummed_usd_micros: int  # what may have been spent of it since its sum was read
+    left_usd_micros: int  # without the money reserved by takes on their way
+    unsummed_usd_micros: int  # the money that may have been spent since its sum was read
     over: BudgetError
 
     @property
     def sure_usd_micros(self) -> int:
-        """The money that is left in any case, in millionths of a dollar."""
+        """The money that is certainly left, in millionths of a dollar."""
         return self.left_usd_micros - self.unsummed_usd_micros
 
 
-class _Limits:
-    """The caps and budgets of one feeding, in which nothing is recorded: each run's price of a take is asked once."""
+class _SpendingLimits:
+    """The caps and budgets of one feeding; nothing is recorded meanwhile, so a run's price per take is read once."""
 
     def __init__(self, spending: Spending, at_ms: int) -> None:
         self.spending, self.at_ms = spending, at_ms
@@ -115,7 +116,7 @@ class _Limits:
         """The number of takes that the run's cap and budgets still pay for, and the reason when that number is 0.
 
         The number is None when the run has neither cap nor budget. The reason is None when the number is 0 only because
-        of money that may have been spent since a sum was read: the next sum tells.
+        money may have been spent since a sum was read; the next sum decides.
         """
         lefts, unpriced = budgets.lefts_for(connection, run.catalog, run, at_ms=self.at_ms, spending=self.spending)
         spend = readings.spend_of_run(connection, run) if run.max_usd_micros is not None else None
@@ -127,17 +128,17 @@ class _Limits:
         limits = [self._limit_of(connection, run, left, on_the_way) for left in lefts]
         if spend is not None:
             left_usd_micros = (run.max_usd_micros or 0) - spend.usd_micros - on_the_way * price
-            limits.append(_Limit(left_usd_micros, 0, _over(run, spend)))
+            limits.append(_SpendingLimit(left_usd_micros, 0, _over(run, spend)))
         affordable = min(each.sure_usd_micros for each in limits) // max(1, price)
         if affordable > 0:
             return affordable, None
         least = min(limits, key=lambda each: each.left_usd_micros)
         return 0, least.over if least.left_usd_micros < max(1, price) else None
 
-    def _limit_of(self, connection: Connection, run: RunRow, left: BudgetLeft, on_the_way: int) -> _Limit:
+    def _limit_of(self, connection: Connection, run: RunRow, left: BudgetLeft, on_the_way: int) -> _SpendingLimit:
         if left.budget.scope is BudgetScope.RUN:  # its sum is read each time
             reserved = on_the_way * self._price(connection, run)
-            return _Limit(left.usd_micros - reserved, 0, _over_budget(run, left, reserved))
+            return _SpendingLimit(left.usd_micros - reserved, 0, _over_budget(run, left, reserved))
         is_month = left.budget.scope is BudgetScope.MONTH
         reserved = ended = 0
         for each in self.spending.reserved(connection):
@@ -147,10 +148,10 @@ class _Limits:
         # The month's sum has what takes on their way had cost until then, a catalog's only what those that had ended.
         since = self.spending.since_usd_micros
         unsummed = max(ended, since) if is_month else ended + since
-        return _Limit(left.usd_micros - reserved, unsummed, _over_budget(run, left, reserved))
+        return _SpendingLimit(left.usd_micros - reserved, unsummed, _over_budget(run, left, reserved))
 
     def _price(self, connection: Connection, run: RunRow) -> int:
-        """The expected cost of the next take: as measured in its run, else as estimated; 0 before either is known."""
+        """The expected cost of the next take: as measured in its run, else as estimated, else 0."""
         if run.run_id not in self._take_usd_micros:
             measured = readings.attempt_cost_of_run(connection, run)
             self._take_usd_micros[run.run_id] = measured if measured is not None else run.take_usd_micros or 0
@@ -162,7 +163,7 @@ def _over(run: RunRow, spend: readings.Spend) -> BudgetError:
     return BudgetError(
         f"the run of {run.catalog!r} has reached its cap of ${cap:,.6f}",
         why=f"${spend.usd_micros / MICROS_PER_USD:,.6f} are spent, and the next take would pass the cap",
-        fix="run the same command with a higher --max-usd; it goes on where it stopped",
+        fix="run the same command with a higher --max-usd; the run continues where it stopped",
     )
 
 
@@ -172,7 +173,7 @@ def _over_budget(run: RunRow, left: BudgetLeft, reserved: int) -> BudgetError:
         f"the budget of ${dollars(budget.usd_micros)} for {budget.words} is reached",
         why=f"${dollars(left.spent_usd_micros)} are spent, ${dollars(reserved)} are reserved by takes on their way, "
         f"and the next take of {run.catalog!r} would pass it",
-        fix="raise it with `tunemill costs budgets set`; the run goes on where it stopped",
+        fix="raise the budget with `tunemill costs budgets set`; the run continues where it stopped",
     )
 
 
@@ -180,5 +181,6 @@ def _unpriced(run: RunRow, gpus: Sequence[str]) -> PriceError:
     return PriceError(
         f"no price for {', '.join(gpus)}, on which {run.catalog!r} is rendered",
         why="the run has a cap or a budget, and an unknown price is never taken for zero",
-        fix="add the GPU to the price file, or set TUNEMILL_GPU to the name it has there, and run again",
+        fix="add a price with `tunemill costs prices add`, or set TUNEMILL_GPU to a GPU of the price book; then run "
+        "again",
     )

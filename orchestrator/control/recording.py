@@ -1,9 +1,9 @@
-"""Recording: what workers report becomes facts, and what cannot is set aside and stops nobody.
+"""Recording: turns workers' records into facts in the ledger; a record that cannot be written never stops the others.
 
-A record comes from a machine that is not ours. One that cannot be read, that a newer program wrote, that is not
-believed, or that the rules of facts or the database refuse, harms itself alone: it is found by halving what was to be
-written together, kept with its reason, and everything else is written. An outage of the database is none of this: it
-is waited for.
+A record comes from a machine of a third party. A record is set aside with its reason when it cannot be read, when a
+newer program wrote it, when it is not believed, or when the rules of facts or the database refuse it. Recording finds a
+refused record by halving the batch that was to be written, and writes all other records. An outage of the database is
+no fault of a record: recording waits until the outage ends.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from catalog.errors import MessageError, OutdatedError, TunemillError
 from catalog.messages import MESSAGE_VERSION, Heartbeat, Record, check_record_size, parse_record, parse_record_json
 from orchestrator.control.admission import Admission, OrderProof
-from orchestrator.control.broker import Envelope
+from orchestrator.control.broker import RawRecord
 from orchestrator.ledger import Ledger, set_aside
 from orchestrator.ledger.database import RefusedValueError
 from orchestrator.ledger.facts import Recorded, record_facts
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class _Readable(NamedTuple):
-    envelope: Envelope
+    raw_record: RawRecord
     record: Record
 
 
@@ -46,32 +46,32 @@ class RecordWriter:
         self._ledger, self._price_of, self._clock, self._proof = ledger, price_of, clock, proof
         self._named = NamedTakes()
 
-    def write(self, envelopes: Sequence[Envelope], undrained: Collection[str] = ()) -> Recorded:
+    def write(self, raw_records: Sequence[RawRecord], undrained: Collection[str] = ()) -> Recorded:
         """Write these records, or set them aside. Raises LedgerError for an outage; it may be done again then.
 
         `undrained` holds the logins whose lists have more records than these.
         """
         aside: list[SetAside] = []
-        readable = [each for envelope in envelopes if (each := _read(envelope, aside)) is not None]
+        readable = [each for raw_record in raw_records if (each := _read(raw_record, aside)) is not None]
         recorded = self._write(self._admitted(_in_order(readable), aside), aside, undrained)
         if aside:
             self._set_aside(aside)
         return recorded
 
     def forget_named(self, worker_ids: Iterable[str] | None = None) -> None:
-        """Compare what these workers hold with the ledger again, or what all do: somebody else has changed it."""
+        """Compare the holdings of these workers, or of all, with the ledger again, as another program changed it."""
         self._named.forget(worker_ids)
 
     def retry_due(self) -> Recorded | None:
-        """Try some of those again that were set aside and are due; None when none is.
+        """Try some records again that were set aside and are due; None when none is due.
 
-        What succeeds is set aside no longer, and what fails again is no longer due.
+        A record that succeeds is no longer set aside, and one that fails again is no longer due.
         """
         with self._ledger.read() as connection:
             due = set_aside.due(connection)
         if not due:
             return None
-        recorded = self.write([Envelope(each.raw, each.login) for each in due])
+        recorded = self.write([RawRecord(each.raw, each.login) for each in due])
         with self._ledger.write() as connection:
             set_aside.drop_due(connection, [each.digest for each in due])
         return recorded
@@ -88,13 +88,13 @@ class RecordWriter:
         with self._ledger.read() as connection:
             records = [each.record for each in readable]
             admission = Admission(connection, records, now_ms=self._clock(), proof=self._proof)
-            faults = [admission.fault_of(each.record, each.envelope.login) for each in readable]
+            faults = [admission.fault_of(each.record, each.raw_record.login) for each in readable]
         believed, dropped = [], Counter[str]()
         for each, fault in zip(readable, faults, strict=True):
-            if each.envelope.login in admission.ended:
-                dropped[each.envelope.login] += 1
+            if each.raw_record.login in admission.ended:
+                dropped[each.raw_record.login] += 1
             elif fault:
-                aside.append(_as_aside(each.envelope, "refused", fault))
+                aside.append(_as_aside(each.raw_record, "refused", fault))
             else:
                 believed.append(each)
         for login, count in dropped.items():
@@ -126,7 +126,7 @@ class RecordWriter:
             if isinstance(error, TunemillError) and not isinstance(error, RefusedValueError):
                 raise
             if len(readable) == 1:
-                aside.append(_refused(readable[0].envelope, error))
+                aside.append(_refused(readable[0].raw_record, error))
                 return Recorded()
         else:
             self._named.by_worker.update(recorded.named)
@@ -165,25 +165,25 @@ def _in_order(readable: list[_Readable]) -> list[_Readable]:
 
 
 def _is_placed(record: Record) -> bool:
-    """True for a heartbeat of a key, which says by itself what came before it."""
+    """True for a heartbeat from a key, whose sequence number gives its place among the worker's records."""
     return isinstance(record, Heartbeat) and not record.sequence and record.after > 0
 
 
-def _read(envelope: Envelope, aside: list[SetAside]) -> _Readable | None:
+def _read(raw_record: RawRecord, aside: list[SetAside]) -> _Readable | None:
     """The record, unless it cannot be read."""
     try:
-        check_record_size(envelope.raw)
-        return _Readable(envelope, parse_record_json(envelope.raw) or parse_record(envelope.payload or {}))
+        check_record_size(raw_record.raw)
+        return _Readable(raw_record, parse_record_json(raw_record.raw) or parse_record(raw_record.payload or {}))
     except MessageError as error:
         fault: set_aside.Fault = "newer" if isinstance(error, OutdatedError) else "unreadable"
-        aside.append(_as_aside(envelope, fault, error.what))
+        aside.append(_as_aside(raw_record, fault, error.what))
         return None
 
 
-def _refused(envelope: Envelope, error: Exception) -> SetAside:
+def _refused(raw_record: RawRecord, error: Exception) -> SetAside:
     said = error.why if isinstance(error, TunemillError) else f"{type(error).__name__}: {error}"
-    return _as_aside(envelope, "refused", said)
+    return _as_aside(raw_record, "refused", said)
 
 
-def _as_aside(envelope: Envelope, fault: set_aside.Fault, reason: str) -> SetAside:
-    return SetAside(envelope.raw, envelope.payload, fault, reason, envelope.login)
+def _as_aside(raw_record: RawRecord, fault: set_aside.Fault, reason: str) -> SetAside:
+    return SetAside(raw_record.raw, raw_record.payload, fault, reason, raw_record.login)

@@ -1,7 +1,7 @@
-"""The keys of a fleet's orders on the control side: one key signs, and the ledger says which.
+"""The signing key of a fleet: one key signs all orders, and the ledger holds its public half.
 
-Whoever feeds without it would send orders that workers drop, so a machine that lacks the key is refused before it
-sends anything. An embedded broker belongs to one user, and needs none.
+A feed with another key would send orders that workers drop. Therefore a machine that lacks the right key is refused
+before it sends anything. An embedded broker belongs to one user and needs no signatures.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def open_order_proof(ledger: Ledger, settings: Settings) -> OrderProof | None:
         if announced is None:
             return None
         raise SettingsError(
-            "this fleet's orders are signed, and this machine has no key to sign with",
-            why=f"workers drop what is not signed; there is no file {path}",
-            fix="copy signing.key from the home of the machine where `tunemill worker-login new` made it, or name it "
-            "in TUNEMILL_SIGNING_FILE",
+            "this fleet's orders are signed, and this machine has no signing key",
+            why=f"workers drop orders without a signature; there is no file {path}",
+            fix="copy signing.key from the home of the machine where `tunemill worker-login new` made it, or set "
+            "TUNEMILL_SIGNING_FILE to its path",
         )
     signer = read_signer(path)
     if announced is None:
@@ -54,7 +54,7 @@ def ensure_order_key(ledger: Ledger, settings: Settings) -> OrderSigner:
     if proof is None:
         raise SettingsError(
             "an embedded broker has no logins",
-            why="it belongs to one user on one machine",
+            why="an embedded broker serves one user on one machine",
             fix="set TUNEMILL_BROKER_URL to the fleet's broker",
         )
     return proof.signer

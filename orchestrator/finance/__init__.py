@@ -1,5 +1,5 @@
-"""Finance: workers report time; here time becomes money, and every micro-dollar is shown exactly once.
+"""Finance: turns the time that workers report into money, and shows every micro-dollar exactly once.
 
-`prices` says what an hour costs, `allocation` hands a worker's time to the takes it worked on, `books` keeps what was
-posted, `invoices` reads what providers bill, `report` and `focus` sum all of it up for people and for their tools.
+`prices` says what an hour costs, `allocation` divides a worker's time among the takes it worked on, `books` keeps the
+postings, `invoices` reads providers' bills, and `report` and `focus` sum the books up for people and for their tools.
 """

@@ -1,7 +1,7 @@
-"""Accounts: the books brought up to date and read, for a report on the screen or the pack of a month.
+"""Accounts: the books, brought up to date and read for a report on the screen or for the pack of a month.
 
-Whoever asks for a report posts first what is known and not posted, so a report never misses what the ledger has.
-Rentals that still run are shown beside the books, as provisional.
+Every request for a report first posts the costs that are known and not posted, so a report contains everything that the
+ledger holds. Rentals that still run are shown beside the books, marked as provisional.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _TREND_MONTHS = 12
 
 
 class Accounts(NamedTuple):
-    """The books as of now, with what is known beyond them."""
+    """The books as of now, with the provisional costs of rentals that still run."""
 
     rows: list[CostRow]
     provisional: list[CostRow]
     coverage: Coverage
-    whole_usd_micros: int  # of the month, or of all time, whatever else the scope leaves out
+    whole_usd_micros: int  # of the month, or of all time; the scope's other restrictions do not apply
 
     @property
     def all_rows(self) -> list[CostRow]:
@@ -53,7 +53,7 @@ class Accounts(NamedTuple):
 def bring_up_to_date(
     ledger: Ledger, settings: Settings, book: PriceBook, *, progress: Progress | None = None
 ) -> Updated:
-    """Post whatever is known and not posted."""
+    """Post all costs that are known and not posted."""
     return update_books(
         ledger,
         time_zone=settings.finance_tz,
@@ -82,7 +82,7 @@ def read_accounts(
         closed = cost_readings.find_closed(connection, scope.period)
         _, end_ms = bounds_of(scope.period, settings.finance_tz)
         known_ms = end_ms if closed is not None else min(known_ms, end_ms)
-    # What somebody else has posted since is in the rows already.
+    # Postings of other processes since then are in the rows already.
     posted = cost_readings.standing_keys(connection, [draft.charge.key for draft in updated.provisional])
     beside = list(provisional_rows(draft for draft in updated.provisional if draft.charge.key not in posted))
     provisional = [row for row in beside if scope.holds(row)]
@@ -96,7 +96,7 @@ def read_accounts(
 
 
 def coverage_of(rows: Iterable[CostRow], complete_through_ms: int) -> Coverage:
-    """How much rests on what."""
+    """The money of a month by its basis (billed, estimated), and the instant through which everything is known."""
     micros: Counter[ChargeKind] = Counter()
     unpriced_ms = 0
     for row in rows:
@@ -118,10 +118,10 @@ def contents_of(
     tracks: int | None = None,
     song: str | None = None,
 ) -> Contents:
-    """All that the pack of a month says, in the connection's snapshot, which must last until it is written.
+    """The contents of a month's pack, read in the connection's snapshot, which must last until the pack is written.
 
-    `tracks` is how many the next refresh keeps, where somebody knows; `song` the price that buying is reckoned at, by
-    default the cheapest that is dated. Raises UnknownNameError for a song price that the book has not.
+    `tracks` is the number of tracks that the next refresh keeps, if known. `song` names the price for the comparison
+    with buying, by default the cheapest dated one. Raises UnknownNameError for a song price that the book lacks.
     """
     method = Sharing(settings.allocation).method
     accounts = read_accounts(connection, settings, updated, Scope(period=period))
@@ -211,7 +211,7 @@ def baseline(
     songs = [each for each in book.song_prices(at_ms) if song in (None, each.sku)]
     if not songs and song is not None:
         known = ", ".join(each.sku for each in book.song_prices(at_ms)) or "none in force"
-        raise UnknownNameError(f"no price of a song is called {song!r}", why=f"the price book has: {known}")
+        raise UnknownNameError(f"the price book has no price of a song named {song!r}", why=f"it has: {known}")
     if not songs:
         return None
     sums = Sums()

@@ -1,8 +1,8 @@
-"""The baseline: what buying the kept tracks would have cost, and from which speed on rendering them is cheaper.
+"""The baseline: the cost of buying the kept tracks, and the speed from which rendering is cheaper than buying.
 
-A request to a music service may return several songs, all of them paid for, of which one is kept: the price of a kept
-track is the price of a song times the songs of a request. The break-even rate of a GPU is its price an hour divided by
-that.
+A request to a music service may return several songs; all are paid for, and one is kept. So the price of a kept track
+is the price of a song times the songs of a request. The break-even speed of a GPU is its price per hour divided by the
+price of a kept track.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from orchestrator.finance.records import Baseline, PriceUsed
 
 
 class SongPrice(NamedTuple):
-    """What a service asks for a song."""
+    """A music service's price of a song."""
 
     name: str
     source: str

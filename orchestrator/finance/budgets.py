@@ -1,4 +1,4 @@
-"""Budgets: what may be spent in a month, on a catalog or by a run. The newest word on each counts."""
+"""Budgets: the limits on spending in a month, on a catalog or by a run. The newest statement about each one counts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class BudgetScope(StrEnum):
-    """What a budget is for."""
+    """The object of a budget: a month, a catalog or a run."""
 
     MONTH = "month"  # everything in a month
     CATALOG = "catalog"  # one catalog in a month
@@ -25,7 +25,7 @@ class Budget(NamedTuple):
 
     @property
     def words(self) -> str:
-        """What it is for, for people."""
+        """The object of the budget, in words for people."""
         month = f" in {self.period}" if self.period else ("" if self.scope is BudgetScope.RUN else " in any month")
         return f"everything{month}" if self.scope is BudgetScope.MONTH else f"{self.scope} {self.name}{month}"
 
@@ -40,10 +40,10 @@ def in_force(budgets: Iterable[Budget], *, period: str) -> list[Budget]:
 
 
 class BudgetLeft(NamedTuple):
-    """How much of a budget is left."""
+    """A budget, and the rest of it."""
 
     budget: Budget
-    spent_usd_micros: int  # posted, and what runs and is not posted yet
+    spent_usd_micros: int  # posted, and the cost of running work that is not posted yet
 
     @property
     def usd_micros(self) -> int:

@@ -1,4 +1,4 @@
-"""Exporting: the books of a month as FOCUS, for tools that compare the costs of many vendors."""
+"""Exporting: the books of a month as FOCUS files, for tools that compare the costs of many vendors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MICRO: Final = Decimal("0.000001")
 
 
 class FocusFiles(NamedTuple):
-    """The files of an export, by name, and what our own check of them found."""
+    """The files of an export, by name, and the breaches that our own check of them found."""
 
     paths: Mapping[str, Path]
     breaches: list[Breach]
@@ -46,7 +46,7 @@ class FocusExport:
     period: str
 
     def write(self, folder: Path, *, parquet: bool) -> FocusFiles:
-        """Write the files into `folder` and check them; what does not conform is told, and an error."""
+        """Write the files into `folder` and check them; breaches are reported and end the command with an error."""
         written = write_focus(
             self.charges(), folder, period=self.period, time_zone=self.settings.finance_tz, parquet=parquet
         )
@@ -55,7 +55,7 @@ class FocusExport:
         return FocusFiles({path.name: path for path in written}, breaches)
 
     def charges(self) -> Iterator[FocusCharge]:
-        """The month's postings with what FOCUS asks for besides."""
+        """The month's postings with the further values that FOCUS requires."""
         rentals = {rental.rental_id: rental for rental in cost_readings.read_rentals(self.connection)}
         lines = cost_readings.read_line_notes(self.connection, self.period)
         for posting in cost_readings.iterate_postings(self.connection, self.period):
@@ -88,7 +88,7 @@ class FocusExport:
 
 
 def _measure(line: LineNote) -> Measure | None:
-    """What the line states, unless only a part of it falls into the month: then its time says how much."""
+    """The quantity that the line states; if only a part of the line falls into the month, the quantity by its time."""
     return find_measure(line.quantity, line.unit, line.unit_price) if line.parts == 1 else None
 
 
@@ -108,5 +108,5 @@ def refuse_breaches(files: FocusFiles) -> None:
         raise DisagreementError(
             f"the FOCUS files break {len(files.breaches):,} rules",
             why=f"row {first.row}, {first.column}: {first.what} ({first.rule})",
-            fix="nothing was written; `tunemill costs verify` looks for what is wrong with the books",
+            fix="nothing was written; `tunemill costs verify` checks the books",
         )

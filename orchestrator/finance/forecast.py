@@ -1,8 +1,8 @@
-"""The forecast of a catalog's next refresh, from what its finished runs have cost, and how far earlier ones were off.
+"""The forecast: the cost of a catalog's next refresh, from its finished runs, and the errors of past forecasts.
 
-tracks x tries a kept track x engine cost of a try x (1 + what is shared, as a part of it) + start-up and disks. Each
-ratio is the median of the last runs. A forecast made for every past run from the runs before it says how much to trust
-the next.
+cost = tracks x tries per kept track x engine cost per try x (1 + ratio of shared cost) + start-up and disks. Each ratio
+is the median of the last runs. For each past run, a forecast is made from the runs before it; the errors of these
+forecasts say how reliable the next one is.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from orchestrator.finance.allocation.charges import WASTED
 from orchestrator.finance.records import Forecast
 from orchestrator.ledger.observations import Category
 
-RUNS_MAX: Final = 10  # what was long ago, on other code and at other prices, says little
+RUNS_MAX: Final = 10  # old runs had other code and other prices, so they predict little
 RANGE_RUNS: Final = 5  # with fewer the range is all that was seen
 LOW_CONFIDENCE_RUNS: Final = 3
 
@@ -27,7 +27,7 @@ _FIXED: Final = frozenset({Category.STARTUP, Category.TEARDOWN, Category.STORAGE
 
 @dataclass(slots=True)
 class RunCost:
-    """What a finished run has cost."""
+    """The cost of a finished run."""
 
     run_id: str
     catalog: str
@@ -59,12 +59,12 @@ class RunCost:
 
     @property
     def fixed(self) -> int:
-        """What does not grow with the number of takes."""
+        """The cost that does not grow with the number of takes."""
         return self._of(_FIXED)
 
 
 def forecast(catalog: str, runs: Sequence[RunCost], *, tracks: int | None = None) -> Forecast | None:
-    """What the next run of `catalog` costs, for `tracks` kept tracks or as many as its runs had; None without a run.
+    """The cost of the next run of `catalog`, for `tracks` kept tracks or as many as its runs had; None without a run.
 
     `runs` are finished ones, oldest first.
     """

@@ -1,4 +1,4 @@
-"""Money: integer micro-dollars, read from text and shown as dollars."""
+"""Money: integer micro-dollars, parsed from text and printed as dollars."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ MICROS_PER_USD: Final = 1_000_000
 
 
 def micros_of(usd: Decimal | str) -> int:
-    """Dollars as integer micro-dollars. Raises ValueError for what is negative, no number, or finer than a micro."""
+    """Dollars as integer micro-dollars. Raises ValueError for a negative amount, a part of a micro, or other text."""
     try:
         micros = Decimal(usd) * MICROS_PER_USD
     except InvalidOperation:
-        raise ValueError(f"{usd!r} is no amount; write dollars such as 1.64") from None
+        raise ValueError(f"{usd!r} is not an amount; write dollars such as 1.64") from None
     if not micros.is_finite() or micros < 0 or micros > 2**63 - 1:
-        raise ValueError(f"{usd} is no amount that anybody can pay")
+        raise ValueError(f"{usd} is not a possible amount")
     if micros != int(micros):
         raise ValueError(f"{usd} is finer than a micro-dollar (six decimals)")
     return int(micros)

@@ -1,7 +1,7 @@
 """Months: finance's periods begin and end at midnight in finance's own time zone; instants stay UTC.
 
-A period is written YYYY-MM and is half-open. Midnight is reckoned with the zone's rules of that day, so a month with a
-change of clocks is an hour longer or shorter and no millisecond is in two months or in none.
+A period is written YYYY-MM and is half-open. Midnight follows the zone's rules of that day. So a month with a change of
+clocks is an hour longer or shorter, and every millisecond lies in exactly one month.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Reconciliation: what rentals should have cost beside what invoices bill, so that every difference has a name.
+"""Reconciliation: compare the expected cost of rentals with the invoices, and give every difference a name.
 
-Both sides are summed by provider, id, meter and month; every billed micro-dollar and every expected rental is in
-exactly one finding. A difference within the tolerance counts as matched and stays visible as a number. A bill for a
-rental that nobody knows is a leak; a rental that nobody bills is pending, and overdue once its invoice should have
-come.
+Each side is summed by provider, id, meter and month. Every billed micro-dollar and every expected rental belongs to
+exactly one finding. A difference within the tolerance counts as matched, and its amount is still shown. A bill for an
+unknown rental is a leak. A rental without a bill is pending, and overdue once its invoice should have arrived.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from orchestrator.finance.records import Match
 MATCHED: Final = "matched"
 PRICE_VARIANCE: Final = "price variance"  # the same time, other money
 QUANTITY_VARIANCE: Final = "quantity variance"  # other time
-LINE_WITHOUT_RENTAL: Final = "line without rental"  # a leak: somebody should look today
+LINE_WITHOUT_RENTAL: Final = "line without rental"  # a leak: a person should look today
 RENTAL_WITHOUT_LINE: Final = "rental without line"
 FINDINGS: Final = (LINE_WITHOUT_RENTAL, RENTAL_WITHOUT_LINE, QUANTITY_VARIANCE, PRICE_VARIANCE, MATCHED)
 
@@ -34,7 +33,7 @@ _WITHOUT_USAGE: Final = {
 
 
 class Expected(NamedTuple):
-    """What a rental should be billed for one meter in one month, as far as is known."""
+    """The expected bill of a rental for one meter in one month, as far as it is known."""
 
     provider: str
     external_id: str
@@ -47,8 +46,8 @@ class Expected(NamedTuple):
     is_over: bool
 
 
-class Billed(NamedTuple):
-    """What a line of an invoice bills in one month."""
+class BilledAmount(NamedTuple):
+    """The amount that a line of an invoice bills in one month."""
 
     provider: str
     external_id: str  # "" for a line of no rental
@@ -61,18 +60,18 @@ class Billed(NamedTuple):
 
 
 class Tolerance(NamedTuple):
-    """How much of a difference counts as none: the larger of an amount and a share of what was expected."""
+    """The difference that counts as none: the larger of an amount and a share of the expected amount."""
 
     usd_micros: int = 10_000
     share_ppm: int = 10_000  # parts per million: one per cent
     ms: int = TOLERANCE_MS
 
     def allows_money(self, expected: int, billed: int) -> bool:
-        """Whether two amounts count as the same."""
+        """True when two amounts count as equal."""
         return abs(billed - expected) <= max(self.usd_micros, abs(expected) * self.share_ppm // 1_000_000)
 
     def allows_time(self, expected_ms: int, billed_ms: int) -> bool:
-        """Whether two lengths count as the same."""
+        """True when two lengths of time count as equal."""
         return abs(billed_ms - expected_ms) <= max(self.ms, expected_ms * self.share_ppm // 1_000_000)
 
 
@@ -81,7 +80,7 @@ _Key = tuple[str, str, str, str]
 
 def reconcile(
     expected: Sequence[Expected],
-    billed: Sequence[Billed],
+    billed: Sequence[BilledAmount],
     *,
     tolerance: Tolerance = Tolerance(),  # noqa: B008 - a value, not a state
     as_of_ms: int,
@@ -89,7 +88,7 @@ def reconcile(
 ) -> list[Match]:
     """One finding for each provider, id, meter and month on either side; those that need a person come first."""
     rentals: dict[_Key, list[Expected]] = defaultdict(list)
-    lines: dict[_Key, list[Billed]] = defaultdict(list)
+    lines: dict[_Key, list[BilledAmount]] = defaultdict(list)
     for rental in expected:
         rentals[rental[:4]].append(rental)
     for line in billed:
@@ -106,7 +105,7 @@ def reconcile(
     return sorted(found, key=lambda match: FINDINGS.index(match.finding))
 
 
-def _compared(key: _Key, rentals: Sequence[Expected], lines: Sequence[Billed], tolerance: Tolerance) -> Match:
+def _compared(key: _Key, rentals: Sequence[Expected], lines: Sequence[BilledAmount], tolerance: Tolerance) -> Match:
     expected_ms, billed_ms = sum(rental.ms for rental in rentals), _sum(line.ms for line in lines)
     expected, billed = _sum(rental.usd_micros for rental in rentals), sum(line.usd_micros for line in lines)
     notes = []
@@ -124,7 +123,7 @@ def _compared(key: _Key, rentals: Sequence[Expected], lines: Sequence[Billed], t
     return Match(finding, *key, expected, billed, expected_ms, billed_ms, _note(notes, lines))
 
 
-def _unexpected(key: _Key, lines: Sequence[Billed], *, is_known: bool) -> Match:
+def _unexpected(key: _Key, lines: Sequence[BilledAmount], *, is_known: bool) -> Match:
     """A bill that nothing was expected for; `is_known` when the rental is known from another meter or month."""
     meter = key[2]
     billed, billed_ms = sum(line.usd_micros for line in lines), _sum(line.ms for line in lines)
@@ -164,7 +163,7 @@ def _sum(values: Iterable[int | None]) -> int | None:
     return total
 
 
-def _note(notes: Sequence[str], lines: Sequence[Billed]) -> str:
+def _note(notes: Sequence[str], lines: Sequence[BilledAmount]) -> str:
     invoices = list(dict.fromkeys(line.invoice for line in lines))
     named = ", ".join(invoices[:_INVOICES_NAMED])
     more = f" and {len(invoices) - _INVOICES_NAMED} more" if len(invoices) > _INVOICES_NAMED else ""

@@ -1,4 +1,4 @@
-"""Reconciling: what rentals should have cost in a month beside what invoices have billed for it."""
+"""Reconciling: read the expected cost and the bills of a month from price book and ledger, and compare them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orchestrator.finance.books import rentals as rental_facts
 from orchestrator.finance.months import bounds_of
 from orchestrator.finance.prices.book import PriceBook
 from orchestrator.finance.prices.lookup import price_lookup
-from orchestrator.finance.reconcile import Billed, Expected, reconcile
+from orchestrator.finance.reconcile import BilledAmount, Expected, reconcile
 from orchestrator.finance.records import Match
 from orchestrator.ledger.tables import RENTAL
 
@@ -27,12 +27,12 @@ def reconcile_period(
     start_ms, end_ms = bounds_of(period, settings.finance_tz)
     rentals = rental_facts.read_windows(connection, start_ms, end_ms, price_lookup(book), RENTAL.c.provider != LOCAL)
     expected = [each for facts in rentals for each in _expected(facts, period, settings.finance_tz)]
-    billed = [Billed(*row) for row in cost_readings.read_billed(connection, period)]
+    billed = [BilledAmount(*row) for row in cost_readings.read_billed(connection, period)]
     return reconcile(expected, billed, as_of_ms=as_of_ms)
 
 
 def _expected(facts: RentalFacts, period: str, time_zone: str) -> Iterator[Expected]:
-    """What the price book says of a rental in a month, as if no bill had come."""
+    """The cost of a rental in a month by the price book, as if it had not been billed."""
     for draft in draft_rental(facts, time_zone):
         charge = draft.charge
         if charge.applies_to == period:

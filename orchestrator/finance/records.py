@@ -1,4 +1,4 @@
-"""Records of finance: what reckoning, books and reports say to each other."""
+"""Finance records: the values that forecasts, budgets and reconciliation hand to the reports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from orchestrator.finance.allocation.charges import ChargeKind
 
 
 class Coverage(NamedTuple):
-    """How much of a month rests on bills, and until when everything is known."""
+    """The billed share of a month, and the instant through which everything is known."""
 
     usd_micros: Mapping[ChargeKind, int]
     unpriced_ms: int
@@ -23,7 +23,7 @@ class Coverage(NamedTuple):
 
 
 class BudgetLine(NamedTuple):
-    """A budget against what was spent and what is reserved by takes on their way."""
+    """A budget beside the money spent and the money reserved by takes on their way."""
 
     scope: str  # month, catalog or run
     name: str
@@ -32,7 +32,7 @@ class BudgetLine(NamedTuple):
 
 
 class Baseline(NamedTuple):
-    """What buying the kept tracks would have cost, at a dated price."""
+    """The cost of buying the kept tracks, at a dated price."""
 
     name: str  # sku of the price row
     source: str
@@ -47,12 +47,12 @@ class Baseline(NamedTuple):
 
     @property
     def saved_usd_micros(self) -> int:
-        """What was saved by rendering; negative when buying would have been cheaper."""
+        """The money saved by rendering; negative when buying would have been cheaper."""
         return self.bought_usd_micros - self.own_usd_micros
 
 
 class Forecast(NamedTuple):
-    """What the next refresh of a catalog will cost, and how far earlier forecasts were off."""
+    """The cost of a catalog's next refresh, and the errors of earlier forecasts."""
 
     catalog: str
     tracks: int
@@ -93,13 +93,13 @@ class InvoiceSummary(NamedTuple):
     provider: str
     number: str
     currency: str
-    total_usd_micros: int  # without what was paid in advance
+    total_usd_micros: int  # without money paid in advance
     topup_usd_micros: int
     in_period_usd_micros: int  # booked in the month of the pack
 
 
 class Statement(NamedTuple):
-    """A prepaid account over the month: what it held, was paid in, was drawn down and is left."""
+    """A prepaid account over the month: opening balance, top-ups, draw-down and closing balance."""
 
     provider: str
     opening_usd_micros: int
@@ -108,7 +108,7 @@ class Statement(NamedTuple):
 
     @property
     def closing_usd_micros(self) -> int:
-        """What is left: opening + top-ups - draw-down."""
+        """The closing balance: opening + top-ups - draw-down."""
         return self.opening_usd_micros + self.topups_usd_micros - self.drawn_usd_micros
 
 

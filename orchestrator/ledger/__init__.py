@@ -1,7 +1,7 @@
 """The ledger: the append-only record of attempts and time, and the state of the work.
 
-`Ledger` opens it; `plans` writes what is to be done, `facts` what has happened, `work` what is on its way, and
-`readings` reads. Only the holder of the writer lock feeds and records; readers need no lock.
+`Ledger` opens it. `plans` writes the takes to make, `facts` writes what workers report, `work` tracks the takes that
+were sent, and `readings` reads. Only the holder of the writer lock feeds and records; readers need no lock.
 """
 
 from orchestrator.ledger.ledger import Ledger, open_ledger

@@ -1,15 +1,17 @@
-"""Many rows at once, by the fastest way that each database has and past SQLAlchemy's work on every single value.
+"""Bulk inserts: many rows at once, without SQLAlchemy's work on every single value.
 
-SQLite takes plain tuples in one prepared statement; Postgres takes a column at a time, as arrays of one statement.
+SQLite takes plain tuples in one prepared statement; Postgres takes one array per column in one statement.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+_Name = TypeVar("_Name", str, int)
 
 _NAMES_MAX: Final = 10_000  # in one statement; SQLite allows 32,766
 
@@ -33,13 +35,13 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, str) else value
 
 
-def chunks(names: list[str]) -> Iterable[list[str]]:
-    """So many at a time as one statement may name; 500 heartbeats of large workers name more than that."""
+def chunks(names: list[_Name]) -> Iterable[list[_Name]]:
+    """Groups of names as large as one statement allows; heartbeats of 500 large workers name more than that."""
     return (names[at : at + _NAMES_MAX] for at in range(0, len(names), _NAMES_MAX))
 
 
 def insert_into(connection: Connection, table: Any) -> Any:
-    """The dialect's own `insert`, which knows what to do about a key that is there already."""
+    """The dialect's own `insert`, which supports a clause for keys that exist already."""
     if connection.dialect.name == "postgresql":
         from sqlalchemy.dialects.postgresql import insert as postgres_insert
 

@@ -1,8 +1,8 @@
-"""The ledger's database: opened, brought to this version's schema, and its refusals put into words.
+"""The ledger's database: open it, upgrade its schema to this version, and put its refusals into words.
 
-SQLite and Postgres behave alike. Readers never wait for a writer (SQLite runs in WAL mode), and a writing
-transaction takes the one write lock at its start, so that two of them queue: neither fails half-way, and no two
-can wait for rows of each other. On Postgres that is an advisory lock.
+SQLite and Postgres behave alike. Readers never wait for a writer (SQLite runs in WAL mode). A writing transaction takes
+the one write lock at its start, so two writers queue: neither fails half-way, and they never deadlock. On Postgres, the
+write lock is an advisory lock.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from orchestrator.ledger.triggers import ensure_triggers
 BUSY_TIMEOUT_S = 30
 CONNECT_TIMEOUT_S = 10
 _WRITE_LOCK = 0x74756E65  # any constant of our own
-_BEGIN = {"sqlite": "begin"}  # what opens a transaction, where the driver must be told
+_BEGIN = {"sqlite": "begin"}  # the statement that opens a transaction, where the driver needs one
 _BEGIN_WRITING = {
     "sqlite": "begin immediate",
     "postgresql": f"select set_config('lock_timeout', '{BUSY_TIMEOUT_S}s', true), pg_advisory_xact_lock({_WRITE_LOCK})",
@@ -62,7 +62,7 @@ def open_database(url: str) -> Engine:
 def in_words(url: URL) -> Iterator[None]:
     """Turn the database's own errors into LedgerError.
 
-    StoreFullError when its disk is full, RefusedValueError when only what was to be written is at fault.
+    Raises StoreFullError when its disk is full, RefusedValueError when only the written values are at fault.
     """
     try:
         yield
@@ -85,8 +85,8 @@ def _parse(url: str) -> URL:
         pass
     raise LedgerError(
         "TUNEMILL_DATABASE_URL is not an address this program knows",
-        why="it understands sqlite:///path and postgresql+psycopg://user@host/name",
-        fix="correct it, or unset it to use a file below TUNEMILL_HOME",
+        why="the program knows sqlite:///path and postgresql+psycopg://user@host/name",
+        fix="correct the variable, or unset it to use a file below TUNEMILL_HOME",
     )
 
 
@@ -100,7 +100,7 @@ def _sqlite(url: URL) -> Engine:
             raise LedgerError(
                 f"the ledger's folder {folder} cannot be made",
                 why=str(error.strerror),
-                fix="point TUNEMILL_HOME or TUNEMILL_DATABASE_URL to a folder you may write",
+                fix="set TUNEMILL_HOME or TUNEMILL_DATABASE_URL to a folder that this user may write to",
             ) from None
     options: dict[str, Any] = {"poolclass": StaticPool} if in_memory else {}
     engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": not in_memory}, **options)
@@ -125,7 +125,7 @@ def _begin(connection: Connection) -> None:
 
 
 def writing(engine: Engine) -> Engine:
-    """`engine` for transactions that write: they take the write lock at once, and nobody else does meanwhile."""
+    """`engine` for transactions that write: they take the write lock at once, so no other writer runs meanwhile."""
     return engine.execution_options(tunemill_writing=True)
 
 
@@ -153,14 +153,14 @@ def _explained(error: DBAPIError, url: URL) -> TunemillError:
     if _sqlstate(error) == "53100" or "disk is full" in said or "No space left" in said:
         return StoreFullError(
             f"no space left for the ledger at {place}",
-            why="what was recorded before is whole; the last step is not",
+            why="earlier records are complete; the last step was not recorded",
             fix="free some space and run the same command again",
         )
     if _is_of_a_value(error):
         return RefusedValueError(
             f"the ledger at {place} refused a value",
             why=first_line,
-            fix="correct what was to be written; the ledger itself is sound and unchanged",
+            fix="correct the value; the ledger is unchanged",
         )
     for cause in _CAUSES:
         if _sqlstate(error) in cause.sqlstates or any(sign in said for sign in cause.signs):
@@ -171,13 +171,13 @@ def _explained(error: DBAPIError, url: URL) -> TunemillError:
     return LedgerError(
         f"the ledger at {place} refused",
         why=first_line,
-        fix="run the same command again: what was written before is whole; if it is refused again, look into the"
+        fix="run the same command again, since earlier records are complete; after a second refusal, read the"
         " database's log",
     )
 
 
 def _sqlstate(error: DBAPIError) -> str:
-    """Postgres' code for what went wrong; "" from SQLite, and for a connection that could not be made."""
+    """Postgres' code of the error; "" from SQLite, and when no connection could be made."""
     return str(getattr(error.orig, "sqlstate", None) or "")
 
 
@@ -197,7 +197,7 @@ _SQLSTATES_OF_VALUES = ("22", "23", "54")  # data exception, constraint violated
 
 
 class _Cause(NamedTuple):
-    """Why a database refuses, by Postgres' code or by its words, of which the first that apply count."""
+    """A known reason why a database refuses, found by Postgres' code or the message's words; the first match counts."""
 
     why: str  # {said}: its own words
     fix: str
@@ -213,23 +213,23 @@ _CAUSES = (
     # SQLite
     _Cause(
         "the file is not an SQLite database, or it is damaged",
-        "move the file away and run again; accepted takes are found in the store and adopted",
+        "move the file away and run again; the run finds accepted takes in the store",
         ("not a database",),
     ),
     _Cause("the database file is damaged", "restore a copy, or move it away and run again", ("malformed",)),
     _Cause("the file cannot be opened", "check its folder's rights, or set TUNEMILL_HOME", ("unable to open",)),
     _Cause(
-        "the file may not be written",
+        "this user may not write to the file",
         "check the rights of the file and its folder, and that its disk is not mounted read-only; or set TUNEMILL_HOME",
         ("readonly database",),
     ),
     _Cause(
-        "its disk failed to read or write",
+        "the disk of the ledger failed to read or write",
         "check the disk, which must be a local one, and run the same command again",
         ("disk I/O error",),
     ),
     _Cause(_HELD, "end that program and run again", ("is locked", "lock timeout"), ("55P03",)),
-    # Postgres: rights, which somebody must give
+    # Postgres: rights, which a person must grant
     _Cause(
         _NO_RIGHT,
         "let the schema's owner run `grant usage, create on schema public to USER` (or whichever schema it is), or"
@@ -253,7 +253,7 @@ _CAUSES = (
     ),
     _Cause(
         "the server does not let its user in: {said}",
-        "let an administrator allow the login (`alter role USER login`, or a line in pg_hba.conf, which may ask for"
+        "let an administrator allow the login (`alter role USER login`, or a line in pg_hba.conf, which may require"
         " TLS: ?sslmode=require), or correct TUNEMILL_DATABASE_URL",
         ("not permitted to log in", "pg_hba.conf"),
         ("28000",),

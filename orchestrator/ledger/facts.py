@@ -1,7 +1,7 @@
-"""Facts: what workers report becomes rows, many in one transaction, each exactly once.
+"""Facts: workers' records become rows, many in one transaction, each record exactly once.
 
-The record queue delivers at least once. Attempts are known by their record id, spans by worker and start,
-renditions by take: writing them again changes nothing.
+The record queue delivers at least once. Attempts are identified by their record id, spans by worker and start, and
+renditions by take, so writing one a second time changes nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from sqlalchemy import Connection, select
 from catalog.logins import login_of_worker
 from catalog.messages import AttemptMade, Record, SpansClosed, WorkerStopped
 from catalog.sidecar import Sidecar
+from orchestrator.ledger import plans
 from orchestrator.ledger.bulk import insert_new
+from orchestrator.ledger.chroma import note_renditions
 from orchestrator.ledger.holding import GivenAt, NamedTakes, TakesTold, believe_all
 from orchestrator.ledger.machines import PriceOf, mark_makers_unposted
 from orchestrator.ledger.progress import rendition_id
@@ -35,7 +37,7 @@ class Recorded:
     named: dict[str, tuple[frozenset[str], int]] = field(default_factory=dict)  # as NamedTakes has them
 
     def plus(self, later: Recorded) -> Recorded:
-        """The sum of two recordings; a worker that was heard of after its stop has not stopped."""
+        """The sum of two recordings; a worker whose later message follows its stop has not stopped."""
         stopped = (self.stopped - later.seen) | later.stopped
         outcomes = self.outcomes + later.outcomes
         early, named = self.early | later.early, self.named | later.named
@@ -86,7 +88,8 @@ def record_facts(
     _insert_attempts(connection, made)
     _insert_spans(connection, spans)
     takes.write()
-    # Another worker's time has made what was adopted, and only now is it known what became of it.
+    plans.pass_places_on(connection, [each.take_id for each in made if each.outcome == "rejected" and each.audio_ms])
+    # The adopted rendition was made in another worker's time, and its outcome is known only now.
     mark_makers_unposted(connection, {each.take_id for each in made if each.adopted})
     recorded.named = takes.named
     return recorded
@@ -102,16 +105,14 @@ def _new_attempts(connection: Connection, records: Sequence[Record]) -> dict[str
 
 def _insert_attempts(connection: Connection, made: Sequence[AttemptMade]) -> None:
     insert_new(connection, AttemptRow, [attempt_row(each) for each in [*made, *_unreported(connection, made)]])
-    insert_new(
-        connection, RenditionRow, [rendition_row(each.sidecar, rendition_id(each)) for each in made if each.sidecar]
-    )
+    insert_renditions(connection, [(rendition_id(each), each.sidecar) for each in made if each.sidecar])
 
 
 def _unreported(connection: Connection, made: Sequence[AttemptMade]) -> list[AttemptMade]:
-    """The attempts behind adopted sidecars, for those whose worker did not live to report them.
+    """The attempts behind adopted sidecars whose worker ended before it reported them: its time was work.
 
-    So the time they took is known to have made a take. Only of workers on these books, for a sidecar may be older; and
-    of another login's worker only where it is on record that the take was lost with it.
+    Only attempts of workers in this ledger count, because a sidecar may be older. Those of another login's worker count
+    only if the ledger has recorded that the take was lost with it.
     """
     adopted = [
         (each.worker_id, each.sidecar) for each in made if each.adopted and each.sidecar and each.sidecar.record_id
@@ -147,8 +148,14 @@ def attempt_row(made: AttemptMade) -> dict[str, Any]:
     }
 
 
+def insert_renditions(connection: Connection, sidecars: Sequence[tuple[str, Sidecar]]) -> None:
+    """Write the renditions that are new, each under its record id, and let them be compared with others."""
+    insert_new(connection, RenditionRow, [rendition_row(sidecar, record_id) for record_id, sidecar in sidecars])
+    note_renditions(connection, sidecars)
+
+
 def rendition_row(sidecar: Sidecar, record_id: str) -> dict[str, Any]:
-    """The ledger's row of a rendition: what its sidecar says, under the id of the attempt that made it."""
+    """The ledger's row of a rendition: the content of its sidecar, under the id of the attempt that made it."""
     return {
         "record_id": record_id,
         "take_id": sidecar.take_id,

@@ -1,7 +1,8 @@
-"""Takes in hand: who holds which take, as heartbeats, attempts and returns say, in time linear in what they change.
+"""Takes in hand: which worker holds which take, according to heartbeats, attempts and returns.
 
-What a worker's heartbeat said last is remembered, so that the next one costs only its differences. Now and then all of
-it is compared with the ledger again, which somebody may have changed, or which may have gone back to an older state.
+The time of an update is linear in the number of changes: each worker's last heartbeat is remembered, so the next one
+costs only its differences. From time to time, all holds are compared with the ledger again, because a person may have
+changed the ledger or restored an older copy.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ ANY_TIME: Final = 2**63  # the instant of an order for which no proof is asked
 
 
 def believe_all(worker_id: str, receipt: str, take_id: str, sent_at_ms: int | None) -> int | None:
-    """Where orders are not signed: whoever speaks of a take may have it."""
+    """The rule where orders are not signed: every worker that reports a take may have it."""
     return ANY_TIME
 
 
@@ -40,7 +41,7 @@ class NamedTakes:
     by_worker: dict[str, tuple[frozenset[str], int]] = field(default_factory=dict)
 
     def named_before(self, worker_id: str, at_ms: int) -> frozenset[str] | None:
-        """What the worker's last heartbeat named; None when its next one is to be compared with the ledger."""
+        """The takes in the worker's last heartbeat; None when its next heartbeat must be compared with the ledger."""
         known = self.by_worker.get(worker_id)
         return known[0] if known is not None and at_ms - known[1] < COMPARED_EVERY_MS else None
 
@@ -54,14 +55,14 @@ class NamedTakes:
 
 
 class TakesTold:
-    """The takes that a batch of records speaks of, by id and by holder; `write` puts down what has changed."""
+    """The takes that a batch of records names, by id and by holder; `write` writes the changed ones."""
 
     def __init__(
         self, connection: Connection, records: Sequence[Record], named: NamedTakes, at_ms: int, given_at: GivenAt
     ) -> None:
         self._connection, self._at_ms, self._given_at = connection, at_ms, given_at
         self._compared_ms = {worker_id: compared_ms for worker_id, (_, compared_ms) in named.by_worker.items()}
-        # Of the heartbeats in this batch: what was named before, for those that need not be compared as a whole.
+        # For this batch's heartbeats that need no full comparison: the takes that the previous one named.
         self._before = {
             record.worker_id: named.named_before(record.worker_id, at_ms)
             for record in records
@@ -81,7 +82,7 @@ class TakesTold:
             take.attempted(record)
 
     def heard(self, record: Record) -> None:
-        """A worker says what it holds, gives back, or that it has ended."""
+        """Note that a worker holds takes, returns takes, or has ended."""
         if isinstance(record, Heartbeat):
             self._beat(record)
         elif isinstance(record, TakesReturned):
@@ -94,7 +95,7 @@ class TakesTold:
             self.named[record.worker_id] = (frozenset(), 0)
 
     def write(self) -> None:
-        """Write what has changed of each take: a column that is written keeps indexes busy even with the same value."""
+        """Write only each take's changed columns, because even an equal value makes the database update indexes."""
         by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
         for take_id, take in self._takes.items():
             now, was = _VALUES(take), self._was[take_id]
@@ -150,8 +151,9 @@ class TakesTold:
             take.returned(worker_id)
 
     def _read(self, records: Sequence[Record]) -> dict[str, TakeProgress]:
-        """The takes that matter: of attempts and returns, what heartbeats name anew or no longer, and all that is held
-        by workers that have ended or whose heartbeat is compared as a whole: it speaks of what it leaves out, too.
+        """The takes that the batch may change: those of attempts and returns, those that heartbeats name anew or no
+        longer, and all that are held by workers that have ended or whose heartbeat is compared as a whole, which also
+        concerns the takes that it does not name.
         """
         columns = [TAKE.c.take_id, *(TAKE.c[name] for name in _NAMES)]
         whole = {worker_id for worker_id, before in self._before.items() if before is None}

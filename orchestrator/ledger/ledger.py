@@ -1,21 +1,21 @@
-"""The open ledger: transactions in words, the writer lock, and the questions other parts ask most."""
+"""The open ledger: its transactions, the writer lock, and the queries that other packages use most."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, Engine
 
 from catalog.messages import now_ms
-from catalog.track import Take
 from orchestrator.ledger import plans, readings, slots
 from orchestrator.ledger.database import in_words, open_database, writing
+from orchestrator.ledger.due import Refused
 from orchestrator.ledger.lock import WriterLock
-from orchestrator.ledger.plans import BegunRun, RunTerms
+from orchestrator.ledger.plans import BegunRun, PlannedTakes, RunTerms
 from orchestrator.ledger.slots import KnownTake
-from orchestrator.ledger.tables import RenditionRow, RunRow
+from orchestrator.ledger.tables import TAKE, RenditionRow, RunRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,26 +82,35 @@ class Ledger:
         with self.read() as connection:
             return slots.shelved_takes(connection, catalog)
 
-    def begin_or_resume_run(
+    def refused_takes(self, catalog: str) -> Refused:
+        """The takes whose place passes to another: the checks refused them, or a listener asks for another."""
+        with self.read() as connection:
+            return slots.refused_takes(connection, TAKE.c.catalog == catalog)
+
+    def begin_or_resume_run(  # noqa: PLR0913 - a plan with its terms
         self,
         catalog: str,
         model: str,
-        takes: Iterable[Take],
+        takes: PlannedTakes,
         max_usd_micros: int | None = None,
         take_usd_micros: int | None = None,
         *,
+        tries: int = 0,
+        duplicates: str = "warn",
+        remade: Collection[str] = (),
         is_part: bool = False,
     ) -> BegunRun:
         """Write down all of `takes` as the catalog's plan, or with `is_part` as a part of it.
 
-        A run that is not finished goes on; BusyError when it has more takes to make than that part.
+        `remade` are takes that do not keep their slots though they differ in finishing alone. A run that is not
+        finished goes on; BusyError when it has more takes to make than that part.
 
         One transaction: after a kill the ledger holds the old plan or the new one. Memory grows by a few
         hundred bytes a take.
         """
-        terms = RunTerms(model, max_usd_micros, take_usd_micros)
+        terms = RunTerms(model, max_usd_micros, take_usd_micros, tries, duplicates)
         with self.write() as connection:
-            return plans.begin_or_resume(connection, catalog, terms, takes, now_ms(), is_part=is_part)
+            return plans.begin_or_resume(connection, catalog, terms, takes, now_ms(), is_part=is_part, remade=remade)
 
     def unfinished_run(self, catalog: str) -> RunRow | None:
         """The catalog's active run."""

@@ -1,9 +1,9 @@
-"""The writer lock: at most one process feeds the queues and records what comes back.
+"""The writer lock: at most one process feeds the queues and writes records to the ledger.
 
-Beside an SQLite file it is a file lock, on Postgres an advisory lock; both end with the process that held
-them, however it ended. Whoever takes the lock also counts up the ledger's epoch, and every transaction of a
-writer begins by comparing that with its own: one that was stopped, or cut off from its session, for so long that
-another took its place finds out before it has written anything.
+Beside an SQLite file, the lock is a file lock; on Postgres, it is an advisory lock. Either one ends with the process
+that holds it. A process that takes the lock also increments the ledger's epoch, and every transaction of a writer first
+compares the ledger's epoch with its own. So a writer that was suspended or disconnected until another process took the
+lock notices this before it writes.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class WriterLock:
             raise LedgerError(
                 f"the lock beside {database} cannot be taken",
                 why=str(error),
-                fix="the ledger's folder must be writable and on a local disk",
+                fix="put the ledger into a folder on a local disk that this user may write to",
             ) from None
         self._file = lock
         note.write_text(json.dumps({"holder": _myself()}))
@@ -178,9 +178,9 @@ def _read_note(note: Path) -> str:
 
 def _busy(holder: str) -> BusyError:
     error = BusyError(
-        f"the ledger has a writer already: {holder}",
-        why="one process at a time feeds the queues and records results, so that nothing is sent twice",
-        fix="wait for it or end it, then run the same command again; `tunemill status` shows how far it is",
+        f"another process writes to the ledger: {holder}",
+        why="only one process at a time may feed the queues and record results, so that no take is sent twice",
+        fix="wait for that process or end it, then run the same command again; `tunemill status` shows its progress",
     )
     error.holder = holder
     return error

@@ -1,4 +1,4 @@
-"""Logins of workers and the keys of orders: who may speak, what each login's takes came to, and whose order counts."""
+"""Logins of workers and keys of orders: the logins that exist, the results of each login's takes, and the valid key."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from orchestrator.ledger.tables import ATTEMPT, LOGIN, ORDER_KEY, WORKER, LoginR
 
 
 class LoginUse(NamedTuple):
-    """A login, its workers, and what became of the takes that they tried; "" stands for workers without one."""
+    """A login, its workers, and the outcomes of the takes that they tried; "" stands for workers without a login."""
 
     login: str
-    made_at_ms: int | None  # None: nobody made it here
+    made_at_ms: int | None  # None: it was not made here
     ended_at_ms: int | None
     workers: int
     living: int

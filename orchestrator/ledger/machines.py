@@ -1,4 +1,4 @@
-"""Rented machines: the row of one that a worker names, the price that it is looked up for, and what is posted anew."""
+"""Rented machines: the rental that a worker names, the lookup of its price, and the request to post it anew."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def rental_row(note: RentalNote, gpu: str) -> dict[str, Any]:
 
 
 def machine_of(row: Mapping[Any, Any], gpu: str) -> Machine:
-    """The machine to look up a price for, from a rental's row; a machine that nobody has named has no provider."""
+    """The machine for a price lookup, from a rental's row; a machine without a name has no provider."""
     return Machine(gpu, row["provider"] if row["provider"] != LOCAL else "", row["market"], row["region"])
 
 
 def mark_rentals_unposted(connection: Connection, rental_ids: Iterable[str], *, later: bool = False) -> None:
-    """Note that something new is known of these rentals: what was posted of them is looked at again.
+    """Note that something new is known of these rentals, so that their postings are compared again.
 
-    So are their tallies, unless what is new came `later` than all that is added up.
+    Their tallies are deleted too, unless the new facts are `later` than everything that was added up.
     """
     ours = RENTAL.c.rental_id.in_(sorted(rental_ids))
     if later:
@@ -48,7 +48,7 @@ def mark_rentals_unposted(connection: Connection, rental_ids: Iterable[str], *, 
 
 
 def mark_makers_unposted(connection: Connection, take_ids: Iterable[str]) -> None:
-    """The same for all rentals on which these takes were made: what became of them has changed."""
+    """The same for all rentals on which these takes were made, because the outcome of the takes has changed."""
     for chunk in chunks(sorted(take_ids)):
         made = (
             select(WORKER.c.rental_id)

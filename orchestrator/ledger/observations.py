@@ -1,4 +1,4 @@
-"""Observations: what the ledger knows of rented time, as the values that planning and finance work with."""
+"""Observations: the ledger's facts about rented time, as plain values for planning and finance."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Category(StrEnum):
     LOST = "lost"  # a batch was rendered and nothing is known of its takes, or its worker died before it said anything
     STARTUP = "startup"
     IDLE = "idle"
-    POST = "post"  # the engine had ended, and what it had made was still checked, mastered and uploaded
+    POST = "post"  # the engine had ended, and its last takes were still checked, mastered and uploaded
     TEARDOWN = "teardown"
-    UNOBSERVED = "unobserved"  # paid, but no span says for what: minimums, rounded minutes, a pod without a worker
+    UNOBSERVED = "unobserved"  # paid, but covered by no span: minimums, rounded minutes, a pod without a worker
     STORAGE = "storage"
     EGRESS = "egress"
     CREDIT = "credit"
@@ -46,7 +46,7 @@ class CostObject(NamedTuple):
     run_id: str
 
 
-# Time of workers that never worked for anybody; a row of its own, never left out.
+# Time of workers that never worked on a take; a row of its own, never left out.
 UNALLOCATED: Final = CostObject("unallocated", "unallocated", "unallocated", "unallocated")
 
 

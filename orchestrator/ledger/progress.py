@@ -1,7 +1,7 @@
 """The progress of a take, and the change that each fact makes to it. Pure rules; `facts` reads and writes the rows.
 
-Facts may arrive twice, late or out of order. An accepted take stays accepted; a failure counts only against a
-take that is still to be made; a worker that falls silent never counts against the take.
+Facts may arrive twice, late or out of order. An accepted take stays accepted. A failure counts only against a take that
+is still to be made. The loss of a silent worker never counts against a take.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class TakeProgress:
     held_at_ms: int | None = None
     tries: int = 0
     rendition_id: str | None = None
-    orders: int = 0  # 0: it was never sent, so nobody can have it
+    orders: int = 0  # 0: it was never sent, so no worker can have it
 
     def attempted(self, attempt: AttemptMade) -> None:
         """One try has ended; the attempt is new to the ledger."""

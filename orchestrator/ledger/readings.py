@@ -1,11 +1,12 @@
-"""Readings of the ledger for people: runs, workers, tracks, reasons and money. Nothing is written here."""
+"""Readings of the ledger for people: runs, workers, tracks, reasons and money. This module writes nothing."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from statistics import fmean, pstdev
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, case, func, or_, select
@@ -22,6 +23,28 @@ _RATE_OF_MS = 120_000  # long enough for slow batches
 _PAID_AFTER_MS = 600_000  # a machine that was silent for so long may have been given back
 _ROWS_AT_ONCE = 500
 _LATEST_ATTEMPTS = 200  # takes are sent by length, so the latest resemble the next
+
+
+class LoudnessSpread(NamedTuple):
+    """The loudness of finished tracks against the targets they were made for, in LU."""
+
+    tracks: int  # that have a loudness and a target
+    mean_lu: float
+    least_lu: float
+    most_lu: float
+    deviation_lu: float  # standard deviation between the tracks
+
+
+def loudness_spread(tracks: Iterable[ListedTrack]) -> LoudnessSpread | None:
+    """The spread of the loudness of `tracks`; None when no track has a loudness and a target."""
+    offsets_lu = [
+        track.rendition.loudness_lufs - target
+        for track in tracks
+        if track.rendition.loudness_lufs is not None and (target := track.take.spec.master.loudness_lufs) is not None
+    ]
+    if not offsets_lu:
+        return None
+    return LoudnessSpread(len(offsets_lu), fmean(offsets_lu), min(offsets_lu), max(offsets_lu), pstdev(offsets_lu))
 
 
 class TakeCounts(NamedTuple):
@@ -41,7 +64,7 @@ class TakeCounts(NamedTuple):
 
     @property
     def ended(self) -> int:
-        """The number of takes that will not change any more."""
+        """The number of takes that are in a final state."""
         return self.accepted + self.rejected + self.failed
 
     @property
@@ -51,7 +74,7 @@ class TakeCounts(NamedTuple):
 
 
 class Spend(NamedTuple):
-    """Money that workers have cost so far. `unpriced` names GPUs without a price: then `usd_micros` is too low."""
+    """The cost of workers so far. `unpriced` names GPUs without a price; then `usd_micros` is too low."""
 
     usd_micros: int
     unpriced: tuple[str, ...]
@@ -63,7 +86,7 @@ class ListedTrack(NamedTuple):
     take: Take
     rendition: RenditionRow  # without its sidecar, which is a hundred times as large as all else
     metadata: dict[str, Any]  # chosen by the planner; empty where nothing was left to it
-    is_order_known: bool = True  # False: of a rebuilt ledger, and nothing proves that anybody ordered it
+    is_order_known: bool = True  # False: the ledger was rebuilt, and no order for the take is proven
 
 
 def count_takes(connection: Connection, run_id: str) -> TakeCounts:
@@ -73,13 +96,13 @@ def count_takes(connection: Connection, run_id: str) -> TakeCounts:
 
 
 def get_run(connection: Connection, run_id: str) -> RunRow:
-    """The run of that id."""
+    """The run with that id."""
     row = connection.execute(select(RUN).where(RUN.c.run_id == run_id)).mappings().one()
     return RunRow(**row)
 
 
 def find_run_ids(connection: Connection, prefix: str) -> list[str]:
-    """Ids of the runs that begin so."""
+    """The ids of runs that begin with that text."""
     return list(
         connection.execute(select(RUN.c.run_id).where(RUN.c.run_id.startswith(prefix, autoescape=True))).scalars()
     )
@@ -98,19 +121,19 @@ def latest_workers(connection: Connection, limit: int) -> list[WorkerRow]:
 
 
 def last_heard_ms(connection: Connection, model: str) -> int | None:
-    """The instant of the last word of any worker of a model, by the control side's clock; None before the first."""
+    """The control side's time of the last message of any worker of a model; None before the first."""
     said = connection.execute(select(func.max(WORKER.c.heard_at_ms)).where(WORKER.c.model == model)).scalar()
     return None if said is None else int(said)
 
 
 def held_takes(connection: Connection) -> Counter[str]:
-    """Count the takes that each worker holds."""
+    """The number of takes that each worker holds."""
     query = select(TAKE.c.held_by, func.count()).where(TAKE.c.state == "sent", TAKE.c.held_by.is_not(None))
     return Counter(dict(connection.execute(query.group_by(TAKE.c.held_by)).all()))
 
 
 def latest_time_use(connection: Connection, worker_ids: Sequence[str], last_ms: int) -> dict[str, TimeUse]:
-    """The time use of each worker in the last `last_ms` before it was last seen, as far as it has reported."""
+    """The time use of each worker in the last `last_ms` before its last message, as far as it has reported."""
     since = WORKER.c.last_seen_ms - last_ms
     begin = case((SPAN.c.start_ms < since, since), else_=SPAN.c.start_ms)
     query = (
@@ -149,7 +172,7 @@ def spend_of_run(connection: Connection, run: RunRow) -> Spend:
 
 
 class PaidMeanwhile(NamedTuple):
-    """What the machines of a paused run go on costing."""
+    """The cost that the machines of a paused run still cause."""
 
     machines: int
     usd_micros_per_h: int | None  # None: the price of one is unknown
@@ -157,7 +180,7 @@ class PaidMeanwhile(NamedTuple):
 
 
 def paid_meanwhile(connection: Connection, run: RunRow, at_ms: int) -> PaidMeanwhile:
-    """The cost, since the run's latest wish, of the workers of its model that are up still."""
+    """The cost, since the run's latest wish, of its model's workers that are still running."""
     heard = WORKER.c.heard_at_ms > at_ms - _PAID_AFTER_MS
     query = select(WORKER).where(WORKER.c.model == run.model, WORKER.c.ended_at_ms.is_(None), heard)
     workers = connection.execute(query).all()
@@ -182,7 +205,7 @@ class RecordedRate(NamedTuple):
 
 
 def recorded_rates(connection: Connection) -> list[RecordedRate]:
-    """What is recorded of each GPU and rate, struck workers left out, in order of the GPU's name."""
+    """The recorded time of each GPU and rate, without struck workers, in order of the GPU's name."""
     rate, ended_ms = WORKER.c.rate_usd_micros_per_h, func.coalesce(WORKER.c.ended_at_ms, WORKER.c.last_seen_ms)
     query = (
         select(
@@ -203,7 +226,7 @@ def recorded_rates(connection: Connection) -> list[RecordedRate]:
 
 
 def takes_per_min(connection: Connection, run: RunRow, at_ms: int) -> float | None:
-    """The recent rate at which takes of an active run ended, per minute; None before any has ended."""
+    """The recent rate, per minute, at which takes of an active run ended; None before the first has ended."""
     since_ms = max(run.started_at_ms, at_ms - _RATE_OF_MS)
     ended = ATTEMPT.c.outcome.in_(("accepted", "rejected")) & (ATTEMPT.c.at_ms > since_ms)
     count = connection.execute(select(func.count()).where(ATTEMPT.c.run_id == run.run_id, ended)).scalar()
@@ -312,7 +335,7 @@ def _spread(finished: list[ColumnElement[bool]], limit: int) -> Select[tuple[str
 def in_places(
     zones: Collection[str], genres: Collection[str], axes: Mapping[str, Collection[str]]
 ) -> list[ColumnElement[bool]]:
-    """Of a take's row: it lies in one of these zones and genres and has one of these values of each axis; empty: any.
+    """SQL condition on a take's row: it lies in one of these zones, genres and values of each axis; empty means any.
 
     Axes stand in the track's key, between the genre and the slot: `spa/thermal/ambient/season=winter/0007`.
     """
@@ -352,7 +375,7 @@ def catalogs(connection: Connection) -> list[str]:
 
 
 def read_takes(connection: Connection, take_ids: Sequence[str]) -> dict[str, Take]:
-    """The takes of these ids, as they were planned, by id."""
+    """The takes with these ids, as they were planned, by id."""
     found: dict[str, Take] = {}
     for first in range(0, len(take_ids), _ROWS_AT_ONCE):
         some = take_ids[first : first + _ROWS_AT_ONCE]
@@ -371,7 +394,7 @@ def find_rendition(connection: Connection, take_id_prefix: str) -> RenditionRow 
     exact = [row for row in rows if row["take_id"] == take_id_prefix] or rows
     if len(exact) > 1:
         raise UnknownNameError(
-            f"{take_id_prefix!r} is the beginning of several takes",
+            f"{take_id_prefix!r} is the beginning of several take ids",
             why=", ".join(row["take_id"] for row in rows) + (" and maybe more" if len(rows) == 3 else ""),
             fix="write more of the take's id",
         )

@@ -1,4 +1,4 @@
-"""The roll-call: one row for each worker, with what it says of itself, when it was heard of, and its price."""
+"""The roll-call: one row for each worker, with its own description, the time of its last message, and its price."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from orchestrator.ledger.tables import RENTAL, WORKER, RentalRow, WorkerRow
 
 CLOCK_TOLERANCE_MS: Final = 5_000  # a clock that is further off than this is wrong, not merely coarse
 
-# What a worker's row holds beside what it says of itself at its start.
+# The columns of a worker's row that its start record does not contain.
 _NOTHING_KNOWN: Final[dict[str, Any]] = {
     "last_seen_ms": 0,
     "heard_at_ms": 0,
@@ -50,7 +50,7 @@ def _place_of(beat: Heartbeat, row: Mapping[str, Any], *, is_drained: bool) -> H
 
 
 class Heard(Enum):
-    """The bearing of a record on what its worker holds."""
+    """The effect of a record on the takes that its worker holds."""
 
     CURRENT = "current"
     OVERTAKEN = "overtaken"  # a heartbeat that is older than one that was recorded
@@ -59,7 +59,7 @@ class Heard(Enum):
 
 
 class RollCall:
-    """The rows of the workers that a batch of records speaks of; `write` puts down what has changed."""
+    """The rows of the workers that a batch of records names; `write` writes the changed ones."""
 
     def __init__(self, connection: Connection, worker_ids: set[str], price_of: PriceOf, at_ms: int) -> None:
         self._connection, self._price_of, self._at_ms = connection, price_of, at_ms
@@ -73,7 +73,7 @@ class RollCall:
         self._posted_ms: dict[str, int] = dict(connection.execute(posted).all())
 
     def heard(self, record: Record, *, is_drained: bool = True) -> Heard:
-        """Note what a worker says of itself. `is_drained`: every record that it had sent is in this batch or before.
+        """Note a worker's report on itself. `is_drained`: all its earlier records are in this batch or an earlier one.
 
         A heartbeat takes its place among the worker's records by their sequence. A record that the broker has lost is
         waited for no longer than its list is drained.
@@ -152,9 +152,9 @@ class RollCall:
         said = record.model_dump(exclude={"v", "record_id", "at_ms", "kind", "rental", "sequence"})
         said["login"] = login_of_worker(record.worker_id)
         if row.get("host"):
-            said["started_at_ms"] = row["started_at_ms"]  # a life begins once, whatever is said of it later
+            said["started_at_ms"] = row["started_at_ms"]  # a life begins once; later records do not move its beginning
         if (before := row.get("rental_id")) and record.rental and record.rental.rental_id != before:
-            self._belated.add(before)  # what was posted for a worker of whom nothing was known
+            self._belated.add(before)  # postings for a worker without known facts
         rental = record.rental or RentalNote(provider=LOCAL, external_id=record.worker_id, gpu_count=1)
         self._rentals[rental.rental_id] = rental_row(rental, record.gpu)
         self._rows[record.worker_id] = {**row, **said, "rental_id": rental.rental_id}

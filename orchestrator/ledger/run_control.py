@@ -1,9 +1,10 @@
-"""Run control: a person pauses, resumes or cancels a run that is under way, or lets its dead takes be tried again.
+"""Run control: a person pauses, resumes or cancels an active run, or has its dead takes tried again.
 
 The request is written into the run's row (column `wish`), and the controller carries it out.
 
-A paused run sends nothing more, and what waits on the queues for it is taken off them; what workers hold is
-finished. A cancelled one ends that way. Dead takes are those that failed for good; retrying them lets them wait again.
+A paused run sends no more takes; its takes that wait in the queues are removed from there, and workers finish those
+that they hold. A cancelled run ends in the same way. A dead take is one that has failed for good; a retry makes it wait
+again.
 """
 
 from __future__ import annotations
@@ -52,9 +53,9 @@ def get_active_run(connection: Connection, name: str) -> RunRow:
         return RunRow(**rows[0])
     active = [f"{row['catalog']} ({row['run_id'][:8]})" for row in connection.execute(query).mappings()]
     raise UnknownNameError(
-        f"no active run is called {name!r}" if not rows else f"{name!r} is the beginning of several active runs",
+        f"no active run is called {name!r}" if not rows else f"{name!r} is the beginning of several run ids",
         why=f"active are: {', '.join(active) or 'none'}",
-        fix="name one of them by its catalog or the first digits of its id; `tunemill status` lists them",
+        fix="name a run by its catalog or by the first digits of its id; `tunemill status` lists the runs",
     )
 
 
@@ -64,23 +65,23 @@ def write_control(connection: Connection, run: RunRow, request: str) -> None:
 
 
 def refuse_unless_going_on(run: RunRow) -> None:
-    """Raise PausedError or BusyError for a run that somebody has paused or is cancelling."""
+    """Raise PausedError or BusyError for a run that is paused or being cancelled."""
     if run.wish == PAUSE:
         raise PausedError(
             f"the run of {run.catalog!r} is paused",
-            why="somebody has asked for that, and only a person should undo it",
+            why="a person has paused the run, and a person must resume it",
             fix=f"`tunemill resume {run.catalog}`, then run the same command again",
         )
     if run.wish == CANCEL:
         raise BusyError(
             f"the run of {run.catalog!r} is being cancelled",
-            why="workers finish what they hold of it",
+            why="workers finish the takes that they hold",
             fix="wait until `tunemill status` shows it as cancelled, then run the same command again",
         )
 
 
 def cancel_all(connection: Connection, run: RunRow, at_ms: int) -> None:
-    """Cancel what waits and what is on its way, and close the run: for when it is known that nobody has any of it."""
+    """Cancel all waiting and sent takes and close the run; only when it is known that no worker holds any of them."""
     work.recall_sent(connection, run.run_id, at_ms)
     work.cancel_waiting(connection, run.run_id)
     work.finish_runs(connection, [run.run_id], at_ms)

@@ -1,7 +1,7 @@
-"""Records set aside: what came over the record queue and could not be written down is kept here, with the reason.
+"""Records set aside: each record that could not be written to the ledger is kept here, with the reason.
 
-Nothing else waits for them. A person looks at them with `tunemill records`; those that only a newer program could
-read are tried again when that program is at work. They are bounded: when there are too many the oldest go.
+No other record waits for these. A person reads them with `tunemill records`. A record that only a newer program can
+read is tried again when that program runs. Their number is bounded: beyond it, the oldest are deleted.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class SetAside(NamedTuple):
     """One record as it lay on the queue, and why it is not on the books."""
 
     raw: bytes
-    payload: dict[str, Any] | None  # what could be read of it
+    payload: dict[str, Any] | None  # the part of it that could be read
     fault: Fault
     reason: str
     login: str = ""  # on whose list it lay
@@ -134,7 +134,7 @@ def _find_one(connection: Connection, name: str) -> SetAsideRow:
     raise UnknownNameError(
         f"{len(rows) or 'no'} record{'s' if len(rows) != 1 else ''} set aside {'begin' if rows else 'begins'} "
         f"with {wanted!r}",
-        why="a record is named by its id or the first letters of it",
+        why="a record is named by its id or by the beginning of its id",
         fix="take an id from `tunemill records list`",
     )
 
@@ -146,7 +146,7 @@ def drop(connection: Connection, digests: Iterable[str]) -> None:
 
 
 def drop_due(connection: Connection, digests: Iterable[str]) -> None:
-    """Forget those of these records that are due still: what had to be set aside anew is not."""
+    """Delete those of these records that are still due; a record that was set aside again is not due."""
     for chunk in chunks(sorted(digests)):
         connection.execute(delete(SET_ASIDE).where(SET_ASIDE.c.digest.in_(chunk), SET_ASIDE.c.is_due))
 

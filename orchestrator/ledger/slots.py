@@ -1,29 +1,33 @@
-"""The states of a slot: one list of what can have become of a place in a catalog, and what each means for the rest.
+"""The states of a slot: the list of all states that a place in a catalog can have, and the consequences of each.
 
-A slot is a place in a catalog: a track's key and a take number. What the ledger knows of a take (how far its work has
-come, whether its catalog still plans it, what listeners decided) gives the state of the slot as far as that take is
-concerned. What follows from a state stands in its row of `STATES`: whether the catalog lists the track, and as what
-the books count the time that rendered it. A new state is a new row, and reports follow.
+A slot is a place in a catalog: a track's key and a take number. The state of a slot follows from the ledger's facts
+about its take: how far the work has come, whether the catalog still plans the take, and what listeners decided. Each
+row of `STATES` says whether the catalog lists the track, and under which category the books count the time that
+rendered it. A new state is a new row, and reports show it without a change.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from itertools import groupby
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, func, select
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
+from orchestrator.ledger.bulk import chunks
+from orchestrator.ledger.due import Refused, Slot
 from orchestrator.ledger.observations import Category
-from orchestrator.ledger.tables import TAKE
-from orchestrator.ledger.verdicts import is_kept
+from orchestrator.ledger.tables import ATTEMPT, TAKE
+from orchestrator.ledger.verdicts import asks_again, is_kept
 
 _UNDER_WAY: Final = frozenset({"waiting", "sent"})
 
 
 class SlotState(StrEnum):
-    """The state of a slot, as its take tells."""
+    """The state of a slot, as it follows from one take of the slot."""
 
     WANTED = "wanted"
     MISSING = "missing"
@@ -59,7 +63,7 @@ STATES: Final[Mapping[SlotState, StateRule]] = MappingProxyType(
 
 
 class TakeFacts(NamedTuple):
-    """The facts about a take that decide the state of its slot."""
+    """The facts about a take from which the state of its slot follows."""
 
     work: str  # how far the take has come: a state of the table `take`
     is_current: bool = True  # the catalog's last plan has this take in the slot
@@ -70,31 +74,32 @@ class TakeFacts(NamedTuple):
 
 
 class KnownTake(NamedTuple):
-    """The take that the ledger has in a slot."""
+    """The current take of a slot, as the ledger has it."""
 
     take_id: str
     state: str  # of its work
     model: str = ""
     is_refused: bool = False
+    sound_id: str = ""  # the same for takes that differ in finishing alone; "": not known
 
     @property
     def is_listed(self) -> bool:
-        """True when the catalog has the track."""
+        """True when the catalog lists the track."""
         return STATES[state_of(TakeFacts(self.state, is_refused=self.is_refused))].is_listed
 
 
 def known_takes(connection: Connection, catalog: str) -> dict[tuple[str, int], KnownTake]:
     """(track key, take number) -> the current take of the slot."""
-    columns = (TAKE.c.track_key, TAKE.c.number, TAKE.c.take_id, TAKE.c.state, TAKE.c.model)
+    columns = (TAKE.c.track_key, TAKE.c.number, TAKE.c.take_id, TAKE.c.state, TAKE.c.model, TAKE.c.sound_id)
     query = select(*columns, is_kept(TAKE.c.rendition_id)).where(TAKE.c.catalog == catalog, TAKE.c.current)
     return {
-        (key, number): KnownTake(take_id, state, model, is_refused=kept is not None and not kept)
-        for key, number, take_id, state, model, kept in connection.execute(query)
+        (key, number): KnownTake(take_id, state, model, kept is not None and not kept, sound_id)
+        for key, number, take_id, state, model, sound_id, kept in connection.execute(query)
     }
 
 
 def takes_by_cell(connection: Connection) -> dict[str, dict[tuple[str, str], int]]:
-    """Catalog -> zone and genre -> the number of its takes now."""
+    """Catalog -> zone and genre -> the number of current takes."""
     place = (TAKE.c.catalog, TAKE.c.zone, TAKE.c.genre)
     found: dict[str, dict[tuple[str, str], int]] = {}
     for catalog, zone, genre, takes in connection.execute(
@@ -105,13 +110,48 @@ def takes_by_cell(connection: Connection) -> dict[str, dict[tuple[str, str], int
 
 
 def shelved_takes(connection: Connection, catalog: str) -> dict[str, str]:
-    """Take id -> state of work of the takes that the catalog had and has changed or dropped since."""
+    """Take id -> state of work, for the takes that the catalog once had and has since changed or dropped."""
     query = select(TAKE.c.take_id, TAKE.c.state).where(TAKE.c.catalog == catalog, ~TAKE.c.current)
     return dict(connection.execute(query).all())
 
 
+def refused_takes(connection: Connection, *where: ColumnElement[bool]) -> Refused:
+    """The takes whose place passes to another: the checks refused their sound, or a listener asks for another.
+
+    What the engine itself refused, so that there was no sound, it would refuse again whatever the take's number.
+    """
+    sounded = select(ATTEMPT.c.record_id).where(
+        ATTEMPT.c.take_id == TAKE.c.take_id, ATTEMPT.c.outcome == "rejected", ATTEMPT.c.audio_ms > 0
+    )
+    by_checks = and_(TAKE.c.state == "rejected", sounded.exists())
+    by_listener = and_(TAKE.c.state == "accepted", asks_again(TAKE.c.rendition_id))
+    columns = (TAKE.c.track_key, TAKE.c.number, TAKE.c.take_id, TAKE.c.sound_id)
+    refused: dict[Slot, set[str]] = {}
+    for key, number, *names in connection.execute(select(*columns).where(*where, or_(by_checks, by_listener))):
+        refused.setdefault((key, number), set()).update(filter(None, names))
+    return refused
+
+
+def count_made_again(connection: Connection, run_id: str) -> int:
+    """The rejected takes of a run whose places have passed to other takes, made or still to be made."""
+    ours = select(TAKE.c.track_key).where(TAKE.c.run_id == run_id, TAKE.c.state == "rejected", TAKE.c.current)
+    made_again = 0
+    for keys in chunks(sorted(set(connection.execute(ours).scalars()))):
+        refused = refused_takes(connection, TAKE.c.track_key.in_(keys), TAKE.c.current)
+        columns = (TAKE.c.track_key, TAKE.c.number, TAKE.c.take_id, TAKE.c.run_id, TAKE.c.state, TAKE.c.wanted)
+        query = select(*columns).where(TAKE.c.track_key.in_(keys), TAKE.c.current)
+        rows = connection.execute(query.order_by(TAKE.c.track_key, TAKE.c.number))
+        for _, track in groupby(rows, key=attrgetter("track_key")):
+            takes = list(track)
+            further = sum(take.number > take.wanted > 0 for take in takes)
+            refused_here = [take for take in takes if take.take_id in refused.get((take.track_key, take.number), ())]
+            passed = refused_here[:further]  # by number, as places pass on
+            made_again += sum(take.run_id == run_id and take.state == "rejected" for take in passed)
+    return made_again
+
+
 def state_of(take: TakeFacts) -> SlotState:
-    """The state of the slot as far as this take is concerned."""
+    """The state of the slot, as it follows from this take."""
     if take.work == "rejected" or (take.work == "accepted" and take.is_refused):
         return SlotState.REJECTED
     if not take.is_current:
@@ -131,5 +171,5 @@ def category_of(state: SlotState) -> Category:
 
 
 def is_listed() -> ColumnElement[bool]:
-    """Of a take's row: its catalog has the track. The same in SQL as `state_of` being a state that is listed."""
+    """SQL condition on a take's row: its catalog lists the track. Equivalent to a listed state by `state_of`."""
     return and_(TAKE.c.current, TAKE.c.state == "accepted", is_kept(TAKE.c.rendition_id))

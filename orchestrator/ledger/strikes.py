@@ -1,14 +1,14 @@
-"""Strikes: a worker whose life is false goes off the roll-call, and back when that was a mistake.
+"""Strikes: a worker whose reported time is false is taken off the roll-call, and is put back if that was a mistake.
 
-What a worker reported is a fact and stays. A strike is a new fact, which holds the worker's row of the roll-call whole;
-the row itself is taken away. Everything that reckons with workers' time reads spans, attempts and losses through the
-roll-call, so it no longer sees those of a struck worker: the costs of months, catalogs and runs, what is spent of a
-budget, what workers did with their time, how fast they are and how often they fail.
+A worker's reports are facts and stay. A strike is a new fact that contains the worker's whole row of the roll-call; the
+row itself is deleted. All computations with workers' time read spans, attempts and losses through the roll-call, so
+they no longer see a struck worker: the costs of months, catalogs and runs, the money spent of a budget, the use of
+workers' time, and the workers' speeds and failure rates.
 
 Some readings of attempts do not go through the roll-call. Those that turn time into money leave struck workers out
-(`struck_ids`): what an attempt of a run has cost so far, and the shares of a machine on which nobody worked. Those
-that say what became of a take keep them: its state, its reasons, the counts and the pace of its run are what the
-program acted upon, and a take that a false worker ended has ended. `catalog reject`, `catalog verify` and `retry` undo
+(`struck_ids`): the cost so far of a run's attempts, and the shares of a machine on which no worker worked. Those that
+describe a take keep struck workers: the take's state, its reasons, and the counts and pace of its run are what the
+program acted upon, and a take that a struck worker ended has ended. `catalog reject`, `catalog verify` and `retry` undo
 that.
 """
 
@@ -25,7 +25,7 @@ from orchestrator.ledger.bulk import chunks, insert_new
 from orchestrator.ledger.machines import mark_rentals_unposted
 from orchestrator.ledger.tables import STRIKE, TAKE, TALLY, WORKER, StrikeRow, WorkerRow
 
-# Of a worker that is back: what was added up of its time is gone.
+# The tallies of a worker that is back are gone.
 _NOTHING_TALLIED: Final = {"tally_spans_ms": 0, "tally_attempts_ms": 0, "tally_reached_ms": 0}
 _LET_GO: Final = {"state": "waiting", "sent_at_ms": None, "held_by": None, "held_at_ms": None}
 _NAMED: Final = 3  # in an error
@@ -34,7 +34,8 @@ _NAMED: Final = 3  # in an error
 def strike(connection: Connection, worker_id: str, reason: str, at_ms: int) -> bool:
     """Take a worker off the roll-call; False when it is not there, and nothing is written.
 
-    The takes that it holds wait again. That counts as no loss: nobody knows whether it ever had them.
+    The takes that it holds wait again. This is not counted as a loss, because it is unknown if the worker ever had
+    them.
     """
     worker = connection.execute(select(WORKER).where(WORKER.c.worker_id == worker_id)).mappings().first()
     if worker is None:
@@ -53,7 +54,7 @@ def reinstate(connection: Connection, worker_id: str, reason: str, at_ms: int) -
     newest = _newest(connection, worker_id)
     if newest is None or not newest["is_struck"]:
         return False
-    # A strike of an earlier version lacks the columns that came later: they say what they say of older workers.
+    # A strike of an earlier version lacks later columns; these get the values of older workers.
     worker = {name: value for name, value in newest["worker"].items() if name in WORKER.c}
     _write(connection, worker, reason, at_ms, is_struck=False)
     insert_new(connection, WorkerRow, [{**worker, **_NOTHING_TALLIED}])
@@ -77,7 +78,7 @@ def struck_ids() -> Select[Any]:
 
 
 def get_worker(connection: Connection, worker_id: str) -> WorkerRow:
-    """A worker as it is on the roll-call, or was when it was struck last. Raises UnknownNameError."""
+    """A worker's row of the roll-call, or its row at its last strike. Raises UnknownNameError."""
     worker = connection.execute(select(WORKER).where(WORKER.c.worker_id == worker_id)).mappings().first()
     if worker is not None:
         return WorkerRow(**worker)
@@ -103,7 +104,7 @@ def find_workers(connection: Connection, names: Sequence[str]) -> list[str]:
 def find_workers_of_login(connection: Connection, login: str) -> list[str]:
     """The workers of a login, struck or not, in the order of their ids. Raises UnknownNameError when it has none.
 
-    One whose login nobody has proven counts by its id, which begins with the login and a dot.
+    A worker whose login is not proven counts by its id, which begins with the login and a dot.
     """
     rows = [tuple(row) for row in connection.execute(select(WORKER.c.worker_id, WORKER.c.login))]
     rows += [(each.worker_id, each.worker.get("login", "")) for each in read_strikes(connection)]
@@ -111,7 +112,7 @@ def find_workers_of_login(connection: Connection, login: str) -> list[str]:
     if not found or not login:  # "" would be the login of all that have none
         raise UnknownNameError(
             f"no worker has the login {login!r:.80}",
-            why="a login is what stands before the dot in its workers' ids",
+            why="the login stands before the dot in a worker's id",
             fix="`tunemill status` lists the latest workers",
         )
     return sorted(found)
@@ -139,7 +140,7 @@ def _find_one(connection: Connection, name: str) -> str:
 def _unknown(name: str) -> UnknownNameError:
     return UnknownNameError(
         f"no worker's id begins with {name!r:.80}",
-        why="a worker is known once it has announced itself, or told of its time",
+        why="the ledger knows a worker after its first heartbeat or record",
         fix="`tunemill status --json` has the ids of the latest workers",
     )
 

@@ -1,11 +1,11 @@
-"""The ledger's tables: rows hold what was observed and do nothing clever.
+"""The ledger's tables: rows hold what was observed, and their classes have no behaviour.
 
-`attempt`, `loss`, `rendition`, `span`, `verdict`, `strike` and `invoice` with its lines are facts, `posting`,
-`cost_entry`, `closed_period` and `budget` the books; all of these are append-only (triggers refuse changes). `take` and
-`run` are the state of work, `worker`, `rental`, `login` and `order_key` roll-calls, `writer` says who may record, and
-`set_aside` holds what could not be recorded; `standing` and `cost_monthly` are an index and a sum of the books, and
-`tally` sums of facts, that can be made again from them. Instants are UTC epoch milliseconds, money integer
-micro-dollars.
+Facts: `attempt`, `loss`, `rendition`, `span`, `verdict`, `strike`, and `invoice` with its lines. Books: `posting`,
+`cost_entry`, `closed_period` and `budget`. Facts and books are append-only (triggers refuse changes). State of work:
+`take` and `run`. Roll-calls: `worker`, `rental`, `login` and `order_key`. `writer` names the process that may record,
+and `set_aside` holds the records that could not be written. `standing` (an index of the books), `cost_monthly` (their
+sums), `tally` (sums of facts), `chroma`, `chroma_code` and `duplicate` can be computed again from the rest. Instants
+are UTC epoch milliseconds, money is integer micro-dollars.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     Table,
+    false,
     text,
     true,
 )
@@ -55,9 +56,10 @@ def _one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
 UNHELD = "state = 'sent' and held_by is null"  # as statements must say it for that index
 BIG_KEY: Any = BigInteger().with_variant(Integer(), "sqlite")
 
-# Of columns that came later: what the rows written before them say.
+# Of columns that were added later: the value in the rows written before.
 _EMPTY, _ZERO = {"server_default": text("''")}, {"server_default": text("0")}
-_TRUE = {"server_default": true()}
+_TRUE, _FALSE = {"server_default": true()}, {"server_default": false()}
+_WARN = {"server_default": text("'warn'")}
 
 
 class Row(SQLModel):
@@ -67,7 +69,7 @@ class Row(SQLModel):
 
 
 class RunRow(Row, table=True):
-    """One dispatch of a plan; a second `run` of an unfinished catalog goes on with it."""
+    """One dispatch of a plan; a second `run` of an unfinished catalog continues it."""
 
     __tablename__ = "run"
     __table_args__ = (_one_of("state", RUN_STATES),)
@@ -82,10 +84,12 @@ class RunRow(Row, table=True):
     max_usd_micros: int | None = Field(default=None, sa_type=BigInteger)
     take_usd_micros: int | None = Field(default=None, sa_type=BigInteger)  # one take, as estimated at dispatch
     wished_at_ms: int | None = Field(default=None, sa_type=BigInteger)  # the instant of the latest wish
+    tries: int = Field(default=0, sa_column_kwargs=_ZERO)  # times a place may pass on from a take that was refused
+    duplicates: str = Field(default="warn", sa_column_kwargs=_WARN)  # on takes that sound alike: warn, reroll or off
 
 
 class TakeRow(Row, table=True):
-    """One take of a plan and how far its work has come."""
+    """One take of a plan, and the progress of its work."""
 
     __tablename__ = "take"
     __table_args__ = (
@@ -124,15 +128,17 @@ class TakeRow(Row, table=True):
     sent_at_ms: int | None = Field(default=None, sa_type=BigInteger)
     held_by: str | None = Field(default=None, index=True)
     held_at_ms: int | None = Field(default=None, sa_type=BigInteger)
-    orders: int = Field(default=0, sa_column_kwargs=_ZERO)  # times it was sent to a queue, whatever became of that
+    orders: int = Field(default=0, sa_column_kwargs=_ZERO)  # times that it was sent to a queue, with any outcome
     tries: int = 0  # failures the take may have caused
     losses: int = 0  # times its worker fell silent; never held against the take
     rendition_id: str | None = None  # the rendition that counts: its `record_id`; None until accepted
+    sound_id: str = Field(default="", sa_column_kwargs=_EMPTY)  # the same for takes that differ in finishing alone
     is_order_known: bool = Field(default=True, sa_column_kwargs=_TRUE)  # False: rebuilt, and nothing proves its order
+    wanted: int = Field(default=0, sa_column_kwargs=_ZERO)  # good takes of its track; 0: planned by an earlier version
 
 
 class AttemptRow(Row, table=True):
-    """One try at one take. Written once: it cost money whether or not it worked."""
+    """One try at one take. Written once, because a failed try costs money too."""
 
     __tablename__ = "attempt"
     __table_args__ = (
@@ -172,7 +178,7 @@ class LossRow(Row, table=True):
 
 
 class RenditionRow(Row, table=True):
-    """One accepted rendition of a take, and `sidecar` its stored JSON, whole; the take names the one that counts.
+    """One accepted rendition of a take, with its whole stored JSON in `sidecar`; the take names the one that counts.
 
     A take has a second one only when the first was lost from the store and the take was made anew.
     """
@@ -256,7 +262,7 @@ class SpanRow(Row, table=True):
 
 
 class RentalRow(Row, table=True):
-    """A paid machine. A worker that names none is one of its own, at the provider "local"."""
+    """A rented machine. A worker that names no rental gets one of its own, at the provider "local"."""
 
     __tablename__ = "rental"
     __table_args__ = (_one_of("market", MARKETS),)
@@ -274,12 +280,12 @@ class RentalRow(Row, table=True):
     billed_start_ms: int | None = Field(default=None, sa_type=BigInteger)
     billed_end_ms: int | None = Field(default=None, sa_type=BigInteger)
     settled: bool = Field(default=False, index=True)  # nothing has come since it was posted, and nothing is to come
-    tally: str = Field(default="", sa_column_kwargs=_EMPTY)  # what its workers' tallies are good for; "": nothing
+    tally: str = Field(default="", sa_column_kwargs=_EMPTY)  # the state for which its tallies are valid; "": none
     posted_ms: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs=_ZERO)  # with it: months before are posted
 
 
 class TallyRow(Row, table=True):
-    """A sum of what a worker did, on a rental that still runs."""
+    """A sum of one worker's time and results, on a rental that still runs."""
 
     __tablename__ = "tally"
 
@@ -297,7 +303,7 @@ class TallyRow(Row, table=True):
 
 
 class InvoiceRow(Row, table=True):
-    """A file that a provider billed with, whole."""
+    """A provider's bill, with the whole text of its file."""
 
     __tablename__ = "invoice"
     __table_args__ = (Index("ix_invoice_provider_number", "provider", "number"),)
@@ -312,7 +318,7 @@ class InvoiceRow(Row, table=True):
     end_ms: int = Field(sa_type=BigInteger)
     file_name: str
     text: str
-    total_usd_micros: int = Field(sa_type=BigInteger)  # without what was paid in advance
+    total_usd_micros: int = Field(sa_type=BigInteger)  # without money paid in advance
     topup_usd_micros: int = Field(sa_type=BigInteger)
     replaces: str | None = None  # the invoice that this one takes the place of
     imported_ms: int = Field(sa_type=BigInteger)
@@ -344,7 +350,7 @@ class InvoiceLineRow(Row, table=True):
 
 
 class PostingRow(Row, table=True):
-    """A charge, put down in the books; or the reversal of one."""
+    """A charge in the books, or the reversal of one."""
 
     __tablename__ = "posting"
     __table_args__ = (_one_of("kind", KINDS), Index("ix_posting_period_rental_id", "period", "rental_id"))
@@ -374,7 +380,7 @@ class PostingRow(Row, table=True):
 
 
 class CostEntryRow(Row, table=True):
-    """A part of a posting: who pays it and for what."""
+    """A part of a posting: the payer and the purpose of an amount."""
 
     __tablename__ = "cost_entry"
     __table_args__ = (Index("ix_cost_entry_period_entry_id", "period", "entry_id"),)
@@ -395,7 +401,7 @@ class CostEntryRow(Row, table=True):
 
 
 class StandingRow(Row, table=True):
-    """The posting that stands for a charge: the last one that nothing has reversed."""
+    """The active posting of a charge: its last posting that was not reversed."""
 
     __tablename__ = "standing"
 
@@ -408,7 +414,7 @@ class StandingRow(Row, table=True):
 
 
 class CostMonthlyRow(Row, table=True):
-    """Sums of entries that agree in everything that a report can cut by."""
+    """The sums of the entries that agree in every column by which a report can group."""
 
     __tablename__ = "cost_monthly"
     __table_args__ = (
@@ -437,7 +443,7 @@ class CostMonthlyRow(Row, table=True):
 
 
 class ClosedPeriodRow(Row, table=True):
-    """A month that is booked: nothing is added to it any more."""
+    """A closed month, to which no entry is added any more."""
 
     __tablename__ = "closed_period"
 
@@ -477,10 +483,48 @@ class VerdictRow(Row, table=True):
     outcome: str
     reason: str
     at_ms: int = Field(sa_type=BigInteger)
+    again: bool = Field(default=False, sa_column_kwargs=_FALSE)  # of a rejection: another take is to have the place
+
+
+class ChromaRow(Row, table=True):
+    """A rendition whose chroma codes are known, so that it can be compared with the others of its catalog."""
+
+    __tablename__ = "chroma"
+    __table_args__ = (
+        _one_of("state", ("due", "compared", "left")),
+        Index("ix_chroma_due", "chroma_id", sqlite_where=text("state = 'due'")),  # and Postgres' in its migration
+    )
+
+    chroma_id: int = Field(primary_key=True, sa_type=BIG_KEY)
+    record_id: str = Field(unique=True)
+    codes: str | None = None  # None: its sidecar has them
+    state: str = "due"  # due to be compared, compared, or left out by the catalog's choice
+
+
+class ChromaCodeRow(Row, table=True):
+    """One of the codes by which renditions are found that may sound alike: an index, whose rows say nothing new."""
+
+    __tablename__ = "chroma_code"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    code: int = Field(primary_key=True, sa_type=BigInteger)  # with a hash of the catalog in its higher half
+    chroma_id: int = Field(primary_key=True, sa_type=BigInteger)
+
+
+class DuplicateRow(Row, table=True):
+    """Two renditions of one catalog that sound alike; listed or not."""
+
+    __tablename__ = "duplicate"
+
+    later_id: str = Field(primary_key=True)  # a record id, as the next
+    earlier_id: str = Field(primary_key=True, index=True)
+    share: float  # of their codes that both have
+    bit_error_rate: float
+    is_due: bool = False  # the later one is to be rejected and made again
 
 
 class SetAsideRow(Row, table=True):
-    """A record that could not be written down, as it lay on the queue."""
+    """A record that could not be written to the ledger, in its form on the queue."""
 
     __tablename__ = "set_aside"
 
@@ -498,7 +542,7 @@ class SetAsideRow(Row, table=True):
 
 
 class StrikeRow(Row, table=True):
-    """A correction: a worker that never was, or whose life is false, goes off the roll-call and the books, or back.
+    """A correction: a worker whose life is false is taken off the roll-call and the books, or is put back.
 
     The newest row of a worker counts.
     """
@@ -514,17 +558,17 @@ class StrikeRow(Row, table=True):
 
 
 class LoginRow(Row, table=True):
-    """A login of workers at the broker."""
+    """One workers' login at the broker."""
 
     __tablename__ = "login"
 
     login: str = Field(primary_key=True)
     made_at_ms: int = Field(sa_type=BigInteger)
-    ended_at_ms: int | None = Field(default=None, sa_type=BigInteger)  # nothing it says since then is recorded
+    ended_at_ms: int | None = Field(default=None, sa_type=BigInteger)  # its records since then are not written
 
 
 class OrderKeyRow(Row, table=True):
-    """A public key that orders were signed with; the newest signs today's."""
+    """A public key with which orders were signed; the newest one is in use."""
 
     __tablename__ = "order_key"
 
@@ -533,7 +577,7 @@ class OrderKeyRow(Row, table=True):
 
 
 class WriterRow(Row, table=True):
-    """The one row that says who may feed and record: whoever took the lock last, and the how manieth that is."""
+    """The table's only row: the process that last took the writer lock, and how often the lock was taken."""
 
     __tablename__ = "writer"
 
@@ -562,6 +606,9 @@ COST_MONTHLY: Table = CostMonthlyRow.__table__  # type: ignore[attr-defined]
 CLOSED_PERIOD: Table = ClosedPeriodRow.__table__  # type: ignore[attr-defined]
 BUDGET: Table = BudgetRow.__table__  # type: ignore[attr-defined]
 VERDICT: Table = VerdictRow.__table__  # type: ignore[attr-defined]
+CHROMA: Table = ChromaRow.__table__  # type: ignore[attr-defined]
+CHROMA_CODE: Table = ChromaCodeRow.__table__  # type: ignore[attr-defined]
+DUPLICATE: Table = DuplicateRow.__table__  # type: ignore[attr-defined]
 SET_ASIDE: Table = SetAsideRow.__table__  # type: ignore[attr-defined]
 STRIKE: Table = StrikeRow.__table__  # type: ignore[attr-defined]
 LOGIN: Table = LoginRow.__table__  # type: ignore[attr-defined]

@@ -1,7 +1,8 @@
-"""Activity of time: what workers did with the time that is paid for, and what their engines waited for.
+"""Time use: the activities that fill a worker's paid time, and the reasons for which its engine waited.
 
-Every millisecond of a life is in one use, so the shares add up to the whole. A share of the time an engine was
-up leaves out starting and ending, which say more of how long a worker was kept than of how well it worked.
+Every millisecond of a worker's life has exactly one use, so the shares add up to the whole. A share of the time an
+engine was up leaves out the start and the end, because these depend on how long a worker was kept rather than on how
+well it worked.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Activity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TimeUse:
-    """Milliseconds by what a span says: its state and, when idle, the cause. Unreported time is a state, too."""
+    """Milliseconds by use: the state of a span and, when idle, its cause. Unreported time is a state, too."""
 
     ms: Mapping[tuple[str, str], int]
 

@@ -1,6 +1,7 @@
-"""Triggers that make facts and books append-only and keep closed months closed, whoever writes.
+"""Triggers: the database itself keeps facts and books append-only and closed months closed, for every writer.
 
-They are made anew after every schema change, because SQLite drops a table's triggers when it rebuilds it.
+The triggers are created again after every schema change, because SQLite drops a table's triggers when it rebuilds the
+table.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Upkeep of the ledger: what it says of each take, takes that are to be made again, and rows made from sidecars.
+"""Upkeep of the ledger: read what it holds of each take, mark takes to be made again, and restore rows from sidecars.
 
-Facts stay what they are: a take that is made again gets a second rendition, and `take.rendition_id` says which
-counts. A sidecar says all of its take, its accepted attempt and its rendition, so these rows can be made from it.
+Facts never change: a take that is made again gets a second rendition, and `take.rendition_id` says which one counts. A
+sidecar contains the data of its take, its accepted attempt and its rendition, so their rows can be made from it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from catalog.messages import AttemptMade, new_id
 from catalog.sidecar import Sidecar, StageTimes
 from orchestrator.ledger import plans
 from orchestrator.ledger.bulk import chunks, insert_new
-from orchestrator.ledger.facts import attempt_row, rendition_row
+from orchestrator.ledger.facts import attempt_row, insert_renditions
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.machines import mark_makers_unposted
-from orchestrator.ledger.tables import RENDITION, RUN, TAKE, AttemptRow, RenditionRow, RunRow, TakeRow
+from orchestrator.ledger.tables import RENDITION, RUN, TAKE, AttemptRow, RunRow, TakeRow
 
 _PAGE: Final = 1_000
 _SIDECARS_AT_ONCE: Final = 200  # each is some tens of kilobytes once it is read
@@ -110,13 +110,12 @@ def write_from_sidecars(connection: Connection, sidecars: Sequence[Sidecar]) -> 
     insert_new(connection, RunRow, _runs(sidecars))
     insert_new(connection, TakeRow, [_take(each) for each in sidecars])
     insert_new(connection, AttemptRow, [attempt_row(attempt) for attempt in made])
-    renditions = zip(sidecars, made, strict=True)
-    insert_new(connection, RenditionRow, [rendition_row(sidecar, each.record_id) for sidecar, each in renditions])
+    insert_renditions(connection, [(each.record_id, sidecar) for sidecar, each in zip(sidecars, made, strict=True)])
     _accept(connection, {attempt.take_id: attempt.record_id for attempt in made})
 
 
 def write_unrecorded(connection: Connection, sidecars: Sequence[Sidecar]) -> None:
-    """Write what the store has and the ledger has not; a slot keeps the current take that it has."""
+    """Write the sidecars that only the store has; a slot keeps its current take."""
     named = [sidecar.take_id for sidecar in sidecars]
     known = set(connection.execute(select(TAKE.c.take_id).where(TAKE.c.take_id.in_(named))).scalars())
     fresh = {sidecar.take_id: sidecar.take for sidecar in sidecars if sidecar.take_id not in known}
@@ -138,14 +137,14 @@ def write_other_rendition(connection: Connection, sidecar: Sidecar, at_ms: int) 
         update={"record_id": new_id(), "adopted": True, "at_ms": at_ms, "times": StageTimes(), "batch": None}
     )
     insert_new(connection, AttemptRow, [{**attempt_row(attempt), "audio_ms": 0}])
-    insert_new(connection, RenditionRow, [rendition_row(sidecar, attempt.record_id)])
+    insert_renditions(connection, [(attempt.record_id, sidecar)])
     _accept(connection, {sidecar.take_id: attempt.record_id})
 
 
 def stretch_runs(connection: Connection, sidecars: Sequence[Sidecar], known: dict[str, tuple[int, int]]) -> None:
-    """Let the runs of a rebuilt ledger begin with their first sidecar and end with their last.
+    """Let each run of a rebuilt ledger begin with its first sidecar and end with its last.
 
-    `known` holds what was written before: run id -> first and last instant. It is brought up to date.
+    `known` holds the instants written so far (run id -> first and last) and is updated.
     """
     changed: set[str] = set()
     for row in _runs(sidecars):
@@ -160,7 +159,7 @@ def stretch_runs(connection: Connection, sidecars: Sequence[Sidecar], known: dic
 
 
 def mark_newest_current(connection: Connection) -> None:
-    """Of several takes of one slot the newest is what the catalog has; the others were made for earlier presets."""
+    """Make the newest of several takes of one slot the current one; the others were made for earlier presets."""
     slot = (TAKE.c.track_key, TAKE.c.number)
     newest = func.row_number().over(partition_by=slot, order_by=(RENDITION.c.created_at_ms.desc(), TAKE.c.take_id))
     placed = (
@@ -225,6 +224,6 @@ def _update(connection: Connection, rows: list[dict[str, Any]], values: dict[str
 
 
 def mark_orders_unknown(connection: Connection, take_ids: Sequence[str]) -> None:
-    """Mark takes of which nothing proves that anybody ordered them."""
+    """Mark takes for which no order is proven."""
     for chunk in chunks(sorted(take_ids)):
         connection.execute(update(TAKE).where(TAKE.c.take_id.in_(chunk)).values(is_order_known=False))

@@ -1,16 +1,16 @@
-"""Verdicts in the ledger: what somebody decided about a finished track after listening. The newest word counts.
+"""Verdicts in the ledger: a person's decisions on finished tracks after listening; the newest one on a track counts.
 
-A rejected track stays in the store and in the ledger, leaves its catalog's list, and its cost counts as wasted. The
-same seed would sound the same again, so it is not rendered anew. The store keeps a copy of each verdict
-(`catalog.verdicts`), from which a rebuilt ledger gets them back.
+A rejected track stays in the store and in the ledger, is no longer listed in its catalog, and its cost counts as waste.
+The same seed would sound the same again, so the take is not rendered anew. The store keeps a copy of each verdict
+(`catalog.verdicts`), from which a rebuilt ledger gets its verdicts back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, func, insert, select, tuple_
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, tuple_
 
 from catalog.verdicts import Verdict, VerdictOutcome
 from orchestrator.ledger.machines import mark_makers_unposted
@@ -19,16 +19,33 @@ from orchestrator.ledger.tables import RENDITION, TAKE, VERDICT, RenditionRow
 _AT_ONCE: Final = 400  # two parameters each; SQLite's oldest limit is 999
 
 
+class _Word(NamedTuple):
+    """The newest word on a rendition."""
+
+    outcome: str = "accepted"
+    at_ms: int = 0
+    again: bool = False  # another take is asked for
+
+
 def decide(
-    connection: Connection, renditions: Sequence[RenditionRow], outcome: VerdictOutcome, reason: str, at_ms: int
+    connection: Connection,
+    renditions: Sequence[RenditionRow],
+    outcome: VerdictOutcome,
+    reason: str,
+    at_ms: int,
+    *,
+    again: bool = False,
 ) -> list[Verdict]:
-    """The verdicts that change something: of renditions that do not stand at `outcome` already. Nothing is written."""
+    """The verdicts that change something: of renditions that do not stand at `outcome` already. Nothing is written.
+
+    With `again` a rejection asks for another take, also one of a rendition that was rejected before without that.
+    """
     standing = _standing(connection, [each.record_id for each in renditions])
     catalogs = _catalogs(connection, [each.take_id for each in renditions])
     decided = []
     for each in renditions:
-        before, before_ms = standing.get(each.record_id, ("accepted", 0))
-        if before != outcome:
+        before = standing.get(each.record_id, _Word())
+        if before.outcome != outcome or (again and not before.again):
             decided.append(
                 Verdict(
                     catalog=catalogs[each.take_id],
@@ -36,17 +53,17 @@ def decide(
                     audio_sha256=each.sha256,
                     outcome=outcome,
                     reason=reason,
-                    at_ms=max(at_ms, before_ms + 1),  # a clock that was set back does not make it the older one
+                    at_ms=max(at_ms, before.at_ms + 1),  # a clock that was set back does not make it the older one
+                    again=again,
                 )
             )
     return decided
 
 
 def record_verdicts(connection: Connection, verdicts: Iterable[Verdict]) -> int:
-    """Write those that are newer than what the ledger has of their rendition; how many.
+    """Write the verdicts that are newer than the ledger's for their rendition, and return their number.
 
-    A verdict about a rendition that the ledger does not have is left out. Recording the same ones again changes
-    nothing.
+    A verdict on a rendition that the ledger does not have is left out. Writing the same verdicts again changes nothing.
     """
     recorded = 0
     ordered = sorted(verdicts, key=lambda each: (each.at_ms, each.key))
@@ -57,10 +74,10 @@ def record_verdicts(connection: Connection, verdicts: Iterable[Verdict]) -> int:
         rows: list[dict[str, Any]] = []
         for each in chunk:
             record_id = named.get(each.rendition)
-            if record_id is None or each.at_ms <= standing.get(record_id, ("", -1))[1]:
+            if record_id is None or each.at_ms <= standing.get(record_id, _Word(at_ms=-1)).at_ms:
                 continue
-            standing[record_id] = (each.outcome, each.at_ms)
-            said = {"outcome": each.outcome, "reason": each.reason, "at_ms": each.at_ms}
+            standing[record_id] = _Word(each.outcome, each.at_ms, each.again)
+            said = {"outcome": each.outcome, "reason": each.reason, "at_ms": each.at_ms, "again": each.again}
             rows.append({"record_id": record_id, "take_id": each.take_id, **said})
         if rows:
             connection.execute(insert(VERDICT), rows)
@@ -71,16 +88,17 @@ def record_verdicts(connection: Connection, verdicts: Iterable[Verdict]) -> int:
 
 def read_verdicts(connection: Connection, catalog: str) -> list[Verdict]:
     """Every verdict about a catalog's takes, as the store should have it."""
+    columns = (VERDICT.c.outcome, VERDICT.c.reason, VERDICT.c.at_ms, VERDICT.c.again)
     query = (
-        select(VERDICT.c.take_id, RENDITION.c.sha256, VERDICT.c.outcome, VERDICT.c.reason, VERDICT.c.at_ms)
+        select(VERDICT.c.take_id, RENDITION.c.sha256, *columns)
         .join(RENDITION, RENDITION.c.record_id == VERDICT.c.record_id)
         .join(TAKE, TAKE.c.take_id == VERDICT.c.take_id)
         .where(TAKE.c.catalog == catalog)
         .order_by(VERDICT.c.verdict_id)
     )
     return [
-        Verdict(catalog=catalog, take_id=take_id, audio_sha256=sha256, outcome=outcome, reason=reason, at_ms=at_ms)
-        for take_id, sha256, outcome, reason, at_ms in connection.execute(query)
+        Verdict(catalog=catalog, audio_sha256=row.pop("sha256"), **row)
+        for row in map(dict, connection.execute(query).mappings())
     ]
 
 
@@ -95,10 +113,19 @@ def unrecorded(connection: Connection, catalog: str, verdicts: Iterable[Verdict]
 
 
 def is_kept(record_id: ColumnElement[Any]) -> ColumnElement[bool]:
-    """Of a rendition: nobody has rejected it, or somebody has accepted it again since."""
+    """SQL condition on a rendition: it was never rejected, or was accepted again since."""
+    return record_id.not_in(select(VERDICT.c.record_id).where(_rejects()))
+
+
+def asks_again(record_id: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Of a rendition: a listener has rejected it and asks for another take in its place."""
+    return record_id.in_(select(VERDICT.c.record_id).where(_rejects(), VERDICT.c.again))
+
+
+def _rejects() -> ColumnElement[bool]:
+    """Of a verdict: it is the newest on its rendition, and rejects it."""
     newest = select(func.max(VERDICT.c.verdict_id)).group_by(VERDICT.c.record_id)
-    rejected = select(VERDICT.c.record_id).where(VERDICT.c.verdict_id.in_(newest), VERDICT.c.outcome == "rejected")
-    return record_id.not_in(rejected)
+    return and_(VERDICT.c.verdict_id.in_(newest), VERDICT.c.outcome == "rejected")
 
 
 def _record_ids(connection: Connection, renditions: set[tuple[str, str]]) -> dict[tuple[str, str], str]:
@@ -120,11 +147,11 @@ def _catalogs(connection: Connection, take_ids: list[str]) -> dict[str, str]:
     return found
 
 
-def _standing(connection: Connection, record_ids: list[str]) -> dict[str, tuple[str, int]]:
-    """The newest word on each rendition, and when it was given."""
-    found: dict[str, tuple[str, int]] = {}
+def _standing(connection: Connection, record_ids: list[str]) -> dict[str, _Word]:
+    """The newest word on each rendition."""
+    found: dict[str, _Word] = {}
     for at in range(0, len(record_ids), _AT_ONCE):
-        query = select(VERDICT.c.record_id, VERDICT.c.outcome, VERDICT.c.at_ms)
+        query = select(VERDICT.c.record_id, VERDICT.c.outcome, VERDICT.c.at_ms, VERDICT.c.again)
         query = query.where(VERDICT.c.record_id.in_(record_ids[at : at + _AT_ONCE])).order_by(VERDICT.c.verdict_id)
-        found |= {row.record_id: (row.outcome, row.at_ms) for row in connection.execute(query)}
+        found |= {record_id: _Word(*said) for record_id, *said in connection.execute(query)}
     return found

@@ -1,8 +1,8 @@
-"""Work on its way: which takes are sent next, which come back unmade, and when a run is done.
+"""Work on its way: choose the takes that are sent next, take back those that were lost, and decide when a run is done.
 
-A take's state is committed before its message is published, so a crash between the two leaves a take that is
-sent but in no queue; `recall_strays` finds it. Losing a worker is never a take's failure, but one that so many
-workers were lost with ends as failed, or it would go round for ever.
+A take's state is committed before its message is published. So a crash between the two leaves a take that is marked as
+sent but lies in no queue; `recall_strays` finds it. The loss of a worker is no failure of its takes. But a take with
+which many workers were lost in turn ends as failed, so that it is not sent for ever.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def count_sent_by_queue(connection: Connection, run_id: str, *, held: bool = Tru
 
 
 def waiting_queues(connection: Connection, run_id: str) -> list[str]:
-    """The queues that waiting takes of the run are meant for; the index is asked for one after the other."""
+    """The queues for which takes of the run wait; the index is read once for each queue."""
     ours = (TAKE.c.run_id == run_id) & (TAKE.c.state == "waiting")
     queues: list[str] = []
     next_queue = select(func.min(TAKE.c.queue)).where(ours)
@@ -71,7 +71,7 @@ def pending_queues(connection: Connection, run_id: str) -> dict[str, int]:
 
 
 def is_fed(connection: Connection, run_id: str) -> bool:
-    """True when takes of the run may be sent: it is active, and nobody has paused or cancelled it since it was read."""
+    """True when takes of the run may be sent: it is active, and was not paused or cancelled since it was read."""
     query = select(RUN.c.run_id).where(RUN.c.run_id == run_id, RUN.c.state == "active", RUN.c.wish == "")
     return connection.execute(query).first() is not None
 
@@ -96,23 +96,23 @@ def mark_next_sent(connection: Connection, run_id: str, queue: str, limit: int, 
 
 
 def withdraw(connection: Connection, take_ids: Sequence[str]) -> int:
-    """Takes whose messages were taken off their queue again wait, unless a worker has named them since."""
+    """Let the takes wait whose messages were removed from their queue, unless a worker has named them since."""
     return _wait(connection, TAKE.c.take_id.in_(take_ids), TAKE.c.held_by.is_(None)) if take_ids else 0
 
 
 def cancel_waiting(connection: Connection, run_id: str) -> int:
-    """Nothing that waits will be sent; what workers hold is finished."""
+    """Cancel all waiting takes of a run; workers finish the takes that they hold."""
     waiting = update(TAKE).where(TAKE.c.run_id == run_id, TAKE.c.state == "waiting")
     return int(connection.execute(waiting.values(state="cancelled")).rowcount)
 
 
 def put_back(connection: Connection, take_ids: Sequence[str]) -> None:
-    """Takes that were marked as sent but could not be published wait again."""
+    """Let takes wait again that were marked as sent but could not be published."""
     _wait(connection, TAKE.c.take_id.in_(take_ids))
 
 
 def recall_sent(connection: Connection, run_id: str, at_ms: int) -> int:
-    """Every take of the run on its way waits again: for when it is known that no worker and no queue has any."""
+    """Let every sent take of the run wait again; only when it is known that no worker and no queue has any of them."""
     ours = TAKE.c.run_id == run_id
     _note_losses(connection, ours & TAKE.c.held_by.is_not(None), at_ms)
     given_up = _give_up_lost(connection, ours & TAKE.c.held_by.is_not(None), at_ms)
@@ -128,7 +128,7 @@ def lose_held(connection: Connection, worker_id: str, at_ms: int) -> int:
 
 
 def _note_losses(connection: Connection, where: Any, at_ms: int) -> None:
-    """Put on record which takes were lost with which worker: the time it did not live to report was theirs."""
+    """Record which takes were lost with which worker, because its unreported time was spent on them."""
     lost = where & (TAKE.c.state == "sent")
     rows = select(TAKE.c.held_by, TAKE.c.take_id, TAKE.c.run_id, literal(at_ms)).where(lost)
     noted = insert_into(connection, LOSS).from_select(["worker_id", "take_id", "run_id", "at_ms"], rows)
@@ -143,7 +143,7 @@ def _mark_holders_unposted(connection: Connection, where: Any, *, later: bool) -
 
 
 def _give_up_lost(connection: Connection, where: Any, at_ms: int) -> int:
-    """Of the takes that are being lost, fail those for which it is once too often, with the reason on the books."""
+    """Fail those of the lost takes that were lost too often, and record the reason."""
     last_time = where & (TAKE.c.state == "sent") & (TAKE.c.losses >= LOSSES_MAX - 1)
     query = select(TAKE.c.take_id, TAKE.c.run_id, TAKE.c.held_by).where(last_time)
     lost = connection.execute(query).all()
@@ -173,7 +173,7 @@ def _lost_attempt(take: Any, at_ms: int) -> dict[str, Any]:
 
 
 def sent_queues(connection: Connection, run_ids: Sequence[str]) -> list[str]:
-    """The queues that takes on their way were sent to."""
+    """The queues to which takes on their way were sent."""
     query = select(TAKE.c.queue).where(TAKE.c.run_id.in_(run_ids), TAKE.c.state == "sent").distinct()
     return sorted(connection.execute(query).scalars())
 
@@ -181,7 +181,7 @@ def sent_queues(connection: Connection, run_ids: Sequence[str]) -> list[str]:
 def recall_strays(
     connection: Connection, run_ids: Sequence[str], sent_before_ms: int, *, queues: Sequence[str] | None = None
 ) -> int:
-    """Takes sent before that instant and held by nobody wait again; only those of `queues`, where these are given."""
+    """Let takes wait again that were sent before that instant and are not held; with `queues`, only those of these."""
     # Ledgers of an earlier version have takes that were sent at no known instant.
     nobody = text(UNHELD) & (func.coalesce(TAKE.c.sent_at_ms, 0) < sent_before_ms)
     # A take that was held and no longer is gets the same time to be reported in.
@@ -197,7 +197,7 @@ def holders(connection: Connection) -> list[str]:
 
 
 class Serving(NamedTuple):
-    """A worker that takes work, as far as the feed must know it."""
+    """A worker that accepts takes, with the properties that the feed needs."""
 
     model: str
     vram_gib: float
@@ -212,21 +212,21 @@ def serving(connection: Connection, worker_ids: Sequence[str]) -> list[Serving]:
 
 
 def living(connection: Connection) -> list[str]:
-    """Workers whose end nobody has noted."""
+    """Workers whose end is not recorded."""
     return sorted(connection.execute(select(WORKER.c.worker_id).where(WORKER.c.ended_at_ms.is_(None))).scalars())
 
 
 def end_silent(connection: Connection, worker_id: str, reason: str) -> None:
-    """Note the end of a worker that says nothing any more, at the instant it was last heard of by its own clock.
+    """Record the end of a silent worker, at the instant of its last message by its own clock.
 
-    Should it speak again it lives again: its time goes on from there.
+    If it reports again, it is alive again, and its time continues.
     """
     gone = update(WORKER).where(WORKER.c.worker_id == worker_id, WORKER.c.ended_at_ms.is_(None))
     connection.execute(gone.values(ended_at_ms=WORKER.c.last_seen_ms, end_reason=reason))
 
 
 def finish_runs(connection: Connection, run_ids: Sequence[str], at_ms: int) -> list[str]:
-    """Close the runs that have nothing left to make, and return them."""
+    """Close the runs that have no take left to make, and return them."""
     done = [run_id for run_id in run_ids if not _has_pending(connection, run_id)]
     if not done:
         return []
@@ -245,7 +245,7 @@ def _has_pending(connection: Connection, run_id: str) -> bool:
 
 
 def end_workers(connection: Connection, host: str, reason: str, at_ms: int | None = None) -> None:
-    """Note the end of every worker on `host` that did not say goodbye: at that instant, else when it was last heard."""
+    """Record the end of every worker on `host` that did not report its own, at that instant or its last message."""
     gone = update(WORKER).where(WORKER.c.ended_at_ms.is_(None), WORKER.c.host == host)
     last_seen = WORKER.c.last_seen_ms
     end = last_seen if at_ms is None else case((last_seen > at_ms, last_seen), else_=at_ms)

@@ -1,4 +1,4 @@
-"""Advice: what the model is known to do badly, counted over the tracks of a catalog; a note, never an error.
+"""Advice: notes about requests that the model is known to serve badly, counted over a catalog's tracks; never an error.
 
 Source: ACE-Step 1.5's tutorial on tempo, key and metre (docs/en/Tutorial.md, 2026), and the limitations on ACE-Step's
 model card on length, languages and styles (2025). presets/README.md says the same to people.
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from catalog.prompt import CAPTION_TOKENS_MAX, ESTIMATE, LYRICS_TOKENS_MAX, Fit, TokenCounter
+from catalog.prompt import CAPTION_TOKENS_MAX, ESTIMATE, LYRICS_TOKENS_MAX, PromptFit, TokenCounter
 from catalog.spec import INSTRUMENTAL, TrackSpec
 
 STEADY_BPM: Final = range(60, 181)
@@ -23,13 +23,13 @@ RARE_KEYS: Final = frozenset(
 STRONG_LANGUAGES: Final = ("en", "zh", "ru", "es", "ja", "de", "fr", "pt", "it", "ko")
 WEAK_STYLES: Final = (("zh", "rap"),)  # language of the lyrics, and a word of the caption
 
-_OUTSIDE_TEMPO: Final = f"outside {STEADY_BPM[0]} to {STEADY_BPM[-1]} bpm, where the model has learnt less"
+_OUTSIDE_TEMPO: Final = f"outside {STEADY_BPM[0]} to {STEADY_BPM[-1]} bpm, where the model had less training data"
 _RARE_KEY: Final = "in rare keys, which the model may ignore or shift"
 _METRE: Final = "in another metre than 4/4, which the model keeps best"
-_LONG: Final = f"over {COHERENT_S // 60} minutes, where the model often loses the thread"
-_LANGUAGE: Final = f"sung in other languages than its best ({' '.join(STRONG_LANGUAGES)})"
-_STYLE: Final = "of rap in Chinese, which the model is weak in"
-_IN_DOUBT: Final = "with a caption or lyrics that may be too long; `tunemill weights pull --tokenizer` has them counted"
+_LONG: Final = f"over {COHERENT_S // 60} minutes, where the music may lose its structure"
+_LANGUAGE: Final = f"sung in other languages than the model's best ({' '.join(STRONG_LANGUAGES)})"
+_STYLE: Final = "of rap in Chinese, a weak style of the model"
+_IN_DOUBT: Final = "with a caption or lyrics that may be too long; `tunemill weights pull --tokenizer` counts exactly"
 _ORDER: Final = (_IN_DOUBT, _LONG, _OUTSIDE_TEMPO, _RARE_KEY, _METRE, _LANGUAGE, _STYLE)
 
 
@@ -45,7 +45,7 @@ class Advice:
         self._found.update(_weaknesses(spec))
         if self._counter.exact is None:
             texts = ((spec.caption, CAPTION_TOKENS_MAX), (spec.lyrics, LYRICS_TOKENS_MAX))
-            self._found[_IN_DOUBT] += any(self._counter.fit(text, most) is Fit.IN_DOUBT for text, most in texts)
+            self._found[_IN_DOUBT] += any(self._counter.fit(text, most) is PromptFit.IN_DOUBT for text, most in texts)
 
     def notes(self) -> list[str]:
         """One line for each reason that holds for a track."""

@@ -1,6 +1,6 @@
-"""Bounds: the fields of a track that are left to the planner, and the values that it may choose from.
+"""Bounds: the fields of a track that the planner chooses, and the values from which it may choose.
 
-The lists that a catalog would otherwise rotate through (tempos, keys, metres, lengths) become the planner's choices.
+The lists through which a catalog otherwise rotates (tempos, keys, metres, lengths) become the planner's choices.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ def refuse_without_planner(settings: TrackSettings, model: str) -> None:
     """Raise PresetError when something is left to the planner of a model that has none."""
     if settings.open and not find_model(model).planner:
         raise PresetError(
-            f"{settings.filled_at}: the planner is to choose {', '.join(settings.open)}, but {model} has no planner",
-            why=f"{model} plays the tempo, key, metre and length that it is given",
+            f"{settings.filled_at}: the planner shall choose {', '.join(settings.open)}, but {model} has no planner",
+            why=f"{model} uses the given tempo, key, metre and length",
             fix="render with a model that has a planner, or write 'metadata: given' for the planner",
         )
 

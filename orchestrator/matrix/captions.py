@@ -1,7 +1,7 @@
-"""Caption templates: one sentence of a genre, with placeholders for the words that change from track to track.
+"""Caption templates: one sentence of a genre, with placeholders for the words that differ from track to track.
 
-A template is checked once and then only filled in. Where the words before a placeholder are "a" or "an", the
-article follows the word that is filled in there.
+A template is checked once; after that, it is only filled in. When a placeholder follows "a" or "an", the article is
+adapted to the word that is filled in.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ class Template(NamedTuple):
 
 
 def _no_placeholder(name: str, form: str, conversion: str) -> str:
-    """The words for a placeholder that means nothing in a caption, and after a semicolon what to write."""
+    """The message about an unknown placeholder and, after a semicolon, the text to write instead."""
     written = printable(f"{name}{'!' * bool(conversion)}{conversion}{':' * bool(form)}{form}"[:40])
     guess = name if name in PLACEHOLDERS else next(iter(difflib.get_close_matches(name, PLACEHOLDERS, n=1)), "")
     fix = f"write {{{guess}}}" if guess else f"there are {' '.join(f'{{{each}}}' for each in PLACEHOLDERS)}"
-    return f"{{{written}}} is no placeholder in a caption; {fix}"
+    return f"{{{written}}} is not a placeholder of a caption; {fix}"
 
 
 @lru_cache(maxsize=10_000)

@@ -1,8 +1,8 @@
 """Cells: the points of a catalog's matrix, each with its settings and its number of tracks.
 
-A cell is a zone, a genre and a value of each further axis. The product of them all, less what is excluded,
-plus what is included; what cannot be (an unknown name, tempo ranges that do not meet, a quota for nothing)
-is refused here with the line that asks for it.
+A cell is a zone, a genre and one value of each further axis. The cells are the product of all of them, without the
+excluded ones and with the included ones. An impossible request (an unknown name, tempo ranges that do not overlap, a
+quota that matches no cell) is refused here with the line that makes it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Cell:
         return "/".join([self.zone_key, self.genre_key, *(f"{k}={v}" for k, v in sorted(self.axes.items()))])
 
 
-class Layout(NamedTuple):
+class CatalogCells(NamedTuple):
     """The cells of a catalog, and those left out because no tempo suits both zone and genre."""
 
     cells: list[Cell]
@@ -73,11 +73,11 @@ def cells(catalog: LoadedCatalog) -> list[Cell]:
     return lay_out(catalog).cells
 
 
-def lay_out(catalog: LoadedCatalog) -> Layout:
-    """Lay the matrix out. Raises PresetError, OutOfRangeError, UnknownNameError or EmptyMatrixError."""
+def lay_out(catalog: LoadedCatalog) -> CatalogCells:
+    """Compute the cells of a catalog. Raises PresetError, OutOfRangeError, UnknownNameError or EmptyMatrixError."""
     matrix = catalog.preset.content.matrix
     if matrix is None:
-        return Layout([], [])
+        return CatalogCells([], [])
     _check_names(catalog, matrix)
     points, included = _points(catalog, matrix)
     _refuse_shared_keys(catalog.library, points)
@@ -88,7 +88,7 @@ def lay_out(catalog: LoadedCatalog) -> Layout:
     combinations = list(dict.fromkeys(point.axes for point in settings_by_point))
     rank = {axes: index for index, axes in enumerate(combinations)}
     library = catalog.library
-    return Layout(
+    return CatalogCells(
         [
             Cell(
                 point.zone,
@@ -128,8 +128,8 @@ def _refuse_shared_keys(library: PresetLibrary, points: Iterable[MatrixPoint]) -
                 raise PresetError(
                     f"{preset.at('renamed_from')}: the {kind} {other!r} and {preset.name!r} would share the tracks of "
                     f"{preset.key!r}",
-                    why="the name that 'renamed_from' gives stands in the keys of the tracks, and only one may have it",
-                    fix=f"drop 'renamed_from' in one of them, or leave one of them out of matrix.{kind}",
+                    why="the name in 'renamed_from' is part of the tracks' keys, so it may stand for only one preset",
+                    fix=f"remove 'renamed_from' from one of them, or remove one of them from matrix.{kind}",
                 )
 
 
@@ -145,8 +145,8 @@ def _check_names(catalog: LoadedCatalog, matrix: MatrixSection) -> None:
         if axis in ("zone", "genre", "tracks", "set", "weight"):
             raise PresetError(
                 f"{preset.at('matrix', 'axes', axis)}: an axis cannot be called {axis!r}",
-                why="the word has a meaning of its own in exclude, include and rules",
-                fix="choose another name",
+                why="this word is a key of exclude, include and rules",
+                fix="choose another name for the axis",
             )
     for path, entry in _entries(preset.content, matrix):
         check_selector(entry, preset, library, path, {name: list(values) for name, values in matrix.axes.items()})
@@ -198,7 +198,7 @@ def check_selector(
 
 
 def _points(catalog: LoadedCatalog, matrix: MatrixSection) -> tuple[list[MatrixPoint], set[MatrixPoint]]:
-    """All points in order, and those that an include names."""
+    """All points in order, including those that an include names."""
     preset = catalog.preset
     zones, genres = _names_of(catalog, matrix.zones, "zones"), _names_of(catalog, matrix.genres, "genres")
     count = math.prod(len(values) for values in matrix.axes.values())
@@ -206,8 +206,8 @@ def _points(catalog: LoadedCatalog, matrix: MatrixSection) -> tuple[list[MatrixP
     if max(count, len(zones) * len(genres) * count) > CELLS_MAX:
         raise OutOfRangeError(
             f"{preset.at('matrix')}: the matrix has {max(1, len(zones) * len(genres)) * count:,} cells",
-            why=f"at most {CELLS_MAX:,} are laid out",
-            fix="split the catalog, or drop an axis",
+            why=f"a matrix may have at most {CELLS_MAX:,} cells",
+            fix="split the catalog, or remove an axis",
         )
     combinations = [tuple(zip(matrix.axes, values, strict=True)) for values in itertools.product(*matrix.axes.values())]
     product = (MatrixPoint(*parts) for parts in itertools.product(zones, genres, combinations))
@@ -231,7 +231,7 @@ def _refuse_excluded(point: MatrixPoint, matrix: MatrixSection, preset: Preset[C
             raise PresetError(
                 f"{place}: {point.zone}/{point.genre} is included here and excluded elsewhere",
                 why=f"{preset.at('matrix', 'exclude', index)} leaves it out",
-                fix="drop one of the two lines",
+                fix="remove one of the two lines",
             )
 
 
@@ -315,9 +315,9 @@ def _clash(catalog: LoadedCatalog, clashes: Sequence[tuple[MatrixPoint, TrackSet
 def _empty(catalog: LoadedCatalog, clashes: int) -> EmptyMatrixError:
     why = f"all {clashes:,} cells were left out because of their tempo" if clashes else "no cell is left in the matrix"
     return EmptyMatrixError(
-        f"{catalog.preset.at('matrix')}: this matrix stands for no track at all",
+        f"{catalog.preset.at('matrix')}: this matrix has no track",
         why=why,
-        fix="name zones and genres under matrix, or exclude less",
+        fix="name zones and genres under matrix, or remove entries of exclude",
     )
 
 
@@ -350,14 +350,16 @@ def _counts(catalog: LoadedCatalog, points: Sequence[MatrixPoint], order: Sequen
         _need_number(preset, points, quotas)
     if content.weights and content.tracks is None and not content.quotas:
         raise PresetError(
-            f"{preset.at('weights')}: weights share out 'tracks', which this catalog does not give",
-            fix="give 'tracks' in place of 'tracks_per_cell', or drop the weights",
+            f"{preset.at('weights')}: weights divide 'tracks', and this catalog has no 'tracks'",
+            fix="give 'tracks' in place of 'tracks_per_cell', or remove the weights",
         )
     counts = share_out(
         weights, order, quotas, total=content.tracks, per_cell=content.tracks_per_cell, where=str(preset.at("tracks"))
     )
     if not sum(counts):
-        raise EmptyMatrixError(f"{preset.at('quotas')}: every cell gets 0 tracks", fix="raise a number")
+        raise EmptyMatrixError(
+            f"{preset.at('quotas')}: every cell gets 0 tracks", fix="write a larger number in a quota"
+        )
     if sum(counts) > TRACKS_MAX:
         raise OutOfRangeError(
             f"{preset.at('tracks_per_cell')}: the catalog has {sum(counts):,} tracks; at most {TRACKS_MAX:,} fit",
@@ -378,8 +380,8 @@ def _quota(
         asked = ", ".join(f"{name} {'/'.join(values)}" for name, values in entry.where.items())
         raise PresetError(
             f"{preset.at(*path)}: no cell of the matrix matches {asked or 'this entry'}",
-            why="a quota for nothing cannot be kept",
-            fix="name zones, genres and values of axes that have a cell in common, or drop the quota",
+            why="a quota needs at least one cell",
+            fix="name zones, genres and values of axes that have a cell in common, or remove the quota",
         )
     return Quota(matching, tracks, str(preset.at(*path)))
 
@@ -388,7 +390,7 @@ def _need_number(preset: Preset[CatalogFile], points: Sequence[MatrixPoint], quo
     covered = frozenset().union(*(quota.cells for quota in quotas))
     if len(covered) < len(points):
         raise PresetError(
-            f"{preset.at()}: the catalog does not say how many tracks it has",
+            f"{preset.at()}: the catalog does not say how many tracks to make",
             why=f"{len(points) - len(covered):,} of its {len(points):,} cells have no quota",
             fix="add 'tracks: 1000' (in all) or 'tracks_per_cell: 12'",
         )

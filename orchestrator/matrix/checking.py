@@ -1,4 +1,4 @@
-"""Checking: reads and expands a whole library, and finds every mistake rather than the first alone."""
+"""Checking: reads and expands a whole preset library, and reports every mistake instead of only the first."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from orchestrator.matrix.reading import (
     open_library,
     refuse_misspelt_path,
 )
+from orchestrator.matrix.titles import SharedTitles
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,11 @@ def _expanded(name: str, catalog: LoadedCatalog) -> PresetCheck:
     prompts: set[bytes] = set()
     captions: set[bytes] = set()
     buckets: set[Bucket] = set()
-    advice = Advice(catalog.counter)
+    advice, titles = Advice(catalog.counter), SharedTitles()
     for planned in expand(catalog):
         spec = planned.track.spec
         advice.see(spec)
+        titles.see(planned.track.title)
         tracks, takes = tracks + 1, takes + planned.takes
         # Hashes, because a catalog may hold a hundred thousand captions.
         captions.add(_hashed(spec.caption))
@@ -121,7 +123,11 @@ def _expanded(name: str, catalog: LoadedCatalog) -> PresetCheck:
         prompts=len(prompts),
         captions=len(captions),
         left_out=len(lay_out(catalog).left_out),
-        notes=(*notes_of(catalog), *advice.notes()),
+        notes=(
+            *notes_of(catalog),
+            *advice.notes(),
+            *titles.notes(of_prompts=catalog.preset.content.prompts is not None),
+        ),
     )
 
 

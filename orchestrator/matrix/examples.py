@@ -1,6 +1,6 @@
-"""Examples: for each key of the preset language a value that may stand there as it is, for messages to propose.
+"""Examples: a valid value for each key of the preset language, which error messages propose.
 
-A key that is not named here has its default as example.
+For a key that is not named here, the default is the example.
 """
 
 from __future__ import annotations
@@ -34,6 +34,11 @@ EXAMPLES: Final[dict[str, Any]] = {
     "lyrics": ["[Instrumental]"],
     "language": "en",
     "seed": 7,
+    "tags": {"artist": "The Lobby Trio", "date": 2026},
+    "artist": "The Lobby Trio",
+    "date": "2026-05-01",
+    "bitrate_kbps": 256,
+    "vbr_quality": 0.8,
     "caption_suffix": "with soft strings",
     "defaults": {"takes": 2},
     "set": {"takes": 2},
@@ -55,4 +60,6 @@ EXAMPLES: Final[dict[str, Any]] = {
     "quotas": [{"zone": "hotel_lobby", "tracks": 12}],
     "rules": [{"zone": "hotel_lobby", "set": {"takes": 2}}],
     "prompts": "prompts.csv",
+    "masters": False,
+    "duplicates": "reroll",
 }

@@ -1,6 +1,6 @@
-"""Expanding: a catalog becomes its tracks, one after the other, the same on every machine.
+"""Expanding: turns a catalog into its tracks, in an order that is the same on every machine.
 
-Tracks stream: a cell at a time, never the whole catalog. Each has everything it needs, has been held to the
+Tracks are made one cell at a time, so the whole catalog is never in memory. Each track is complete, lies within the
 model's limits, and fits the model's text prompt.
 """
 
@@ -48,13 +48,17 @@ def expand(catalog: LoadedCatalog, model: str | None = None) -> Iterator[Planned
     chosen = model or (TURBO.name if catalog.model == AUTO_MODEL else catalog.model)
     if not is_model_name(chosen):
         raise UnknownNameError(
-            f"there is no model {quoted(chosen)}", why=MODEL_NAME_RULE, fix="write a model's name after --model"
+            f"there is no model {quoted(chosen)}", why=MODEL_NAME_RULE, fix="write the name of a model after --model"
         )
     if catalog.preset.content.prompts is not None:
-        yield from expand_prompts(catalog, chosen)
+        planned = expand_prompts(catalog, chosen)
+    else:
+        planned = (each for cell in cells(catalog) for each in expand_cell(catalog, cell, chosen))
+    if catalog.preset.content.masters:
+        yield from planned
         return
-    for cell in cells(catalog):
-        yield from expand_cell(catalog, cell, chosen)
+    for each in planned:
+        yield each._replace(track=each.track.model_copy(update={"keeps_master": False}))
 
 
 def expand_cell(catalog: LoadedCatalog, cell: Cell, model: str = TURBO.name) -> Iterator[PlannedTrack]:
@@ -131,6 +135,8 @@ class _CellTracks:
             title=self._titles.title(number * cell.combinations + cell.combination),
             seed=settings.seed,
             spec=spec,
+            tags=settings.tags,
+            moods=self._named_moods(template_index, at) if settings.tags else (),
         )
         return PlannedTrack(track, option["takes"])
 
@@ -152,6 +158,12 @@ class _CellTracks:
         if self._tight[template_index]:
             refuse_long_caption(caption, str(self._genre.at("captions", template_index)), track, self._counter)
         return caption
+
+    def _named_moods(self, template_index: int, at: dict[str, int]) -> tuple[str, ...]:
+        """The moods that the caption names."""
+        words = self._words(at, bpm=0)
+        used = self._templates[template_index].placeholders
+        return tuple(words[name] for name in ("mood", "mood2") if name in used)
 
     def _tempo(self, template: Template, at: dict[str, int]) -> tuple[int, int]:
         """Lowest and highest tempo: one and the same, unless the planner chooses.

@@ -1,7 +1,7 @@
 """The preset language: the keys and values of zone, genre and catalog files.
 
-These models are the whole of it: the JSON Schemas that editors use are made from them, and a key that they do not
-have is an error. Values are held to the model's published limits here, long before a track exists.
+These Pydantic models define the whole language: the JSON Schemas for editors are made from them, and an unknown key is
+an error. Values are checked against the model's published limits here, before any track is made.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from catalog.spec import (
     PlannerSpec,
     TimeSignature,
 )
+from catalog.tags import Tags
 from catalog.tiers import TIERS
 from orchestrator.matrix.captions import Template
 from orchestrator.matrix.knobs import with_choices_of, with_values_of
@@ -42,6 +43,7 @@ from orchestrator.matrix.names import FILE_NAME, MODEL_NAME, NAME, is_model_name
 
 AUTO_MODEL: Final = "auto"
 TAKES_MAX: Final = 1000
+TRIES_MAX: Final = 20
 TRACKS_MAX: Final = 1_000_000
 PLANNERS: Final = frozenset().union(*(tier.planners for tier in TIERS))
 
@@ -83,7 +85,7 @@ def _planner(value: Any) -> Any:
 def _known_planner(value: PlannerSpec | None) -> PlannerSpec | None:
     if value is not None and value.model not in PLANNERS:
         # The error names the key itself, whose line a person looks for, and not the mapping around it.
-        words = f"{quoted(value.model)} is no planner; choose one of {', '.join(sorted(PLANNERS))}"
+        words = f"{quoted(value.model)} is not a planner; choose one of {', '.join(sorted(PLANNERS))}"
         problem = InitErrorDetails(type=PydanticCustomError("value_error", words), loc=("model",), input=value.model)
         raise ValidationError.from_exception_data("planner", [problem])
     if value is not None:
@@ -191,6 +193,7 @@ class Choices(Frozen):
     language: Annotated[
         tuple[Language, ...], Field(min_length=1), BeforeValidator(_texts, json_schema_input_type=str | list[str])
     ] = ()
+    tags: Tags | None = Field(default=None, description="Facts for players: artist, date, licence; null states none.")
     seed: int | None = Field(default=None, ge=0, lt=SEED_LIMIT, description="Pins the seed of each track.")
     caption_suffix: Annotated[str, AfterValidator(_plain_caption)] = ""
 
@@ -326,6 +329,11 @@ class MatrixSection(Frozen):
     )
 
 
+def _off_as_text(value: Any) -> Any:
+    """`value`; `off` where YAML has read that word as false."""
+    return "off" if value is False else value
+
+
 class CatalogFile(Frozen):
     """A catalog to make: a matrix or a file of prompts, the number of tracks, and their settings."""
 
@@ -341,8 +349,27 @@ class CatalogFile(Frozen):
     weights: tuple[WeightEntry, ...] = Field(default=(), description="Relative share of a cell; later entries win.")
     quotas: tuple[QuotaEntry, ...] = ()
     rules: tuple[RuleEntry, ...] = Field(default=(), description="Settings for matching cells; later entries win.")
+    masters: bool = Field(
+        default=True,
+        description="Keep a lossless master of each take in the store, so that format and level can change later "
+        "without a GPU.",
+    )
     prompts: str | None = Field(
         default=None, pattern=FILE_NAME, description="A CSV file of prompts beside this file, instead of a matrix."
+    )
+    tries: int = Field(
+        default=2,
+        ge=0,
+        le=TRIES_MAX,
+        description="Number of further takes that may be made for each take that is rejected; 0: none.",
+    )
+    duplicates: Annotated[
+        Literal["warn", "reroll", "off"],
+        BeforeValidator(_off_as_text, json_schema_input_type=Literal["warn", "reroll", "off"]),
+    ] = Field(
+        default="warn",
+        description="What happens to a take that sounds like another of the catalog: it is reported, or rejected and "
+        "made again within 'tries', or nothing is compared.",
     )
     extends: SlugText | None = Field(default=None, description="Another catalog whose keys hold unless given here.")
     renamed_from: RenamedFrom = None

@@ -1,8 +1,8 @@
-"""Importing: prompts of another program become a catalog.
+"""Importing: turns another program's prompts into a catalog.
 
-Prompts come as CSV, as JSON (ACE-Step's examples and requests, a list, one object a line), as text with one prompt a
-line, or as a folder of such files. The result is `catalogs/NAME.yaml` and, beside it, `NAME.csv` with this program's
-column names. What cannot be imported as it was meant is left out, row by row, and told.
+Prompts are read from CSV, from JSON (ACE-Step's examples and requests, a list, or one object per line), from text with
+one prompt per line, or from a folder of such files. The result is `catalogs/NAME.yaml` and, beside it, `NAME.csv` with
+this program's column names. A row whose meaning would change is left out and reported.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _TABLES: Final = frozenset((".csv", ".tsv"))
 _CAPTION_FILE: Final = re.compile(r"(.+)[._](?:prompt|caption)\.txt", re.IGNORECASE)  # its lyrics lie beside it
 
 
-class Reading(NamedTuple):
-    """How the file of another program is read, where a person says more than the file does."""
+class ReadingOptions(NamedTuple):
+    """A person's instructions for reading another program's file."""
 
     columns: Mapping[str, str] = {}  # heading -> the column it means
     ignored: tuple[str, ...] = ()  # headings that are not read
@@ -48,7 +48,7 @@ class Reading(NamedTuple):
     counter: TokenCounter = ESTIMATE
 
 
-AS_IT_SAYS: Final = Reading()
+AS_IT_SAYS: Final = ReadingOptions()
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def import_prompts(
     zone: str | None = None,
     genre: str | None = None,
     force: bool = False,
-    reading: Reading = AS_IT_SAYS,
+    reading: ReadingOptions = AS_IT_SAYS,
 ) -> Import:
     """Write the catalog `name` into the preset folder `root` from the prompts at `source`.
 
@@ -88,7 +88,7 @@ def import_prompts(
         has_letters = re.search("[A-Za-z0-9]", bare(name)) is not None
         raise PresetError(
             f"{quoted(name)} cannot be the name of a catalog",
-            why=f"it becomes part of object keys: {NAME_RULE}",
+            why=f"the name becomes part of object keys: {NAME_RULE}",
             fix=f"write --as {slugified(bare(name), '-') if has_letters else 'spring'}, or another such name",
         )
     folder = root / "catalogs"
@@ -102,7 +102,7 @@ def import_prompts(
     if reader.left_out and (reading.strict or not rows):
         raise_problems(reader.left_out)
     if not rows:
-        raise UnreadableFileError(f"{shown(source)}: there is no prompt in it", fix="add at least one prompt")
+        raise UnreadableFileError(f"{shown(source)}: the file has no prompt", fix="add at least one prompt")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         prompts.write_text(_as_csv(rows), encoding="utf-8", newline="")
@@ -112,7 +112,7 @@ def import_prompts(
             raise
         raise PresetError(
             f"{shown(folder)}: cannot be written: {error.strerror}",
-            why="the catalog and its prompts are written there",
+            why="the catalog and its prompts must be written to that folder",
             fix="name another preset folder with --presets",
         ) from None
     return Import(
@@ -134,7 +134,7 @@ def import_prompts(
 class _SourceReader:
     """Reads the files of one import; a row or a file that cannot be imported is noted and costs no other."""
 
-    def __init__(self, reading: Reading, zone: str | None, genre: str | None) -> None:
+    def __init__(self, reading: ReadingOptions, zone: str | None, genre: str | None) -> None:
         self._reading, self._zone, self._genre = reading, zone, genre
         try:
             self.layout = Layout(reading.columns, reading.ignored)
@@ -227,7 +227,7 @@ class _SourceReader:
         problems = [
             Problem(
                 where,
-                f"{quoted(name)} is not a column here, and probably a slip",
+                f"{quoted(name)} is not a column here, and probably a typing mistake",
                 fix=f"add {column_option(column, name)}, or {ignore_option(name)}",
             )
             for name, column in self.layout.misspelt(heading)
@@ -245,7 +245,7 @@ class _SourceReader:
 
     def _read_json(self, file: Path, text: str) -> None:
         if not text.strip():
-            raise UnreadableFileError(f"{shown(file)}: the file is empty", fix="fill it in, or delete it")
+            raise UnreadableFileError(f"{shown(file)}: the file is empty", fix="add prompts to the file, or delete it")
         lines = file.suffix.lower() in _LINES
         for line, item in _json_lines(file, text, self.left_out) if lines else _json_items(file, text):
             where = f"{shown(file)}:{line}"
@@ -277,7 +277,7 @@ class _SourceReader:
         return isinstance(item, dict) and any(self.layout.role(key).column == "caption" for key in item)
 
     def _shared(self, item: dict[str, Any], inner: dict[str, Any], prompt: dict[str, Any]) -> dict[str, Any]:
-        """What stands beside the prompts and holds for each that does not say otherwise; an id or title never does."""
+        """The values beside the prompts, which hold for each prompt without its own value; never an id or a title."""
         said = {role.column or role.meaning for role in map(self.layout.role, prompt)} | {"id", "title"}
         roles = {key: self.layout.role(key) for key in item if key not in inner}
         return {
@@ -313,7 +313,7 @@ class _SourceReader:
             other, there = self._ids.setdefault((row.zone, row.genre, row.id), (row, where))
             if other.content != row.content:
                 what = f"the id {row.id!r} names another prompt already, at {there}"
-                self.left_out.append(Problem(where, what, fix="give each prompt an id of its own, or --ignore id"))
+                self.left_out.append(Problem(where, what, fix="give each prompt an id of its own, or add --ignore id"))
                 return
         self.rows.append((row, where))
 
@@ -326,7 +326,7 @@ def _of_file(file: Path, error: PresetError) -> Problem:
 
 
 def _is_wanted(path: Path, root: Path) -> bool:
-    """True for a file of prompts below `root`; hidden ones, and what archives of other systems leave, are none."""
+    """True for a file of prompts below `root`, unless it is hidden or a leftover of another system's archive."""
     if any(part.startswith(".") or part == "__MACOSX" for part in path.relative_to(root).parts):
         return False
     wanted = path.suffix.lower() in _JSON | _TABLES or _CAPTION_FILE.fullmatch(path.name) is not None
@@ -363,7 +363,8 @@ def _json_items(file: Path, text: str) -> Iterator[tuple[int, Any]]:
         at = _skip(text, at, "," if listed else "")
     if listed and (at >= len(text) or text[_skip(text, at + 1, "") :]):
         raise UnreadableFileError(
-            f"{shown(file)}: the list does not end where the file does", fix="end the file with one ']'"
+            f"{shown(file)}: there is text after the end of the list, or the list has no end",
+            fix="end the file with one ']'",
         )
 
 

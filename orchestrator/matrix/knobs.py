@@ -1,7 +1,7 @@
 """Knobs: the settings of diffusion and mastering that a preset may give, derived from the specs that declare them.
 
-A field of such a spec is a key of every preset, with the type and the bounds that the spec declares; a diffusion
-setting takes one value or a list that tracks rotate through. A field that is added to a spec is named nowhere here.
+Each field of such a spec is a key of every preset, with the type and the bounds that the spec declares. A diffusion
+setting takes one value, or a list through which the tracks rotate. A new field of a spec needs no change here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Languages: the names that people write for the languages of the model.
+"""Languages: recognise the names that people write for the languages of the model.
 
-A code, a code with a region or script ("pt_BR", "zh-Hans"), and the name in English, German, French or the language
-itself are understood. A text that names two languages, or none of the model's, is not.
+The rules accept a code, a code with a region or script ("pt_BR", "zh-Hans"), and a name in English, German, French or
+the language itself. A text that names two languages, or none of the model's, is refused.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Layers: the preset folders that a command sees, each laid over the one before.
+"""Layers: the preset folders that a command reads, in order of precedence.
 
-The installed presets lie at the bottom, those of the home above them, and the user's own folder on top: the one that
-`--presets` or TUNEMILL_PRESETS names, else ./presets. New files go to the user's folder, else to the home; an upgrade
-replaces the installed ones.
+The user's own folder comes first: `--presets` or TUNEMILL_PRESETS names it, and it is ./presets otherwise. Then come
+the presets in the home, then the installed ones. New files are written to the user's folder, or to the home if there is
+none; an upgrade replaces the installed ones.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from orchestrator.matrix.located import is_folder, shown
 
 
 class LayerName(StrEnum):
-    """Where a layer comes from, as lists show it."""
+    """The origin of a layer, as lists show it."""
 
     INSTALLED = "installed"
     HOME = "home"
@@ -49,8 +49,8 @@ def find_layers(option: Path | None, settings: Settings) -> list[LayerFolder]:
     if not layers:
         raise UnreadableFileError(
             "no preset folder found",
-            why=f"there is none in ./presets and {shown(home)}, and none was installed with the program",
-            fix="name one with --presets or TUNEMILL_PRESETS, or install the program again",
+            why=f"there are no presets in ./presets and {shown(home)}, and the program was installed without presets",
+            fix="name a preset folder with --presets or TUNEMILL_PRESETS, or install the program again",
         )
     distinct: dict[Path, LayerFolder] = {}
     for layer in layers:
@@ -75,7 +75,7 @@ def holds_presets(root: Path) -> bool:
     try:
         return any((root / kind).is_dir() for kind in KINDS)
     except PermissionError as error:
-        # A layer that is passed over in silence would change what is planned.
+        # Skipping a layer without a message would change the plan.
         raise UnreadableFileError(
             f"{shown(root)}: cannot be read: {error.strerror}",
             fix="give this user the right to read the folder",

@@ -1,8 +1,8 @@
-"""Layouts: what the headings and keys of other programs mean, and what their requests ask for.
+"""Layouts: the meaning of the headings and keys that other programs use, and of their requests.
 
-A request for another task, for other weights or from given audio cannot become a catalog's track: it is refused, never
-turned into something else. Settings of the sampler that the catalog decides are counted. What nothing here knows is
-named as unused.
+A request for another task, for other weights or from given audio cannot become a catalog's track; it is refused and
+never converted. Sampler settings that the catalog decides are counted and reported. Unknown headings are reported as
+unused.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ Meaning = Literal[
 ]
 
 
-class Role(NamedTuple):
-    """What a heading means: a column, or something that changes how the row is read."""
+class HeadingRole(NamedTuple):
+    """The meaning of a heading: a column, or an instruction that changes the reading of the row."""
 
     meaning: Meaning
     column: str = ""
@@ -51,41 +51,43 @@ _UNITS_S: Final = {
     **dict.fromkeys(("duration_ms", "length_ms", "music_length_ms", "duration_milliseconds", "milliseconds"), 0.001),
     **dict.fromkeys(("duration_min", "duration_minutes", "length_min", "length_minutes", "minutes"), 60.0),
 }
-_ROLES: Final[dict[str, Role]] = {
-    **{name: Role("measure", "duration_s", unit_s) for name, unit_s in _UNITS_S.items()},
+_ROLES: Final[dict[str, HeadingRole]] = {
+    **{name: HeadingRole("measure", "duration_s", unit_s) for name, unit_s in _UNITS_S.items()},
     # Read where they hold a number; "slow" and "short" are words for people.
-    **{"tempo": Role("measure", "bpm"), "length": Role("measure", "duration_s")},
+    **{"tempo": HeadingRole("measure", "bpm"), "length": HeadingRole("measure", "duration_s")},
     **dict.fromkeys(
         ("instrumental", "is_instrumental", "make_instrumental", "instrumental_only", "force_instrumental"),
-        Role("instrumental"),
+        HeadingRole("instrumental"),
     ),
-    **dict.fromkeys(("vocals", "has_vocals", "with_vocals", "vocal"), Role("vocals")),
-    **dict.fromkeys(("use_random_seed", "random_seed", "random_seed_checkbox", "randomize_seed"), Role("random_seed")),
-    **dict.fromkeys(("task", "task_type", "lm_mode"), Role("task")),
+    **dict.fromkeys(("vocals", "has_vocals", "with_vocals", "vocal"), HeadingRole("vocals")),
+    **dict.fromkeys(
+        ("use_random_seed", "random_seed", "random_seed_checkbox", "randomize_seed"), HeadingRole("random_seed")
+    ),
+    **dict.fromkeys(("task", "task_type", "lm_mode"), HeadingRole("task")),
     **dict.fromkeys(
         "src_audio src_audio_path source_audio source_audio_path ctx_audio ctx_audio_path reference_audio "
         "reference_audio_path ref_audio ref_audio_path ref_audio_input input_audio init_audio audio_prompt "
         "audio2audio_enable audio_codes audio_code_string text2music_audio_code_string continue_clip_id".split(),
-        Role("audio"),
+        HeadingRole("audio"),
     ),
     **dict.fromkeys(
         "model model_name model_id dit_model synth_model config_path checkpoint checkpoint_path lora lora_path "
         "lora_name lora_name_or_path adapter mv model_version".split(),
-        Role("weights"),
+        HeadingRole("weights"),
     ),
     **dict.fromkeys(
         "inference_steps infer_step infer_steps num_inference_steps steps guidance_scale cfg cfg_scale shift "
         "infer_method scheduler scheduler_type sampler sampler_name timesteps use_adg negative_prompt negative_tags "
         "lm_negative_prompt lm_model lm_model_path".split(),
-        Role("setting"),
+        HeadingRole("setting"),
     ),
     **dict.fromkeys(
         "param_obj params parameters meta metas metadata user_metadata input inputs request row generation_params "
         "generation_config".split(),
-        Role("nested"),
+        HeadingRole("nested"),
     ),
 }
-# Headings that other programs give to what is a caption here, the likeliest first.
+# Headings of other programs for the caption, the likeliest first.
 _NEAR_CAPTIONS: Final = (
     *("description", "desc", "text", "text_prompt", "prompt_text", "music_prompt", "positive_prompt", "tags", "style"),
     *("styles", "style_prompt", "style_tags", "gpt_description_prompt", "sample_query", "query", "music_description"),
@@ -100,7 +102,7 @@ _OUR_TASKS: Final = frozenset("text2music text_to_music t2m generate generation 
 _OUR_WEIGHTS: Final = frozenset(
     (TURBO.name, "turbo", "acestep", "ace_step", "acestep_v15", "ace_step_v1_5", "ace_step1_5")
 )
-# What a setting may say without asking for anything else than a catalog makes.
+# The values of a setting that ask for nothing that a catalog does not make.
 _USUAL: Final = {
     **dict.fromkeys(("inference_steps", "infer_step", "infer_steps", "num_inference_steps", "steps"), ("0", "8")),
     **dict.fromkeys(("guidance_scale", "cfg", "cfg_scale"), ("0", "1", "7")),  # the turbo model has none
@@ -131,31 +133,31 @@ def is_typo(name: str, known: str) -> bool:
 
 
 class Layout:
-    """The meaning of each heading in one import, and the tally of what was asked for and is not used."""
+    """The meaning of each heading in one import, and the counts of settings that are not used."""
 
     def __init__(self, columns: Mapping[str, str], ignored: Iterable[str]) -> None:
         self._own = {plain_heading(heading): _own_role(column) for heading, column in columns.items()}
-        self._own.update(dict.fromkeys(map(plain_heading, ignored), Role("ignored")))
+        self._own.update(dict.fromkeys(map(plain_heading, ignored), HeadingRole("ignored")))
         self._taken = {role.column for role in self._own.values() if role.meaning in ("column", "measure")}
-        self._roles: dict[str, Role] = {}
+        self._roles: dict[str, HeadingRole] = {}
         self.unused: dict[str, None] = {}
         self.unheeded: Counter[str] = Counter()  # settings that the catalog decides, by heading
 
-    def role(self, heading: str) -> Role:
+    def role(self, heading: str) -> HeadingRole:
         """The meaning of `heading`; a column that a person has named otherwise is taken from there alone."""
         if (role := self._roles.get(heading)) is None:
             role = self._roles[heading] = self._find_role(plain_heading(heading))
         return role
 
-    def _find_role(self, plain: str) -> Role:
+    def _find_role(self, plain: str) -> HeadingRole:
         if own := self._own.get(plain):
             return own
         column = column_of(plain)
-        role = Role("column", column) if column else _ROLES.get(plain, Role("unused"))
+        role = HeadingRole("column", column) if column else _ROLES.get(plain, HeadingRole("unused"))
         if role.column in self._taken and role.meaning in ("column", "measure"):
-            return Role("unused")
+            return HeadingRole("unused")
         if role.meaning == "unused" and (meant := next((name for name in ALIASES if is_typo(plain, name)), "")):
-            return Role("misspelt", ALIASES[meant])
+            return HeadingRole("misspelt", ALIASES[meant])
         return role
 
     def misspelt(self, headings: Iterable[str]) -> list[tuple[str, str]]:
@@ -169,18 +171,18 @@ class Layout:
         ]
 
     def read(self, pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-        """The raw values of a row by column. Raises UnusableValue for what a catalog cannot be asked for."""
+        """The raw values of a row by column. Raises UnusableValue for a request that a catalog cannot express."""
         row = _Request(self)
         row.add(pairs)
         return row.values()
 
 
-def _own_role(column: str) -> Role:
+def _own_role(column: str) -> HeadingRole:
     """The role that a person gives a heading. Raises UnusableValue for a column that there is not."""
     plain = plain_heading(column)
     if found := column_of(plain):
-        return Role("column", found)
-    role = _ROLES.get(plain, Role("unused"))
+        return HeadingRole("column", found)
+    role = _ROLES.get(plain, HeadingRole("unused"))
     if role.meaning in ("measure", "instrumental", "vocals"):
         return role
     raise UnusableValue(
@@ -198,7 +200,7 @@ class _Request:
         self._from: dict[str, str] = {}  # column -> heading
         self._misspelt: list[tuple[str, str]] = []
         self._near: list[str] = []
-        self._demands: dict[str, str] = {}  # heading -> what no track of a catalog can be
+        self._demands: dict[str, str] = {}  # heading -> a property that no track of a catalog can have
         self._instrumental: bool | None = None
         self._flag_heading = ""  # that says so
         self._drop_seed = False
@@ -246,8 +248,8 @@ class _Request:
             self._layout.unheeded["seeds after the first"] += 1
         return first if others else value
 
-    def _weigh(self, role: Role, heading: str, value: Any) -> None:
-        """Take in what is no column: a flag, a demand, a setting, or nothing known."""
+    def _weigh(self, role: HeadingRole, heading: str, value: Any) -> None:
+        """Interpret a heading that is no column: a flag, a demand, a setting, or an unknown heading."""
         unset = value is None or value in ("", [], {}) or is_not_set(value, "")
         match role.meaning:
             case "measure" if not unset:
@@ -274,7 +276,7 @@ class _Request:
                 self._layout.unused[printable(heading)] = None
                 self._near += [] if unset else [heading]
 
-    def _measure(self, role: Role, heading: str, value: Any) -> None:
+    def _measure(self, role: HeadingRole, heading: str, value: Any) -> None:
         """Take a length in its own unit, or a tempo or length under a heading that may also hold words."""
         try:
             self._take(
@@ -336,7 +338,7 @@ class _Request:
             )
 
     def _lyrics(self) -> dict[str, str]:
-        """The lyrics by what the row says of voices. Raises UnusableValue where it says two things, or only half."""
+        """The lyrics by the row's flags for vocals. Raises UnusableValue when these are contradictory or incomplete."""
         lyrics = self._found.get("lyrics")
         sung = lyrics is not None and not _NO_VOICE.fullmatch(str(lyrics).casefold())
         if lyrics is not None and not sung:

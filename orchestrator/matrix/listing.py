@@ -1,4 +1,4 @@
-"""Listing: every preset with the layer it is read from and the layers that it shadows, broken ones among them."""
+"""Listing: every preset, also a broken one, with the layer it is read from and the layers whose presets it hides."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orchestrator.matrix.reading import Kind, PresetLibrary
 
 @dataclass(frozen=True)
 class ListedPreset:
-    """One preset: where it is read from, and what its file says about it, or why that cannot be told."""
+    """One preset: its file, and the file's description of it, or the reason why the file cannot be read."""
 
     name: str
     layer: LayerName

@@ -1,8 +1,8 @@
-"""Located: YAML in which every value still knows the file and line it was written on.
+"""Located YAML: every value keeps the file and the line on which it was written.
 
-So an error deep in a catalog can name the line a person must edit, even when that line came by inheritance.
-Only plain YAML is read: text, numbers, true and false, lists and mappings. `no`, `on` and times of day are
-text, because `language: no` is Norwegian. Files are held to sizes that no honest preset reaches.
+So an error in an inherited value can name the line that a person must edit. Only plain YAML is read: text, numbers,
+true and false, lists and mappings. `no`, `on` and times of day are text, because `language: no` is Norwegian. The size
+of files is limited, far above that of real presets.
 """
 
 from __future__ import annotations
@@ -116,12 +116,14 @@ def read_located(file: Path) -> Located:
     except yaml.YAMLError as error:
         raise _not_yaml(file, text, error) from None
     if node is None or (isinstance(node, yaml.ScalarNode) and not node.value):
-        raise UnreadableFileError(f"{shown(file)}: the file is empty", fix="fill it in, or delete it")
+        raise UnreadableFileError(
+            f"{shown(file)}: the file is empty", fix="write the preset into the file, or delete the file"
+        )
     if not isinstance(node, yaml.MappingNode):
         raise UnreadableFileError(
             f"{shown(file)}:{_line(node)}: the file is not a mapping of keys to values",
             why="a preset is lines of the form 'key: value'",
-            fix="start from a file in the same folder",
+            fix="copy another file of the same folder and edit the copy",
         )
     return _Builder(file).build(node, depth=0)
 
@@ -134,7 +136,9 @@ def read_text(file: Path) -> str:
     except (OSError, ValueError) as error:
         raise _unreadable(file, error) from None
     if content is None:
-        raise UnreadableFileError(f"{shown(file)}: {size} bytes is too large for a preset", fix="split it up")
+        raise UnreadableFileError(
+            f"{shown(file)}: {size} bytes is too large for a preset", fix="split the preset into several files"
+        )
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise UnreadableFileError(f"{shown(file)}: this is UTF-16 text", fix="save it as UTF-8 text")
     if b"\x00" in content:
@@ -178,7 +182,7 @@ def _too_large(place: Place) -> UnreadableFileError:
     return UnreadableFileError(
         f"{place}: nested too deeply or too large to be a preset",
         why=f"at most {DEPTH_MAX} levels and {NODES_MAX:,} values are read, aliases expanded",
-        fix="write it out more plainly",
+        fix="write the preset with fewer levels and fewer aliases",
     )
 
 
@@ -193,8 +197,8 @@ def _not_yaml(file: Path, text: str, error: yaml.YAMLError) -> UnreadableFileErr
     hint = "YAML does not allow a tab as indentation" if tabbed else ""
     return UnreadableFileError(
         f"{shown(file)}{line}: this is not valid YAML: {problem}",
-        why=hint or "YAML could not make sense of this line",
-        fix="look at this line and the one above: quotes, colons, brackets and indentation",
+        why=hint or "the YAML parser cannot read this line",
+        fix="check quotes, colons, brackets and indentation in this line and the line above",
     )
 
 
@@ -253,8 +257,8 @@ class _Builder:
             if key in values:
                 raise PresetError(
                     f"{place}: {quoted(key)} is given twice",
-                    why=f"line {values[key].place.line} has it already, and only one can hold",
-                    fix="delete one of the two",
+                    why=f"line {values[key].place.line} has the key already, and each key may have only one value",
+                    fix="delete one of the two lines",
                 )
             # The key's line, not the value's: that is the line a person looks for.
             values[key] = Located(self.build(value_node, depth + 1).value, place)
@@ -269,7 +273,9 @@ class _Builder:
         for each in node.value if isinstance(node, yaml.SequenceNode) else [node]:
             source = self.build(each, depth + 1).value
             if not isinstance(source, dict):
-                raise PresetError(f"{place}: '<<' needs a mapping", fix="name an anchor of a mapping, or drop the line")
+                raise PresetError(
+                    f"{place}: '<<' needs a mapping", fix="write an alias of a mapping after it, or remove the line"
+                )
             yield source
 
 
@@ -278,15 +284,17 @@ def _line(node: Any) -> int:
 
 
 def _seen(text: str, place: Place) -> str:
-    """`text`, held to what a database, a tag and a terminal can be given."""
+    """`text`, checked to hold only characters that a database, a tag and a terminal accept."""
     if strange := _UNSEEN.search(text):
         raise PresetError(
             f"{place}: a text holds the control character U+{ord(strange[0]):04X}",
-            why="it is no part of a word, and a terminal, a tag or a database would stumble over it",
-            fix="delete it",
+            why="terminals, tags and databases cannot handle control characters",
+            fix="delete the character",
         )
     if len(text) > TEXT_MAX:
-        raise PresetError(f"{place}: a text of {len(text):,} characters; {TEXT_MAX:,} fit", fix="shorten it")
+        raise PresetError(
+            f"{place}: the text has {len(text):,} characters; at most {TEXT_MAX:,} are allowed", fix="shorten the text"
+        )
     return text
 
 
@@ -294,7 +302,7 @@ def _scalar(node: yaml.Node, place: Place) -> str | int | float | bool | None:
     """The value of a scalar by the rules of YAML 1.2's core schema: no sexagesimals, no dates, no yes and no."""
     kind, text = node.tag.removeprefix(_TAG), str(node.value)
     if node.tag == kind or kind not in ("str", "null", "bool", "int", "float", "timestamp", "value"):
-        raise PresetError(f"{place}: the tag {quoted(node.tag)} is not read here", fix="write plain text or a number")
+        raise PresetError(f"{place}: the tag {quoted(node.tag)} is not supported", fix="write plain text or a number")
     if kind == "null":
         return None
     if kind == "bool":

@@ -1,7 +1,7 @@
-"""Names: the rules for names of presets, axes and models, and the form in which a text that breaks them is shown.
+"""Names: the rules for names of presets, axes and models, and a safe way to show a text that breaks them.
 
-A name becomes part of object keys, file names and commands, so the language is narrow; a text that a person
-wrote instead may be anything, so no message repeats it raw or whole.
+A name becomes part of object keys, file names and commands, so few characters are allowed. An invalid name may hold any
+text, so no message repeats it raw or in full.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def is_model_name(text: str) -> bool:
 
 
 def bare(text: str) -> str:
-    """`text` without what does not belong to a name: folders before it, '.yaml' behind it, blanks around it."""
+    """`text` without parts that do not belong to a name: leading folders, a trailing '.yaml', surrounding blanks."""
     last = re.split(r"[/\\]", text.strip(" /\\"))[-1].strip()
     return re.sub(r"\.ya?ml$", "", last, flags=re.IGNORECASE)
 
@@ -57,7 +57,7 @@ def quoted(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` with what a terminal would obey or could not show spelt out: a path may hold any byte."""
+    """`text` with control characters and invalid bytes spelt out, because a path may hold any byte."""
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)

@@ -1,7 +1,7 @@
-"""Notes: what a person should hear about a sound catalog before it is rendered; never an error.
+"""Notes: remarks about a valid catalog that a person should read before rendering; never an error.
 
-A cell that gets no track vanishes from every list, so it is named with what took its tracks. Cells that are given 0
-tracks or the weight 0 by name are meant to be empty.
+A cell without tracks is missing from every list, so a note names it and says which cells took its tracks. A cell that
+is given 0 tracks or the weight 0 by name is meant to be empty and gets no note.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from orchestrator.matrix.cells import Cell, Layout, MatrixPoint, lay_out
+from orchestrator.matrix.cells import CatalogCells, Cell, MatrixPoint, lay_out
 from orchestrator.matrix.files import CatalogFile, MatrixSection, Selector
 from orchestrator.matrix.reading import LoadedCatalog
 
@@ -24,11 +24,11 @@ class _Fixed(NamedTuple):
 
 
 def notes_of(catalog: LoadedCatalog) -> list[str]:
-    """The notes of `catalog`, each a sentence. Raises what `lay_out` raises."""
+    """The notes of `catalog`, each a sentence. Raises the errors of `lay_out`."""
     return _on_empty_cells(catalog.preset.content, lay_out(catalog))
 
 
-def _on_empty_cells(content: CatalogFile, layout: Layout) -> list[str]:
+def _on_empty_cells(content: CatalogFile, layout: CatalogCells) -> list[str]:
     """A note for each cause that leaves cells without a track."""
     fixed = _fixed_numbers(content)
     within: list[str] = []

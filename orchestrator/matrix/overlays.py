@@ -1,24 +1,33 @@
-"""Overlays: the settings that hold for a cell when several places give some.
+"""Overlays: combine the settings that several places give for one cell.
 
-The nearer to the job wins: program, genre, zone, catalog, axis value, include, rule. Two settings combine
-instead: tempo ranges narrow each other, and planner mappings overlay each other key by key. What is left to the
-planner must be something it can be left: a planner that fills, and more than one length where the length is open.
+The more specific place wins, in this order: program, genre, zone, catalog, axis value, include, rule. Some settings are
+combined instead: tempo ranges are intersected, and the mappings `planner` and `tags` are merged key by key. A field may
+be left to the planner only if the planner can choose it: the planner must fill fields, and an open length needs more
+than one choice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from catalog import limits
-from catalog.errors import PresetError
-from catalog.spec import INSTRUMENTAL, AudioFormat, MasterSpec, OpenField, PlannerSpec
+from catalog.errors import OutOfRangeError, PresetError
+from catalog.spec import INSTRUMENTAL, MP3_RATES_KBPS, AudioFormat, MasterSpec, OpenField, PlannerSpec
+from catalog.tags import Tags
 from orchestrator.matrix.files import Choices
 from orchestrator.matrix.knobs import DiffusionChoices
 from orchestrator.matrix.located import Place
 
 DEFAULT_DURATION_S = 120
+# The formats that a setting of the finished file has an effect on.
+_ONLY_OF: Final[dict[str, tuple[AudioFormat, ...]]] = {
+    "bit_depth": (AudioFormat.FLAC, AudioFormat.WAV),
+    "sample_type": (AudioFormat.WAV,),
+    "bitrate_kbps": (AudioFormat.MP3, AudioFormat.OPUS),
+    "vbr_quality": (AudioFormat.MP3, AudioFormat.OGG),
+}
 
 
 class Layer(NamedTuple):
@@ -38,6 +47,12 @@ class Layer(NamedTuple):
         """The keys that stand in its planner mapping, with their values."""
         planner = self.choices.planner
         return {name: getattr(planner, name) for name in planner.model_fields_set} if planner else {}
+
+    @property
+    def given_tags(self) -> dict[str, str]:
+        """The keys of its tags mapping, with their values."""
+        tags = self.choices.tags
+        return {name: getattr(tags, name) for name in tags.model_fields_set} if tags else {}
 
 
 class TempoRange(NamedTuple):
@@ -74,6 +89,7 @@ class TrackSettings:
     master: MasterSpec = field(default_factory=MasterSpec)
     seed: int | None = None
     caption_suffix: str = ""
+    tags: Tags | None = None  # None: none are stated
     filled_at: str = ""  # file and line that leave something to the planner
 
     @property
@@ -83,9 +99,9 @@ class TrackSettings:
 
     @property
     def options(self) -> dict[str, tuple[Any, ...]]:
-        """Lists that turn as wheels behind those of caption, tempo, key and metre, by name.
+        """Lists that turn as wheels after those of caption, tempo, key and metre, by name.
 
-        Their order is part of what a track number stands for: a new one goes last, so that it moves no other.
+        Their order decides the meaning of a track number: a new list goes last, so that it changes no other.
         """
         return {
             "duration_s": self.duration_s,
@@ -112,6 +128,7 @@ def overlay(
     values: dict[str, Any] = dict(program)
     planner_keys: dict[str, Any] = dict(values.pop("planner_keys", {}))
     master_keys: dict[str, Any] = {}
+    tags: dict[str, str] = {}
     on_planner: list[Layer] = []
     knob_layers: dict[str, Layer] = {}
     master_layers: dict[str, Layer] = {}
@@ -124,6 +141,8 @@ def overlay(
                 diffusion = diffusion.overlaid(name, value)
                 knob_layers.pop(name, None)  # the nearest last
                 knob_layers[name] = layer
+            elif name == "tags":
+                tags = {**tags, **layer.given_tags} if value else {}
             elif name in MasterSpec.model_fields:
                 master_keys[name] = value
                 master_layers.pop(name, None)  # the nearest last
@@ -136,8 +155,10 @@ def overlay(
     _refuse_clash(diffusion, knob_layers)
     if values.get("planner", True) is not None:
         values["planner"] = PlannerSpec(**planner_keys)
+    values["tags"] = Tags(**tags) if tags else None
     settings = TrackSettings(tempo=tempo, diffusion=diffusion, master=MasterSpec(**master_keys), **values)
-    _refuse_idle_bit_depth(settings.master, master_layers)
+    _refuse_idle(settings.master, master_layers)
+    _refuse_rate(settings.master, master_layers)
     return _with_fill_checked(settings, on_planner) if on_planner else settings
 
 
@@ -147,32 +168,53 @@ def _refuse_clash(diffusion: DiffusionChoices, given: Mapping[str, Layer]) -> No
         lines = ", ".join(f"{name} in {layer.at(name)}" for name, layer in given.items())
         *_, (name, nearest) = given.items()
         raise PresetError(
-            f"{nearest.at(name)}: the diffusion settings cannot go together: {clash}",
-            why=f"they are given by {lines}",
+            f"{nearest.at(name)}: the diffusion settings contradict each other: {clash}",
+            why=f"they are set by {lines}",
             fix="change one of them",
         )
 
 
-def _refuse_idle_bit_depth(master: MasterSpec, given: Mapping[str, Layer]) -> None:
-    """Raise PresetError for a bit depth of a format that has none.
+def _refuse_idle(master: MasterSpec, given: Mapping[str, Layer]) -> None:
+    """Raise PresetError for a setting of other formats than the one that holds.
 
-    A nearer layer, or a file that extends the one with the bit depth, may still choose such a format.
+    A nearer layer, or a file that extends the one with the setting, may still choose such a format.
     """
-    if "bit_depth" not in given or master.format in (AudioFormat.FLAC, AudioFormat.WAV):
-        return
     order = list(given)
-    depth, form = (given[name].at(name) for name in ("bit_depth", "format"))
-    if given["bit_depth"] is given["format"]:
-        is_chosen_over = depth.file != form.file
-    else:
-        is_chosen_over = order.index("format") > order.index("bit_depth")
-    if is_chosen_over:
+    for name, formats in _ONLY_OF.items():
+        is_set = name in given and (name == "bit_depth" or name in master.further)
+        if not is_set or master.format in formats:
+            continue
+        place, form = given[name].at(name), given["format"].at("format") if "format" in given else None
+        if form and given[name] is given["format"]:
+            is_chosen_over = place.file != form.file
+        else:
+            is_chosen_over = form is not None and order.index("format") > order.index(name)
+        if not is_chosen_over:
+            raise PresetError(
+                f"{place}: {name}: {getattr(master, name)} has no effect on {master.format} files",
+                why=f"{form or 'no line'} asks for {master.format if form else 'another format than flac'}; "
+                f"only {' and '.join(formats)} files have {name!r}",
+                fix=f"remove {name!r}, or write 'format: {formats[0]}'",
+            )
+
+
+def _refuse_rate(master: MasterSpec, given: Mapping[str, Layer]) -> None:
+    """Raise PresetError for a bit rate that MP3 does not have, or one beside a quality that decides the rate."""
+    if master.format is not AudioFormat.MP3 or master.bitrate_kbps is None:
         return
-    raise PresetError(
-        f"{depth}: bit_depth: {master.bit_depth} has no effect on {master.format} files",
-        why=f"{form} asks for {master.format}; only FLAC and WAV have a bit depth",
-        fix="drop 'bit_depth', or write 'format: flac'",
-    )
+    if master.vbr_quality is not None:
+        raise PresetError(
+            f"{given['vbr_quality'].at('vbr_quality')}: an MP3 file has a bit rate or a quality, not both",
+            why=f"{given['bitrate_kbps'].at('bitrate_kbps')} sets bitrate_kbps: {master.bitrate_kbps}",
+            fix="remove 'bitrate_kbps' or 'vbr_quality'",
+        )
+    if master.bitrate_kbps not in MP3_RATES_KBPS:
+        nearest = min(MP3_RATES_KBPS, key=lambda rate: abs(rate - (master.bitrate_kbps or 0)))
+        raise OutOfRangeError(
+            f"{given['bitrate_kbps'].at('bitrate_kbps')}: MP3 has no bit rate of {master.bitrate_kbps} kbit/s",
+            why=f"its rates are {', '.join(map(str, MP3_RATES_KBPS))}",
+            fix=f"write 'bitrate_kbps: {nearest}'",
+        )
 
 
 def _with_fill_checked(settings: TrackSettings, on_planner: list[Layer]) -> TrackSettings:
@@ -183,16 +225,16 @@ def _with_fill_checked(settings: TrackSettings, on_planner: list[Layer]) -> Trac
         if settings.planner and "open" in lines and not fills:
             fields = ", ".join(settings.planner.open)
             raise PresetError(
-                f"{lines['open']}: the planner is to choose {fields}, and is not told to fill",
-                why="'open' names what 'metadata: fill' leaves to the planner",
-                fix="write 'metadata: fill' beside it, or drop 'open'",
+                f"{lines['open']}: the planner shall choose {fields}, but 'metadata: fill' is missing",
+                why="'open' lists the values that the planner chooses with 'metadata: fill'",
+                fix="write 'metadata: fill' beside 'open', or remove 'open'",
             )
         return settings
     where = lines.get("open", lines["metadata"])
     if "duration" in settings.open and len(set(settings.duration_s)) == 1:
         raise PresetError(
-            f"{where}: the planner is to choose the duration, and there is only one: {settings.duration_s[0]} s",
-            why="it chooses from the shortest to the longest of 'duration_s'",
-            fix="write a range, such as 'duration_s: {from: 120, to: 240, step: 30}', or drop 'duration' from 'open'",
+            f"{where}: the planner shall choose the duration, but there is only one: {settings.duration_s[0]} s",
+            why="the planner chooses between the shortest and the longest of 'duration_s'",
+            fix="write a range, such as 'duration_s: {from: 120, to: 240, step: 30}', or remove 'duration' from 'open'",
         )
     return replace(settings, filled_at=str(where))

@@ -1,4 +1,4 @@
-"""Planned tracks: the tracks that a catalog expands to, and the last checks of their texts."""
+"""Planned tracks: the tracks to which a catalog expands, after the last checks of their texts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from catalog.errors import CaptionTooLongError
 from catalog.limits import planner_prompt_tokens_max
-from catalog.prompt import CAPTION_TOKENS_MAX, LYRICS_TOKENS_MAX, Fit, TokenCounter
+from catalog.prompt import CAPTION_TOKENS_MAX, LYRICS_TOKENS_MAX, PromptFit, TokenCounter
 from catalog.spec import TrackSpec
 from catalog.track import Track
 
@@ -30,20 +30,20 @@ def with_suffix(caption: str, suffix: str) -> str:
 
 def refuse_long_caption(caption: str, where: str, track: str, counter: TokenCounter) -> None:
     """Raise CaptionTooLongError when `caption` is sure to push the metadata out of the model's text."""
-    if counter.fit(caption, CAPTION_TOKENS_MAX) is Fit.TOO_LONG:
+    if counter.fit(caption, CAPTION_TOKENS_MAX) is PromptFit.TOO_LONG:
         raise CaptionTooLongError(
             f"{where}: the caption of {track} takes {counter.in_words(caption, CAPTION_TOKENS_MAX)}",
-            why=f"tempo, metre, key and duration stand after it and would be cut off: {caption[:100]!r}...",
+            why=f"tempo, metre, key and duration stand after the caption and would be cut off: {caption[:100]!r}...",
             fix=counter.cut(caption, CAPTION_TOKENS_MAX),
         )
 
 
 def refuse_long_lyrics(lyrics: str, where: str, track: str, counter: TokenCounter) -> None:
     """Raise CaptionTooLongError when `lyrics` are sure to lose their end."""
-    if counter.fit(lyrics, LYRICS_TOKENS_MAX) is Fit.TOO_LONG:
+    if counter.fit(lyrics, LYRICS_TOKENS_MAX) is PromptFit.TOO_LONG:
         raise CaptionTooLongError(
             f"{where}: the lyrics of {track} take {counter.in_words(lyrics, LYRICS_TOKENS_MAX)}",
-            why=f"the model would not see their end: {lyrics[:60]!r}...",
+            why=f"the model would not read the end of the lyrics: {lyrics[:60]!r}...",
             fix=counter.cut(lyrics, LYRICS_TOKENS_MAX),
         )
 
@@ -54,7 +54,7 @@ def refuse_long_plan(spec: TrackSpec, where: str, track: str, counter: TokenCoun
         return
     room = planner_prompt_tokens_max(spec.duration_s) - _PLANNER_FRAME_TOKENS
     text = f"{spec.caption}\n{spec.lyrics}"
-    if counter.fit(text, room) is Fit.TOO_LONG:
+    if counter.fit(text, room) is PromptFit.TOO_LONG:
         raise CaptionTooLongError(
             f"{where}: caption and lyrics of {track} take {counter.in_words(text, room)} beside the planner's codes",
             why=f"the planner's context holds both, and {spec.duration_s} s of music are {spec.n_codes:,} codes",

@@ -1,7 +1,7 @@
-"""Problems: the mistakes of a preset file, in words, with file, line and the closest right name.
+"""Problems: the mistakes of a preset file, in words, with file, line and the closest valid name.
 
-All problems of a file are reported together; the error's class is that of the first, so that its exit code
-tells a script what kind of mistake to look for.
+All problems of a file are reported together. The error has the class of the first one, so that its exit code tells a
+script what kind of mistake to look for.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Problem(NamedTuple):
 
 
 def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The known name that `name` was probably meant to be: at least `cutoff` alike, of 1, in whatever case."""
+    """The known name that was probably meant by `name`: a similarity of at least `cutoff`, ignoring case."""
     plain = {each.casefold(): each for each in known}
     matches = difflib.get_close_matches(name.casefold(), list(plain), n=1, cutoff=cutoff)
     return plain[matches[0]] if matches else None

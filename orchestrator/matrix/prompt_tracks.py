@@ -1,9 +1,9 @@
 """Prompt tracks: a catalog of given prompts becomes tracks, one for each row of its CSV file.
 
-A track's slot is the row's id, or a hash of what is to be heard, so other rows may be added and removed around it, and
-a new title or a further take renders nothing again.
-A field that a row leaves empty is decided by the planner, where the catalog leaves it to the planner; else by the
-catalog, or by a neutral choice that follows from the row; never by chance.
+A track's slot is the row's id, or else a hash of the fields that decide the sound. So other rows may be added and
+removed, and a new title or a further take renders no existing take again. A field that a row leaves empty is chosen by
+the planner, where the catalog leaves it to the planner. Otherwise it comes from the catalog, or from a neutral choice
+that follows from the row; it is never random.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _prompts_file(preset: Preset[CatalogFile]) -> Path:
     raise UnreadableFileError(
         f"{where}: 'prompts' names {quoted(name)}, and there is no such file beside this one",
         why=listed(names),
-        fix=f"write {guess!r}" if guess else "write the name of a CSV file in this folder, or put one there",
+        fix=f"write {guess!r}" if guess else "write the name of a CSV file in this folder, or put a CSV file there",
     )
 
 
@@ -93,7 +93,7 @@ def _check_rules(preset: Preset[CatalogFile]) -> None:
                 raise PresetError(
                     f"{preset.at('rules', index, name)}: {quoted(name)} is not a key here",
                     why="a catalog of prompts has no axes",
-                    fix="rules may name zone and genre",
+                    fix="name only zone and genre in the rule",
                 )
 
 
@@ -114,7 +114,7 @@ def _scope(catalog: LoadedCatalog, zone: str, genre: str) -> _Scope:
         raise PresetError(
             f"{preset.at('rules')}: no tempo is left for the prompts of {zone}/{genre}",
             why=f"the ranges do not meet: {', '.join(settings.tempo.sources)}",
-            fix="widen one of them",
+            fix="widen one of these ranges",
         )
     free = overlay(ANY_TEMPO, layers, keys=ALL_KEYS, timesignatures=limits.TIME_SIGNATURES)
     return _Scope(settings, free, catalog.counter)
@@ -167,7 +167,9 @@ def _track(row: PromptRow, where: str, scope: _Scope, key: tuple[str, str, str, 
     refuse_long_plan(spec, where, slot, scope.counter)
     seed = settings.seed if row.seed is None else row.seed
     title = row.title or _title(row.caption)
-    track = Track(catalog=name, zone=zone, genre=genre, slot=slot, title=title, seed=seed, spec=spec)
+    track = Track(
+        catalog=name, zone=zone, genre=genre, slot=slot, title=title, seed=seed, spec=spec, tags=settings.tags
+    )
     return PlannedTrack(track, row.takes or turned("takes", settings.takes))
 
 

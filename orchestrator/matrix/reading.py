@@ -1,7 +1,8 @@
-"""Reading: the preset library on disk, file by file, with inheritance and errors that name the line.
+"""Reading: the preset library on disk, read file by file, with inheritance, and with errors that name the line.
 
-A library is a folder with zones/, genres/ and catalogs/, laid over another one. A name means the file in the highest
-folder that has it. Files are read when they are asked for and kept, so a broken one harms only those who ask for it.
+A library is a folder with zones/, genres/ and catalogs/; libraries are stacked in layers. A name refers to the file in
+the highest layer that has it. A file is read on first use and kept, so a broken file affects only the presets that use
+it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _F = TypeVar("_F", ZoneFile, GenreFile, CatalogFile)
 
 @dataclass(frozen=True)
 class Preset(Generic[_F]):
-    """One preset: its name (the file's stem), what it says, and where each part was written."""
+    """One preset: its name (the file's stem), its content, and the line of each part."""
 
     name: str
     path: Path
@@ -81,9 +82,9 @@ class LoadedCatalog(NamedTuple):
             known = self.library.names(kind)
             example = f"write names, such as '{kind}: [{', '.join(known[:2])}]', or " if known else ""
             raise EmptyMatrixError(
-                f"{where}: '{kind}: all' means every one in {shown(layer.root / kind)}/, and there is none",
-                why="'all' stands for the presets of the layer that the catalog lies in, not for those below it",
-                fix=f"{example}make one there with `tunemill presets new {_SINGULAR[kind]} NAME`",
+                f"{where}: '{kind}: all' means all {kind} in {shown(layer.root / kind)}/, and there are none",
+                why="'all' means the presets in the layer of the catalog, not those of a lower layer",
+                fix=f"{example}make one in that folder with `tunemill presets new {_SINGULAR[kind]} NAME`",
             )
         return names
 
@@ -107,10 +108,10 @@ class PresetLibrary:
     def __init__(self, root: Path, layer: LayerName = LayerName.YOURS, below: PresetLibrary | None = None) -> None:
         if not holds_presets(root):
             raise UnreadableFileError(
-                f"{shown(root)}: this is no preset folder",
+                f"{shown(root)}: this is not a preset folder",
                 why=_no_presets_in(root),
                 fix="name the folder that holds zones/, genres/ or catalogs/ with --presets or TUNEMILL_PRESETS; "
-                "`tunemill presets new` begins one",
+                "`tunemill presets new` makes one",
             )
         self.root, self.layer, self.below = root.absolute(), layer, below
         self._zones: dict[str, Preset[ZoneFile]] = {}
@@ -145,7 +146,7 @@ class PresetLibrary:
         return names
 
     def files(self, kind: Kind) -> _Files:
-        """The names of `kind` in this layer alone, and what is wrong with the names of the other files."""
+        """The names of `kind` in this layer alone, and the problems with the names of the other files."""
         if kind not in self._files:
             self._files[kind] = _read_folder(self.root / kind, kind)
         return self._files[kind]
@@ -222,7 +223,7 @@ def no_such_preset(name: str, library: PresetLibrary) -> PresetError | UnknownNa
     return UnknownNameError(
         f"there is no zone, genre or catalog {quoted(name)}",
         why=f"no file of that name is in {', '.join(f'{shown(layer.root)}/' for layer in library.layers)}",
-        fix=f"write {guess!r}" if guess else "`tunemill presets list` shows those there are",
+        fix=f"write {guess!r}" if guess else "`tunemill presets list` lists the presets",
     )
 
 
@@ -272,7 +273,7 @@ def _fault_of_name(file: Path, kind: Kind) -> PresetError | None:
         return PresetError(f"{shown(file)}: presets end in .yaml", fix=fix)
     return PresetError(
         f"{shown(file)}: {quoted(file.stem)} cannot be the name of a {_SINGULAR[kind]}",
-        why=f"it becomes part of object keys: {NAME_RULE}",
+        why=f"the name becomes part of object keys: {NAME_RULE}",
         fix=fix,
     )
 
@@ -311,7 +312,7 @@ def _extended(base: Located, chain: list[Path], library: PresetLibrary, kind: Ki
         raise PresetError(
             f"{base.place}: 'extends' must be a name, not {quoted(base.plain())}",
             why="a preset extends one other of its kind; a name that looks like a number needs quotation marks",
-            fix="write 'extends: NAME', or drop the line",
+            fix="write 'extends: NAME', or remove the line",
         )
     file, name = chain[-1], base.value
     folders = [file.parent, *(each.root / kind for each in _layers_below(file, library))]
@@ -322,8 +323,8 @@ def _extended(base: Located, chain: list[Path], library: PresetLibrary, kind: Ki
         circle = " -> ".join(names if len(names) <= _CIRCLE_SHOWN_MAX else [*names[:2], "...", *names[-2:]])
         raise PresetError(
             f"{base.place}: 'extends' goes in a circle: {circle}",
-            why="a preset that extends itself by way of others has no beginning",
-            fix="drop one of these lines",
+            why="presets that extend each other in a circle have no first preset",
+            fix="remove one of these lines",
         )
     if parent is None:
         files = (each for folder in folders for each in folder.glob("*.yaml"))
@@ -371,8 +372,8 @@ def load_catalog(name_or_path: str | Path, presets: Path | None, settings: Setti
     if path.parent.name in ("zones", "genres") and is_folder(own_root / "catalogs"):
         raise PresetError(
             f"{shown(path)}: this is a {path.parent.name.removesuffix('s')}, not a catalog",
-            why="a catalog says how much is made of which zones and genres",
-            fix=f"name a catalog; `tunemill presets show {path.stem}` shows what this is",
+            why="only a catalog says how many tracks are made",
+            fix=f"name a catalog; `tunemill presets show {path.stem}` shows this preset",
         )
     has_library = path.parent.name == "catalogs" and any(is_folder(own_root / kind) for kind in ("zones", "genres"))
     library = open_library(own_root if has_library and presets is None else presets, settings)
@@ -381,7 +382,7 @@ def load_catalog(name_or_path: str | Path, presets: Path | None, settings: Setti
 
 
 def read_old_name(path: Path) -> str | None:
-    """What `renamed_from` says in a preset's file; None for one that does not say it, or that cannot be read."""
+    """The `renamed_from` of a preset's file; None for a file that has none or cannot be read."""
     try:
         if b"renamed_from" not in path.read_bytes():
             return None
@@ -412,8 +413,8 @@ def refuse_shared_key(preset: Preset[CatalogFile], library: PresetLibrary) -> Pr
             raise PresetError(
                 f"{preset.at('renamed_from')}: the catalogs {preset.name!r} and {name!r} would share the tracks of "
                 f"{preset.key!r}",
-                why="the name that 'renamed_from' gives stands in the keys of the tracks, and only one may have it",
-                fix="drop 'renamed_from' in one of them, or remove the file that is no longer wanted",
+                why="the name in 'renamed_from' is part of the tracks' keys, so it may stand for only one catalog",
+                fix="remove 'renamed_from' from one of the two, or remove the file that you no longer need",
             )
     return preset
 
@@ -438,5 +439,5 @@ def _no_such_file(path: Path, names: list[str]) -> UnreadableFileError:
         why="a text with '/', or that ends in .yaml, is the path of a catalog's file",
         fix=f"write {guess!r} for the catalog of that name"
         if guess
-        else "write the path of a file that is there, or the name of a catalog that `tunemill presets list` shows",
+        else "write the path of a file that is there, or the name of a catalog from `tunemill presets list`",
     )

@@ -1,8 +1,8 @@
-"""Rotation: the words, key and tempo that the n-th track of a cell gets, without chance and without repeats.
+"""Rotation: the words, key and tempo of the n-th track of a cell, chosen without chance and without repeats.
 
-A wheel stands for one list to choose from. An odometer turns all its wheels at once for every track, so that
-neighbours differ in nearly everything, and comes back to a combination only after all of them have been
-shown. Track n depends on n, the lists and the key alone: more tracks never change the earlier ones.
+A wheel holds one list of choices. An odometer moves all of its wheels for every track, so that neighbouring tracks
+differ in nearly everything. A combination repeats only after all combinations have been used. Track n depends only on
+n, the lists and the key, so further tracks never change earlier ones.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ class Odometer(NamedTuple):
     def positions(self, count: int, sequence: int = 0) -> list[int]:
         """One position in each wheel for the `count`-th turn of `sequence`.
 
-        Wheel i is at (q + f(m)) mod size, with q the turns completed by the wheels before it and m the turn
-        within those. As m is known from the wheels before, q can be read off wheel i: so nothing repeats. f
-        goes by strides through the wheel once and then begins at a new, keyed position: so every entry comes
-        equally often and wheels do not march in step.
+        Wheel i is at (q + f(m)) mod size, with q the turns completed by the wheels before it and m the turn within
+        those. As m is known from the wheels before, q can be read off wheel i, so no combination repeats. f goes
+        through the wheel once in strides and then begins at a new, keyed position, so every entry occurs equally often
+        and no two wheels stay in step.
         """
         out: list[int] = []
         before = 1

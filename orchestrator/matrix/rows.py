@@ -1,7 +1,6 @@
 """Rows: the prompts of a catalog's CSV file, each checked by itself, with errors that name file, line and column.
 
-Column names and values are read the way people and other programs write them; the values that come out have one form
-each.
+Column names and values may be written as people and other programs write them; each value is turned into one form.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from catalog import limits
 from catalog.errors import CaptionTooLongError, PresetError, UnreadableFileError
-from catalog.prompt import CAPTION_TOKENS_MAX, ESTIMATE, LYRICS_TOKENS_MAX, Fit, TokenCounter
+from catalog.prompt import CAPTION_TOKENS_MAX, ESTIMATE, LYRICS_TOKENS_MAX, PromptFit, TokenCounter
 from catalog.spec import INSTRUMENTAL
 from orchestrator.matrix.files import TAKES_MAX
 from orchestrator.matrix.located import shown
@@ -79,12 +78,12 @@ class PromptRow(NamedTuple):
 
     @property
     def content(self) -> str:
-        """32 hex digits that any difference in what is written changes, and its line does not."""
+        """32 hex digits that change with any written value of the row, but not with its line."""
         return blake2b(repr(self[1:]).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
     @property
     def sound(self) -> str:
-        """The same of what is heard alone: another title or more takes of it leave a track what it is."""
+        """32 hex digits that change only with values that are heard; a new title or more takes change nothing."""
         return self._replace(title=None, takes=None).content
 
 
@@ -172,7 +171,7 @@ def is_same(column: str, one: Any, other: Any) -> bool:
 
 
 class RowReader:
-    """Reads rows from raw values by column, and notes what is wrong with those that it cannot make."""
+    """Makes rows from raw values by column, and notes the faults of rows that cannot be made."""
 
     def __init__(self, counter: TokenCounter = ESTIMATE) -> None:
         self._counter = counter
@@ -199,8 +198,8 @@ class RowReader:
 
     def _check_length(self, text: str, tokens_max: int) -> None:
         fit = self._counter.fit(text, tokens_max)
-        self.in_doubt += fit is Fit.IN_DOUBT
-        if fit is Fit.TOO_LONG:
+        self.in_doubt += fit is PromptFit.IN_DOUBT
+        if fit is PromptFit.TOO_LONG:
             words = f"takes {self._counter.in_words(text, tokens_max)}"
             raise UnusableValue(words, self._counter.cut(text, tokens_max), CaptionTooLongError)
 
@@ -246,7 +245,7 @@ def repeated_ids(rows: list[PromptRow], path: Path) -> Iterator[tuple[PromptRow,
         other = first.setdefault((row.zone, row.genre, row.id), row)
         if other.content != row.content:
             what = f"column 'id': {row.id!r} names another prompt on line {other.line} already"
-            yield row, Problem(f"{shown(path)}:{row.line}", what, fix="give each prompt an id of its own, or none")
+            yield row, Problem(f"{shown(path)}:{row.line}", what, fix="give each prompt its own id, or no id")
 
 
 def _columns(heading: list[str], where: str) -> list[str | None]:

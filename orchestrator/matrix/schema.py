@@ -1,4 +1,4 @@
-"""Schemas: the preset language as JSON Schema, so that an editor completes and checks while one types.
+"""Schemas: the preset language as JSON Schema, with which an editor completes and checks a preset.
 
 `python -m orchestrator.matrix.schema` writes them into presets/schemas/; a test keeps them current.
 """
@@ -19,7 +19,7 @@ def schemas() -> dict[str, str]:
     for kind, model in KINDS.items():
         name = f"{kind.removesuffix('s')}.schema.json"
         schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema(by_alias=True)}
-        # A file that extends another need not repeat what is required.
+        # A file that extends another need not repeat required keys.
         required = schema.pop("required")
         schema |= {"if": {"not": {"required": ["extends"]}}, "then": {"required": required}}
         texts[name] = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"

@@ -1,8 +1,7 @@
-"""Shares: the number of tracks of each cell, so that every quota holds and the sum is exact.
+"""Shares: the number of tracks of each cell, such that every quota is met and the sum is exact.
 
-A quota covers a set of cells. Two quotas either lie one inside the other or do not touch, so every cell has
-one innermost quota; what the inner ones take is subtracted from the outer, and the rest is split by weight
-with largest remainders.
+A quota covers a set of cells. Two quotas either are nested or do not overlap, so every cell has one innermost quota. An
+outer quota is reduced by its inner ones; the rest is split by weight with largest remainders.
 """
 
 from __future__ import annotations
@@ -51,9 +50,9 @@ def share_out(
     per_cell: int | None,
     where: str,
 ) -> list[int]:
-    """Tracks of each cell. `total` is shared by all cells; `per_cell` goes to each cell without a quota.
+    """The number of tracks of each cell. `total` is shared by all cells; `per_cell` goes to each cell without a quota.
 
-    Raises PresetError when quotas overlap, exceed what holds them, or leave tracks that no cell may take.
+    Raises PresetError when quotas overlap, exceed their total, or leave tracks that no cell may take.
     """
     all_cells = frozenset(range(len(weights)))
     family = [*quotas] if total is None else [Quota(all_cells, total, where), *quotas]
@@ -78,9 +77,9 @@ def _split(left: int, own: Sequence[int], weights: Sequence[Fraction], order: Se
     except ValueError:
         why = "every cell that could take them has weight 0" if own else "other quotas hold every cell it covers"
         raise PresetError(
-            f"{quota.where}: {left:,} of the {quota.tracks:,} tracks have no cell to go to",
+            f"{quota.where}: {left:,} of the {quota.tracks:,} tracks cannot be given to any cell",
             why=why,
-            fix="give a cell a weight, or let the numbers add up",
+            fix="give a cell a weight above 0, or make the numbers add up",
         ) from None
 
 
@@ -91,9 +90,9 @@ def _nested(quotas: Sequence[Quota]) -> list[Quota]:
         twin = distinct.get(quota.cells)
         if twin and twin.tracks != quota.tracks:
             raise PresetError(
-                f"{quota.where}: {quota.tracks:,} tracks are asked for where {twin.tracks:,} are asked for already",
+                f"{quota.where}: {quota.tracks:,} tracks for cells that have a quota of {twin.tracks:,} already",
                 why=f"{twin.where} covers the same cells",
-                fix="keep one of the two",
+                fix="remove one of the two quotas",
             )
         distinct.setdefault(quota.cells, quota)
     family = sorted(distinct.values(), key=lambda quota: -len(quota.cells))
@@ -105,8 +104,8 @@ def _nested(quotas: Sequence[Quota]) -> list[Quota]:
         if crossing:
             raise PresetError(
                 f"{quota.where}: this quota and another share some cells but not all",
-                why=f"{crossing.where} crosses it, so neither number could be kept for certain",
-                fix="let quotas lie one inside the other, or apart",
+                why=f"{crossing.where} is the other quota; their numbers could contradict each other",
+                fix="change one quota so that it covers all cells of the other, or none of them",
             )
         for index in quota.cells:
             owner[index] = quota
@@ -129,7 +128,7 @@ def _inner_quotas(family: Sequence[Quota], position: int) -> list[Quota]:
 def _over(quota: Quota, inner: Sequence[Quota]) -> PresetError:
     asked = sum(each.tracks for each in inner)
     return PresetError(
-        f"{quota.where}: {quota.tracks:,} tracks cannot hold the {asked:,} that are asked for inside it",
-        why="asked for at " + ", ".join(f"{each.where} ({each.tracks:,})" for each in inner[:10]),
+        f"{quota.where}: {quota.tracks:,} tracks are fewer than the {asked:,} tracks of the quotas inside",
+        why="these are set at " + ", ".join(f"{each.where} ({each.tracks:,})" for each in inner[:10]),
         fix=f"raise the number to at least {asked:,}, or lower the others",
     )

@@ -1,7 +1,7 @@
-"""Starters: a new preset file to edit, from a small commented text or as a copy of a preset that there is.
+"""Starters: a new preset file to edit, made from a short commented template or as a copy of an existing preset.
 
-A copy keeps the text and its comments. What would mean something else in its new place is changed on the way: the line
-for editors, the word 'all', and a file of prompts, which comes along.
+A copy keeps the text and its comments. The parts whose meaning depends on the place are adapted: the schema line for
+editors, the word 'all', and the file of prompts, which is copied too.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ tracks_per_cell: 4             # or 'tracks: 100', shared by all of them
 
 
 def write_starter(kind: Kind, name: str, root: Path, library: PresetLibrary, *, force: bool = False) -> Path:
-    """Write a small preset that can be rendered as it is to the layer at `root`. Raises PresetError."""
+    """Write a small preset that can be rendered without edits to the layer at `root`. Raises PresetError."""
     path = _path_for(kind, name, root, force=force)
     title = json.dumps(name.replace("_", " ").replace("-", " ").capitalize())
     if kind == "catalogs":
@@ -83,14 +83,14 @@ def write_starter(kind: Kind, name: str, root: Path, library: PresetLibrary, *, 
 
 
 def write_copy(kind: Kind, name: str, source: str, root: Path, library: PresetLibrary, *, force: bool = False) -> Path:
-    """Write the text of the preset `source` as `name` to the layer at `root`. Raises what reading `source` raises."""
+    """Write the text of the preset `source` as `name` to the layer at `root`. Raises the errors of reading `source`."""
     path = _path_for(kind, name, root, force=force)
     if source not in (names := library.names(kind)):
         guess = closest(bare(source), names)
         raise UnknownNameError(
             f"there is no {kind.removesuffix('s')} {quoted(source)} to copy",
             why=listed(names),
-            fix=f"write --from {guess}" if guess else "name one of those after --from, or leave it out",
+            fix=f"write --from {guess}" if guess else "name one of these presets after --from, or leave --from out",
         )
     preset: Preset[CatalogFile] | None = None
     if kind == "catalogs":
@@ -108,17 +108,21 @@ def write_copy(kind: Kind, name: str, source: str, root: Path, library: PresetLi
 
 
 def _path_for(kind: Kind, name: str, root: Path, *, force: bool) -> Path:
-    """The new file's path. Raises PresetError for what is no name, and for a file that is there already."""
+    """The new file's path. Raises PresetError for an invalid name, and for a file that exists already."""
     if not is_name(name) or name == "all":
         near = as_name(name)
         raise PresetError(
             f"{quoted(name)} cannot be the name of a {kind.removesuffix('s')}",
-            why="in a matrix it means every one" if name == "all" else f"it becomes part of object keys: {NAME_RULE}",
+            why="in a matrix, the word all means every preset"
+            if name == "all"
+            else f"the name becomes part of object keys: {NAME_RULE}",
             fix=f"write {near}" if near not in ("", "all") else "write another name, such as my_first",
         )
     path = root / kind / f"{name}.yaml"
     if path.exists() and not force:
-        raise PresetError(f"{shown(path)} exists already", fix="edit it, choose another name, or add --force")
+        raise PresetError(
+            f"{shown(path)} exists already", fix="edit that file, choose another name, or overwrite it with --force"
+        )
     return path
 
 
@@ -131,7 +135,7 @@ def _some_names(library: PresetLibrary) -> tuple[str, list[str]]:
             return zone, meeting[:_GENRES_MAX]
     raise PresetError(
         "a catalog needs a zone and a genre whose tempo ranges meet, and there are none",
-        fix="make them first: `tunemill presets new zone NAME`, `tunemill presets new genre NAME`",
+        fix="make a zone and a genre first: `tunemill presets new zone NAME`, `tunemill presets new genre NAME`",
     )
 
 
@@ -163,7 +167,9 @@ def _bring_prompts(preset: Preset[CatalogFile], folder: Path, *, force: bool) ->
         return
     if target.exists() and not force:
         raise PresetError(
-            f"{shown(target)} exists already", why="the prompts of the catalog would go there", fix="add --force"
+            f"{shown(target)} exists already",
+            why="the prompts of the catalog would be written to that file",
+            fix="choose another name, or overwrite the file with --force",
         )
     _written(target, read_text(source))
 

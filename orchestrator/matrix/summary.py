@@ -1,4 +1,4 @@
-"""Summaries: a catalog at a glance, without making all of its tracks."""
+"""Summaries: an overview of a catalog, computed without making all of its tracks."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class CatalogSummary:
 
 
 def summarise(catalog: LoadedCatalog) -> CatalogSummary:
-    """Counts by zone and genre, and a few tracks from all over the catalog. Raises what `expand` raises."""
+    """Counts by zone and genre, and a few tracks from all over the catalog. Raises the errors of `expand`."""
     layout = lay_out(catalog)
     cells = layout.cells
     tracks, takes = 0, 0

@@ -1,7 +1,7 @@
-"""Tables: text and CSV of whatever program wrote them, as records that know their lines.
+"""Tables: read text and CSV files of any program into records that know their lines.
 
-Text is UTF-8 or UTF-16, with or without a byte order mark. Where it is neither, an import may take it for Windows-1252,
-which spreadsheets write in the west; what is hardly readable so is refused.
+Text is UTF-8 or UTF-16, with or without a byte order mark. For other files, an import may assume Windows-1252, which
+Western spreadsheets write; a file that makes no sense as Windows-1252 is refused.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class ForeignText(NamedTuple):
 
 
 def read_foreign_text(file: Path, encoding: str = "", *, guess: bool = False) -> ForeignText:
-    """The text of `file`. Raises UnreadableFileError in words for what is no text.
+    """The text of `file`. Raises UnreadableFileError in words for a file that is no text.
 
-    `encoding` is a name that a person gave; without one, `guess` lets what is not Unicode pass for Windows-1252.
+    `encoding` is a name that a person gave; without one, `guess` lets text that is not Unicode count as Windows-1252.
     """
     try:
         content = file.read_bytes()
@@ -125,7 +125,7 @@ def read_records(
     UnreadableFileError for an empty file, and for a row that is no CSV unless `on_bad_row` takes its problem.
     """
     if not text.strip():
-        raise UnreadableFileError(f"{shown(path)}: the file is empty", fix="fill it in, or delete it")
+        raise UnreadableFileError(f"{shown(path)}: the file is empty", fix="add prompts to the file, or delete it")
     first_line = 1
     if said := re.match(r"\s*\"?sep=(.)\"?\r?\n", text):  # Excel's own way to name the delimiter
         text, first_line = text[said.end() :], 2

@@ -1,7 +1,8 @@
-"""Titles: two words that suit the place and the music, different for every track of a zone and genre."""
+"""Titles: two words that suit the zone and the music, different for every track of a zone and genre."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from catalog.seeds import stable_hash
@@ -28,3 +29,29 @@ class Titles:
         title = _PATTERNS[pattern].format(self._zone_words[zone_position], self._genre_words[genre_position])
         again = number // self._odometer.combinations
         return f"{title} No. {again + 1}" if again else title
+
+
+class SharedTitles:
+    """Counts the titles that several tracks of a catalog have: a listener takes these for one track."""
+
+    def __init__(self) -> None:
+        # By hash, because a catalog may hold a hundred thousand titles.
+        self._tracks: Counter[int] = Counter()
+        self._example = ""
+
+    def see(self, title: str) -> None:
+        """Count one track."""
+        if title:
+            key = hash(title.casefold())
+            self._tracks[key] += 1
+            if not self._example and self._tracks[key] > 1:
+                self._example = title
+
+    def notes(self, *, of_prompts: bool) -> list[str]:
+        """One sentence with the remedy; none where every title is one track's."""
+        shared = [tracks for tracks in self._tracks.values() if tracks > 1]
+        if not shared:
+            return []
+        remedy = "give each prompt a title of its own" if of_prompts else "add words to 'title_words'"
+        titles = "1 title" if len(shared) == 1 else f"{len(shared):,} titles"
+        return [f"{sum(shared):,} tracks share {titles}, such as {self._example!r}; {remedy}"]

@@ -1,7 +1,7 @@
-"""Validation: a preset file as its model, or every mistake in it in a producer's words, each with its own remedy.
+"""Validation: turns a preset file into its model, or reports every mistake in a producer's words, each with a remedy.
 
-A remedy is text to write wherever that can be told: the value that was meant, else the example that the key declares.
-No word of the schema library reaches a reader. True and false are no numbers, whatever the library makes of them.
+Where possible, a remedy is text to write: the value that was probably meant, else the example of the key. No text of
+the schema library reaches a reader. True and false are never numbers, although the library accepts them as such.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def _lacking(model: type[BaseModel], tree: Located, parent: _Path, keys: Sequenc
 
 
 def _strays(model: type[BaseModel], given: Any, path: _Path) -> str:
-    """What stands beside the missing mapping at `path` and belongs into it, as that mapping; "" when nothing does."""
+    """The keys beside a missing mapping at `path` that belong into it, as that mapping; "" when there are none."""
     key = _key_at(model, path)
     inner = {name for found in _models_of(key.field) for name in found.model_fields} if key else set()
     text = _flow({path[-1]: {name: each.plain() for name, each in given.items() if name in inner}})
@@ -135,7 +135,7 @@ def _strays(model: type[BaseModel], given: Any, path: _Path) -> str:
 
 
 def _problem(model: type[BaseModel], tree: Located, error: Any) -> Problem:
-    """The problem of a value that is not what its key takes."""
+    """The problem of a value that its key does not accept."""
     path = tuple(error["loc"])
     key = _key_at(model, path)
     words, fix = next(read for kinds, read in _READERS.items() if not kinds or error["type"] in kinds)(error, key, tree)
@@ -201,7 +201,7 @@ def _plain_values(value: Any) -> Any:
     return Located(value, _NOWHERE).plain()
 
 
-# ------------------------------------------------------------ what is wrong, and the remedy, by the kind of mistake
+# ------------------------------------------------------------ the fault and the remedy, by the kind of mistake
 
 
 def _wrong_type(error: Any, key: _Key | None, tree: Located) -> tuple[str, str]:
@@ -252,7 +252,7 @@ def _wrong_pattern(error: Any, key: _Key | None, tree: Located) -> tuple[str, st
 
 
 def _own_words(error: Any, key: _Key | None, tree: Located) -> tuple[str, str]:
-    """The words of the language's own rules: what is wrong, and after a semicolon what to write."""
+    """The message of one of the language's own rules: the fault and, after a semicolon, the text to write."""
     given = error["input"]
     message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
     message = message.replace(repr(given), quoted(given)) if isinstance(given, str) else message
@@ -330,7 +330,7 @@ def _example(key: _Key | None) -> str:
 
 
 def _spelt(key: _Key) -> str:
-    """The key with an example of its value as YAML: the table's, else what its declaration gives."""
+    """The key with an example of its value as YAML, from the table of examples or else from its declaration."""
     if key.name in EXAMPLES:
         return _flow({key.name: EXAMPLES[key.name]})
     declared = key.field.examples[0] if key.field.examples else to_jsonable_python(key.field.get_default())
@@ -353,7 +353,7 @@ def _bounds(key: _Key | None) -> dict[str, float]:
 
 
 def _metadata(field: FieldInfo) -> Iterator[Any]:
-    """What is declared about a field's type, and about the types inside it."""
+    """The annotations of a field's type and of the types inside it."""
     waiting: list[Any] = [*field.metadata, field.annotation]
     while waiting:
         each = waiting.pop()

@@ -1,7 +1,7 @@
-"""Values: tempo, key, metre, length, language and flags as people and other programs write them, in one form each.
+"""Values: tempo, key, metre, length, language and flags, read as people and other programs write them.
 
-What is unambiguous is understood ("120 BPM", "fis-Moll", "8A", "3:05", "VRAI"); what the model cannot do (another mode,
-another metre), and what may mean two things ("90-100"), is refused in words.
+An unambiguous value is turned into one form ("120 BPM", "fis-Moll", "8A", "3:05", "VRAI"). A value that the model does
+not support (another mode, another metre) or that has two possible meanings ("90-100") is refused in words.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from orchestrator.matrix.languages import find_language
 
 
 class UnusableValue(Exception):
-    """A value that is not understood, or is outside the bounds: in words, with what to write instead."""
+    """A value that is not understood or is outside the bounds; the message says what to write instead."""
 
     def __init__(self, words: str, fix: str, kind: type[PresetError] = OutOfRangeError) -> None:
         super().__init__(words)
@@ -216,7 +216,7 @@ def read_key(value: Any) -> str:
     keys = [_key(part) for part in _spellings(text)]
     if not keys or None in keys or len({_sounds(key) for key in keys if key}) > 1:
         several = len(keys) > 1 and None not in keys
-        words = "names two keys" if several else "is no major or minor key"
+        words = "names two keys" if several else "is not a major or minor key"
         raise UnusableValue(words, "write it like 'F# minor'; the model knows no other modes")
     return str(keys[0])
 

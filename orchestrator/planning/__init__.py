@@ -1,1 +1,1 @@
-"""Planning: what a catalog stands for, what of it is missing, with which model, and what that will take."""
+"""Planning: the takes of a catalog, those that are missing, the model that renders them, and the cost."""

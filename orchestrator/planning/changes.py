@@ -1,4 +1,4 @@
-"""Changes: the takes that a run would add, replace, retire or restore, one by one, with what differs."""
+"""Changes: the takes that a run would add, replace, retire or restore, one by one, with the fields that differ."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from orchestrator.planning.plan import (
     ShelvedTakes,
     Standing,
     standing_of,
+    stands_in,
 )
 
 ReadTakes = Callable[[Sequence[str]], Mapping[str, Take]]  # takes that the ledger has, by id
@@ -24,10 +25,12 @@ _READ_AT_ONCE: Final = 500
 
 
 class ChangeKind(StrEnum):
-    """What a run would do to a slot."""
+    """The effect of a run on a slot."""
 
     NEW = "new"
+    AGAIN = "again"  # the track gets a further take, in the place of one that was rejected
     CHANGED = "changed"  # the slot gets another take
+    TO_FINISH = "to finish"  # the slot keeps its music; only its file is to be made anew, without a GPU
     RESTORED = "restored"  # the slot gets a take that was made for an earlier version of the catalog
     RETIRED = "retired"  # the slot is no longer planned, and its take was accepted
     DROPPED = "dropped"  # the slot is no longer planned, and had no accepted take
@@ -69,9 +72,9 @@ class TakeChange(NamedTuple):
 def list_changes(
     plan: CatalogPlan, read_takes: ReadTakes, known: KnownTakes, shelved: ShelvedTakes = NONE_SHELVED
 ) -> Iterator[TakeChange]:
-    """The changes of `plan`, in its order; those that are no longer planned come last.
+    """The changes of `plan`, in its order; takes that are no longer planned come last.
 
-    `known` and `shelved` are what the plan was compared with.
+    `known` and `shelved` are the ledger's takes with which the plan was compared.
     """
     unseen = dict(known)
     changed = _changed(plan, unseen, shelved)
@@ -81,7 +84,7 @@ def list_changes(
             old = before.get(change.replaced_id or "")
             yield change._replace(differences=tuple(differences(old, change.take))) if old else change
     if plan.selected is not None:
-        return  # what was not selected stays as it is
+        return  # takes that were not selected stay unchanged
     left = iter(unseen.values())
     while entries := list(islice(left, _READ_AT_ONCE)):
         takes = read_takes([entry.take_id for entry in entries])
@@ -93,14 +96,21 @@ def list_changes(
 def _changed(
     plan: CatalogPlan, unseen: dict[tuple[str, int], KnownTake], shelved: ShelvedTakes
 ) -> Iterator[TakeChange]:
-    """The changes of slots that are planned, still without what differs; each slot is taken out of `unseen`."""
-    for take in plan.takes():
+    """The changes of planned slots, without the differing fields; each slot is removed from `unseen`."""
+    for due in plan.due():
+        take = due.take
         entry = unseen.pop((take.track.key, take.number), None)
         standing = standing_of(take, entry, shelved)
         is_same = entry is not None and entry.take_id == take.id
         if is_same or (entry is None and standing is Standing.UNFINISHED):
             continue
-        kind = ChangeKind.NEW if entry is None else ChangeKind.CHANGED
+        if stands_in(take, entry, shelved):
+            if standing is Standing.TO_FINISH:
+                yield TakeChange(ChangeKind.TO_FINISH, take, entry and entry.take_id, is_leaving=False, differences=())
+            continue
+        kind = ChangeKind.CHANGED
+        if entry is None:
+            kind = ChangeKind.AGAIN if due.is_further else ChangeKind.NEW
         if standing is Standing.UNCHANGED:
             kind = ChangeKind.RESTORED
         yield TakeChange(kind, take, entry and entry.take_id, entry is not None and entry.is_listed, ())

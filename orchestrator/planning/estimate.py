@@ -1,9 +1,9 @@
-"""The estimate: GPU-hours and dollars of a plan, before anything is rented, and what the figures rest on.
+"""The estimate: GPU-hours and dollars of a plan, computed before any GPU is rented, with the source of each figure.
 
-The ledger's own measurements come first, bucket by bucket; arithmetic stands in until there are some. Each line says
-which it is, and each figure is a range: low, likely and high. Caps and budgets are held against what is likely; a run
-that turns out dearer is stopped at its cap on the way. Money is rounded up to the micro-dollar. Without a price it is
-unknown, and never zero.
+Speeds that the ledger has measured are used first, bucket by bucket; arithmetic is used where nothing was measured.
+Each line names its source, and each figure is a range: low, likely and high. Caps and budgets are compared with the
+likely cost; a run that becomes dearer is stopped when it reaches its cap. Money is rounded up to the micro-dollar.
+Without a price, the cost is unknown, and never zero.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class SpeedKey(NamedTuple):
 
     @classmethod
     def of(cls, planner: str, diffusion: DiffusionSpec) -> SpeedKey:
-        """The key of takes with that planner and these settings."""
+        """The key of takes with these planner and diffusion settings."""
         return cls(planner, diffusion.as_fast)
 
 
 class Speed(NamedTuple):
-    """A worker's engine time for a second of audio, over so many takes; what overlapped is counted once."""
+    """Engine time per second of audio, over a number of takes; time in which two stages overlapped is counted once."""
 
     ms_per_audio_s: float  # the median
     takes: int
@@ -52,7 +52,7 @@ class Speed(NamedTuple):
 
     @property
     def range(self) -> Range:
-        """The median, between the quartiles where there are enough takes."""
+        """The median as the likely value, with the quartiles as bounds where there are enough takes."""
         spread = _LEAST_SPREAD if self.takes >= FEW_TAKES else _SPREAD_OF_FEW
         likely = self.ms_per_audio_s
         low, high = self.quartiles or (likely, likely)
@@ -73,7 +73,7 @@ NO_HISTORY: Final = History({}, tries_per_take=1.0, reject_rate=None, startup_ms
 
 
 class EstimateLine(NamedTuple):
-    """One bucket of a plan."""
+    """The estimate for one bucket of a plan."""
 
     bucket: Bucket
     takes: int
@@ -81,15 +81,16 @@ class EstimateLine(NamedTuple):
     engine: Range  # ms
     basis: Basis
     note: str
+    again: int = 0  # of the takes: in the place of one that was rejected
 
     @property
     def engine_ms(self) -> int:
-        """The likely time of the engine."""
+        """The likely engine time."""
         return round(self.engine.likely)
 
 
 class EstimateRange(NamedTuple):
-    """A whole figure that is likely, and between which others it lies."""
+    """A likely integer with its lower and upper bound."""
 
     low: int
     likely: int
@@ -97,7 +98,7 @@ class EstimateRange(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """Time and money that a plan will take on one GPU. `source` says in words what they rest on."""
+    """The time and money that a plan needs on one GPU. `source` names the basis of the figures in words."""
 
     takes: int
     audio_s: int
@@ -110,7 +111,7 @@ class Estimate(NamedTuple):
     lines: tuple[EstimateLine, ...]
     reject_rate: float | None
     lack: PriceError | None = None  # why there is no price
-    notes: tuple[str, ...] = ()  # what a person should know of it
+    notes: tuple[str, ...] = ()  # remarks for a person
 
     @property
     def gpu_ms(self) -> int:
@@ -124,12 +125,21 @@ class Estimate(NamedTuple):
 
     @property
     def gpu_hours(self) -> float:
-        """GPU time in hours, for people."""
+        """The likely GPU time in hours, for print."""
         return self.gpu_ms / MS_PER_H
 
     @property
+    def again_usd_micros(self) -> int | None:
+        """The likely cost of the takes in the place of rejected ones, by their share of the engine's time."""
+        engine_ms = sum(line.engine.likely for line in self.lines)
+        if self.usd_micros is None or not engine_ms:
+            return self.usd_micros
+        again_ms = sum(line.engine.likely * line.again / line.takes for line in self.lines)
+        return round(self.usd_micros * again_ms / engine_ms)
+
+    @property
     def expected_accepted(self) -> int | None:
-        """Takes that will pass the checks, at the reject rate so far; None before there is one."""
+        """The number of takes that will pass the checks, at the reject rate so far; None before there is a rate."""
         return None if self.reject_rate is None else round(self.takes * (1 - self.reject_rate))
 
     def within(
@@ -140,9 +150,9 @@ class Estimate(NamedTuple):
         cap: str = "the cap",
         fix: str = "raise --max-usd",
     ) -> Estimate:
-        """Return this estimate, for a cap that it keeps; None means no cap.
+        """Return this estimate if it keeps the cap; None means no cap.
 
-        Raises BudgetError when what is likely and the earlier spend exceed the cap, PriceError without a price.
+        Raises BudgetError when the likely cost and the earlier spend exceed the cap, PriceError when there is no price.
         """
         if max_usd_micros is None:
             return self
@@ -165,7 +175,7 @@ class Estimate(NamedTuple):
 
 
 def default_gpu(model: str, option: str | None, settings: Settings) -> str:
-    """The GPU to reckon with: the option, the setting, a CPU for rehearsals, else the A100 with 80 GB."""
+    """The GPU for the estimate: the option, else the setting, else a CPU (rehearsals) or the A100 with 80 GB."""
     return option or settings.gpu or (DEFAULT_GPU if find_model(model).needs_weights else CPU)
 
 
@@ -177,7 +187,7 @@ def estimate(
     lack: PriceError | None = None,
     history: History = NO_HISTORY,
 ) -> Estimate:
-    """GPU time and money to render what `plan` has not got yet, on the GPU of `price`; without one on `gpu`."""
+    """GPU time and money for the missing takes of `plan`, on the GPU of `price`, or on `gpu` when there is no price."""
     names = (price.sku, *cards_named(price)) if price else (gpu,)
     takes_of = Counter[str]()
     for load in plan.loads:
@@ -211,7 +221,7 @@ def _line(load: BucketLoad, gpus: tuple[str, ...], takes: int, history: History)
         speed, basis, note = measured.range, Basis.MEASURED, _takes(measured.takes)
     else:
         speed, basis, note = reckon_speed(bucket, gpus, takes)
-    return EstimateLine(bucket, load.takes, load.audio_s, speed.times(load.audio_s), basis, note)
+    return EstimateLine(bucket, load.takes, load.audio_s, speed.times(load.audio_s), basis, note, load.again)
 
 
 def _source(lines: Sequence[EstimateLine], history: History) -> str:

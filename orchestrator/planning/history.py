@@ -1,6 +1,6 @@
-"""History: the speeds that the ledger has measured, and the time of workers that went into other things.
+"""History: the speeds that the ledger has measured, and the share of workers' time that did not go into rendering.
 
-Reads only. Estimates reckon with it; no price is looked up here.
+Estimates use these figures. This module only reads, and looks up no price.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Models: the choice of the model for a catalog, and the check that this machine can render with it.
+"""Models: choose the model for a catalog, and check that this machine can render with it.
 
-Noise is never made because something was forgotten. Without trained weights `auto` becomes the random model only for a
-person who looks on, and only in a catalog that has never had anything else; and no rehearsal takes the place of music.
+A missing setting never leads to noise instead of music. Without trained weights, `auto` chooses the random model only
+in a session that a person watches, and only for a catalog that never had another model. A rehearsal never replaces
+music.
 
-Names are free, since a person may bring weights of their own; but a name that is almost one of the program's models
-is a typing error, one that a published model goes by elsewhere is written otherwise here, and a model that no engine
-renders or without weights can only fail: all this is found before anything is written or spent.
+Model names are free, because a person may bring weights of their own. But three kinds of name are refused before
+anything is written or spent: a name that is almost one of the program's models, the name that another program uses for
+a published model, and a model that has no engine or no weights here.
 """
 
 from __future__ import annotations
@@ -90,15 +91,15 @@ def find_missing_weights(model: str, settings: Settings) -> ModelError | None:
     if settings.weights is None:
         return ModelError(
             f"{model} needs trained weights, and none are configured",
-            why="TUNEMILL_WEIGHTS is not set, and without TUNEMILL_BROKER_URL this machine is to render",
+            why="TUNEMILL_WEIGHTS is not set, and without TUNEMILL_BROKER_URL this machine renders",
             fix=f"set TUNEMILL_WEIGHTS to a folder or to owner/name@<commit>; or rehearse with `--model {TONE.name}` "
-            f"(simple tones) or `--model {TINY.name}` (the real program, but its audio is noise)",
+            f"(simple tones) or `--model {TINY.name}` (the code of ACE-Step with random weights; its audio is noise)",
         )
     if not Path(settings.weights).expanduser().is_dir() and not _HUB_ID.fullmatch(settings.weights):
         return ModelError(
             f"there are no weights at {settings.weights!r}",
             why="TUNEMILL_WEIGHTS is neither a folder on this machine nor a hub id with a pinned commit",
-            fix="set it to an existing folder, or to owner/name@<40-digit commit>",
+            fix="set TUNEMILL_WEIGHTS to an existing folder, or to owner/name@<40-digit commit>",
         )
     return None
 
@@ -110,9 +111,9 @@ def find_replaced_music(catalog: str, model: str, leaving: Counter[str]) -> Mode
         return None
     listed = ", ".join(f"{count:,} of {name}" for name, count in music.items())
     return ModelError(
-        f"{model} is for rehearsals, and would replace the music of {catalog!r}: {listed}",
-        why="what a catalog plans takes the place of what it lists",
-        fix=f"rehearse in a home of its own, `TUNEMILL_HOME=./rehearsal tunemill run {catalog} --model {model}`, "
+        f"{model} is for rehearsals and must not replace the music of {catalog!r}: {listed}",
+        why="a run replaces the tracks that the catalog lists",
+        fix=f"rehearse in another home, `TUNEMILL_HOME=./rehearsal tunemill run {catalog} --model {model}`, "
         "or name the model that made the music",
     )
 
@@ -161,8 +162,8 @@ def _find_not_rendered(name: str) -> ModelError | None:
         same_size = "acestep-v15-xl-turbo" if "-xl-" in row.name else TURBO.name
         return ModelError(
             f"{name} cannot be rendered by this version",
-            why=f"{row.name} needs guidance at every step, which the engine does not do",
-            fix=f"write {same_size!r} in --model or in the catalog's `model:`, and have the weights of that",
+            why=f"{row.name} needs guidance at every step, which the engine does not support",
+            fix=f"write {same_size!r} in --model or in the catalog's `model:`, and use its weights",
         )
     for pattern, what, fix in _OTHERS:
         if re.search(pattern, name, re.IGNORECASE):
@@ -176,6 +177,4 @@ def _note_on_own_weights(name: str) -> str | None:
     """A note on a name that no published model has; None for a published one."""
     if name in _KNOWN:
         return None
-    return (
-        f"{name} is no published model, so it is taken for weights of your own, of the kind of {counts_as(name).name}"
-    )
+    return f"{name} is not a published model, so it counts as your own weights, of the kind of {counts_as(name).name}"

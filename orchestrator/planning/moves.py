@@ -1,6 +1,7 @@
-"""Moves: takes that come or go in cells that nobody touched, because `tracks` is one number for all cells together.
+"""Moves: takes that appear or vanish in unedited cells, because `tracks` is one number for all cells together.
 
-A zone or genre that is taken out leaves its tracks to the others, where they are new; an added one takes some away.
+When a zone or genre is removed, its tracks are distributed over the others, as new takes; an added one takes tracks
+from the others.
 """
 
 from __future__ import annotations

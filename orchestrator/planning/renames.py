@@ -1,7 +1,7 @@
-"""Renames: hints that a catalog, a zone or a genre was only given another name, before all of it is made anew.
+"""Renames: warn that a catalog, a zone or a genre was probably renamed, before all of its takes are made anew.
 
-The words of a track follow from its place's name too, so captions cannot be compared. The shape can: the same numbers
-of takes in the same cells, of which one side has vanished and the other is all new.
+The words of a track depend on the name of its place, so captions cannot be compared. The shape can: the same numbers of
+takes in the same cells, where all takes under one name have vanished and all takes under the other are new.
 """
 
 from __future__ import annotations

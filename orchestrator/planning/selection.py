@@ -1,8 +1,7 @@
-"""Selection: the part of a catalog's plan that a run is to make, such as one zone, or one take of each cell.
+"""Selection: the part of a catalog's plan that a run makes, such as one zone, or one take of each cell.
 
-A selection is a part of the whole plan and no plan of its own: the takes it leaves out keep their ids and their place,
-and a later run goes on with them. A name that the catalog does not have is an error, so that a typing error never
-selects nothing.
+A selection is a part of the whole plan: the other takes keep their ids and their place, and a later run makes them. A
+name that the catalog does not have is an error, so a typing error never selects nothing.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ class Places:
                 _check_name(name, there, f"{whose} has no {kind} {{}}", f"--{kind} ")
         for axis, values in self.axes.items():
             if axis in ("zone", "genre"):
-                raise _with_fix(f"{axis!r} is no further axis", f"write --{axis} {' or '.join(values)}")
+                raise _with_fix(f"{axis!r} is not a further axis", f"write --{axis} {' or '.join(values)}")
             _check_name(axis, known.axes, f"{whose} has no axis {{}}", "--axis ", "=VALUE")
             for value in values:
                 _check_name(value, known.axes[axis], f"{whose} has no {axis} {{}}", f"--axis {axis}=")
@@ -63,8 +62,8 @@ def parse_axes(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
         axis, sign, value = (part.strip() for part in text.partition("="))
         if not (axis and sign and value):
             raise SettingsError(
-                f"--axis: {text!r} names no axis and value",
-                why="a further axis is named together with its value",
+                f"--axis: {text!r} is not an axis and a value",
+                why="--axis needs the name of an axis and one of its values",
                 fix="write --axis AXIS=VALUE, such as --axis daypart=morning",
             )
         axes[axis] = (*axes.get(axis, ()), value)
@@ -76,15 +75,15 @@ def parse_sample(text: str) -> int:
     found = _SAMPLE.fullmatch(text.strip().lower())
     if found is None:
         raise SettingsError(
-            f"--sample: {text!r} says no number of takes for each cell",
-            fix="write it as in --sample 1-per-cell",
+            f"--sample: {text!r} does not give a number of tracks for each cell",
+            fix="write for example --sample 1-per-cell",
         )
     return int(found[1])
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a person has asked for of a plan; without anything asked it is all of the plan.
+    """The part of a plan that a person asked for; without a request, the whole plan.
 
     `per_cell` takes the first take of so many tracks of each cell, `limit` the first of the takes that are missing.
     """
@@ -103,9 +102,9 @@ class Selection:
     def nothing_found(self, catalog: str) -> UnknownNameError:
         """The error for a selection none of whose names is wrong, and that no take of the plan lies in."""
         return UnknownNameError(
-            f"no take of {catalog!r} lies in what was selected",
-            why="each name exists, but the catalog has no tracks in all of them together",
-            fix=f"select less narrowly; `tunemill presets show {catalog} --cells` shows the cells",
+            f"no take of {catalog!r} matches the selection",
+            why="each selected name exists, but no track has all of them together",
+            fix=f"select fewer options; `tunemill presets show {catalog} --cells` shows the cells",
         )
 
 
@@ -117,14 +116,14 @@ class Picker:
         self._missing = 0
         self._of_cell: Counter[tuple[object, ...]] = Counter()
 
-    def picks(self, take: Take, *, is_missing: bool) -> bool:
+    def picks(self, take: Take, place: int, *, is_missing: bool) -> bool:
         """True when `take` is selected; `is_missing` says that a run would render it."""
         chosen, track = self._selection, take.track
         if not chosen.places.has(track):
             return False
         if chosen.per_cell is not None:
             cell = (track.zone, track.genre, *sorted(track.axes.items()))
-            if take.number > 1 or self._of_cell[cell] >= chosen.per_cell:
+            if place > 1 or self._of_cell[cell] >= chosen.per_cell:
                 return False
             self._of_cell[cell] += 1
         if chosen.limit is not None:

@@ -1,12 +1,14 @@
-"""Speeds before any measurement: what a take costs a GPU by arithmetic, from the work counted and from data sheets.
+"""Speeds before any measurement: the GPU time of a take, computed from its operations and the GPU's data sheet.
 
-The work of a take was counted at true sizes, the shares of a GPU's speed that each kind of work reaches are assumed,
-and no GPU has confirmed them. A planner call always runs at its full width, however few takes it holds; its step reads
-the weights once and the keys and values of all slots. Diffusion and decoding are arithmetic, with some traffic beside.
+The operations of a take were counted at the model's true sizes. The share of a GPU's speed that each kind of work
+reaches is an assumption that no measurement has confirmed. A planner call always runs at its full width, however few
+takes it holds; each of its steps reads the weights once and the keys and values of all slots. Diffusion and decoding
+are bound by arithmetic, with little memory traffic.
 
-An A100 with 80 GB takes 0.24 s to plan, 0.31 s to diffuse and 0.30 s to decode three minutes in full calls: 0.87 s, or
-4,150 takes an hour. The low figure is what the data sheet allows at full speed, and nothing is faster; the high one is
-for kernels that are not fused, a decoder that waits for memory layouts, and calls that mix kinds of prompts.
+An A100 with 80 GB needs 0.24 s to plan, 0.31 s to diffuse and 0.30 s to decode a take of three minutes in full calls:
+0.87 s, or 4,150 takes per hour. The low figure is the data sheet's full speed, which no program exceeds. The high
+figure allows for kernels that are not fused, a decoder that waits for memory layouts, and calls that mix kinds of
+prompts.
 """
 
 from __future__ import annotations

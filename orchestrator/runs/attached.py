@@ -1,7 +1,7 @@
-"""The attached run: one process that feeds, records and shows a run until the run is done or somebody stops it.
+"""The attached run: one process that feeds, records and shows a run until the run is done or a person stops it.
 
-On one machine the process starts a broker and one worker and ends both; in a fleet it only feeds and records. However
-the process ends, the same command continues the run: takes live in the ledger, records on the broker.
+On one machine, the process starts a broker and one worker and ends both; in a fleet, it only feeds and records. However
+the process ends, the same command continues the run, because the takes are in the ledger and the records on the broker.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -20,9 +21,11 @@ from catalog.messages import now_ms
 from catalog.queues import queues_served
 from catalog.retry import Outage
 from catalog.settings import Settings
+from catalog.store import open_configured_store
 from catalog.tiers import tier_of
 from orchestrator.control.broker import Queues
 from orchestrator.control.controller import Controller, Step
+from orchestrator.control.duplicates import DuplicateCheck
 from orchestrator.control.signing import open_order_proof
 from orchestrator.ledger import Ledger, readings, work
 from orchestrator.ledger.lock import WriterLock
@@ -73,7 +76,7 @@ class RunResult(NamedTuple):
 class AttachedRun:
     """One run that this process feeds and records; the process holds the writer lock."""
 
-    def __init__(  # noqa: PLR0913 - each is a decision of whoever runs it
+    def __init__(  # noqa: PLR0913 - each is a decision of the caller
         self,
         ledger: Ledger,
         lock: WriterLock,
@@ -100,6 +103,7 @@ class AttachedRun:
             run_ids=[run_id],
             time_zone=settings.finance_tz,
             proof=proof,
+            duplicates=DuplicateCheck(self._ledger, partial(open_configured_store, settings), now_ms),
         )
         with ledger.read() as connection:
             model = readings.get_run(connection, run_id).model
@@ -263,7 +267,7 @@ class AttachedRun:
             raise WorkerError(
                 f"this machine has too little memory for {sum(queues[name] for name in unserved):,} of the takes",
                 why=f"{ready[0].vram_gib:.1f} GiB is tier {tier.name}; they need {', '.join(sorted(unserved))}",
-                fix="render them on a larger GPU, make them shorter, or turn the planner off (`planner: false`)",
+                fix="render these takes on a larger GPU, make them shorter, or turn the planner off (`planner: false`)",
             )
 
     def _handle_crash(self, worker: LocalWorker) -> None:

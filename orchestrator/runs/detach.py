@@ -1,4 +1,4 @@
-"""Detaching: start a run in the background that continues when its terminal is closed."""
+"""Detaching: start a run in the background, so that it continues when its terminal is closed."""
 
 from __future__ import annotations
 

@@ -1,15 +1,19 @@
-"""Serving a fleet: one controller feeds and records every active run until somebody stops it."""
+"""Serving a fleet: one controller feeds and records every active run until a person stops it."""
 
 from __future__ import annotations
 
 from contextlib import closing
+from functools import partial
 from typing import Final
 
 from catalog.errors import BrokerError, LedgerError, StoreFullError, TunemillError
+from catalog.messages import now_ms
 from catalog.retry import Outage
 from catalog.settings import Settings
+from catalog.store import open_configured_store
 from orchestrator.control.broker import Queues
 from orchestrator.control.controller import Controller, Step
+from orchestrator.control.duplicates import DuplicateCheck
 from orchestrator.control.signing import open_order_proof
 from orchestrator.ledger import Ledger, work
 from orchestrator.ledger.lock import WriterLock
@@ -40,6 +44,7 @@ def serve_runs(
         silent_after_s=settings.silent_after_s,
         time_zone=settings.finance_tz,
         proof=proof,
+        duplicates=DuplicateCheck(ledger, partial(open_configured_store, settings), now_ms),
     )
     watcher.say("controller started")
     reported: set[str] = set()  # ids of runs whose refusal was reported

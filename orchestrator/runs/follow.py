@@ -1,6 +1,6 @@
-"""Following: show a run that a controller feeds and records, until the run ends.
+"""Following: show the progress of a run that a controller feeds and records, until the run ends.
 
-The run does not depend on its follower: when somebody stops the follower, the run continues.
+The run does not depend on its follower: when a person stops the follower, the run continues.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Outages on the control side: report the first error, try again at growing intervals, report the recovery.
+"""Outages on the control side: report the first error, try again at growing intervals, and report the recovery.
 
-A run, a controller and a follower wait for a broker or a ledger in the same way. Their state lies in the ledger and on
-the broker, so waiting loses nothing. One that refuses until a person mends it is not waited for: nobody would notice
-that nothing goes on.
+A run, a controller and a follower wait for a broker or a ledger in the same way. Their state is in the ledger and on
+the broker, so waiting loses nothing. An error that only a person can mend ends the command at once, because a waiting
+command would hide it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Preparing a run: from a catalog's name to a run in the ledger, with every check made before money is spent."""
+"""Preparing a run: turns a catalog's name into a run in the ledger, after every check that can be made without cost."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from orchestrator.finance.prices.book import PriceBook, choose_price, is_priced_
 from orchestrator.finance.prices.gpu_names import card_of
 from orchestrator.finance.prices.layers import open_price_book
 from orchestrator.ledger import BegunRun, Ledger, RunRow, readings, slots
+from orchestrator.ledger.finishing import takes_without_source
 from orchestrator.ledger.plans import refuse_others_pending
 from orchestrator.ledger.run_control import refuse_unless_going_on
 from orchestrator.matrix import LoadedCatalog, load_catalog
@@ -31,7 +33,7 @@ from orchestrator.planning.models import (
     find_replaced_music,
     resolve_model,
 )
-from orchestrator.planning.plan import EVERYTHING, NONE_SHELVED, CatalogPlan, make_plan
+from orchestrator.planning.plan import EVERYTHING, NONE_REFUSED, NONE_SHELVED, CatalogPlan, make_plan
 from orchestrator.planning.renames import hint_at_renamed_catalog, hint_at_renamed_places
 from orchestrator.planning.selection import Selection
 
@@ -48,6 +50,7 @@ class RunOptions(NamedTuple):
     check_machine: bool = False  # refuse a machine that cannot render, even when nothing is to be rendered
     selection: Selection = EVERYTHING
     keep_listed: bool = False  # refuse to replace or retire accepted tracks
+    remake: bool = False  # render tracks anew whose file alone is to change and that have no master
 
 
 class Prepared(NamedTuple):
@@ -75,7 +78,7 @@ def prepare(options: RunOptions, ledger: Ledger | None, settings: Settings) -> P
     max_usd_micros = parse_usd(cap, name="--max-usd" if options.max_usd else "TUNEMILL_MAX_USD") if cap else None
     loaded = load_catalog(options.catalog, options.presets, settings)
     choice = choose_model(loaded, options.model, ledger, settings, attended=options.attended)
-    plan = plan_against(loaded, ledger, model=choice.model, selection=options.selection)
+    plan = plan_against(loaded, ledger, model=choice.model, selection=options.selection, remake=options.remake)
     unfinished = ledger.unfinished_run(plan.catalog) if ledger else None
     if unfinished is not None:
         refuse_unless_going_on(unfinished)
@@ -119,12 +122,27 @@ def hints_at_renames(catalog: LoadedCatalog, plan: CatalogPlan, ledger: Ledger |
 
 
 def plan_against(
-    catalog: LoadedCatalog, ledger: Ledger | None, *, model: str, selection: Selection = EVERYTHING
+    catalog: LoadedCatalog,
+    ledger: Ledger | None,
+    *,
+    model: str,
+    selection: Selection = EVERYTHING,
+    remake: bool = False,
 ) -> CatalogPlan:
-    """Compare `catalog` with the takes that `ledger` has of it; None stands for an empty ledger."""
+    """Compare `catalog` with the takes that `ledger` has of it; None stands for an empty ledger.
+
+    With `remake`, tracks whose file alone is to change, and of which no audio is kept that serves, are rendered anew.
+    """
     known = ledger.known_takes(catalog.name) if ledger else {}
+    remade: frozenset[str] = frozenset()
+    if remake and ledger:
+        with ledger.read() as connection:
+            remade = takes_without_source(connection, catalog.name)
+        known = {slot: each._replace(sound_id="") if each.take_id in remade else each for slot, each in known.items()}
     shelved = ledger.shelved_takes(catalog.name) if ledger else NONE_SHELVED
-    return make_plan(catalog, known, shelved, model=model, selection=selection)
+    refused = ledger.refused_takes(catalog.name) if ledger else NONE_REFUSED
+    plan = make_plan(catalog, known, shelved, refused=refused, model=model, selection=selection)
+    return replace(plan, remade=remade)
 
 
 def listed_would_leave(plan: CatalogPlan, why: str, otherwise: str) -> ReplacementError:
@@ -132,8 +150,8 @@ def listed_would_leave(plan: CatalogPlan, why: str, otherwise: str) -> Replaceme
     return ReplacementError(
         f"{plan.changes.leaving.total():,} accepted tracks of {plan.catalog!r} would be replaced or retired",
         why=why,
-        fix=f"`tunemill plan {plan.catalog} --changes` lists them with what differs; undo that in the presets, "
-        f"or {otherwise}",
+        fix=f"`tunemill plan {plan.catalog} --changes` lists these tracks with the differences; undo the change in "
+        f"the presets, or {otherwise}",
     )
 
 
@@ -172,9 +190,12 @@ def begin(prepared: Prepared, ledger: Ledger, settings: Settings) -> BegunRun:
     return ledger.begin_or_resume_run(
         plan.catalog,
         plan.model,
-        plan.takes(),
+        plan.due,
         prepared.max_usd_micros,
         prepared.take_usd_micros,
+        tries=plan.tries,
+        duplicates=plan.duplicates,
+        remade=plan.remade,
         is_part=plan.selected is not None,
     )
 
@@ -195,7 +216,7 @@ def within_budgets(result: Estimate, lefts: Iterable[BudgetLeft]) -> None:
             left.budget.usd_micros,
             spent_usd_micros=left.spent_usd_micros,
             cap=f"the budget for {left.budget.words}",
-            fix="raise it with `tunemill costs budgets set`",
+            fix="raise the budget with `tunemill costs budgets set`",
         )
 
 

@@ -1,4 +1,4 @@
-"""Presence of workers: a run that nobody watches does not wait for ever in a fleet that has no worker."""
+"""Presence of workers: stops an unattended run whose fleet has had no worker for too long."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LOOK_EVERY_S: Final = 5.0
 
 
 class WorkerPresence:
-    """Since when the workers of a model are silent; `patience_s` is how long a run endures that."""
+    """The silence of a model's workers, with `patience_s` as the longest silence that a run accepts."""
 
     def __init__(
         self, ledger: Ledger, run_id: str, patience_s: float = math.inf, *, clock: Callable[[], int] = now_ms
@@ -31,7 +31,7 @@ class WorkerPresence:
         if math.isinf(self._patience_s) or time.monotonic() - self._looked_s < min(_LOOK_EVERY_S, self._patience_s):
             return
         self._looked_s = time.monotonic()
-        if self._suspend.was_suspended():  # meanwhile nobody could be heard
+        if self._suspend.was_suspended():  # no heartbeat could arrive meanwhile
             self._began_ms = self._clock()
         with self._ledger.read() as connection:
             run = readings.get_run(connection, self._run_id)
@@ -39,7 +39,7 @@ class WorkerPresence:
         silent_s = (self._clock() - max(self._began_ms, heard_ms or 0)) / 1000
         if silent_s > self._patience_s and run.wish != "pause":
             raise NoWorkerError(
-                f"no worker of {run.model} was heard of for {silent_s:.0f} s",
-                why="none is started, none reaches the broker, or all have ended",
+                f"no worker of {run.model} has reported for {silent_s:.0f} s",
+                why="no worker is started, no worker can reach the broker, or all workers have ended",
                 fix="start `tunemill worker` where the GPUs are, and run the same command again",
             )

@@ -1,5 +1,5 @@
-"""Upkeep: ledger, sidecars and audio are compared, repaired, rebuilt and swept.
+"""Upkeep: compare, repair, rebuild and clean up the ledger, the sidecars and the audio.
 
-`survey` compares and changes nothing; `repair`, `rebuild` and `sweep` act. All of them stream: a catalog may have
-a hundred thousand takes.
+`survey` compares and changes nothing; `repair`, `rebuild` and `sweep` change. All of them stream, because a catalog may
+have a hundred thousand takes.
 """

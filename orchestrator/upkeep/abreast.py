@@ -1,4 +1,4 @@
-"""Many waits at once: calls on the store in parallel, their results in order, and never more in hand than a few."""
+"""Parallel calls: many calls on the store at once, with their results in order and a bounded number in memory."""
 
 from __future__ import annotations
 

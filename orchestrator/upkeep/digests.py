@@ -1,9 +1,9 @@
-"""Digests read so far: a survey that was stopped goes on where it was, and reads no audio a second time.
+"""Stored digests: a survey that was stopped continues where it was, and reads no audio a second time.
 
-Reading every byte of a large catalog takes hours. The digest that an object's bytes had is kept in a file below the
-home as soon as it is known, with the size and the time of the object as the store listed it. An object that is listed
-in another way was written since, and is read again. What a digest means is decided anew by every survey: sidecars and
-the ledger may have changed meanwhile. Bytes decay, so what was read longer ago than `KEPT_MS` counts for nothing.
+Reading every byte of a large catalog takes hours. Therefore each digest is written to a file below the home as soon as
+it is known, with the size and the time of the object as the store lists them. An object whose listing has changed was
+written since, and is read again. Every survey compares the digests anew, because sidecars and the ledger may have
+changed meanwhile. Stored bytes decay, so a digest that is older than `KEPT_MS` is not used.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _Known(NamedTuple):
 
 
 class ReadDigests:
-    """What has been read of one store, for one catalog or for all; safe to use in many threads.
+    """The digests that were read of one store, for one catalog or for all. Thread-safe.
 
     A file that cannot be written is no reason to stop: `fault` says why nothing is kept, and the survey goes on.
     """
@@ -90,13 +90,13 @@ class ReadDigests:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         begin = "\n"  # ends a line that a kill has cut off
         if not self.found:
-            self._path.unlink(missing_ok=True)  # what is there is of no use
+            self._path.unlink(missing_ok=True)  # the file's content cannot be used
             begin = json.dumps({**self._header, "begun_ms": self.begun_ms}) + "\n"
         self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.write(self._file, begin.encode())
 
     def _read(self) -> Iterator[tuple[str, _Known]]:
-        """What the file holds, if it is ours and not too old; a line that was cut off is left out."""
+        """The content of the file, if it is ours and recent; an incomplete last line is skipped."""
         try:
             with self._path.open(encoding="utf-8") as file:
                 begun_ms = json.loads(file.readline())["begun_ms"]

@@ -1,4 +1,4 @@
-"""Reading around faults: one object that cannot be read is named and passed; a store that is away ends the command."""
+"""Fault-tolerant reading: an unreadable object is reported and skipped; an unreachable store ends the command."""
 
 from __future__ import annotations
 

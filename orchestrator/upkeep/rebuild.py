@@ -1,7 +1,7 @@
-"""Rebuild: a new ledger from the store alone, row for row what the lost one said of accepted takes and of verdicts.
+"""Rebuild: makes a new ledger from the store alone, with the same rows for accepted takes and verdicts as the lost one.
 
-One transaction holds it all: a rebuild that is killed leaves a ledger that is as empty as before. What is not in the
-store cannot come back: rejected and failed attempts, workers, their time and their price.
+The rebuild is one transaction, so a killed rebuild leaves the ledger empty, as it was before. Facts that are not in the
+store cannot be restored: rejected and failed attempts, workers, their time and their price.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def refuse_used(connection: Connection) -> None:
     if upkeep.has_takes(connection):
         raise LedgerError(
             "the ledger has takes already",
-            why="a rebuild makes a new ledger; what an old one says must not be mixed with guesses",
-            fix="name an empty one with --database, or use `tunemill catalog repair` to mend this one",
+            why="a rebuild makes a new ledger; it cannot add to an existing one",
+            fix="name an empty database with --database, or repair this ledger with `tunemill catalog repair`",
         )
 
 
@@ -160,9 +160,9 @@ class _Found:
         """The sum."""
         if not self._takes and not self._damaged:
             raise StoreError(
-                f"the store has not one sidecar: {store.locate('catalog').removesuffix('catalog')}",
-                why="it is another store, one that is not mounted, or nothing was made yet",
-                fix="correct TUNEMILL_STORE_URL or mount it",
+                f"the store has no sidecar: {store.locate('catalog').removesuffix('catalog')}",
+                why="this is another store, the store is not mounted, or nothing was made yet",
+                fix="correct TUNEMILL_STORE_URL, or mount the store",
             )
         counted = (self._takes, len(self._runs), sorted(self.catalogs), self._verdicts)
         return Rebuilt(*counted, damaged=self._damaged, unordered=self.unordered())

@@ -1,7 +1,8 @@
-"""Repair: where store and ledger disagree, the one that is sound is believed; what neither has is made again.
+"""Repair: where store and ledger disagree, the sound copy replaces the other; a take that neither has is made again.
 
-A sidecar goes before its take waits, or a worker would find the one and take the other for done. Every step can be
-the last one before a kill: the next repair finds what is left to do, and after a whole one there is nothing.
+Repair deletes a bad sidecar before its take waits again; otherwise a worker would find the sidecar and regard the take
+as done. Repair may be killed after any step: the next repair finds the remaining work, and after a complete repair,
+another one finds nothing.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from orchestrator.upkeep.survey import IS_GONE, Case, FindingKind, audio_fault, 
 
 _AT_ONCE: Final = 500  # in one transaction
 _NOT_OURS_TO_JUDGE: Final = {FindingKind.NEWER_SIDECAR, FindingKind.UNREADABLE_OBJECT}
+_MASTER: Final = {FindingKind.MISSING_MASTER, FindingKind.ALTERED_MASTER}
 _BROKEN: Final = {
     FindingKind.MISSING_SIDECAR,
     FindingKind.DAMAGED_SIDECAR,
@@ -37,6 +39,7 @@ class Remedy(StrEnum):
     BELIEVE = "believe"  # the store's sidecar is sound and the ledger's copy another
     RESTORE = "restore"  # the ledger's copy is sound, the store's is not
     MAKE_AGAIN = "make again"  # nothing sound is left
+    FORGET_MASTER = "forget master"  # the take is sound, and its master is not
     LEAVE = "leave"  # this program cannot judge it
     RECORD_VERDICT = "record verdict"  # the store has a listener's word that the ledger lacks
     STORE_VERDICT = "store verdict"  # the other way round
@@ -44,15 +47,19 @@ class Remedy(StrEnum):
 
 
 MEANING: Final = {
-    Remedy.RECORD: "recorded in the ledger, as the sidecar says",
-    Remedy.BELIEVE: "the ledger now says what the sidecar says",
-    Remedy.RESTORE: "sidecar written again from the ledger's copy",
+    Remedy.RECORD: "recorded in the ledger from the sidecar",
+    Remedy.BELIEVE: "changed in the ledger to match the sidecar",
+    Remedy.RESTORE: "with a sidecar written again from the ledger's copy",
     Remedy.MAKE_AGAIN: "to be made again",
+    Remedy.FORGET_MASTER: "kept without a master: format and level can no longer change without a GPU",
     Remedy.LEAVE: "left as they are: a newer version wrote them, or the store refuses them",
     Remedy.RECORD_VERDICT: "verdicts recorded in the ledger",
     Remedy.STORE_VERDICT: "verdicts written to the store",
     Remedy.REMOVE_VERDICT: "unreadable verdicts removed from the store",
 }
+
+
+_BELIEVED: Final = {Remedy.BELIEVE, Remedy.FORGET_MASTER}
 
 
 class RepairStep(NamedTuple):
@@ -109,11 +116,16 @@ def choose(store: Store, case: Case, *, quick: bool) -> RepairStep:
     """Choose the remedy for a take."""
     if case.kinds & _NOT_OURS_TO_JUDGE:
         return RepairStep(case, Remedy.LEAVE)
+    if case.sidecar is not None and case.sidecar.master and case.kinds & _MASTER and not case.kinds & _BROKEN:
+        master = case.sidecar.master.audio
+        altered = [master.key] if FindingKind.ALTERED_MASTER in case.kinds else []
+        without = case.sidecar.model_copy(update={"master": None})
+        return RepairStep(case, Remedy.FORGET_MASTER, without, tuple(altered))
     if case.sidecar is not None and not case.kinds & _BROKEN:
         remedy = Remedy.BELIEVE if case.filed is not None and case.filed.accepted else Remedy.RECORD
         return RepairStep(case, remedy, case.sidecar)
     copy = ledgers_copy(case.filed) if case.filed is not None and case.filed.accepted else None
-    altered: list[str] = []
+    altered = []
     if copy is not None and copy.take_id == case.take_id:
         fault = audio_fault(store, copy.audio, quick=quick)
         if fault is None:
@@ -134,6 +146,11 @@ def _mend_store(store: Store, step: RepairStep) -> None:
         if FindingKind.MISSING_SIDECAR not in step.case.kinds:
             store.delete(key)
         store.put_if_absent(key, step.sidecar.to_json(), content_type="application/json")
+    elif step.remedy is Remedy.FORGET_MASTER and step.sidecar is not None:
+        store.delete(key)
+        store.put_if_absent(key, step.sidecar.to_json(), content_type="application/json")
+        for master in step.altered:
+            store.delete(master)
     elif step.remedy is Remedy.MAKE_AGAIN:
         store.delete(key)
         for audio in step.altered:
@@ -142,7 +159,7 @@ def _mend_store(store: Store, step: RepairStep) -> None:
 
 def _mend_ledger(ledger: Ledger, catalog: str, steps: list[RepairStep]) -> upkeep.MadeAgain:
     recorded = [step.sidecar for step in steps if step.remedy is Remedy.RECORD and step.sidecar]
-    believed = [step.sidecar for step in steps if step.remedy is Remedy.BELIEVE and step.sidecar]
+    believed = [step.sidecar for step in steps if step.remedy in _BELIEVED and step.sidecar]
     lost = [step.case.take_id for step in steps if step.remedy is Remedy.MAKE_AGAIN]
     with ledger.write() as connection:
         upkeep.write_unrecorded(connection, recorded)

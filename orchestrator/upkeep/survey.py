@@ -1,9 +1,9 @@
-"""The survey: does everything that the ledger says lie in the store, and nothing beside it? It changes nothing.
+"""The survey: compares the ledger with the store, and reports missing, wrong and surplus objects. It changes nothing.
 
-The store's listing and the ledger's takes come in the same order, by catalog and take, and are walked side by
-side. Workers may be at work meanwhile: whatever looks wrong is looked at a second time before it is a finding, and
-takes on their way are none. In memory are the names and sizes of one catalog's audio and a folder's listing: with
-100,000 takes the process peaks at 260 MiB.
+The store's listing and the ledger's takes are read in the same order, by catalog and take, and compared side by side.
+Workers may be running meanwhile. Therefore each apparent fault is examined a second time before it is reported, and
+takes on their way are never reported. The survey keeps the names and sizes of one catalog's audio and one folder's
+listing in memory: with 100,000 takes, the process peaks at 260 MiB.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from catalog.artefacts import FOLDER as ARTEFACTS
 from catalog.errors import LedgerError, MessageError, StoreError, UnknownNameError
-from catalog.keys import take_of_audio, take_of_sidecar, take_of_verdict
+from catalog.keys import take_of_audio_or_master, take_of_sidecar, take_of_verdict
 from catalog.messages import now_ms
 from catalog.sidecar import AudioFile, NewerSidecarError, Sidecar
 from catalog.store import ObjectInfo, Store
@@ -40,6 +40,8 @@ class FindingKind(StrEnum):
     MISSING_SIDECAR = "missing sidecar"
     MISSING_AUDIO = "missing audio"
     ALTERED_AUDIO = "altered audio"
+    MISSING_MASTER = "missing master"
+    ALTERED_MASTER = "altered master"
     DAMAGED_SIDECAR = "damaged sidecar"
     NEWER_SIDECAR = "newer sidecar"
     UNREADABLE_OBJECT = "unreadable object"
@@ -52,18 +54,20 @@ class FindingKind(StrEnum):
 
 
 MEANING: Final = {
-    FindingKind.MISSING_SIDECAR: "the ledger has the take as accepted, and it has no sidecar",
-    FindingKind.MISSING_AUDIO: "the audio that a sidecar names is not there",
-    FindingKind.ALTERED_AUDIO: "its size or its checksum is not the sidecar's",
-    FindingKind.DAMAGED_SIDECAR: "it cannot be read, or is another take's",
-    FindingKind.NEWER_SIDECAR: "a newer version of this program wrote it, which alone can judge",
-    FindingKind.UNREADABLE_OBJECT: "the store gives other objects and refuses this one",
-    FindingKind.DIFFERENT_SIDECAR: "the ledger's copy says something else",
-    FindingKind.UNRECORDED_SIDECAR: "the ledger does not have the take as accepted",
-    FindingKind.ORPHAN_AUDIO: "no sidecar names it",
+    FindingKind.MISSING_SIDECAR: "the ledger has an accepted take without a sidecar",
+    FindingKind.MISSING_AUDIO: "the store lacks the audio that a sidecar names",
+    FindingKind.ALTERED_AUDIO: "the size or the checksum differs from the sidecar's",
+    FindingKind.MISSING_MASTER: "the master that a sidecar names is not there",
+    FindingKind.ALTERED_MASTER: "the size or the checksum of a master is not the sidecar's",
+    FindingKind.DAMAGED_SIDECAR: "the sidecar cannot be read, or belongs to another take",
+    FindingKind.NEWER_SIDECAR: "a newer version of this program wrote the sidecar; only that version can check it",
+    FindingKind.UNREADABLE_OBJECT: "the store refuses to return this object",
+    FindingKind.DIFFERENT_SIDECAR: "the ledger's copy differs",
+    FindingKind.UNRECORDED_SIDECAR: "the take is not accepted in the ledger",
+    FindingKind.ORPHAN_AUDIO: "no sidecar names the audio",
     FindingKind.UNSTORED_VERDICT: "the ledger has a listener's verdict that the store lacks",
     FindingKind.UNRECORDED_VERDICT: "the store has a listener's verdict that the ledger lacks",
-    FindingKind.DAMAGED_VERDICT: "it cannot be read, or is another verdict",
+    FindingKind.DAMAGED_VERDICT: "the verdict cannot be read, or belongs to another take",
 }
 
 
@@ -159,7 +163,7 @@ class Surveyor:
         return found, findings
 
     def _examine(self, catalog: str, objects: Iterator[ObjectInfo]) -> Iterator[Case]:
-        """Audio comes before sidecars, as `audio` sorts before `takes`."""
+        """Audio and masters come before sidecars, as `audio` and `masters` sort before `takes`."""
         self.survey.catalogs.append(catalog)
         inspection = _Inspection(self._store, self._ledger, catalog, quick=self._quick, digests=self._digests)
         rest = inspection.take_audio(objects)
@@ -207,7 +211,7 @@ class _Inspection:
         for info in objects:
             if take_of_sidecar(info.key):
                 return chain([info], objects)
-            if take_of_audio(info.key):
+            if take_of_audio_or_master(info.key):
                 self.audio[info.key] = info
         return iter(())
 
@@ -220,6 +224,8 @@ class _Inspection:
         findings = [fault] if fault else []
         if sidecar is not None:
             self._named.add(sidecar.audio.key)
+            if sidecar.master:
+                self._named.add(sidecar.master.audio.key)
             findings += self._compare(sidecar, key, filed)
         elif is_expected and fault is None:
             findings.append(self._finding(FindingKind.MISSING_SIDECAR, take_id, key, "is not there"))
@@ -228,7 +234,7 @@ class _Inspection:
         return Case(self._catalog, take_id, key, filed, sidecar, tuple(findings))
 
     def _read(self, key: str, take_id: str) -> tuple[Sidecar | None, Finding | None]:
-        """The sidecar, where it can be read; else what is wrong with it, if there is one."""
+        """The sidecar, if it can be read; else its fault, if there is a sidecar."""
         try:
             return read_sidecar(self._store, key, take_id), None
         except NewerSidecarError as error:
@@ -251,14 +257,14 @@ class _Inspection:
     def unnamed(self) -> Iterator[tuple[ObjectInfo, Filed | None]]:
         """The audio that no sidecar named, with its take."""
         for key, info in self.audio.items():
-            take_id = str(take_of_audio(key))
+            take_id = str(take_of_audio_or_master(key))
             if key not in self._named and take_id not in self._unreadable:
                 yield info, upkeep.find_filed(self._ledger, take_id)
 
     def inspect_orphan(self, found: tuple[ObjectInfo, Filed | None]) -> Case | None:
         """The case of audio that nothing names; its take may have come to its end since it was listed."""
         info, filed = found
-        take_id = str(take_of_audio(info.key))
+        take_id = str(take_of_audio_or_master(info.key))
         sidecar_key = f"{self._catalog}/takes/{take_id}.json"
         try:
             body = ask(self._store, sidecar_key, lambda: self._store.find(sidecar_key))
@@ -274,18 +280,26 @@ class _Inspection:
         return Case(self._catalog, take_id, sidecar_key, filed, None, (finding,))
 
     def _compare(self, sidecar: Sidecar, key: str, filed: Filed | None) -> Iterable[Finding]:
-        take_id, audio = sidecar.take_id, sidecar.audio
-        try:
-            if fault := ask(self._store, audio.key, lambda: self._fault(audio)):
-                kind = FindingKind.MISSING_AUDIO if fault == IS_GONE else FindingKind.ALTERED_AUDIO
-                yield self._finding(kind, take_id, audio.key, fault)
-        except UnreadableError as error:
-            yield self._finding(FindingKind.UNREADABLE_OBJECT, take_id, audio.key, str(error))
+        take_id = sidecar.take_id
+        yield from self._find_faults(take_id, sidecar.audio, FindingKind.MISSING_AUDIO, FindingKind.ALTERED_AUDIO)
+        if sidecar.master:
+            kinds = (FindingKind.MISSING_MASTER, FindingKind.ALTERED_MASTER)
+            yield from self._find_faults(take_id, sidecar.master.audio, *kinds)
         if filed is None or not (filed.accepted or filed.pending):
             state = f"the take is {filed.state} in the ledger" if filed else "the take is not in the ledger"
             yield self._finding(FindingKind.UNRECORDED_SIDECAR, take_id, key, state)
         elif filed.accepted and ledgers_copy(filed) != sidecar:
-            yield self._finding(FindingKind.DIFFERENT_SIDECAR, take_id, key, "the ledger's copy says something else")
+            yield self._finding(FindingKind.DIFFERENT_SIDECAR, take_id, key, "the ledger's copy differs")
+
+    def _find_faults(
+        self, take_id: str, audio: AudioFile, missing: FindingKind, altered: FindingKind
+    ) -> Iterator[Finding]:
+        """The faults of one file that a sidecar names."""
+        try:
+            if fault := ask(self._store, audio.key, lambda: self._fault(audio)):
+                yield self._finding(missing if fault == IS_GONE else altered, take_id, audio.key, fault)
+        except UnreadableError as error:
+            yield self._finding(FindingKind.UNREADABLE_OBJECT, take_id, audio.key, str(error))
 
     def _fault(self, audio: AudioFile) -> str | None:
         listed = self.audio.get(audio.key)
@@ -315,7 +329,7 @@ def audio_fault(store: Store, audio: AudioFile, *, quick: bool) -> str | None:
 
 
 def _read_digest(store: Store, audio: AudioFile) -> str | None:
-    """The digest of the bytes of audio, or None when it is not there; what is not as promised is read twice."""
+    """The digest of the audio's bytes, or None when the audio is missing; a wrong digest is read twice."""
     found = store.sha256_of(audio.key)
     return found if found == audio.sha256 else store.sha256_of(audio.key)
 
@@ -352,7 +366,7 @@ def refuse_unknown(store: Store, ledger: Ledger, catalog: str) -> None:
         raise UnknownNameError(
             f"neither the ledger nor the store has a catalog {catalog!r}",
             why=f"the ledger has: {', '.join(known) or 'none yet'}",
-            fix="name one of them, or none to go through all",
+            fix="name one of these catalogs, or leave the name out to check all",
         )
 
 
@@ -364,8 +378,9 @@ def refuse_empty_store(store: Store, ledger: Ledger, catalog: str | None = None)
         if accepted and next(store.list(f"{name}/"), None) is None:
             raise StoreError(
                 f"the store has nothing at {store.locate(name)}, and the ledger has {accepted:,} accepted takes there",
-                why="it is another store, one that is not mounted, or all of it is lost",
-                fix="correct TUNEMILL_STORE_URL or mount it; if all is lost: `tunemill catalog repair --all-lost`",
+                why="this is another store, the store is not mounted, or all its objects are lost",
+                fix="correct TUNEMILL_STORE_URL or mount the store; if all objects are lost: `tunemill catalog repair "
+                "--all-lost`",
             )
 
 
@@ -374,8 +389,8 @@ def get_ledger(ledger: Ledger | None) -> Ledger:
     if ledger is None:
         raise LedgerError(
             "there is no ledger to compare with",
-            why="none was made yet, or TUNEMILL_HOME or TUNEMILL_DATABASE_URL name another place",
-            fix="correct them, or make one from the store with `tunemill catalog rebuild`",
+            why="no ledger was made yet, or TUNEMILL_HOME or TUNEMILL_DATABASE_URL points to another place",
+            fix="correct these variables, or make a ledger from the store with `tunemill catalog rebuild`",
         )
     return ledger
 

@@ -1,7 +1,7 @@
-"""Verdicts in both places: what the ledger has of them lies in the store, and what the store has comes back.
+"""Verdicts in ledger and store: every verdict that one of them has is copied to the other.
 
-A verdict is written to the store first. Whatever dies in between, the next repair finds the difference and takes
-each side's newer word to the other.
+A verdict is written to the store first. If the writer dies before it writes the ledger, the next repair finds the
+difference and copies the newer verdict in either direction.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def compare_verdicts(store: Store, ledger: Ledger, catalogs: Iterable[str]) -> V
 
 
 def repair_verdicts(store: Store, ledger: Ledger, found: VerdictDifferences) -> None:
-    """Take to each side what it lacks; a damaged object makes way for the ledger's verdict, or is only removed.
+    """Copy to each side the verdicts that it lacks; a damaged object is replaced by the ledger's verdict or deleted.
 
     `ledger` must be fenced by the writer's lock.
     """

@@ -19,6 +19,7 @@ from pathlib import Path
 from orchestrator.ledger import open_ledger
 from tests.bench.measuring import Figure, hand_back
 from tests.support.farm import takes
+from tests.support.makers import exactly
 
 PROGRAM = "from orchestrator.cli import main; main()"
 ROUNDS = 7
@@ -65,7 +66,7 @@ def main() -> None:
     """Measure and hand back."""
     with tempfile.TemporaryDirectory() as home:
         with closing(open_ledger(f"sqlite:///{Path(home) / 'ledger.sqlite'}")) as ledger:
-            ledger.begin_or_resume_run("spring", "tone", takes(20))
+            ledger.begin_or_resume_run("spring", "tone", exactly(takes(20)))
         # Compiled files of its own: this Python may be told to write none.
         environment = {"PATH": os.environ["PATH"], "TUNEMILL_HOME": home, "PYTHONPYCACHEPREFIX": f"{home}/compiled"}
         hand_back(figure for base, commands in BASES.items() for figure in measure(base, commands, environment))

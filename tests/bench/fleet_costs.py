@@ -28,7 +28,7 @@ from tests.bench.fleet_site import Site
 from tests.bench.measuring import Figure
 from tests.bench.synthetic import AnswerForm, Door, Order, SyntheticWorker, open_door, prefilled, some_takes
 from tests.support.farm import DOLLAR_AN_HOUR
-from tests.support.makers import a_spec
+from tests.support.makers import a_spec, exactly
 
 QUEUE = queue_of(a_spec())
 REFERENCE_ROUNDS = 5_000
@@ -198,7 +198,7 @@ def measure_takes(site: Site, case: TakeCase, takes: int, profiles: Path | None)
         profiled(profiles, f"takes {case.name}") as profile,
         closing(Control(site, ledger, signed=case.signed, window=2 * case.at_once, profile=profile)) as control,
     ):
-        ledger.begin_or_resume_run("bench", "tone", some_takes("bench", 0, takes))
+        ledger.begin_or_resume_run("bench", "tone", exactly(some_takes("bench", 0, takes)))
         _carry(control, open_door(site.broker.port), case, takes)
     used, parts = control.used, control.broker.cpu_s
     yield Figure(f"CPU of a take, {case.name}", used.cpu_s / takes * 1000, "ms")
@@ -249,7 +249,7 @@ class BeatingFleet:
         fresh, at_ms = range(len(self.workers), count), self._control.clock.now_ms
         catalog = f"for-{count}"
         takes = list(some_takes(catalog, 0, len(fresh) * POOL))
-        run_id = str(self._ledger.begin_or_resume_run(catalog, "tone", takes).run_id)
+        run_id = str(self._ledger.begin_or_resume_run(catalog, "tone", exactly(takes)).run_id)
         with self._ledger.write() as connection:
             ours = update(TAKE).where(TAKE.c.run_id == run_id)
             connection.execute(ours.values(state="sent", sent_at_ms=at_ms, orders=1))

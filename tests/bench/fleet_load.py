@@ -29,7 +29,7 @@ from tests.bench.fleet_costs import HELD, QUEUE
 from tests.bench.fleet_site import Site, broker_cpu_s, broker_mib, ledger_mib, process_cpu_s, write_json
 from tests.bench.measuring import Figure, side_by_side
 from tests.bench.synthetic import LOGIN, AnswerForm, CrowdPlan, SyntheticWorker, open_door, some_takes
-from tests.support.makers import a_message
+from tests.support.makers import a_message, exactly
 
 GPUS = 500
 CROWDS = 2  # processes that stand for them
@@ -246,7 +246,7 @@ class Simulation:
         """A run whose first takes are in the hands of its share of the workers."""
         catalog = f"run-{run}"
         takes = some_takes(catalog, 0, self._per_run + self._options.tracks // RUNS)
-        run_id = str(self._ledger.begin_or_resume_run(catalog, "tone", takes).run_id)
+        run_id = str(self._ledger.begin_or_resume_run(catalog, "tone", exactly(takes)).run_id)
         held = [
             {"of_take": take.id, "to_worker": _worker_id(run * (GPUS // RUNS) + place // HELD)}
             for place, take in enumerate(some_takes(catalog, 0, self._per_run))

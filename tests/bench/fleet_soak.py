@@ -22,6 +22,7 @@ from tests.bench.bench_scale import peak_mib
 from tests.bench.fleet_site import Site, broker_mib, ledger_mib, process_cpu_s
 from tests.bench.measuring import Figure, slope
 from tests.bench.synthetic import some_takes
+from tests.support.makers import exactly
 
 SOAK_TAKES = 10_000
 SOAK_WORKERS = 2
@@ -42,7 +43,7 @@ def measure_soak(site: Site, takes: int, database: str) -> Iterator[Figure]:
     """Make so many takes and tell what it took."""
     with ExitStack() as stack:
         ledger, url = stack.enter_context(site.ledger(database))
-        ledger.begin_or_resume_run("soak", "tone", some_takes("soak", 0, takes))
+        ledger.begin_or_resume_run("soak", "tone", exactly(some_takes("soak", 0, takes)))
         before_mib = ledger_mib(ledger)
         workers = [stack.enter_context(site.worker()) for _ in range(SOAK_WORKERS)]
         controller = stack.enter_context(site.controller(url))

@@ -110,7 +110,7 @@ class Worker:
         raise SystemExit("the worker has not said what its lane did")
 
     def _read(self) -> list[Record]:
-        while envelopes := self._queues.peek_records(500).envelopes:
+        while envelopes := self._queues.peek_records(500).raw_records:
             self._records += [parse_record(envelope.payload or {}) for envelope in envelopes]
             self._queues.drop_records(envelopes)
         return self._records

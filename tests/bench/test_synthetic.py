@@ -11,12 +11,12 @@ import pytest
 from catalog.messages import AttemptMade, Heartbeat, SpansClosed, WorkerStarted, now_ms, parse_record
 from catalog.orders import write_new_signer
 from orchestrator.control.admission import OrderProof
-from orchestrator.control.broker import Envelope
+from orchestrator.control.broker import RawRecord
 from orchestrator.control.controller import Controller
 from orchestrator.ledger import open_ledger
 from tests.bench.synthetic import LOGIN, AnswerForm, Crowd, Order, SyntheticWorker, prefilled, some_takes
 from tests.support.farm import DOLLAR_AN_HOUR, FakeBroker
-from tests.support.makers import a_sidecar
+from tests.support.makers import a_sidecar, exactly
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_heartbeat_names_what_is_in_hand_with_its_receipts_and_follows_the_las
 
 def test_the_controller_believes_cards_answers_and_heartbeats_where_orders_are_signed(signer):
     ledger, broker, at_ms = open_ledger("sqlite://"), FakeBroker(), now_ms()
-    ledger.begin_or_resume_run("spring", "tone", some_takes("spring", 0, 3))
+    ledger.begin_or_resume_run("spring", "tone", exactly(some_takes("spring", 0, 3)))
     price = {"price_of": lambda machine, at_ms: DOLLAR_AN_HOUR, "window": 9, "silent_after_s": 60.0}
     controller = Controller(ledger, broker, clock=lambda: at_ms, proof=OrderProof(signer, 0), **price)
     assert controller.step().sent == 3
@@ -82,7 +82,7 @@ def test_the_controller_believes_cards_answers_and_heartbeats_where_orders_are_s
         receipt = signer.receipt_of(sent.take.id, at_ms)
         worker.take_in([Order(sent.take.id, sent.run_id, sent.take.model_dump_json(), receipt)])
     records = [worker.card(at_ms, holds_max=3), *worker.answers(2, at_ms), worker.spans(at_ms), worker.beat(at_ms)]
-    broker.records += [Envelope(raw, LOGIN) for raw in records]
+    broker.records += [RawRecord(raw, LOGIN) for raw in records]
     step = controller.step()
     assert step.outcomes == {"accepted": 2}
     with ledger.read() as connection:

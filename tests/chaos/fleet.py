@@ -368,7 +368,7 @@ class Fleet:
             self.tend()
             if result := condition():
                 return result
-            time.sleep(0.05)
+            time.sleep(0.1)  # a look costs a connection to the ledger
         return self.fail(f"after {timeout_s:.0f} s still not: {what}")
 
     def wait_until(self, sql: str, at_least: int = 1, *, timeout_s: float = WAIT_S) -> None:

@@ -24,7 +24,7 @@ from tests.support.time_facts import ms_within, read_time_facts
 FINAL = {"accepted", "rejected", "failed", "cancelled"}
 BESIDE_MS = 50  # a span's end and a record's instant come from two clocks: steady and wall
 OUTLIVED_MS = 1_000  # a worker cannot have lived for longer than its process, give or take this
-UNSAID_MS = 6_000  # nor for much less, when it was told to end: interpreter and imports come before its first look
+UNSAID_MS = 12_000  # nor for much less, when it was told to end: interpreter and imports come before its first look
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def test_without_a_planner_nothing_is_planned(tmp_path: Path):
 
 
 def test_batches_decode_on_another_thread_while_the_next_ones_begin(engine: AceStepEngine):
-    batches = [[Job(a_take(n, duration_s=10 + n)), Job(a_take(n + 4, duration_s=10 + n))] for n in range(3)]
+    batches = [[Job(a_take(n, duration_s=10 + n)), Job(a_take(n + 4, duration_s=10 + n))] for n in range(2)]
     wanted = [renditions(engine.render(jobs)) for jobs in batches]
     with ThreadPoolExecutor(1) as decoding:
         audio = [decoding.submit(engine.begin(jobs)) for jobs in batches]
@@ -119,7 +119,7 @@ def test_batches_decode_on_another_thread_while_the_next_ones_begin(engine: AceS
 
 
 def test_diffused_batches_may_be_finished_in_any_order(engine: AceStepEngine):
-    batches = [[Job(a_take(n)), Job(a_take(n + 1), a_plan(n))] for n in range(3)]
+    batches = [[Job(a_take(n)), Job(a_take(n + 1), a_plan(n))] for n in range(2)]
     wanted = [renditions(engine.render(jobs)) for jobs in batches]
     finishes = [engine.begin(jobs) for jobs in batches]
     made = [renditions(finish()) for finish in reversed(finishes)]

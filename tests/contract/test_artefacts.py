@@ -78,7 +78,7 @@ def test_other_bytes_are_refused_and_leave_nothing_behind(tmp_path: Path, body: 
     store = MemoryStore()
     artefact = put_artefact(store, "source", a_file(tmp_path, b"sound!!"))
     store.objects[artefact.key] = body
-    with pytest.raises(StoreError, match="is not what its name says"):
+    with pytest.raises(StoreError, match="does not have the contents that its name states"):
         ArtefactCache(tmp_path / "cache", 100).fetch(store, artefact)
     assert not verify_artefact(store, artefact)
     assert [path for path in (tmp_path / "cache").rglob("*") if path.suffix != ".lock" and path.is_file()] == []
@@ -115,7 +115,7 @@ def test_an_absent_one_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("artefact", [Artefact("../up", "0" * 64, 1), Artefact("weights", "../../etc", 1)])
 def test_what_names_no_artefact_has_no_key(artefact: Artefact) -> None:
-    with pytest.raises(StoreError, match="names no artefact"):
+    with pytest.raises(StoreError, match="is not the name of an artefact"):
         assert not artefact.key
 
 

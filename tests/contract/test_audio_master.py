@@ -2,10 +2,12 @@
 
 import hashlib
 import io
+import re
+import struct
 import sys
+from xml.etree import ElementTree
 
 import av
-import mutagen
 import numpy as np
 import pytest
 import soundfile
@@ -13,12 +15,14 @@ from mutagen.flac import FLAC
 from mutagen.id3 import ID3
 from mutagen.oggopus import OggOpus
 from mutagen.oggvorbis import OggVorbis
+from mutagen.wave import WAVE
 
-from catalog.spec import AudioFormat, Bounds, MasterSpec, PlannerSpec, with_metadata
+from catalog.spec import MP3_RATES_KBPS, AudioFormat, Bounds, MasterSpec, PlannerSpec, with_metadata
+from catalog.tags import Tags
 from catalog.track import Take, Track
 from tests.support.makers import a_spec
 from tests.support.sounds import RATE, chords, sine, stereo, white_noise
-from workers.audio import encode, tags
+from workers.audio import encode, ogg, tags, wav
 from workers.audio.checks import check_audio
 from workers.audio.loudness import measure_level
 from workers.audio.master import fade_ends, master
@@ -26,11 +30,11 @@ from workers.audio.master import fade_ends, master
 LOSSLESS = [(AudioFormat.FLAC, 16), (AudioFormat.FLAC, 24), (AudioFormat.WAV, 16), (AudioFormat.WAV, 24)]
 
 
-def a_take(duration_s=10, *, title="Überfahrt 東京", **master) -> Take:
+def a_take(duration_s=10, *, title="Überfahrt 東京", slot="0001", tags=None, moods=(), axes=None, **master) -> Take:
     """A take with a title that tests every format's characters; fields of its mastering may be named."""
     spec = a_spec(bpm=96, keyscale="F# minor", duration_s=duration_s, master=MasterSpec(**master))
-    filed = {"catalog": "spring-2026", "zone": "hotel-lobby", "genre": "deep-house", "slot": "0001"}
-    return Track(**filed, title=title, spec=spec).take(1)
+    filed = {"catalog": "spring-2026", "zone": "hotel-lobby", "genre": "deep-house", "slot": slot}
+    return Track(**filed, title=title, spec=spec, tags=tags, moods=moods, axes=axes or {}).take(1)
 
 
 def mastered(audio=None, *, duration_s=10, noise=False, model="acestep-v15-turbo", title="Überfahrt 東京", **spec):
@@ -108,21 +112,60 @@ def test_another_decoder_finds_48_khz_stereo_of_the_right_length(audio_format, s
     assert 0 <= decoded - 480_000 <= spare  # an MP3 decoder may leave the encoder's padding of 50 ms in
 
 
-@pytest.mark.parametrize(("audio_format", "depth"), [*LOSSLESS, (AudioFormat.MP3, 24)])
+@pytest.mark.parametrize(
+    ("audio_format", "depth"), [*LOSSLESS, (AudioFormat.MP3, 24), (AudioFormat.OGG, 24), (AudioFormat.OPUS, 24)]
+)
 def test_the_same_take_gives_the_same_bytes(audio_format, depth):
     first, second = (mastered(format=audio_format, bit_depth=depth) for _ in range(2))
     assert first.body == second.body
 
 
 @pytest.mark.parametrize("audio_format", ["ogg", "opus"])
-def test_ogg_has_the_same_identity_though_its_bytes_differ(audio_format):
-    first, second = (mastered(format=audio_format) for _ in range(2))
-    assert first.pcm_sha256 == second.pcm_sha256 == mastered(format="flac", peak_dbtp=-2).pcm_sha256
+def test_ogg_is_made_from_the_same_samples_as_flac(audio_format):
+    assert mastered(format=audio_format).pcm_sha256 == mastered(format="flac", peak_dbtp=-2).pcm_sha256
 
 
 def test_three_minutes_of_vorbis_do_not_overflow_the_encoder():
-    result = mastered(np.tile(chords(10), 18), duration_s=180, format="ogg")
+    result = mastered(np.tile(chords(10), 18), duration_s=180, noise=True, format="ogg")
     assert soundfile.info(io.BytesIO(result.body)).frames == 180 * RATE
+
+
+def test_floating_point_wav_holds_what_was_not_rounded():
+    first, second = (mastered(format="wav", sample_type="float") for _ in range(2))
+    assert first.body == second.body
+    assert soundfile.info(io.BytesIO(first.body)).subtype == "FLOAT"
+    n_bytes = 480_000 * 2 * 4
+    assert hashlib.sha256(first.body[-n_bytes:]).hexdigest() == first.pcm_sha256
+    faded, _ = fade_ends(chords(10))
+    wanted = faded.T * np.float64(10 ** (first.measures.gain_db / 20))
+    assert samples(first.body, "float32") == pytest.approx(wanted, rel=1e-4, abs=1e-9)  # the gain is noted to .001 dB
+    assert decoded_by_ffmpeg(first.body) == (48_000, 2, 480_000)
+
+
+def kilobits(**spec) -> float:
+    return len(mastered(white_noise(10), noise=True, **spec).body) * 8 / 10_000
+
+
+@pytest.mark.parametrize("rate", MP3_RATES_KBPS)
+def test_mp3_has_the_bit_rate_that_is_asked_for(rate):
+    assert kilobits(format="mp3", bitrate_kbps=rate) == pytest.approx(rate, rel=0.05)
+
+
+@pytest.mark.parametrize("rate", [64, 128, 256])
+def test_opus_has_about_the_bit_rate_that_is_asked_for(rate):
+    assert kilobits(format="opus", bitrate_kbps=rate) == pytest.approx(rate, rel=0.1)
+
+
+@pytest.mark.parametrize("audio_format", ["mp3", "ogg"])
+def test_a_better_quality_takes_more_room(audio_format):
+    sizes = [kilobits(format=audio_format, vbr_quality=quality) for quality in (0.0, 0.5, 1.0)]
+    assert sizes[0] < 0.8 * sizes[1] < 0.8 * sizes[2]
+
+
+@pytest.mark.parametrize("audio_format", ["flac", "mp3", "ogg", "opus"])
+def test_a_setting_of_another_format_changes_no_sample(audio_format):
+    plain, set_ = (mastered(format=audio_format, **spec) for spec in ({}, {"sample_type": "float"}))
+    assert np.array_equal(samples(plain.body), samples(set_.body))
 
 
 @pytest.mark.parametrize("depth", [16, 24])
@@ -163,6 +206,32 @@ def test_peaks_in_the_way_leave_it_below_the_target_and_it_says_so():
     result = mastered(loudness_lufs=-8, format="wav")
     assert result.measures.true_peak_dbtp == pytest.approx(-1, abs=0.01)
     assert any("LU below the target of -8 LUFS" in text for text in result.measures.warnings)
+
+
+def test_with_a_limiter_peaks_give_way_and_it_is_told_by_how_much():
+    plain, limited = (mastered(loudness_lufs=-12, format="wav", limiter_db=bound) for bound in (0, 5))
+    assert plain.measures.loudness_out_lufs < -14
+    assert limited.measures.loudness_out_lufs == pytest.approx(-12, abs=0.1)
+    assert limited.measures.true_peak_dbtp <= -1
+    level = measure_level(samples(limited.body, "float32").T)
+    assert (level.loudness_lufs, level.true_peak_dbtp) == pytest.approx(
+        (limited.measures.loudness_out_lufs, limited.measures.true_peak_dbtp), abs=0.02
+    )
+    assert 2 < limited.measures.limited_db <= 5
+    assert 0 < limited.measures.limited_share < 1
+    assert not any("below the target" in text for text in limited.measures.warnings)
+
+
+def test_a_limiter_that_does_not_suffice_says_so():
+    result = mastered(loudness_lufs=-8, format="wav", limiter_db=2)
+    assert result.measures.limited_db == 2
+    assert "of which the limiter takes 2 dB at most" in result.measures.warnings[-1]
+
+
+def test_a_limiter_that_is_not_needed_changes_no_bit():
+    plain, limited = (mastered(loudness_lufs=-20, limiter_db=bound) for bound in (0, 5))
+    assert plain.pcm_sha256 == limited.pcm_sha256
+    assert limited.measures.limited_db is None
 
 
 def test_opus_keeps_room_for_its_overshoot():
@@ -259,8 +328,137 @@ def test_tags_name_what_the_planner_chose():
         master(chords(10), take, measures=measures, noise=False, model="m")
 
 
-def test_wav_stays_untagged():
-    assert mutagen.File(io.BytesIO(mastered(format="wav").body)).tags is None
+STATED = Tags(
+    artist="The Löbby Trio",
+    album_artist="Various",
+    date="2026-05-01",
+    licence="https://example.com/terms",
+    copyright="2026 Example Ltd",
+)
+STATED_FIELDS = {
+    "ARTIST": "The Löbby Trio",
+    "ALBUMARTIST": "Various",
+    "DATE": "2026-05-01",
+    "TRACKNUMBER": "1",
+    "MOOD": "warm, calm",
+    "LICENSE": "https://example.com/terms",
+    "COPYRIGHT": "2026 Example Ltd",
+    "AXIS_SEASON": "winter",
+}
+
+
+def stated(audio_format, **spec):
+    return mastered(format=audio_format, tags=STATED, moods=("warm", "calm"), axes={"season": "winter"}, **spec)
+
+
+@pytest.mark.parametrize(("audio_format", "kind"), [("flac", FLAC), ("ogg", OggVorbis), ("opus", OggOpus)])
+def test_what_the_catalog_states_is_in_flac_and_ogg(audio_format, kind):
+    comments = kind(io.BytesIO(stated(audio_format).body))
+    found = {name: comments[name] for name in STATED_FIELDS}
+    assert found == {name: [text] for name, text in STATED_FIELDS.items()}
+    assert "TRACK" not in comments  # FFmpeg reads it as the track's number
+
+
+@pytest.mark.parametrize("audio_format", ["mp3", "wav"])
+def test_what_the_catalog_states_is_in_id3(audio_format):
+    body = stated(audio_format).body
+    read = ID3(io.BytesIO(body), translate=False) if audio_format == "mp3" else WAVE(io.BytesIO(body)).tags
+    frames = {"TPE1": "ARTIST", "TPE2": "ALBUMARTIST", "TRCK": "TRACKNUMBER", "TCOP": "COPYRIGHT"}
+    assert {read[frame].text[0] for frame in frames} == {STATED_FIELDS[name] for name in frames.values()}
+    for name in ("MOOD", "LICENSE", "AXIS_SEASON"):
+        assert read[f"TXXX:{name}"].text == [STATED_FIELDS[name]]
+    if audio_format == "mp3":
+        assert (read["TYER"].text, read["TDAT"].text) == (["2026"], ["0105"])
+
+
+@pytest.mark.parametrize("audio_format", list(AudioFormat))
+@pytest.mark.parametrize("masked", [False, True])
+def test_ffmpeg_reads_the_usual_fields_and_the_disclosure_from_every_format(audio_format, masked, monkeypatch):
+    if masked:
+        monkeypatch.setitem(sys.modules, "mutagen", None)
+    with av.open(io.BytesIO(stated(audio_format).body)) as container:
+        found = {**container.metadata, **container.streams.audio[0].metadata}
+    read = {name.lower(): text for name, text in found.items()}
+    assert read["track"] == "1"
+    assert read["album"] == "Spring 2026"
+    assert read["artist"] in ("The Löbby Trio", "The Lobby Trio")
+    assert read.get("date", read.get("tyer", ""))[:4] == "2026"
+    for part in ("made by AI", "trainedAlgorithmicMedia", "96 BPM", "F# minor", "warm, calm", STATED.licence):
+        assert part in read["comment"]
+
+
+def chunks_of(body: bytes) -> dict[str, bytes]:
+    found, at = {}, 12
+    while at < len(body):
+        (size,) = struct.unpack_from("<I", body, at + 4)
+        found[body[at : at + 4].decode()] = body[at + 8 : at + 8 + size]
+        at += 8 + size + size % 2
+    assert at == len(body) == struct.unpack_from("<I", body, 4)[0] + 8
+    return found
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_wav_says_everything_before_its_samples(masked, monkeypatch):
+    if masked:
+        monkeypatch.setitem(sys.modules, "mutagen", None)
+    result = stated("wav")
+    chunks = chunks_of(result.body)
+    assert list(chunks) == ["fmt ", "bext", "iXML", "LIST", *([] if masked else ["id3 "]), "data"]
+    user = ElementTree.fromstring(chunks["iXML"]).find("USER")  # noqa: S314 - ours
+    found = {field.tag: field.text for field in user}
+    same_everywhere = {name: text for name, text in EXPECTED.items() if name != "SEED"}
+    assert found.items() >= {**same_everywhere, **STATED_FIELDS}.items()
+
+
+def test_the_broadcast_extension_has_the_disclosure_first_and_the_levels():
+    result = stated("wav")
+    bext = chunks_of(result.body)["bext"]
+    assert bext[:256].startswith(b"made by AI, digital source type http://cv.iptc.org/")
+    assert bext[256:288].rstrip(b"\0") == b"Tunemill"
+    assert bext[320:330] == b"2026-05-01"
+    version, *levels = struct.unpack_from("<H64x5h", bext, 346)
+    measures = result.measures
+    wanted = (
+        *(measures.loudness_out_lufs, measures.loudness_range_lu, measures.true_peak_dbtp),
+        *(measures.max_momentary_lufs, measures.max_short_term_lufs),
+    )
+    assert version == 2
+    assert levels == [round(100 * level) for level in wanted]
+    assert len(bext) == 602
+
+
+def test_a_wav_chunk_of_odd_length_is_padded():
+    body = wav.wav_file(b"\1" * 6, 24, is_float=False, chunks={"odd ": b"abc"})
+    assert chunks_of(body)["odd "] == b"abc"
+    assert body.endswith(b"\1" * 6)
+
+
+def test_the_serial_number_of_an_ogg_stream_follows_from_the_take():
+    body = mastered(format="opus").body
+    serials = {body[match.start() + 14 : match.start() + 18] for match in re.finditer(b"OggS\0", body)}
+    assert serials == {struct.pack("<I", int(a_take(format="opus").id[:8], 16))}
+
+
+def test_a_page_whose_checksum_is_wrong_would_be_refused_by_the_decoder():
+    body = bytearray(mastered(format="ogg").body)
+    body[14:18] = b"abcd"  # another serial number, and the old checksum
+    with pytest.raises(soundfile.LibsndfileError):
+        soundfile.read(io.BytesIO(bytes(body)))
+
+
+def test_what_is_no_ogg_file_is_refused():
+    with pytest.raises(ValueError, match="no Ogg page begins at byte 0"):
+        ogg.with_serial(b"RIFF", 1)
+
+
+def test_a_track_that_is_not_numbered_has_no_track_number():
+    labels = tags.labels_of(a_take(slot="a1b2"), model="m", noise=False)
+    assert "TRACKNUMBER" not in labels
+    assert tags.labels_of(a_take(slot="0042"), model="m", noise=False)["TRACKNUMBER"] == "42"
+
+
+def test_tags_change_no_id():
+    assert a_take(tags=STATED, moods=("warm",)).id == a_take().id
 
 
 @pytest.mark.parametrize("audio_format", ["flac", "mp3", "opus"])

@@ -205,7 +205,7 @@ def test_another_way_of_sharing_moves_what_all_share_until_a_month_is_closed(led
     share(Sharing.BUSY)
     assert rows(ledger) == before
     close(ledger, "2026-11")
-    with pytest.raises(SettingsError, match="allocated as busy, not as even"):
+    with pytest.raises(SettingsError, match="allocation of shared costs set to busy, not to even"):
         share(Sharing.EVEN)
     check(ledger)
 

@@ -41,6 +41,7 @@ from orchestrator.ledger.tables import ATTEMPT, RENTAL, RUN, SPAN, TAKE, VERDICT
 from tests.support.cost_facts import DECEMBER, NOVEMBER
 from tests.support.cost_ledger import CATALOGS, DAY_MS, GPUS, Filling, a_line, an_invoice, price_of
 from tests.support.farm import DOLLAR_AN_HOUR, attempt, started, takes
+from tests.support.makers import exactly
 
 HOUR_MS = 3_600_000
 PROVIDERS = ("runpod", "vast", "lambda")
@@ -621,7 +622,7 @@ def sum_of_column(path, name: str) -> Decimal:
 
 def test_a_track_that_another_worker_found_counts_for_the_one_that_made_it_although_that_was_posted(ledger):
     (take,) = takes(1)
-    run_id = ledger.begin_or_resume_run("spring", "tone", [take]).run_id
+    run_id = ledger.begin_or_resume_run("spring", "tone", exactly([take])).run_id
     dead = attempt(take, run_id=run_id, worker_id="w1")
     sidecar = dead.sidecar.model_copy(update={"record_id": dead.record_id})
     render = Span(state="render", start_ms=HOUR_MS, end_ms=2 * HOUR_MS, batch_id=sidecar.batch.id)

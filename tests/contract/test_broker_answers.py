@@ -217,7 +217,7 @@ def test_a_worker_that_may_no_longer_report_ends_in_words(server, farm):
         finally:
             admin.execute_command("ACL", "LOAD")
     assert worker.returncode == 30
-    assert "lets this user in, but not do its work" in errors
+    assert "accepts this login, but the login lacks rights" in errors
     assert not [word for word in (PLANTED, "Traceback") if word in errors]
 
 

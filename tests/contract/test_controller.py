@@ -20,6 +20,7 @@ from orchestrator.finance.books.budgets import Spending
 from orchestrator.ledger import Ledger, open_ledger, readings, work
 from orchestrator.ledger.run_control import CANCEL, GO_ON, PAUSE, write_control
 from tests.support.farm import DOLLAR_AN_HOUR, FakeBroker, as_of, attempt, heartbeat, started, takes
+from tests.support.makers import exactly
 
 START_MS = 10_000_000_000_000  # far ahead of the real clock, which only stamps the run's beginning
 
@@ -32,7 +33,9 @@ class Farm:
         self.plan = plan
         self.ledger: Ledger = open_ledger("sqlite://")
         self.broker = FakeBroker()
-        self.run_id = self.ledger.begin_or_resume_run("spring", "tone", plan, max_usd_micros, take_usd_micros).run_id
+        self.run_id = self.ledger.begin_or_resume_run(
+            "spring", "tone", exactly(plan), max_usd_micros, take_usd_micros
+        ).run_id
         self.controller = Controller(
             self.ledger,
             self.broker,
@@ -201,7 +204,7 @@ def test_a_take_that_loses_one_worker_after_the_other_ends_as_failed_with_the_re
         reasons = readings.reasons_of_run(connection, farm.run_id, "failed")
     assert reasons == {"20 workers fell silent or died while they held this take": 1}
     assert farm.ledger.unfinished_run("spring") is None
-    farm.ledger.begin_or_resume_run("spring", "tone", farm.plan)
+    farm.ledger.begin_or_resume_run("spring", "tone", exactly(farm.plan))
     assert farm.column(poison, "losses") == 0  # the next run gives it another chance
 
 
@@ -245,7 +248,7 @@ def test_a_take_that_still_queues_is_not_sent_again():
 
 def test_a_take_that_nobody_has_is_sent_again_although_another_queue_is_never_served():
     farm = Farm(takes(1))
-    unserved = farm.ledger.begin_or_resume_run("autumn", "turbo", takes(1, catalog="autumn", model="another"))
+    unserved = farm.ledger.begin_or_resume_run("autumn", "turbo", exactly(takes(1, catalog="autumn", model="another")))
     assert farm.step().sent == 2
     farm.broker.waiting.pop(farm.column(farm.plan[0], "queue"))  # a worker took it and died
     farm.step(after_s=59)
@@ -278,7 +281,7 @@ def test_takes_returned_by_one_worker_are_left_with_the_worker_that_holds_them_n
 def test_a_late_acceptance_of_a_cancelled_take_is_kept():
     farm = Farm(takes(1))
     farm.step()
-    farm.ledger.begin_or_resume_run("spring", "tone", takes(1, caption="another"))
+    farm.ledger.begin_or_resume_run("spring", "tone", exactly(takes(1, caption="another")))
     farm.step(attempt(farm.plan[0]))
     assert farm.column(farm.plan[0], "state") == "accepted"
     assert farm.counts.total == 2

@@ -16,6 +16,7 @@ from orchestrator.finance.months import month_of
 from orchestrator.ledger import open_ledger, readings, work
 from orchestrator.ledger.facts import record_facts
 from tests.support.farm import DOLLAR_AN_HOUR, FakeBroker, attempt, heartbeat, started, takes
+from tests.support.makers import exactly
 
 START_MS = 10_000_000_000_000
 TAKE_MS, TAKE_USD_MICROS = 36_000, 10_000  # at a dollar an hour
@@ -31,7 +32,7 @@ class Month:
         self.ledger, self.broker = open_ledger(url), FakeBroker()
         for catalog in catalogs:
             plan = takes(count, catalog=catalog)
-            self.ledger.begin_or_resume_run(catalog, "tone", plan, max_usd_micros, TAKE_USD_MICROS)
+            self.ledger.begin_or_resume_run(catalog, "tone", exactly(plan), max_usd_micros, TAKE_USD_MICROS)
         with self.ledger.read() as connection:
             self.runs = {run.catalog: run for run in work.active_runs(connection)}
         self.budgets, self.made, self.reached_ms = {}, 0, START_MS
@@ -169,7 +170,7 @@ def test_a_catalog_keeps_what_its_takes_had_cost_before_the_sum_that_did_not_kno
 
 def test_takes_of_another_run_are_reserved_at_their_own_price(monkeypatch):
     month = Month(monkeypatch, "spring")
-    month.ledger.begin_or_resume_run("autumn", "tone", takes(9, catalog="autumn"), None, 7 * TAKE_USD_MICROS)
+    month.ledger.begin_or_resume_run("autumn", "tone", exactly(takes(9, catalog="autumn")), None, 7 * TAKE_USD_MICROS)
     with month.ledger.read() as connection:
         month.runs = {run.catalog: run for run in work.active_runs(connection)}
     month.budget("month", "", 16 * TAKE_USD_MICROS)

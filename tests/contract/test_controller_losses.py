@@ -19,6 +19,7 @@ from orchestrator.ledger.run_control import CANCEL, GO_ON, PAUSE
 from orchestrator.ledger.tables import RUN, TAKE
 from tests.contract.test_controller import Farm
 from tests.support.farm import DOLLAR_AN_HOUR, attempt, heartbeat, started, takes
+from tests.support.makers import exactly
 
 SILENT_S = 65
 PLAN = takes(4)
@@ -150,7 +151,7 @@ def test_a_cancelled_run_ends_although_other_runs_takes_fill_its_queue():
     farm.empty_broker()
     others = takes(3, catalog="autumn")
     with farm.ledger.write() as connection:
-        plans.begin_or_resume(connection, "autumn", plans.RunTerms("tone"), others, farm.now_ms)
+        plans.begin_or_resume(connection, "autumn", plans.RunTerms("tone"), exactly(others), farm.now_ms)
     farm.step()  # nobody serves them
     farm.wish(CANCEL)
     farm.silence()

@@ -125,7 +125,7 @@ def test_a_killed_engine_is_noticed_at_once(process):
     began_s = time.monotonic()
     with pytest.raises(EngineDied, match="SIGKILL"):
         process.render(jobs(a_take(caption="die")))
-    assert time.monotonic() - began_s < 5
+    assert time.monotonic() - began_s < 20
 
 
 def test_an_engine_killed_while_idle_is_not_blamed_on_the_next_batch(process):

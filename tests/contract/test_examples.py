@@ -18,15 +18,18 @@ from catalog.errors import TunemillError
 from orchestrator.cli import app as program
 from orchestrator.cli import outline, reference
 from orchestrator.ledger import open_ledger
+from tests.support import transcripts
 from tests.support.farm import takes
+from tests.support.makers import exactly
 from tests.support.preset_files import write
 
 REPO = Path(__file__).parents[2]
 GENERATED = ("cli.md", "settings.md", "exit-codes.md")  # from the help, whose examples are read there
 PAGES = [
     *(REPO / "README.md", REPO / "presets/README.md"),
-    *(page for page in sorted((REPO / "docs").glob("*.md")) if page.name not in GENERATED),
+    *(page for page in sorted((REPO / "docs").rglob("*.md")) if page.name not in GENERATED),
 ]
+TRANSCRIPTS = set(transcripts.PAGES)  # whose commands tests/flow/test_transcripts.py types, in order
 SOURCES = sorted(path for package in ("catalog", "orchestrator", "workers") for path in (REPO / package).rglob("*.py"))
 COMMAND = re.compile(
     r"(?:^|[\s/])(?<!--owner )tunemill ((?:(?!  +[a-z]).)+)"
@@ -69,7 +72,7 @@ def examples() -> Iterator[str]:
     """The examples of every command's help, and the commands in the blocks of every page."""
     for command in reference.commands():
         yield from _commands_of((command.click.epilog or "").splitlines())
-    for page in PAGES:
+    for page in (page for page in PAGES if page not in TRANSCRIPTS):
         is_code = False
         for line in page.read_text(encoding="utf-8").splitlines():
             is_code ^= line.startswith("```")
@@ -104,6 +107,32 @@ def remedies() -> dict[str, str]:
 
 
 EXAMPLES = list(dict.fromkeys(examples()))
+# A fenced block of a shell, and the remark before it that says why no test runs it.
+SHELL_BLOCK = re.compile(
+    r"(?:^ *<!-- not run: (?P<why>[^>]+) -->\n)?^ *```(?:console|sh|bash|shell)\n(?P<lines>.*?)^ *```$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def is_run(line: str) -> bool:
+    """True for a line whose command the tests here run, whole."""
+    typed = re.split("  +#", line)[0].strip().removeprefix("$ ")
+    [*found] = _commands_of([typed])
+    is_plain = typed.startswith("tunemill ") and not re.search(r" [|] |&&|[;<>]", typed)
+    return is_plain and all(
+        each in EXAMPLES and not any(f"{each} ".startswith(f"{name} ") for name in NEEDS_MORE) for each in found
+    )
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in TRANSCRIPTS], ids=lambda page: page.name)
+def test_every_shell_block_is_run_or_says_why_not(page):
+    for block in SHELL_BLOCK.finditer(page.read_text(encoding="utf-8")):
+        lines = [line for line in block["lines"].splitlines() if line.strip().startswith("$ ")]
+        assert lines, f"a command begins with `$ `: {block[0]}"
+        if block["why"]:
+            assert not all(map(is_run, lines)), f"a test runs all of it: {block[0]}"
+        else:
+            assert [line for line in lines if not is_run(line)] == [], f"write <!-- not run: why --> before {block[0]}"
 
 
 def parse(command: str) -> str:
@@ -183,7 +212,7 @@ def test_whoever_does_what_an_error_says_is_rid_of_it_or_sees_what_there_is(befo
     monkeypatch.setenv("TUNEMILL_HOME", str(tmp_path))
     program._register()
     with closing(open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")) as ledger:
-        ledger.begin_or_resume_run("spring", "tone", takes(3))
+        ledger.begin_or_resume_run("spring", "tone", exactly(takes(3)))
     for command in before:
         assert CliRunner().invoke(program.app, command.split()).exit_code == 0
     error = CliRunner().invoke(program.app, refused.split()).exception

@@ -57,7 +57,7 @@ def test_every_command_and_option_has_help() -> None:
             assert getattr(option, "help", None) or option.name == "help", f"{command.name}: {option.name} has no help"
 
 
-@pytest.mark.parametrize("name", ["cli.md", "exit-codes.md", "settings.md"])
+@pytest.mark.parametrize("name", ["cli.md", "exit-codes.md", "metrics.md", "settings.md"])
 def test_reference_pages_are_current(name: str) -> None:
     written = (REPO / "docs" / name).read_text(encoding="utf-8")
     assert written == reference.pages()[name], f"docs/{name} is not what the source says: run `make docs`"

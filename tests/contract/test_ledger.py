@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,8 @@ from orchestrator.ledger.tables import Row
 from orchestrator.ledger.triggers import APPEND_ONLY, trigger_names
 from orchestrator.planning import history
 from tests.support.farm import DOLLAR_AN_HOUR, attempt, heartbeat, started, takes
-from tests.support.makers import a_batch, a_sidecar
+from tests.support.makers import a_batch, a_sidecar, exactly
+from tests.support.new_ledgers import by_alembic
 from tests.support.time_facts import read_time_facts
 
 TONE_QUEUE = queue_of(takes(1)[0].spec)
@@ -46,15 +48,15 @@ def states(ledger: Ledger, run_id: str) -> dict[str, int]:
         return {name: count for name, count in readings.count_takes(connection, run_id)._asdict().items() if count}
 
 
-def test_the_migrations_make_exactly_the_tables(ledger):
-    with ledger.read() as connection:
+def test_the_migrations_make_exactly_the_tables(database_url):
+    with by_alembic(), closing(open_ledger(database_url)) as ledger, ledger.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
         assert compare_metadata(context, Row.metadata) == []
     assert script_heads() == [HEAD]
 
 
 def test_opening_again_changes_nothing_and_keeps_what_is_there(ledger, database_url):
-    ledger.begin_or_resume_run("spring", "tone", takes(2))
+    ledger.begin_or_resume_run("spring", "tone", exactly(takes(2)))
     again = open_ledger(database_url)
     assert len(again.known_takes("spring")) == 2
     again.close()
@@ -119,8 +121,8 @@ def test_a_newer_schema_is_refused_and_left_alone(ledger, database_url):
 
 
 def test_a_plan_is_written_once_and_a_second_time_changes_nothing(ledger):
-    first = ledger.begin_or_resume_run("spring", "tone", takes(5), 100)
-    second = ledger.begin_or_resume_run("spring", "tone", takes(5), 200)
+    first = ledger.begin_or_resume_run("spring", "tone", exactly(takes(5)), 100)
+    second = ledger.begin_or_resume_run("spring", "tone", exactly(takes(5)), 200)
     assert (first.new, first.pending, first.resumed) == (5, 5, False)
     assert second.run_id == first.run_id
     assert (second.new, second.again, second.pending, second.resumed) == (0, 0, 5, True)
@@ -128,24 +130,24 @@ def test_a_plan_is_written_once_and_a_second_time_changes_nothing(ledger):
 
 
 def test_a_take_that_stands_twice_in_a_plan_is_one_take(ledger):
-    assert ledger.begin_or_resume_run("spring", "tone", takes(3) + takes(3)).new == 3
+    assert ledger.begin_or_resume_run("spring", "tone", exactly(takes(3) + takes(3))).new == 3
 
 
 def test_a_changed_preset_replaces_what_it_changed_and_cancels_the_old(ledger):
-    run = ledger.begin_or_resume_run("spring", "tone", takes(3))
+    run = ledger.begin_or_resume_run("spring", "tone", exactly(takes(3)))
     record(ledger, attempt(takes(3)[0]))
     changed = [takes(3)[0], takes(3)[1], *takes(3, caption="loud brass")[2:]]
-    begun = ledger.begin_or_resume_run("spring", "tone", changed)
+    begun = ledger.begin_or_resume_run("spring", "tone", exactly(changed))
     assert (begun.new, begun.unchanged, begun.dropped, begun.pending) == (1, 1, 1, 2)
     assert states(ledger, run.run_id) == {"accepted": 1, "waiting": 2, "cancelled": 1}
     assert {known.take_id for known in ledger.known_takes("spring").values()} == {take.id for take in changed}
 
 
 def test_a_preset_changed_back_finds_its_old_takes(ledger):
-    ledger.begin_or_resume_run("spring", "tone", takes(2))
+    ledger.begin_or_resume_run("spring", "tone", exactly(takes(2)))
     record(ledger, *[attempt(take) for take in takes(2)])
-    ledger.begin_or_resume_run("spring", "tone", takes(2, caption="loud brass"))
-    back = ledger.begin_or_resume_run("spring", "tone", takes(2))
+    ledger.begin_or_resume_run("spring", "tone", exactly(takes(2, caption="loud brass")))
+    back = ledger.begin_or_resume_run("spring", "tone", exactly(takes(2)))
     assert (back.new, back.unchanged, back.dropped, back.pending, back.run_id) == (0, 2, 2, 0, None)
     assert ledger.unfinished_run("spring") is None
     assert {known.take_id for known in ledger.known_takes("spring").values()} == {take.id for take in takes(2)}
@@ -153,9 +155,9 @@ def test_a_preset_changed_back_finds_its_old_takes(ledger):
 
 def test_failed_takes_wait_again_and_rejected_ones_stay(ledger):
     bad, poor = takes(2)
-    ledger.begin_or_resume_run("spring", "tone", [bad, poor])
+    ledger.begin_or_resume_run("spring", "tone", exactly([bad, poor]))
     record(ledger, attempt(bad, "failed"), attempt(poor, "rejected"))
-    begun = ledger.begin_or_resume_run("spring", "tone", [bad, poor])
+    begun = ledger.begin_or_resume_run("spring", "tone", exactly([bad, poor]))
     assert (begun.again, begun.unchanged, begun.pending) == (1, 1, 1)
 
 
@@ -165,25 +167,25 @@ def test_a_plan_that_breaks_off_leaves_the_old_one(ledger):
         raise RuntimeError("the preset file has gone")
 
     with pytest.raises(RuntimeError):
-        ledger.begin_or_resume_run("spring", "tone", broken())
+        ledger.begin_or_resume_run("spring", "tone", exactly(broken()))
     assert ledger.known_takes("spring") == {}
     assert ledger.unfinished_run("spring") is None
 
 
 def test_a_full_disk_is_said_in_words_and_leaves_the_ledger_whole(tmp_path):
     ledger = open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
-    ledger.begin_or_resume_run("spring", "tone", takes(5))
+    ledger.begin_or_resume_run("spring", "tone", exactly(takes(5)))
     with ledger.engine.connect() as connection:
         pages = connection.exec_driver_sql("pragma page_count").scalar()
         connection.exec_driver_sql(f"pragma max_page_count = {pages + 5}")  # the connection is kept in the pool
     with pytest.raises(StoreFullError, match="no space left"):
-        ledger.begin_or_resume_run("summer", "tone", takes(500, catalog="summer"))
+        ledger.begin_or_resume_run("summer", "tone", exactly(takes(500, catalog="summer")))
     assert len(ledger.known_takes("spring")) == 5
     assert ledger.known_takes("summer") == {}
 
 
 def test_facts_written_twice_are_there_once(ledger):
-    run = ledger.begin_or_resume_run("spring", "tone", takes(1))
+    run = ledger.begin_or_resume_run("spring", "tone", exactly(takes(1)))
     made = attempt(takes(1)[0])
     record(ledger, started(), made, made)
     record(ledger, started(), made)
@@ -195,7 +197,7 @@ def test_facts_written_twice_are_there_once(ledger):
 
 def test_a_second_rendition_is_an_attempt_and_changes_nothing(ledger):
     (take,) = takes(1)
-    ledger.begin_or_resume_run("spring", "tone", [take])
+    ledger.begin_or_resume_run("spring", "tone", exactly([take]))
     record(ledger, attempt(take, worker_id="w1"))
     record(ledger, attempt(take, worker_id="w2"))
     with ledger.read() as connection:
@@ -205,7 +207,7 @@ def test_a_second_rendition_is_an_attempt_and_changes_nothing(ledger):
 
 def test_an_accepted_take_comes_back_as_it_was_sent(ledger):
     take = takes(1, caption='Café „Übermut“ – 夜 "quoted" 🎷')[0]
-    ledger.begin_or_resume_run("spring", "tone", [take])
+    ledger.begin_or_resume_run("spring", "tone", exactly([take]))
     record(ledger, attempt(take))
     with ledger.read() as connection:
         (listed,) = readings.list_tracks(connection, "spring", zone="spa")
@@ -218,7 +220,7 @@ def test_an_accepted_take_comes_back_as_it_was_sent(ledger):
 
 def test_a_track_is_listed_with_what_its_planner_chose(ledger):
     (take,) = takes(1)
-    ledger.begin_or_resume_run("spring", "tone", [take])
+    ledger.begin_or_resume_run("spring", "tone", exactly([take]))
     chosen = {"bpm": 77, "keyscale": "A minor", "timesignature": 3}
     plan = Plan(codes=[1, 2, 3], metadata=chosen, prompt_sha256="0" * 64, batch_key="b")
     record(ledger, AttemptMade.of(a_sidecar(take).model_copy(update={"plan": plan})))
@@ -229,7 +231,7 @@ def test_a_track_is_listed_with_what_its_planner_chose(ledger):
 
 def test_a_rendition_is_found_by_the_beginning_of_its_id(ledger):
     many = takes(40)
-    ledger.begin_or_resume_run("spring", "tone", many)
+    ledger.begin_or_resume_run("spring", "tone", exactly(many))
     record(ledger, *[attempt(take) for take in many])
     assert ledger.find_rendition(many[0].id[:12]).take_id == many[0].id
     assert ledger.find_rendition("%") is None
@@ -241,7 +243,7 @@ def test_a_rendition_is_found_by_the_beginning_of_its_id(ledger):
 
 def test_takes_are_sent_in_bucket_order(ledger):
     mixed = [*takes(3, duration_s=120), *takes(3, duration_s=20, caption="b"), *takes(3, duration_s=60, caption="c")]
-    run = ledger.begin_or_resume_run("spring", "tone", mixed)
+    run = ledger.begin_or_resume_run("spring", "tone", exactly(mixed))
     with ledger.write() as connection:
         first = work.mark_next_sent(connection, run.run_id, TONE_QUEUE, 5, 1)
         rest = work.mark_next_sent(connection, run.run_id, TONE_QUEUE, 50, 1)
@@ -251,7 +253,7 @@ def test_takes_are_sent_in_bucket_order(ledger):
 
 
 def test_money_spent_is_the_workers_time_times_its_rate(ledger):
-    run = ledger.begin_or_resume_run("spring", "tone", takes(1))
+    run = ledger.begin_or_resume_run("spring", "tone", exactly(takes(1)))
     at = ledger.unfinished_run("spring").started_at_ms
     alive = started(started_at_ms=at, at_ms=at)
     record(ledger, alive, heartbeat([], at_ms=at + 3_600_000))
@@ -274,7 +276,8 @@ def test_only_this_machines_workers_are_taken_for_ended_and_one_that_speaks_agai
 
 def test_a_run_on_one_machine_recalls_its_own_takes_and_no_others(ledger):
     ours, other = (
-        ledger.begin_or_resume_run(name, "tone", takes(2, catalog=name)).run_id for name in ("spring", "autumn")
+        ledger.begin_or_resume_run(name, "tone", exactly(takes(2, catalog=name))).run_id
+        for name in ("spring", "autumn")
     )
     with ledger.write() as connection:
         for run_id in (ours, other):
@@ -285,7 +288,7 @@ def test_a_run_on_one_machine_recalls_its_own_takes_and_no_others(ledger):
 
 
 def test_a_worker_without_a_price_is_named_and_never_free(ledger):
-    run = ledger.begin_or_resume_run("spring", "tone", takes(1))
+    run = ledger.begin_or_resume_run("spring", "tone", exactly(takes(1)))
     at = ledger.unfinished_run("spring").started_at_ms
     with ledger.write() as connection:
         record_facts(connection, [started(at_ms=at + 5)], lambda machine, at_ms: None, at + 5)
@@ -331,7 +334,7 @@ def test_an_address_of_another_kind_is_refused_in_words(url):
 
 def test_time_and_speeds_are_read_alike(ledger):
     plan = takes(2)
-    ledger.begin_or_resume_run("spring", "tone", plan)
+    ledger.begin_or_resume_run("spring", "tone", exactly(plan))
     loading = Span(state="startup", start_ms=1_000, end_ms=1_500)
     spans = SpansClosed(worker_id="w1", spans=[loading], at_ms=1_500)
     record(ledger, started(), spans, *(attempt(take, audio_ms=10_000) for take in plan))
@@ -345,7 +348,7 @@ def test_time_and_speeds_are_read_alike(ledger):
 
 def test_a_planner_call_is_paid_for_by_the_takes_that_were_rendered_from_it(ledger):
     one, other = takes(2)
-    ledger.begin_or_resume_run("spring", "tone", [one, other])
+    ledger.begin_or_resume_run("spring", "tone", exactly([one, other]))
     planned = Span(state="plan", start_ms=1_000, end_ms=3_601_000, batch_id="p")
     batch = a_batch(one).model_copy(update={"plan_id": "p", "plan_size": 2})
     spans = SpansClosed(worker_id="w1", spans=[planned], at_ms=3_601_000)
@@ -373,7 +376,7 @@ def test_the_use_of_a_workers_last_hour_is_read_alike(ledger):
 
 def test_an_attempt_whose_worker_died_before_it_could_report_is_known_from_the_sidecar_it_left(ledger):
     (take,) = takes(1)
-    run_id = ledger.begin_or_resume_run("spring", "tone", [take]).run_id
+    run_id = ledger.begin_or_resume_run("spring", "tone", exactly([take])).run_id
     dead = attempt(take, run_id=run_id, worker_id="w1")
     sidecar = dead.sidecar.model_copy(update={"record_id": dead.record_id})
     adopted = attempt(take, run_id=run_id, worker_id="w2", adopted=True).model_copy(update={"sidecar": sidecar})
@@ -392,7 +395,7 @@ def test_an_attempt_whose_worker_died_before_it_could_report_is_known_from_the_s
 
 def test_a_sidecar_from_before_this_ledger_brings_no_attempt_of_a_worker_it_does_not_know(ledger):
     (take,) = takes(1)
-    run_id = ledger.begin_or_resume_run("spring", "tone", [take]).run_id
+    run_id = ledger.begin_or_resume_run("spring", "tone", exactly([take])).run_id
     adopted = attempt(take, run_id=run_id, worker_id="w2", adopted=True)
     sidecar = adopted.sidecar.model_copy(update={"record_id": "old", "worker_id": "long gone"})
     record(ledger, started("w2"), adopted.model_copy(update={"sidecar": sidecar}))

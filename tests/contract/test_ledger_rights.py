@@ -19,6 +19,7 @@ from orchestrator.runs.outages import BACKOFF, wait_out
 from orchestrator.runs.stop import StopRequest
 from tests.support import servers
 from tests.support.farm import takes
+from tests.support.makers import exactly
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Server:
     def open_and_write(self, user: str) -> None:
         ledger = open_ledger(self.url_of(user))
         try:
-            ledger.begin_or_resume_run("spring", "tone", takes(2))
+            ledger.begin_or_resume_run("spring", "tone", exactly(takes(2)))
         finally:
             ledger.close()
 
@@ -142,11 +143,11 @@ def test_a_right_that_is_taken_away_while_a_controller_works_is_not_waited_for(s
 
     server.run("alter table run owner to {guest}")
     with pytest.raises(LedgerError) as caught:
-        ledger.begin_or_resume_run("spring", "tone", takes(1))
+        ledger.begin_or_resume_run("spring", "tone", exactly(takes(1)))
     with pytest.raises(LedgerError, match="permission denied for table run"):
         wait_out(Outage(BACKOFF), caught.value, Nobody(), StopRequest())
     server.run("alter table run owner to {maker}")
-    ledger.begin_or_resume_run("spring", "tone", takes(1))
+    ledger.begin_or_resume_run("spring", "tone", exactly(takes(1)))
 
 
 @pytest.mark.parametrize("place", ["role {guest}", "database {name}"])
@@ -174,7 +175,7 @@ def test_a_server_that_is_stopped_meanwhile_is_an_outage_that_passes(server, led
         with pytest.raises(LedgerError) as caught, in_words(ledger.engine.url):
             connection.execute(text("select 1"))
     assert caught.value.why.startswith("the server is being started or stopped: terminating connection")
-    ledger.begin_or_resume_run("spring", "tone", takes(1))
+    ledger.begin_or_resume_run("spring", "tone", exactly(takes(1)))
 
 
 def test_a_statement_that_the_server_ends_may_be_tried_again(ledger):
@@ -198,8 +199,8 @@ def test_an_sqlite_file_that_may_not_be_written_is_no_damaged_one(tmp_path):
     with ledger.engine.connect() as connection:
         connection.exec_driver_sql("pragma query_only = on")  # the connection is kept in the pool
     with pytest.raises(LedgerError) as caught:
-        ledger.begin_or_resume_run("spring", "tone", takes(1))
-    assert caught.value.why == "the file may not be written"
+        ledger.begin_or_resume_run("spring", "tone", exactly(takes(1)))
+    assert caught.value.why == "this user may not write to the file"
     assert "move" not in caught.value.fix
     ledger.close()
 
@@ -234,7 +235,7 @@ CONNECTING = 'connection failed: connection to server at "10.0.0.7", port 5432 f
         (POSTGRES, 'could not read block 7 in file "base/5/1"', "files are damaged", "restore a copy"),
         (SQLITE, "database disk image is malformed", "damaged", "restore a copy"),
         (SQLITE, "file is not a database", "damaged", "move the file away"),
-        (SQLITE, "disk I/O error", "disk failed", "check the disk"),
+        (SQLITE, "disk I/O error", "disk of the ledger failed", "check the disk"),
         (SQLITE, "unable to open database file", "cannot be opened", "rights"),
         (SQLITE, "database is locked", "another program held it", "end that program"),
     ],

@@ -15,6 +15,7 @@ from catalog.queues import queue_of
 from orchestrator.ledger import database, open_ledger, plans, work
 from tests.contract.test_ledger import record, states
 from tests.support.farm import attempt, heartbeat, started, takes
+from tests.support.makers import exactly
 
 # SQLite's lock ends with its process only, and the driver decides how long its writers wait.
 ON_POSTGRES = pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
@@ -29,7 +30,7 @@ def ledger(database_url):
 
 @ON_POSTGRES
 def test_a_run_to_which_takes_are_being_added_is_not_finished(ledger):
-    run_id = ledger.begin_or_resume_run("spring", "tone", takes(1)).run_id
+    run_id = ledger.begin_or_resume_run("spring", "tone", exactly(takes(1))).run_id
     record(ledger, attempt(takes(1)[0]))
 
     def finish() -> list[str]:
@@ -37,7 +38,7 @@ def test_a_run_to_which_takes_are_being_added_is_not_finished(ledger):
             return work.finish_runs(connection, [run_id], 9_000)
 
     with ThreadPoolExecutor(1) as other, ledger.write() as connection:
-        plans.begin_or_resume(connection, "spring", plans.RunTerms("tone"), takes(2), 8_000)
+        plans.begin_or_resume(connection, "spring", plans.RunTerms("tone"), exactly(takes(2)), 8_000)
         finishing = other.submit(finish)
         time.sleep(0.3)  # it waits for us, or would have seen a run without anything left to make
         assert not finishing.done()
@@ -49,7 +50,7 @@ def test_a_run_to_which_takes_are_being_added_is_not_finished(ledger):
 def test_a_plan_and_records_of_the_same_takes_never_lock_each_other_out(ledger, monkeypatch):
     monkeypatch.setattr(plans, "_ROWS_AT_ONCE", 1)
     one, other = sorted(takes(2), key=lambda take: take.id)
-    run_id = ledger.begin_or_resume_run("spring", "tone", [one, other]).run_id
+    run_id = ledger.begin_or_resume_run("spring", "tone", exactly([one, other])).run_id
     with ledger.write() as connection:
         work.mark_next_sent(connection, run_id, queue_of(one.spec), 2, 1_000)
     record(ledger, attempt(one, "failed"), attempt(other, "failed"))
@@ -62,7 +63,7 @@ def test_a_plan_and_records_of_the_same_takes_never_lock_each_other_out(ledger, 
         yield one
 
     with ThreadPoolExecutor(1) as pool:
-        begun = ledger.begin_or_resume_run("spring", "tone", the_other_way_round())
+        begun = ledger.begin_or_resume_run("spring", "tone", exactly(the_other_way_round()))
         late[0].result(timeout=20)
     assert begun.again == 2
     assert states(ledger, begun.run_id) == {"sent": 2}
@@ -114,7 +115,7 @@ def test_a_lock_that_was_lost_with_its_session_is_taken_again_once_the_server_is
 
 
 def test_reading_goes_on_while_another_writes(ledger):
-    ledger.begin_or_resume_run("spring", "tone", takes(2))
+    ledger.begin_or_resume_run("spring", "tone", exactly(takes(2)))
     with ledger.write() as writer:
         writer.execute(text("update take set tries = 1"))
         assert len(ledger.known_takes("spring")) == 2

@@ -17,6 +17,7 @@ from orchestrator.cli import app as program
 from orchestrator.cli import completion, outline, reference
 from orchestrator.ledger import open_ledger
 from tests.support.farm import takes
+from tests.support.makers import exactly
 from tests.support.preset_files import GENRE, ZONE, write
 
 PROGRAM = [sys.executable, "-c", "from orchestrator.cli import main; main()"]
@@ -63,7 +64,7 @@ def home(tmp_path_factory) -> Path:
     write(folder / "mine/genres/zither.yaml", GENRE)
     write(folder / "home/prices/2026-11-01.yaml", {"prices": [{"sku": "h999-1tb", "usd_per_hour": "1"}]})
     with closing(open_ledger(f"sqlite:///{folder / 'home/ledger.sqlite'}")) as ledger:
-        ledger.begin_or_resume_run("spring", "tone", takes(3))
+        ledger.begin_or_resume_run("spring", "tone", exactly(takes(3)))
     return folder
 
 

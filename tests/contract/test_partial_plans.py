@@ -13,7 +13,7 @@ from orchestrator.ledger import Ledger
 from orchestrator.ledger.facts import record_facts
 from orchestrator.ledger.tables import TAKE
 from tests.support.farm import DOLLAR_AN_HOUR, attempt, started
-from tests.support.makers import a_spec
+from tests.support.makers import a_spec, exactly
 
 ZONES = ("spa", "lobby")
 
@@ -27,7 +27,7 @@ def plan(*, bpm: int = 90, zones: tuple[str, ...] = ZONES, count: int = 3) -> li
 
 
 def begin(ledger: Ledger, takes: list[Take], *, part: bool = False):
-    return ledger.begin_or_resume_run("spring", "tone", takes, is_part=part)
+    return ledger.begin_or_resume_run("spring", "tone", exactly(takes), is_part=part)
 
 
 def make(ledger: Ledger, takes: list[Take], run_id: str | None) -> None:

@@ -185,7 +185,7 @@ def test_a_name_that_is_not_there_is_answered_with_the_one_that_was_meant(tmp_pa
     for name in ("", "$(id)", "x\ny", "é" * 5_000):
         with pytest.raises(UnknownNameError, match="there is no zone, genre or catalog") as raised:
             told(command, name, "--presets", tmp_path)
-        assert raised.value.fix == "`tunemill presets list` shows those there are"
+        assert raised.value.fix == "`tunemill presets list` lists the presets"
         assert len(str(raised.value)) < 400
 
 
@@ -239,7 +239,7 @@ def test_what_the_planner_chooses_is_called_open(tmp_path: Path, terminal: Calla
 
 def test_a_catalog_that_leaves_nothing_open_does_not_speak_of_it(tmp_path: Path) -> None:
     a_catalog(a_library(tmp_path))
-    assert "what the planner chooses" not in run("show", "c", "--presets", tmp_path)[1]
+    assert "the planner chooses" not in run("show", "c", "--presets", tmp_path)[1]
 
 
 def test_the_schemas_for_editors_are_current() -> None:

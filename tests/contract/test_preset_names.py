@@ -310,7 +310,7 @@ def test_a_control_character_is_refused_where_it_stands(tmp_path: Path, characte
 def test_texts_that_no_track_could_carry_are_refused(tmp_path: Path) -> None:
     root = a_library(tmp_path)
     for content, words in {
-        "title_words": (["x" * 70_000, *"abcdef"], "a text of 70,000 characters; 65,536 fit"),
+        "title_words": (["x" * 70_000, *"abcdef"], "the text has 70,000 characters; at most 65,536"),
         "avoid": ([f"{number} " + "x" * 1_000 for number in range(100)], "avoid: the phrases have 100,"),
     }.items():
         write(root / "zones/spa.yaml", {**ZONE, content: words[0]})
@@ -328,7 +328,7 @@ def test_a_matrix_of_more_cells_than_any_memory_holds_is_refused_before_it_is_la
 def test_an_unknown_planner_is_told_with_the_line_of_its_name(tmp_path: Path) -> None:
     text = "extends: z0\ndefaults:\n  planner:\n    top_k: 0\n    model: huge\n"
     write(a_library(tmp_path) / "zones/spa.yaml", text)
-    with pytest.raises(PresetError, match=r"zones/spa\.yaml:5: defaults\.planner\.model: 'huge' is no planner"):
+    with pytest.raises(PresetError, match=r"zones/spa\.yaml:5: defaults\.planner\.model: 'huge' is not a planner"):
         PresetLibrary(tmp_path).zone("spa")
 
 
@@ -353,7 +353,7 @@ def test_a_path_that_leads_to_no_file_is_told_in_short(tmp_path: Path, path: str
         load_catalog(tmp_path / path, tmp_path, Settings())
     assert raised.value.what.isprintable()
     assert len(raised.value.what) < 1_100
-    with pytest.raises(UnreadableFileError, match="this is no preset folder"):
+    with pytest.raises(UnreadableFileError, match="this is not a preset folder"):
         PresetLibrary(tmp_path / path / "z")
 
 

@@ -70,20 +70,20 @@ def test_lengths_count_what_waits(queues):
 def test_records_stay_until_they_are_dropped_and_leave_in_their_order(queues, broker_url):
     beats = [Heartbeat(worker_id=f"w{n}", held=[]).model_dump(mode="json") for n in range(5)]
     publish_records(broker_url, beats)
-    assert [each.payload for each in queues.peek_records(3).envelopes] == beats[:3]
-    assert [each.payload for each in queues.peek_records(3).envelopes] == beats[:3]
-    read = queues.peek_records(3).envelopes
+    assert [each.payload for each in queues.peek_records(3).raw_records] == beats[:3]
+    assert [each.payload for each in queues.peek_records(3).raw_records] == beats[:3]
+    read = queues.peek_records(3).raw_records
     publish_records(broker_url, [{"late": True}])
     queues.drop_records(read)
-    assert [each.payload for each in queues.peek_records(9).envelopes] == [*beats[3:], {"late": True}]
+    assert [each.payload for each in queues.peek_records(9).raw_records] == [*beats[3:], {"late": True}]
 
 
 def test_records_that_somebody_else_has_dropped_take_no_others_along(queues, broker_url):
     publish_records(broker_url, [{"n": n} for n in range(5)])
-    read = queues.peek_records(3).envelopes
+    read = queues.peek_records(3).raw_records
     Queues(broker_url).drop_records(read)
     queues.drop_records(read)  # it was cut off between writing them down and this
-    assert [each.payload for each in queues.peek_records(9).envelopes] == [{"n": 3}, {"n": 4}]
+    assert [each.payload for each in queues.peek_records(9).raw_records] == [{"n": 3}, {"n": 4}]
 
 
 def test_a_runs_messages_are_withdrawn_and_those_of_others_stay(queues):
@@ -98,7 +98,7 @@ def test_a_runs_messages_are_withdrawn_and_those_of_others_stay(queues):
 
 def test_what_is_no_record_comes_as_such(queues, broker_url):
     publish_records(broker_url, ["a string", ["a list"]])
-    envelopes = queues.peek_records(9).envelopes
+    envelopes = queues.peek_records(9).raw_records
     assert [each.payload for each in envelopes] == [None, None]
 
 
@@ -113,7 +113,7 @@ def test_what_an_earlier_version_has_set_aside_is_handed_over_oldest_first_and_r
 
 def test_a_record_larger_than_any_is_not_even_decoded(queues, broker_url):
     publish_records(broker_url, [{"v": 1, "padding": "x" * RECORD_BYTES_MAX}, {"v": 1}])
-    large, small = queues.peek_records(9).envelopes
+    large, small = queues.peek_records(9).raw_records
     assert (large.payload, small.payload) == (None, {"v": 1})
 
 
@@ -122,7 +122,7 @@ def test_forgetting_the_renders_leaves_the_records(queues, broker_url):
     publish_records(broker_url, [{"a": 1}])
     queues.forget_renders()
     assert queues.lengths([queue_of(takes(1)[0].spec)]) == {queue_of(takes(1)[0].spec): 0}
-    assert len(queues.peek_records(9).envelopes) == 1
+    assert len(queues.peek_records(9).raw_records) == 1
 
 
 @pytest.mark.parametrize("url", ["redis://:geheim@127.0.0.1:1/0", "carrier-pigeon://x:geheim@y", "redis://h:port/0"])

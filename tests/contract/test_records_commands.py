@@ -17,6 +17,7 @@ from orchestrator.cli import records as records_command
 from orchestrator.ledger import open_ledger, readings, work
 from orchestrator.ledger.set_aside import SetAside, write_set_aside
 from tests.support.farm import attempt, enveloped, takes
+from tests.support.makers import exactly
 
 HOSTILE = {"v": 1, "kind": "nonsense\x1b[2J", "worker_id": "w\x07\ud800", "more": ["\x1b]0;title\x07", float("nan")]}
 
@@ -78,7 +79,7 @@ def test_what_is_shown_of_a_hostile_record_is_plain_text(home):
 def test_a_record_that_can_be_recorded_by_now_is_and_the_others_stay(home):
     take = takes(1)[0]
     with closing(open_ledger(read_settings().database)) as ledger:
-        run_id = ledger.begin_or_resume_run("spring", "tone", [take]).run_id
+        run_id = ledger.begin_or_resume_run("spring", "tone", exactly([take])).run_id
         with ledger.write() as connection:
             work.mark_next_sent(connection, run_id, queue_of(take.spec), 1, now_ms())
     keep(attempt(take, run_id=run_id, at_ms=now_ms()).model_dump(mode="json"), b"garbage")

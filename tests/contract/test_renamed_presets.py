@@ -25,6 +25,7 @@ from orchestrator.ledger.facts import record_facts
 from orchestrator.matrix import expand, load_catalog
 from orchestrator.planning.plan import make_plan
 from tests.support.farm import DOLLAR_AN_HOUR, attempt, started
+from tests.support.makers import exactly
 from tests.support.preset_files import GENRE, ZONE, a_library, write
 
 AXES = {"daypart": {"morning": None, "late": {"moods": ["dim", "slow", "mellow"]}}}
@@ -66,7 +67,7 @@ class Place:
         plan = make_plan(load_catalog(catalog, self.presets, read_settings()), {})
         takes = list(plan.takes())
         with closing(open_ledger(read_settings().database)) as ledger, ledger.write() as connection:
-            run_id = plans.begin_or_resume(connection, plan.catalog, plans.RunTerms("tone"), takes, 1).run_id
+            run_id = plans.begin_or_resume(connection, plan.catalog, plans.RunTerms("tone"), exactly(takes), 1).run_id
             made = [attempt(take, run_id=run_id) for take in takes]
             record_facts(connection, [started(), *made], lambda machine, at_ms: DOLLAR_AN_HOUR, 1)
             connection.exec_driver_sql("update run set state = 'finished'")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 from orchestrator.finance.allocation.charges import CostGroup
 from orchestrator.finance.report import charts
-from orchestrator.finance.report.charts import Bar, Part, tick_amounts
+from orchestrator.finance.report.charts import ChartBar, Part, tick_amounts
 from orchestrator.finance.report.page import render_page
 from orchestrator.ledger.observations import Category
 from tests.support.cost_contents import a_big_month, a_full_month, a_row, contents_of, example_rows, months
@@ -181,7 +181,7 @@ def test_every_chart_has_a_name_and_says_what_it_shows():
 
 
 def test_a_negative_part_goes_to_the_other_side():
-    rows = [Bar("a", "", [Part("direct", "d", 300, ""), Part("adjustment", "a", -100, "")])]
+    rows = [ChartBar("a", "", [Part("direct", "d", 300, ""), Part("adjustment", "a", -100, "")])]
     text = charts.bars("x", "t", rows)
     assert 'class="d" x="25.00%" width="75.00%"' in text
     assert 'class="a" x="0.00%" width="25.00%"' in text

@@ -88,7 +88,7 @@ def test_files_of_others_are_left_alone_and_files_of_the_pack_before_go(tmp_path
 
 def test_a_file_of_somebody_else_that_is_called_like_ours_is_not_overwritten(tmp_path, month):
     (tmp_path / "report.xlsx").write_text("mine")
-    with pytest.raises(SettingsError, match="belongs to no pack"):
+    with pytest.raises(SettingsError, match="is not part of a pack"):
         write_pack(month, tmp_path)
     assert bytes_of(tmp_path) == {"report.xlsx": b"mine"}
 

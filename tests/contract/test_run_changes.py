@@ -27,6 +27,7 @@ from orchestrator.matrix import load_catalog
 from orchestrator.planning.plan import make_plan
 from orchestrator.runs.attached import RunEnd, RunResult
 from tests.support.farm import DOLLAR_AN_HOUR, attempt, started
+from tests.support.makers import exactly
 from tests.support.preset_files import a_library, write
 
 MUSIC, NOISE, TONE = "acestep-v15-turbo", "tiny-random", "tone"
@@ -52,7 +53,7 @@ class Place:
         """The catalog as it is now was rendered with `model` and accepted."""
         with self.ledger() as ledger:
             planned = list(make_plan(load_catalog("mini", self.presets, read_settings()), {}, model=model).takes())
-            run_id = ledger.begin_or_resume_run("mini", model, planned).run_id
+            run_id = ledger.begin_or_resume_run("mini", model, exactly(planned)).run_id
             with ledger.write() as connection:
                 records = [started(), *(attempt(take, run_id=run_id) for take in planned)]
                 record_facts(connection, records, lambda machine, at_ms: DOLLAR_AN_HOUR, 1)
@@ -141,7 +142,7 @@ def test_auto_is_never_noise_in_a_catalog_that_had_anything_else(place, other):
 def test_a_planned_run_of_music_that_has_made_nothing_yet_counts_too(place):
     with place.ledger() as ledger:
         planned = list(make_plan(load_catalog("mini", place.presets, read_settings()), {}, model=MUSIC).takes())
-        ledger.begin_or_resume_run("mini", MUSIC, planned)
+        ledger.begin_or_resume_run("mini", MUSIC, exactly(planned))
     assert refused(place.ask("run", "mini", attended=True))
     assert place.rendered == []
 
@@ -204,7 +205,7 @@ def test_plan_run_and_summary_count_what_is_replaced_retired_and_restored(place)
 def test_a_plan_says_what_the_run_would_refuse(place):
     place.make(MUSIC)
     words = " ".join(place.ask("plan", "mini", "--model", TONE).output.split())
-    assert "would refuse: tone is for rehearsals, and would replace the music of 'mini'" in words
+    assert "would refuse: tone is for rehearsals and must not replace the music of 'mini'" in words
     place.write(tracks=7)
     assert "would refuse: acestep-v15-turbo needs trained weights" in " ".join(place.ask("plan", "mini").output.split())
 
@@ -216,8 +217,10 @@ def test_a_refresh_gives_up_at_once_where_another_run_is_active_and_waits_where_
         lock.acquire()
         for wait in ((), ("--wait", "1.2")):
             began_s = time.monotonic()
-            assert isinstance(place.ask("refresh", "mini", *wait).exception, BusyError)
-            assert (time.monotonic() - began_s > 1.2) is bool(wait)
+            gave_up = place.ask("refresh", "mini", *wait)
+            assert isinstance(gave_up.exception, BusyError)
+            assert ("waiting for up to" in " ".join(gave_up.output.split())) is bool(wait)
+            assert not wait or time.monotonic() - began_s > 1.2
         assert place.rendered == []
         threading.Timer(1.5, lock.release).start()
         result = place.ask("refresh", "mini", "--wait", "60")
@@ -383,14 +386,14 @@ def _ids(connection: Any) -> list[str]:
 def test_the_changes_of_a_plan_are_listed_with_what_differs(place):
     place.make(TONE)
     content = {"title": "Mini", "model": TONE, "matrix": {"zones": "all", "genres": "all"}, "tracks": 5}
-    write(place.presets / "catalogs" / "mini.yaml", {**content, "defaults": {"loudness_lufs": -20}})
+    write(place.presets / "catalogs" / "mini.yaml", {**content, "defaults": {"shift": 2}})
     found = json.loads(place.ask("plan", "mini", "--changes", "--json").stdout)
     kinds = [(change["change"], change["accepted_leaves"]) for change in found["tracks"]]
     assert kinds == [("changed", True)] * 5 + [("retired", True)]
-    assert all(change["differs"] == {"master.loudness_lufs": [-16.0, -20.0]} for change in found["tracks"][:5])
+    assert all(change["differs"] == {"diffusion.shift": [3.0, 2.0]} for change in found["tracks"][:5])
     assert "tracks" not in json.loads(place.ask("plan", "mini", "--json").stdout)
     piped = place.ask("plan", "mini", "--changes").stdout
-    assert piped.count("master.loudness_lufs -16.0 → -20.0") == 5
+    assert piped.count("diffusion.shift 3.0 → 2.0") == 5
 
 
 def test_a_terminal_shows_the_first_changes_and_counts_the_rest(place, terminal):

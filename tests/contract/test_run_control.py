@@ -17,6 +17,7 @@ from orchestrator.ledger import open_ledger, readings, work
 from orchestrator.ledger.facts import record_facts
 from orchestrator.ledger.run_control import refuse_unless_going_on
 from tests.support.farm import DOLLAR_AN_HOUR, attempt, started, takes
+from tests.support.makers import exactly
 
 program._register()
 
@@ -26,7 +27,7 @@ def spring(tmp_path, monkeypatch):
     """A ledger with an active run of ten takes, three of them sent."""
     monkeypatch.setenv("TUNEMILL_HOME", str(tmp_path))
     ledger = open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
-    run_id = ledger.begin_or_resume_run("spring", "tone", takes(10)).run_id
+    run_id = ledger.begin_or_resume_run("spring", "tone", exactly(takes(10))).run_id
     with ledger.write() as connection:
         work.mark_next_sent(connection, run_id, work.waiting_queues(connection, run_id)[0], 3, 1_000)
     yield ledger
@@ -59,7 +60,7 @@ def test_a_cancelled_run_is_over_at_once_where_nobody_is_at_work_and_can_be_made
     assert cancelled["state"] == "cancelled"
     assert cancelled["takes"]["cancelled"] == 10
     assert spring.unfinished_run("spring") is None
-    again = spring.begin_or_resume_run("spring", "tone", takes(10))
+    again = spring.begin_or_resume_run("spring", "tone", exactly(takes(10)))
     assert (again.again, again.pending) == (10, 10)
 
 

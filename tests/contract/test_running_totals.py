@@ -103,14 +103,14 @@ def kept_times(facts, steps):
 instants = st.lists(st.integers(0, 4_000_000).map(lambda at_s: NOVEMBER + at_s * 1000), max_size=4)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120)
 @given(facts=rentals(), steps=instants)
 def test_added_up_in_steps_it_is_the_same_as_at_once(facts, steps):
     at_once, in_steps = whole_times(facts), kept_times(facts, sorted(steps))
     assert draft_living(facts, in_steps, "UTC") == draft_living(facts, at_once, "UTC")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120)
 @given(facts=rentals(), sharing=st.sampled_from(Sharing))
 def test_it_costs_what_will_be_posted(facts, sharing):
     """A month's money and time to the last unit, all of the work, and of each payer within some micro-dollars."""
@@ -139,7 +139,7 @@ def parts(draft):
     return sums, whole
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80)
 @given(facts=rentals(), before_s=st.integers(0, 4_000_000))
 def test_nothing_that_lies_before_a_place_is_named_behind_it(facts, before_s):
     for time in whole_times(facts).values():

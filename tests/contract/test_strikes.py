@@ -592,7 +592,7 @@ def test_a_machine_that_costs_more_without_the_worker_is_named(books_of_two):
     machine = asked("strike", first, "--dry-run")["workers"][0]["rental_id"]
     assert run("rentals", "add", machine, *PAID_SINCE).exception is None
     result = run("strike", "--login", "pod-7", "--reason", "false")
-    assert "-$" in result.stdout  # nobody works on it, and nobody has said its end
+    assert "-$" in result.stdout  # nobody works on it, and its end is not known
     assert f"{machine} costs more without {second}" in result.stderr
     assert run("rentals", "add", machine, "--end", "2026-10-01T01:00Z").exception is None
     run("strike", "efw", "--reason", "false")

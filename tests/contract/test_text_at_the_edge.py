@@ -70,6 +70,7 @@ READ_COMMANDS = {
     "plan": [["plan", "c"], ["plan", "c", "--max-usd", "0.000001"]],
     "status": [["status"], ["status", "--dead"]],
     "catalog list": [["catalog", "list"], ["catalog", "list", "--files"]],
+    "catalog duplicates": [["catalog", "duplicates", "c"]],
     "catalog verify": [["catalog", "verify"], ["catalog", "verify", "--quick"]],
     "catalog repair": [["catalog", "repair", "--dry-run"]],
     "catalog rebuild": [["catalog", "rebuild", "--dry-run"]],
@@ -96,6 +97,7 @@ READ_COMMANDS = {
 }
 WRITE_COMMANDS = {
     *("presets import", "run", "refresh", "pause", "resume", "cancel", "retry", "catalog reject", "catalog accept"),
+    "catalog finish",
     *("replay", "costs import-invoice", "costs close", "costs prices add", "costs prices import", "costs rentals add"),
     *("costs budgets set", "costs budgets clear", "worker", "worker calibrate", "controller", "records retry"),
     *("records drop", "costs strike", "worker-login new", "worker-login end", "worker-login key", "weights pull"),
@@ -306,11 +308,12 @@ def test_a_defect_shows_its_traceback_plain_and_without_secrets(tunemill, monkey
 
 
 @pytest.fixture
-def pack(tunemill, tmp_path) -> Path:
-    """The pack of a month, with its FOCUS files."""
-    folder = tmp_path / "pack"
-    out, err = tunemill("costs", "report", "--period", PERIOD, "--out", str(folder), "--focus")
-    assert (folder / "manifest.json").exists(), (out, err)
+def pack(tunemill, hostile) -> Path:
+    """The pack of a month, with its FOCUS files; it is written once, and every test only reads it."""
+    folder = hostile / "pack"
+    if not folder.exists():
+        out, err = tunemill("costs", "report", "--period", PERIOD, "--out", str(folder), "--focus")
+        assert (folder / "manifest.json").exists(), (out, err)
     return folder
 
 

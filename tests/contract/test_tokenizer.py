@@ -12,7 +12,7 @@ import pytest
 
 from catalog import tokenizer
 from catalog.errors import CaptionTooLongError, ModelError
-from catalog.prompt import Fit, TokenCounter
+from catalog.prompt import PromptFit, TokenCounter
 from catalog.settings import Settings
 from orchestrator.matrix import expand, load_catalog
 from tests.support.preset_files import a_library, write
@@ -80,7 +80,7 @@ def test_a_caption_that_only_a_tokenizer_can_judge_is_planned_or_refused_by_it(t
     fits, too_long = "kalimba santoor duduk " * 60, "zyx " * 180  # for this tokenizer about 180 and 720 tokens
     write(root / "catalogs/g.csv", f"caption\n{fits}\n{too_long}\n")
     settings = Settings(home=home)
-    assert all(TokenCounter().fit(text, 198) is Fit.IN_DOUBT for text in (fits, too_long))
+    assert all(TokenCounter().fit(text, 198) is PromptFit.IN_DOUBT for text in (fits, too_long))
     assert len(list(expand(load_catalog("g", root, settings)))) == 2
     file = home / "tokenizer/tokenizer.json"
     file.parent.mkdir(parents=True)
@@ -122,7 +122,7 @@ def test_an_endpoint_that_is_no_web_address_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endpoint: str
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
-    with pytest.raises(ModelError, match="HF_ENDPOINT is no web address"):
+    with pytest.raises(ModelError, match="HF_ENDPOINT is not a web address"):
         tokenizer.pull_tokenizer(Settings(home=tmp_path))
 
 

@@ -29,7 +29,7 @@ from orchestrator.upkeep.survey import FindingKind, Surveyor, refuse_empty_store
 from orchestrator.upkeep.sweep import sweep
 from tests.support.fakes import MemoryStore
 from tests.support.farm import DOLLAR_AN_HOUR, attempt, takes
-from tests.support.makers import a_sidecar
+from tests.support.makers import a_sidecar, exactly
 
 CATALOG = "spring"
 
@@ -65,7 +65,7 @@ def record(ledger: Ledger, *records: AttemptMade) -> None:
 def a_catalog(store: Store, ledger: Ledger, count: int = 4) -> list[Sidecar]:
     """A catalog that is made and recorded."""
     planned = takes(count)
-    run_id = ledger.begin_or_resume_run(CATALOG, "tone", planned).run_id
+    run_id = ledger.begin_or_resume_run(CATALOG, "tone", exactly(planned)).run_id
     sidecars = [put_take(store, take, run_id=run_id) for take in planned]
     record(ledger, *map(AttemptMade.of, sidecars))
     with ledger.write() as connection:
@@ -311,7 +311,7 @@ def test_a_sidecar_that_the_ledger_does_not_have_is_recorded_as_a_rebuild_would(
     a_catalog(store, ledger, 2)
     late = takes(3)[2]
     if known != "unplanned":
-        ledger.begin_or_resume_run(CATALOG, "tone", takes(3))
+        ledger.begin_or_resume_run(CATALOG, "tone", exactly(takes(3)))
         set_take(ledger, late.id, state=known)
     sidecar = put_take(store, late, run_id="an-older-run")
     assert examine(store, ledger) == [(FindingKind.UNRECORDED_SIDECAR, late.id)]
@@ -321,7 +321,7 @@ def test_a_sidecar_that_the_ledger_does_not_have_is_recorded_as_a_rebuild_would(
     with ledger.read() as connection:
         row = connection.execute(select(ATTEMPT).where(ATTEMPT.c.record_id == sidecar.record_id)).mappings().one()
     assert (row["take_id"], row["run_id"], row["outcome"]) == (late.id, "an-older-run", "accepted")
-    assert ledger.begin_or_resume_run(CATALOG, "tone", takes(3)).run_id is None
+    assert ledger.begin_or_resume_run(CATALOG, "tone", exactly(takes(3))).run_id is None
 
 
 def test_of_a_slot_that_has_a_take_the_unrecorded_one_is_not_current(ledger):
@@ -338,7 +338,7 @@ def test_unrecorded_takes_with_nothing_sound_are_cleaned_up(ledger):
     store = MemoryStore()
     a_catalog(store, ledger, 2)
     stranger, failed = takes(4)[2:]
-    ledger.begin_or_resume_run(CATALOG, "tone", [*takes(2), failed])
+    ledger.begin_or_resume_run(CATALOG, "tone", exactly([*takes(2), failed]))
     record(ledger, attempt(failed, "failed"))
     assert states(ledger)[failed.id] == ("failed", False)
     for take in (stranger, failed):
@@ -354,7 +354,7 @@ def test_unrecorded_takes_with_nothing_sound_are_cleaned_up(ledger):
 def test_a_lost_take_that_the_preset_no_longer_has_is_not_made_again(ledger):
     store = MemoryStore()
     one, *rest = a_catalog(store, ledger)
-    ledger.begin_or_resume_run(CATALOG, "tone", [each.take for each in rest])
+    ledger.begin_or_resume_run(CATALOG, "tone", exactly([each.take for each in rest]))
     lose_both(store, one)
     done = mend(store, ledger)
     assert (done.waiting, done.dropped) == (0, 1)
@@ -404,7 +404,7 @@ def test_only_the_holder_of_the_lock_repairs(ledger):
     with ledger.writer_lock():
         pass
     store.delete = lambda key: pytest.fail("something was removed")
-    with pytest.raises(BusyError, match="has a writer already"):
+    with pytest.raises(BusyError, match="another process writes to the ledger"):
         list(repair(store, fenced, Surveyor(store, ledger).examine(CATALOG)))
     assert set(states(ledger).values()) == {("accepted", True)}
 
@@ -443,7 +443,7 @@ def test_a_rebuilt_ledger_has_the_rows_of_the_lost_one(store, ledger, database_u
     assert (found.takes, found.runs, found.catalogs, found.damaged) == (9, 2, [CATALOG], [])
     assert facts(fresh) == facts(ledger)
     assert examine(store, fresh) == []
-    assert fresh.begin_or_resume_run(CATALOG, "tone", takes(9)).run_id is None
+    assert fresh.begin_or_resume_run(CATALOG, "tone", exactly(takes(9))).run_id is None
     with fresh.read() as connection:
         runs = connection.execute(select(RUN).order_by(RUN.c.finished_at_ms)).mappings().all()
     assert [(run["state"], run["started_at_ms"], run["finished_at_ms"]) for run in runs] == [
@@ -557,7 +557,7 @@ def test_audio_stays_while_anything_may_need_it(ledger):
     before = dict(store.objects)
     assert swept(store, ledger, note=notes.append) == []
     assert store.objects == before
-    assert notes == ["bare has audio and not one sidecar: left as it is"]
+    assert notes == ["bare has audio and no sidecar: not changed"]
     assert [key for _, key in swept(store, None)] == sorted([by_ledger.audio.key, waiting.audio.key])
 
 

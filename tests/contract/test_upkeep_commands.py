@@ -52,7 +52,7 @@ def test_a_sound_catalog_is_said_to_be_sound(home):
     answer = tunemill("verify", "spring")
     assert answer.exit_code == 0
     assert "6 accepted takes, 6 sidecars, 6 audio objects; every byte read" in answer.output
-    assert "all agree" in answer.output
+    assert "ledger, sidecars and audio agree" in answer.output
     assert "sizes compared" in tunemill("verify", "--quick").output
     assert "nothing to repair" in tunemill("repair").output
     assert "nothing to remove" in tunemill("gc").output
@@ -171,7 +171,7 @@ def test_a_rebuild_says_what_stays_lost_and_which_sidecars_it_could_not_read(hom
     assert isinstance(answer.exception, DisagreementError)
     assert home.sidecars[0].take_id in answer.exception.why
     assert "5 accepted takes of 1 runs" in answer.output
-    assert "their money" in answer.output
+    assert "their costs" in answer.output
     refusal(LedgerError, "rebuild", "--database", new)
     (tmp_path / "broken.sqlite").write_text("this is no database, however long it may be" * 40)
     refusal(LedgerError, "rebuild", "--database", f"sqlite:///{tmp_path / 'broken.sqlite'}")

@@ -90,7 +90,7 @@ def test_a_check_that_was_stopped_goes_on_and_a_finished_one_leaves_nothing(home
     answer = home.verify()
     assert answer.exit_code == 0, answer.output
     assert len(home.read) == TAKES - 5
-    assert "it has read 5 audio objects; --again reads all" in answer.output
+    assert "5 audio objects are read already; --again reads all" in answer.output
     assert f"{TAKES} accepted takes, {TAKES} sidecars, {TAKES} audio objects; every byte read" in answer.output
     assert home.kept == []
     assert home.verify().exit_code == 0

@@ -18,6 +18,7 @@ from orchestrator.control.controller import Controller
 from orchestrator.ledger import logins, open_ledger, readings, set_aside, strikes
 from orchestrator.ledger.tables import ATTEMPT, SPAN, TAKE, WORKER
 from tests.support.farm import DOLLAR_AN_HOUR, FakeBroker, attempt, started, takes
+from tests.support.makers import exactly
 
 NOW_MS = 1_800_000_000_000
 DAY_MS = 86_400_000
@@ -32,7 +33,7 @@ class Fleet:
         self.now_ms = NOW_MS
         self.ledger = open_ledger(database_url)
         self.broker = FakeBroker()
-        self.run_id = self.ledger.begin_or_resume_run("spring", "tone", PLAN).run_id
+        self.run_id = self.ledger.begin_or_resume_run("spring", "tone", exactly(PLAN)).run_id
         self.signer = OrderSigner(Ed25519PrivateKey.generate())
         self.proof = OrderProof(self.signer, since_ms=NOW_MS - DAY_MS) if signed else None
         self.begin_controller()
@@ -163,14 +164,14 @@ def test_a_login_does_not_speak_for_anothers_worker(fleet, what):
     ) == before
     assert fleet.worker("plain") is None
     (reason,) = fleet.reasons()
-    assert reason.startswith("login 'foe' speaks for a worker of ")
+    assert reason.startswith("login 'foe' reports about a worker of ")
 
 
 def test_whoever_has_no_login_does_not_speak_for_one_that_has(fleet):
     fleet.broker.deliver(WorkerStopped(worker_id=HONEST, reason="bye", at_ms=fleet.now_ms))
     fleet.step()
     assert fleet.worker(HONEST)["ended_at_ms"] is None
-    assert fleet.reasons() == ["no login speaks for a worker of login 'honest'"]
+    assert fleet.reasons() == ["no login reports about a worker of login 'honest'"]
 
 
 def test_a_heartbeat_of_any_number_mutes_its_own_worker_alone(fleet):
@@ -284,7 +285,7 @@ def test_orders_from_before_the_key_need_no_receipt(fleet):
 
 
 def test_an_attempt_counts_for_the_run_that_ordered_it_and_for_no_other(fleet):
-    other = fleet.ledger.begin_or_resume_run("autumn", "tone", takes(1, catalog="autumn")).run_id
+    other = fleet.ledger.begin_or_resume_run("autumn", "tone", exactly(takes(1, catalog="autumn"))).run_id
     for run_id in (other, "nobody's"):
         fleet.say(FOE, fleet.made(PLAN[0], "rejected", FOE, run_id=run_id))
     assert fleet.counts.rejected == 0

@@ -100,7 +100,7 @@ class Farm:
         self.broker.send([Outgoing(queue_of(take.spec), a_message(take)) for take in some])
 
     def read_records(self) -> list[Record]:
-        while envelopes := self.broker.peek_records(500).envelopes:
+        while envelopes := self.broker.peek_records(500).raw_records:
             self.records += [parse_record(envelope.payload or {}) for envelope in envelopes]
             self.broker.drop_records(envelopes)
         workers = {record.worker_id for record in self.records if isinstance(record, WorkerStarted)}

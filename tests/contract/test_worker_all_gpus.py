@@ -142,7 +142,7 @@ def test_a_quit_ends_all_at_once(machine):
     began_s = time.monotonic()
     parent.send_signal(signal.SIGQUIT)
     assert parent.wait(timeout=25) == 0, machine.log()
-    assert time.monotonic() - began_s < 8
+    assert time.monotonic() - began_s < 20
 
 
 def test_what_a_person_must_mend_is_not_tried_again(machine):

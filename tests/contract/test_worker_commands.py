@@ -22,7 +22,7 @@ from orchestrator.cli import worker
 from orchestrator.ledger import open_ledger
 from orchestrator.ledger.facts import record_facts
 from tests.support.fakes import FakeRenderer, a_context
-from tests.support.makers import a_message, a_take
+from tests.support.makers import a_message, a_take, exactly
 from workers.render import render_take
 from workers.tone import load_engine
 
@@ -42,7 +42,7 @@ def attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AttemptMade:
     context = a_context(FakeRenderer(load_engine()), store=open_store(str(tmp_path / "store")))
     render_take(a_message(TAKE).model_dump(mode="json"), context)
     ledger = open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
-    ledger.begin_or_resume_run("spa", "tone", [TAKE])
+    ledger.begin_or_resume_run("spa", "tone", exactly([TAKE]))
     with ledger.write() as connection:
         record_facts(connection, context.recorder.records, lambda machine, at_ms: None, 1)
     ledger.close()

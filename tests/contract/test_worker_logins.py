@@ -19,6 +19,7 @@ from orchestrator.control.signing import open_order_proof
 from orchestrator.ledger import logins, open_ledger, work
 from orchestrator.ledger.facts import record_facts
 from tests.support.farm import DOLLAR_AN_HOUR, attempt, heartbeat, started, takes
+from tests.support.makers import exactly
 from tests.support.servers import INFRA
 
 BROKER = "rediss://controller:ctl-secret@broker.example.com:6379/0?ssl_cert_reqs=required"
@@ -62,7 +63,7 @@ def test_the_line_is_the_one_of_the_shipped_users_file():
 
 def test_a_login_is_made_once_and_again_after_its_end(home):
     first = json.loads(ask("new", "a", "--json").stdout)
-    with pytest.raises(SettingsError, match="there already"):
+    with pytest.raises(SettingsError, match="exists already"):
         ask("new", "a")
     ask("end", "a")
     again = json.loads(ask("new", "a", "--json").stdout)
@@ -72,7 +73,7 @@ def test_a_login_is_made_once_and_again_after_its_end(home):
 
 @pytest.mark.parametrize("name", ["A", "a.b", "unreadable", "../x", "x" * 40])
 def test_a_name_that_cannot_be_a_login_is_refused(home, name):
-    with pytest.raises(SettingsError, match="cannot be a login"):
+    with pytest.raises(SettingsError, match="cannot be the name of a login"):
         ask("new", name)
     assert not (home / "logins").exists()
 
@@ -87,7 +88,7 @@ def test_ending_a_login_ends_its_workers_and_sends_what_they_hold_again(home):
     ask("new", "a")
     plan = takes(2)
     ledger = open_ledger(read_settings().database)
-    run_id = ledger.begin_or_resume_run("spring", "tone", plan).run_id
+    run_id = ledger.begin_or_resume_run("spring", "tone", exactly(plan)).run_id
     at_ms = now_ms()
     with ledger.write() as connection:
         work.mark_next_sent(connection, run_id, "render.tone.4g", 2, at_ms)
@@ -132,7 +133,7 @@ def test_nothing_is_signed_before_there_is_a_key_and_everything_after(home, ledg
 def test_a_machine_without_the_fleets_key_does_not_feed_it(home, ledger):
     ask("key")
     (home / "signing.key").rename(home / "elsewhere.key")
-    with pytest.raises(SettingsError, match="this machine has no key"):
+    with pytest.raises(SettingsError, match="this machine has no signing key"):
         open_order_proof(ledger, read_settings())
 
 

@@ -15,6 +15,7 @@ from orchestrator.ledger.tables import WORKER
 from orchestrator.runs.follow import follow_run
 from orchestrator.runs.presence import WorkerPresence
 from tests.support.farm import DOLLAR_AN_HOUR, started, takes
+from tests.support.makers import exactly
 
 HOUR_MS = 3_600_000
 
@@ -44,7 +45,7 @@ def hear(ledger: Ledger, at_ms: int, model: str = "tone") -> None:
 
 def test_a_run_waits_as_long_as_it_is_patient_from_the_last_word_of_a_worker_of_its_model(ledger, monkeypatch) -> None:
     monkeypatch.setattr("orchestrator.runs.presence._LOOK_EVERY_S", 0.0)
-    run_id = ledger.begin_or_resume_run("spring", "tone", takes(2)).run_id
+    run_id = ledger.begin_or_resume_run("spring", "tone", exactly(takes(2))).run_id
     now_ms = HOUR_MS
     presence = WorkerPresence(ledger, run_id, 600, clock=lambda: now_ms)
     now_ms += 600_000
@@ -59,12 +60,12 @@ def test_a_run_waits_as_long_as_it_is_patient_from_the_last_word_of_a_worker_of_
     presence.check()  # who pauses a run may end its workers
     with ledger.write() as connection:
         write_control(connection, get_active_run(connection, "spring"), GO_ON)
-    with pytest.raises(NoWorkerError, match="no worker of tone was heard of for 601 s") as refused:
+    with pytest.raises(NoWorkerError, match="no worker of tone has reported for 601 s") as refused:
         presence.check()
     assert refused.value.exit_code == 44
 
 
 def test_who_follows_a_run_without_workers_is_told(ledger) -> None:
-    run_id = ledger.begin_or_resume_run("spring", "tone", takes(2)).run_id
+    run_id = ledger.begin_or_resume_run("spring", "tone", exactly(takes(2))).run_id
     with pytest.raises(NoWorkerError):
         follow_run(ledger, str(run_id), Silence(), worker_patience_s=0.1)

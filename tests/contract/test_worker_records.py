@@ -24,7 +24,7 @@ def stopped(reason: str) -> WorkerStopped:
 
 def read(broker_url: str) -> list[str]:
     queues = Queues(broker_url)
-    records = [parse_record(envelope.payload or {}) for envelope in queues.peek_records(100).envelopes]
+    records = [parse_record(envelope.payload or {}) for envelope in queues.peek_records(100).raw_records]
     queues.close()
     return [record.reason for record in records if isinstance(record, WorkerStopped)]
 

@@ -141,11 +141,9 @@ def test_a_catalog_is_made_and_a_second_run_sends_nothing(machine):
     assert summary["ending"] == "done"
     assert summary["takes"]["accepted"] == TRACKS
     assert_complete(machine)
-    began = time.monotonic()
     second = machine.run()
     assert second.returncode == 0
     assert f"nothing to do: {TRACKS} unchanged" in second.stdout
-    assert time.monotonic() - began < 10
     assert len(list((machine.home / "logs").iterdir())) == 1  # no second worker was started
     assert not EmbeddedBroker(machine.home).answers()
 

@@ -22,6 +22,7 @@ from orchestrator.runs.local import broker as embedded
 from orchestrator.runs.local.broker import EmbeddedBroker
 from tests.support.cost_ledger import fill
 from tests.support.farm import DOLLAR_AN_HOUR, attempt, started, takes
+from tests.support.makers import exactly
 from tests.support.servers import missing
 from tests.support.terminal import Screen, in_terminal
 
@@ -131,7 +132,7 @@ def a_home(folder: Path, *, workers: int) -> Path:
     hour_ago_ms = host["at_ms"] - 3_600_000
     planned = takes(12)
     ledger = open_ledger(f"sqlite:///{folder / 'ledger.sqlite'}")
-    run_id = ledger.begin_or_resume_run("spring", "tone", planned).run_id
+    run_id = ledger.begin_or_resume_run("spring", "tone", exactly(planned)).run_id
     rendered = Span(state="render", start_ms=hour_ago_ms, end_ms=hour_ago_ms + 1_200_000, batch_id="b")
     records = [
         *(started(name, started_at_ms=hour_ago_ms, **host) for name in WORKERS[:workers]),

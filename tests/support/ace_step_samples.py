@@ -1,4 +1,4 @@
-"""What the ACE-Step tests share: takes that differ in everything, fixed plans, and the original layout."""
+"""Samples for the ACE-Step tests: takes that differ in everything, fixed plans, and weights in the original layout."""
 
 from __future__ import annotations
 

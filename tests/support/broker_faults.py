@@ -1,6 +1,6 @@
-"""What can be wrong with a broker for a while: each fault begins on a real server, and is over at the end of its block.
+"""Temporary faults of a broker: each one begins on a real server, and is over at the end of its `with` block.
 
-Clients that were made before a fault may have lost their connection after it, as a worker's has.
+A client that connected before a fault may have lost its connection after it, as a worker's client has.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def full(server: BrokerServer) -> Iterator[None]:
 
 @contextmanager
 def disk_full(server: BrokerServer) -> Iterator[None]:
-    """It could not write to its disk the last time, and accepts nothing until it can."""
+    """The server could not write to its disk the last time, and accepts nothing until it can."""
     gone = server.folder / "gone"
     with server.admin() as admin:
         gone.mkdir()
@@ -50,7 +50,7 @@ def disk_full(server: BrokerServer) -> Iterator[None]:
 
 @contextmanager
 def replica(server: BrokerServer) -> Iterator[None]:
-    """It has become the replica of a server that nobody reaches; it can be read."""
+    """The server has become the replica of an unreachable one; it can be read."""
     with server.admin() as admin:
         admin.execute_command("REPLICAOF", "127.0.0.1", free_port())
         yield
@@ -59,7 +59,7 @@ def replica(server: BrokerServer) -> Iterator[None]:
 
 @contextmanager
 def silent_replica(server: BrokerServer) -> Iterator[None]:
-    """It has become a replica that answers nothing while its primary is away."""
+    """The server has become a replica that answers nothing while its primary is unreachable."""
     with server.admin() as admin:
         admin.config_set("replica-serve-stale-data", "no")
         with replica(server):
@@ -69,7 +69,7 @@ def silent_replica(server: BrokerServer) -> Iterator[None]:
 
 @contextmanager
 def without_replicas(server: BrokerServer) -> Iterator[None]:
-    """It must have a replica, and has none."""
+    """The server requires a replica and has none."""
     with server.admin() as admin:
         admin.config_set("min-replicas-to-write", 1)
         yield
@@ -91,7 +91,7 @@ def busy(server: BrokerServer) -> Iterator[None]:
 
 @contextmanager
 def crowded(server: BrokerServer) -> Iterator[None]:
-    """It has thrown everybody out, and lets nobody in: there are too many clients."""
+    """The server has closed all connections and accepts none: there are too many clients."""
     with server.admin() as admin:
         admin.ping()
         admin.config_set("maxclients", 1)
@@ -102,7 +102,7 @@ def crowded(server: BrokerServer) -> Iterator[None]:
 
 @contextmanager
 def loading(server: BrokerServer) -> Iterator[None]:
-    """It was started again, and loads what it had for some seconds."""
+    """The server was started again and loads its data for some seconds."""
     with server.admin() as admin, admin.pipeline(transaction=False) as pipe:
         for number in range(20_000):
             pipe.rpush("tunemill:ballast", number)
@@ -119,7 +119,7 @@ def loading(server: BrokerServer) -> Iterator[None]:
 
 @contextmanager
 def frozen(server: BrokerServer) -> Iterator[None]:
-    """It accepts connections and never answers."""
+    """The server accepts connections and never answers."""
     server.signal(signal.SIGSTOP)
     try:
         yield
@@ -129,7 +129,7 @@ def frozen(server: BrokerServer) -> Iterator[None]:
 
 @contextmanager
 def down(server: BrokerServer) -> Iterator[None]:
-    """It is killed, and comes back with what it had."""
+    """The server is killed, and comes back with its data."""
     server.kill()
     yield
     server.start(*OPTIONS)
@@ -138,7 +138,7 @@ def down(server: BrokerServer) -> Iterator[None]:
 
 @contextmanager
 def down_and_forgetful(server: BrokerServer) -> Iterator[None]:
-    """It is killed, and comes back with nothing."""
+    """The server is killed, and comes back without its data."""
     server.kill()
     server.forget()
     yield
@@ -148,7 +148,7 @@ def down_and_forgetful(server: BrokerServer) -> Iterator[None]:
 
 @contextmanager
 def resetting(server: BrokerServer) -> Iterator[None]:
-    """It ends every connection again and again."""
+    """The server closes every connection again and again."""
     is_over = threading.Event()
 
     def reset() -> None:

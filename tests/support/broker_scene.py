@@ -1,6 +1,6 @@
-"""A controller, a busy worker and an idle one, on a server that a test hurts.
+"""A controller, a busy worker and an idle worker on one real server, to which a test applies a fault.
 
-Nobody may end meanwhile, and afterwards all work is done.
+Each process must survive the fault, and all work must be done afterwards.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Scene:
         assert PLANTED not in self._all_said()
 
     def ended(self) -> dict[str, int]:
-        """Who has ended, with the exit codes."""
+        """The processes that have ended, with their exit codes."""
         return {name: code for name, each in self.processes.items() if (code := each.poll()) is not None}
 
     def said(self, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Makers of pack contents: the worked example, months of any size, and whatever hypothesis thinks of."""
+"""Makers of pack contents: the worked example, months of any size, and contents that hypothesis generates."""
 
 from __future__ import annotations
 

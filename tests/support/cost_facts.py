@@ -1,4 +1,4 @@
-"""Makers of what finance's books rest on: rentals, lives, spans and attempts, in plain values."""
+"""Makers of the facts behind finance's books: rentals, lives, spans and attempts, as plain values."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A ledger full of rented time: rentals, workers, spans, takes and attempts, written as rows, from a seed.
+"""A ledger full of rented time: rentals, workers, spans, takes and attempts, written as rows from a random seed.
 
-`fill` makes a few rentals for a test, `fill_year` a year of nightly runs, as many attempts as somebody asks for; it
-holds only some thousands of rows at a time.
+`fill` makes a few rentals for a test. `fill_year` makes a year of nightly runs with any number of attempts, and holds
+only some thousands of rows in memory at a time.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ class Filling:
 
 
 def fill(ledger: Ledger, rentals: int, seed: int = 1, **options: Any) -> list[str]:
-    """So many rentals; their external ids."""
+    """Write that many rentals and return their external ids."""
     filling = Filling(seed)
     names = [filling.rental(gpus=filling.random.choice([1, 1, 2]), **options) for _ in range(rentals)]
     with ledger.write() as connection:
@@ -207,7 +207,7 @@ def fill(ledger: Ledger, rentals: int, seed: int = 1, **options: Any) -> list[st
 
 
 class Year(NamedTuple):
-    """What a year of work left in a ledger."""
+    """The counts of a year of work in a ledger."""
 
     rows: int
     attempts: int

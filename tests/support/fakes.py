@@ -1,4 +1,4 @@
-"""Fakes: each keeps the promises of its Protocol in memory, and fails where a test asks it to."""
+"""Fakes: each one implements its Protocol in memory, and fails where a test tells it to."""
 
 from __future__ import annotations
 

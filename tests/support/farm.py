@@ -1,4 +1,4 @@
-"""A farm without machines: a broker in memory, and the records that pretended workers send."""
+"""A simulated fleet: a broker in memory, and the records that simulated workers send."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from catalog.messages import AttemptMade, Heartbeat, Record, RenderMessage, Span
 from catalog.queues import queue_of
 from catalog.sidecar import StageTimes
 from catalog.track import Take, Track
-from orchestrator.control.broker import Envelope, Look
+from orchestrator.control.broker import Look, RawRecord
 from orchestrator.ledger.machines import WorkerPrice
 from orchestrator.ledger.work import Outgoing
 from tests.support.makers import a_sidecar, a_spec
@@ -40,11 +40,11 @@ class FakeBroker:
 
     def __init__(self) -> None:
         self.sent: list[RenderMessage] = []
-        self.records: list[Envelope] = []
+        self.records: list[RawRecord] = []
         self.undrained: set[str] = set()  # logins of which more records are said to wait
         self.orders: list[Outgoing] = []  # as they were sent
         self.beats: dict[str, bytes] = {}  # the latest heartbeat of each worker
-        self.unreadable: list[Envelope] = []  # what an earlier version has left
+        self.unreadable: list[RawRecord] = []  # what an earlier version has left
         self.waiting: dict[str, int] = {}
         self.down = self.refuse = False
 
@@ -82,7 +82,7 @@ class FakeBroker:
         for worker_id in worker_ids:
             self.beats.pop(worker_id, None)
 
-    def drop_records(self, oldest: Sequence[Envelope]) -> None:
+    def drop_records(self, oldest: Sequence[RawRecord]) -> None:
         self._answer()
         assert self.records[: len(oldest)] == list(oldest)
         del self.records[: len(oldest)]
@@ -95,7 +95,7 @@ class FakeBroker:
             self.waiting[queue_of(message.take.spec)] -= 1
         return [message.take.id for message in taken]
 
-    def peek_unreadable(self) -> list[Envelope]:
+    def peek_unreadable(self) -> list[RawRecord]:
         self._answer()
         return list(self.unreadable)
 
@@ -112,7 +112,7 @@ class FakeBroker:
         """Records as workers of an earlier release send them, or without a login."""
         for each in records:
             payload = each if isinstance(each, dict) else each.model_dump(mode="json")
-            self.records.append(Envelope(enveloped(payload)))
+            self.records.append(RawRecord(enveloped(payload)))
 
     def deliver_as(self, login: str, *records: Record) -> None:
         """Records as the workers of a login send them; a heartbeat replaces the one before it."""
@@ -121,10 +121,10 @@ class FakeBroker:
             if isinstance(each, Heartbeat):
                 self.beats[each.worker_id] = raw
             else:
-                self.records.append(Envelope(raw, login))
+                self.records.append(RawRecord(raw, login))
 
     def receive_all(self) -> list[RenderMessage]:
-        """What a worker takes from the queues."""
+        """Take all render messages from the queues, as workers do."""
         self.waiting.clear()
         received, self.sent = self.sent, []
         return received

@@ -1,4 +1,4 @@
-"""Makers of charges for the FOCUS export: the worked example of the cost rules, and postings at random."""
+"""Makers of charges for the FOCUS export: the worked example of the cost rules, and random postings."""
 
 from __future__ import annotations
 

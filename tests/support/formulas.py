@@ -1,4 +1,4 @@
-"""A spreadsheet's arithmetic, written without regard to the code that writes formulas: a second opinion on them."""
+"""An evaluator of spreadsheet formulas, independent of the code that writes them, so that it can prove them right."""
 
 from __future__ import annotations
 

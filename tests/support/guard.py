@@ -1,9 +1,10 @@
-"""A guard for every process of pytest: what it has started and not ended is ended soon after it is gone.
+"""A guard for each pytest process: it ends the processes that pytest started and left running.
 
-Fixtures end what they have started, unless pytest is killed, or ends its own workers the hard way. So a guard is
-started beside each of them, in a session of its own where no Ctrl-C reaches it. It finds whatever carries the folder of
-these tests in its environment, and what has overwritten that, as servers do, by a working directory in that folder.
-Each is ended by its id. All of this is read in /proc: where there is none, only the folder is cleaned up.
+Fixtures end the processes that they have started, unless pytest is killed or kills its own workers. So a guard process
+runs beside each pytest process, in a session of its own that no Ctrl-C reaches. It finds the processes whose
+environment names the folder of these tests. A server may overwrite its environment; the guard finds it by its working
+directory in that folder. It ends each one by its id. It reads all of this in /proc; on a system without /proc, it only
+deletes the folder.
 """
 
 from __future__ import annotations

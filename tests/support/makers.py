@@ -1,15 +1,18 @@
-"""Makers: valid values for tests, short to ask for; name only what the test is about."""
+"""Makers: functions that build valid values for tests, so that a test names only the fields that it is about."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from catalog.limits import CHANNELS, SAMPLE_RATE_HZ
 from catalog.messages import RenderMessage
 from catalog.models import TONE
 from catalog.sidecar import AudioFile, BatchNote, Effective, Fingerprints, Measures, Sidecar, StageTimes
-from catalog.spec import AudioFormat, TrackSpec
+from catalog.spec import AudioFormat, MasterSpec, TrackSpec
 from catalog.track import Take, Track
+from orchestrator.ledger.due import DueTake
+from orchestrator.ledger.plans import PlannedTakes
 
 SHA = "ab" * 32
 
@@ -37,6 +40,14 @@ def a_take(slot: str = "0001", *, number: int = 1, **fields: Any) -> Take:
     return a_track(slot, **fields).take(number)
 
 
+def refinished(take: Take, **master: Any) -> Take:
+    """The same take as its catalog plans it after a change of nothing but mastering."""
+    # A copy of the spec would take its fingerprint along.
+    given = {name: getattr(take.spec, name) for name in TrackSpec.model_fields}
+    spec = TrackSpec(**{**given, "master": MasterSpec(**master)})
+    return take.track.model_copy(update={"spec": spec}).take(take.number)
+
+
 def takes(count: int, **fields: Any) -> list[Take]:
     """The takes of `count` different tracks."""
     return [a_take(f"{slot:04d}", **fields) for slot in range(1, count + 1)]
@@ -54,7 +65,7 @@ def a_batch(take: Take, *, size: int = 1) -> BatchNote:
 
 
 def an_effective(take: Take) -> Effective:
-    """What a fake engine really used."""
+    """The settings that a fake engine really used."""
     return Effective(
         dit_seed=take.dit_seed,
         lm_seed=take.lm_seed,
@@ -94,3 +105,8 @@ def a_sidecar(take: Take | None = None, *, run_id: str = "run-1", worker_id: str
         gpu="A100",
         created_at_ms=1_767_225_600_000,
     )
+
+
+def exactly(takes: Iterable[Take]) -> PlannedTakes:
+    """A plan of these takes and no others, whatever the catalog holds."""
+    return lambda held: (DueTake(take, place=take.number, wanted=1) for take in takes)

@@ -1,7 +1,7 @@
-"""A small S3 service on loopback that has the habits a test gives it: what it refuses, and how it answers.
+"""A small S3 service on loopback whose habits a test chooses: the requests it refuses, and the form of its answers.
 
-It knows objects, ETags, If-None-Match and listings, and keeps the headers that objects came with. Signatures are not
-checked; buckets need not be made.
+It supports objects, ETags, If-None-Match and listings, and keeps the headers that arrived with an object. It checks no
+signatures and needs no buckets to be created.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Habit = Callable[[Asked], Refusal | None]
 
 
 class OddS3:
-    """What the service keeps and was asked, and its habits: the first that answers refuses the request."""
+    """The objects and requests of the service, and its habits: the first habit that answers refuses the request."""
 
     def __init__(self, *habits: Habit) -> None:
         self.habits, self.kept, self.asked = list(habits), dict[str, bytes](), list[Asked]()

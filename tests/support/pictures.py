@@ -1,6 +1,6 @@
 """The picture of the README: the cost page of a made-up month, as a browser shows it.
 
-`python -m tests.support.pictures` (`make pictures`) writes it anew; it needs Chromium. The month is a maker's, so that the
+`python -m tests.support.pictures` (`make pictures`) takes the picture again with Chromium. The month is made up, so the
 picture has every part of the page and no figure of anybody's.
 """
 

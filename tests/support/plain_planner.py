@@ -1,7 +1,7 @@
-"""The planner in its plain form, whose one virtue is that it is right: the oracle for faster ones.
+"""The plain planner: a simple and correct implementation, with which the tests compare the fast one.
 
 transformers' `generate()` runs over the whole batch with a single logits processor that guides, draws and forces each
-code. In float32 it writes, code for code, what `Planner.plan` writes.
+code. In float32, it writes exactly the codes that `Planner.plan` writes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Takes for tests of the planner, and the tiny planner that writes them."""
+"""Takes for tests of the planner, and the tiny planner that plans them."""
 
 from __future__ import annotations
 

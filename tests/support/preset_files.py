@@ -1,4 +1,4 @@
-"""Preset folders for tests: a small library that is sound, to break in one place."""
+"""Preset folders for tests: a small valid library, in which a test breaks one place."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The real servers that tests speak to: Valkey, Postgres and an S3 service, each started and ended here.
+"""Real servers for tests: Valkey, Redis, Postgres and an S3 service, each started and ended here.
 
-Their programs come from wheels of the `dev` extra, but for Redis, which is the distribution's. Where one is missing, a
-test is skipped with the reason on a laptop and fails under CI=true, so that a green CI run means that all of it ran.
+Their programs come from wheels of the `dev` extra, except Redis, which comes from the Linux distribution. If one is
+missing, a test is skipped with the reason on a laptop and fails under CI=true, so a green CI run has run all tests.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sounds with known properties, synthesised: the measures of checks, loudness and mastering are tested on them."""
+"""Synthesised sounds with known properties, on which checks, loudness and mastering are tested."""
 
 from __future__ import annotations
 

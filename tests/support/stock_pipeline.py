@@ -1,4 +1,4 @@
-"""The stock pipeline, asked for exactly what a take says: what the engine's audio is compared with."""
+"""The stock diffusers pipeline, called with exactly the settings of a take: the reference for the engine's audio."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """A recorder for `Graphs` that needs no CUDA: it replays tensor operations and nothing else.
 
-Like a CUDA graph, a tape knows addresses and no Python: what a step computed in Python while it was recorded stays as
-it was, and what it left in tensors is read and written anew. An operation that makes the host wait for the device is
-refused.
+Like a CUDA graph, a tape knows addresses and runs no Python. Values that a step computed in Python during recording
+stay constant, and tensors are read and written anew. An operation that makes the host wait for the device is refused.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""A terminal for tests: a program runs in a pseudo-terminal, and a small model of a screen reads what it draws.
+"""A terminal for tests: a program runs in a pseudo-terminal, and a small model of a screen reads its output.
 
-The model knows what our programs draw with and refuses the rest, so nothing a person would see goes unread.
+The model knows the control sequences that our programs use and refuses all others, so it misses nothing that a person
+would see.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _OWN_TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
 
 
 class Screen:
-    """What stands on a terminal, row by row; `scrolled` are the rows that have left it at the top."""
+    """The rows of a terminal; `scrolled` are the rows that have left it at the top."""
 
     def __init__(self, columns: int, lines: int) -> None:
         self.columns, self.lines = columns, lines

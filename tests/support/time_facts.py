@@ -1,4 +1,4 @@
-"""All the time that workers were there, read row by row: what the program's sums are held against."""
+"""The time of all workers, read row by row: the reference for the sums that the program computes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def ms_within(span: SpanTime, life: WorkerLife) -> int:
 
 
 def use_of(lives: Iterable[WorkerLife], spans: Iterable[SpanTime]) -> TimeUse:
-    """What the time of `lives` was used for, by the spans of their workers."""
+    """The use of the time of `lives`, by the spans of their workers."""
     of_worker: defaultdict[str, list[SpanTime]] = defaultdict(list)
     for span in spans:
         of_worker[span.worker_id].append(span)

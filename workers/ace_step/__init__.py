@@ -1,8 +1,8 @@
-"""The ACE-Step engine: the only package that knows torch.
+"""The ACE-Step engine: the only package that imports torch.
 
-`weights` turns files into models, which `assembly` puts together on the `device`; `planner` writes codes, `tasks` say
-what the diffusion of a take reads, `diffusion` goes from noise to latents and on to audio, and `engine` offers all of
-it by the Engine protocol. `tiny` makes a random checkpoint.
+`weights` turns files into models, and `assembly` puts these together on the `device`. `planner` writes codes, `tasks`
+prepares the inputs of each take's diffusion, and `diffusion` turns noise into latents and latents into audio. `engine`
+offers all of this through the Engine protocol. `tiny` makes a random checkpoint.
 """
 
 import warnings
@@ -10,12 +10,12 @@ import warnings
 from catalog.settings import Settings
 from workers.engine.process import EngineRecipe
 
-# diffusers builds its VAE with the older of torch's two weight norms; whoever runs a worker cannot mend that.
+# diffusers builds its VAE with the older of torch's two weight norms; an operator cannot change that.
 warnings.filterwarnings("ignore", message=r".*torch\.nn\.utils\.weight_norm", category=FutureWarning)
 
 
 def engine_recipe(settings: Settings, model: str, *, planner_wanted: bool, trial: bool) -> EngineRecipe:
-    """The recipe of an ACE-Step engine with the settings that concern it; torch is not imported here."""
+    """The recipe of an ACE-Step engine, with the settings that concern it; this function does not import torch."""
     options = {
         "model": model,
         "weights": settings.weights,

@@ -1,6 +1,6 @@
-"""Assembly: weights, planner, device and precision are put together into one engine that is ready to render.
+"""Assembly: weights, planner, device and precision become one engine that is ready to render.
 
-What is missing or does not fit together is said here, before a worker asks for work.
+Parts that are missing or do not fit together are reported here, before a worker asks for takes.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ def load_engine(  # noqa: PLR0913 - the settings, all by name
 ) -> AceStepEngine:
     """Load `model` and, if wanted, its planner.
 
-    `weights` and `planner_weights` are folders or hub ids with a pinned commit; the tiny random model needs
-    neither and is written under `home`. The `sha256` of either is what its fingerprint must be. A `trial` engine heeds
-    no calibration and begins batches that may not fit, so that one can be made. Raises ModelError, SettingsError or
-    WorkerError, with the fix.
+    `weights` and `planner_weights` are folders or hub ids with a pinned commit; the tiny random model needs neither and
+    is written under `home`. `weights_sha256` and `planner_weights_sha256` are the expected fingerprints. A `trial`
+    engine ignores calibrations and begins batches that may not fit, because it is used to make a calibration. Raises
+    ModelError, SettingsError or WorkerError, with the fix.
     """
     placement = choose_placement(device, vram_gib)
     fit = choose_fit(placement, quantize, offload)
@@ -86,7 +86,7 @@ def load_engine(  # noqa: PLR0913 - the settings, all by name
         code=code_version(*(["torchao"] if fit.quantize else [])),
         noise=noise,
     )
-    if row.needs_weights:  # else they are nobody's
+    if row.needs_weights:  # the random model has no pinned weights
         check_pinned(folder, fingerprints.model, weights_sha256, "TUNEMILL_WEIGHTS_SHA256")
     if planner_folder:
         check_pinned(planner_folder, fingerprints.planner, planner_weights_sha256, "TUNEMILL_PLANNER_WEIGHTS_SHA256")
@@ -115,13 +115,13 @@ def load_engine(  # noqa: PLR0913 - the settings, all by name
 
 
 def _place(parts: Components, planner: Planner | None, fit: Fit, placement: Placement) -> OffloadedParts:
-    """Put the weights of every part where `fit` wants them."""
+    """Move the weights of every part to the places that `fit` assigns."""
 
     def placed(*modules: torch.nn.Module | None, offload: bool = fit.offload) -> Offloaded:
         present = [module for module in modules if module is not None]
         if not offload:
             return Offloaded(placement.device)
-        # Silence is no weight but what every batch begins from: it stays.
+        # Silence is no weight but the starting point of every batch, so it stays.
         return Offloaded.in_host_memory(present, placement.device, stays=["silence_latent"])
 
     return OffloadedParts(
@@ -136,7 +136,7 @@ def _place(parts: Components, planner: Planner | None, fit: Fit, placement: Plac
 def _memory(
     parts: Components, planner: Planner | None, offloaded: OffloadedParts, placement: Placement
 ) -> MemoryBudget:
-    """The device's memory, less what was really loaded."""
+    """The device's memory minus the weights that were really loaded."""
     resident = module_bytes(*parts.modules, *([planner.model] if planner else []))
     return MemoryBudget(round(placement.vram_gib * GIB), resident, offloaded.onload_bytes, planned=planner is not None)
 
@@ -155,7 +155,7 @@ def _key(model: str, placement: Placement, fingerprints: Fingerprints, fit: Fit,
 
 
 def _found(key: CalibrationKey, home: Path, *, trial: bool) -> FoundCalibration:
-    """The earlier calibration of `key`; an engine that is to be measured anew heeds none."""
+    """The stored calibration of `key`; an empty one for a trial engine, which is to be measured anew."""
     return FoundCalibration(Calibration(key=key), "") if trial else read_calibration(home, key)
 
 
@@ -194,7 +194,7 @@ def _card(
 
 
 def code_version(*more: str) -> str:
-    """Versions of this program and of the libraries that the audio depends on, `more` among them."""
+    """The versions of this program and of the libraries on which the audio depends, including `more`."""
     names = ("tunemill", "torch", "diffusers", "transformers", *more)
     return " ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
 

@@ -1,7 +1,7 @@
 """The ACE-Step engine: planner, text, diffusion and decoding behind the Engine protocol.
 
-It refuses what the model would quietly get wrong (a prompt longer than it reads, a plan of the wrong length)
-and writes down what was really used. Random weights are allowed and labelled: their audio is noise.
+The engine refuses requests that the model would silently get wrong (a prompt longer than it reads, a plan of the wrong
+length), and reports the settings that it really used. Random weights are allowed and labelled: their audio is noise.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ T = TypeVar("T")
 
 
 class PlanWriter(Protocol):
-    """The planner as the engine sees it; `workers.ace_step.planner.planner.Planner` is the real one."""
+    """The part of the planner that the engine uses; `workers.ace_step.planner.planner.Planner` implements it."""
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over its weight files."""
+        """SHA-256 over the planner's weight files."""
 
     def slots(self, duration_s: int) -> BatchLimit:
-        """The most takes of up to `duration_s` that the planner plans at once, with the reason."""
+        """The number of takes of up to `duration_s` that the planner plans at once, with the reason."""
 
     def plan(self, takes: Sequence[Take]) -> list[Plan]:
-        """One plan for each take, of exactly the codes it needs."""
+        """One plan for each take, with exactly the codes that the take needs."""
 
     def refusal(self, take: Take) -> str | None:
         """The reason why `take` cannot be planned in any batch, or None."""
 
 
 class _DiffusedBatch(NamedTuple):
-    """A batch as far as its latents."""
+    """A batch whose latents are made and not yet decoded."""
 
     outcomes: list[Rendition | Refusal]  # those that are not refused are still to come
     prepared: list[PreparedJob]
@@ -66,7 +66,7 @@ class _DiffusedBatch(NamedTuple):
 
 
 class AceStepEngine:
-    """One ACE-Step model on one device. Not thread-safe, except that a `Finish` may run beside all else."""
+    """One ACE-Step model on one device. Not thread-safe, except that a `Finish` may run beside any other method."""
 
     def __init__(
         self,
@@ -87,25 +87,25 @@ class AceStepEngine:
 
     @property
     def card(self) -> EngineCard:
-        """Its model, device and promises."""
+        """The engine's model, device and guarantees."""
         return self._card
 
     def batch_limit(self, bucket: Bucket) -> BatchLimit:
-        """The most takes of `bucket` in one model call, with the reason."""
+        """The limit of one model call for takes of `bucket`, with the reason."""
         return self.budget.batch_limit(bucket)
 
     def plan_limit(self, bucket: Bucket) -> BatchLimit:
-        """The most takes as long as those of `bucket` in one planner call; 0 when there is no planner."""
+        """The limit of one planner call for takes as long as those of `bucket`; 0 without a planner."""
         if self._planner is None:
             return BatchLimit(0, "no planner")
         return self._planner.slots(bucket.duration_s)
 
     def memory(self) -> MemoryUse:
-        """The memory that process and device hold now."""
+        """The memory that the process and the device use now."""
         return memory_use(self._placement.device)
 
     def plan(self, takes: Sequence[Take]) -> PlanResult:
-        """Write the plans of `takes`; one that cannot be planned or rendered here is refused instead.
+        """Write the plans of `takes`; a take that cannot be planned or rendered here is refused instead.
 
         Raises OutOfVram when they do not fit, ModelError when the planner's weights are at fault.
         """
@@ -114,7 +114,7 @@ class AceStepEngine:
         return PlanResult(outcomes, watch.spent_ms().get("plan_ms", 0))
 
     def begin(self, jobs: Sequence[Job]) -> Finish:
-        """Render one batch as far as its latents; all jobs share a bucket. The result decodes them, on any thread.
+        """Render one batch up to its latents; all jobs share a bucket. The result decodes them, on any thread.
 
         Raises OutOfVram when the batch does not fit, ModelError when codes are asked of a model that reads none.
         """
@@ -126,7 +126,7 @@ class AceStepEngine:
         return lambda: self._within_memory(lambda: self._finish(diffused), otherwise=free)
 
     def render(self, jobs: Sequence[Job]) -> BatchResult:
-        """`begin` and its finish in one.
+        """Render one batch completely: `begin` and its finish in one call.
 
         A take alone and in any batch differ by rounding only (below 1e-5 of full scale in float32).
         """
@@ -146,7 +146,7 @@ class AceStepEngine:
         raise OutOfVram(reason)
 
     def _plans(self, takes: Sequence[Take], watch: Stopwatch) -> list[Plan | Refusal]:
-        """Plans in the order of the takes, or why there is none."""
+        """The plan of each take, in their order, or the reason why there is none."""
         outcomes: list[Plan | Refusal | None] = [self._planning_refusal(take) for take in takes]
         free = [take for take, refusal in zip(takes, outcomes, strict=True) if refusal is None]
         with watch.stage("plan_ms"), self._pipeline.offload.planning:
@@ -154,7 +154,7 @@ class AceStepEngine:
         return [next(plans) if outcome is None else outcome for outcome in outcomes]
 
     def _planning_refusal(self, take: Take) -> Refusal | None:
-        """The refusal of a `take` that this engine cannot plan or could not render, or None."""
+        """The refusal of a `take` that this engine cannot plan or render, or None."""
         job = Job(take)
         if unable := self._setup_refusal(job):
             return Refusal(unable, elsewhere=True)
@@ -180,7 +180,7 @@ class AceStepEngine:
         return _DiffusedBatch(outcomes, prepared, [latents[job.place] for job in prepared], watch)
 
     def _planned(self, jobs: Sequence[Job], watch: Stopwatch) -> list[Plan | Refusal | None]:
-        """Each job's plan: the one it brought, a new one, or None where the take wants none."""
+        """Each job's plan: the one that it brought, a new one, or None where the take uses none."""
         wanting = [job.take for job in jobs if job.plan is None and job.take.spec.planner is not None]
         fresh = iter(self._plans(wanting, watch) if wanting else [])
         return [job.plan if job.plan or job.take.spec.planner is None else next(fresh) for job in jobs]
@@ -197,7 +197,7 @@ class AceStepEngine:
         return PreparedJob(place, job, plan, spec, prompt)
 
     def _tokenized(self, spec: TrackSpec, *, coded: bool) -> TokenizedPrompt:
-        """The prompt of `spec`, under the instruction of its task."""
+        """The prompt of `spec`, with the instruction of its task."""
         instruction = get_diffusion_task(spec.task).facts.instruction_for(coded=coded)
         return self._pipeline.tokenize(spec, instruction)
 
@@ -220,7 +220,7 @@ class AceStepEngine:
             self.budget.require_memory(takes, duration_s)
 
     def forget_shapes(self) -> None:
-        """Drop the buffers and graphs of batches that came before."""
+        """Drop the buffers and graphs of earlier batches."""
         self._pipeline.forget()
         free_cache(self._placement.device)
 
@@ -234,7 +234,7 @@ class AceStepEngine:
         return BatchResult(outcomes, StageTimes(**diffused.watch.spent_ms()))
 
     def _setup_refusal(self, job: Job) -> str:
-        """The reason why this worker, as it was started, cannot render `job`, or "". Raises ModelError."""
+        """The reason why this worker's configuration cannot render `job`, or "". Raises ModelError."""
         spec = job.take.spec
         if spec.model != self._card.model:
             return f"the take wants {spec.model} and this worker holds {self._card.model}"
@@ -252,7 +252,7 @@ class AceStepEngine:
 
 
 def no_code_modules(model: str) -> ModelError:
-    """The error for codes that the loaded model cannot read."""
+    """The error for planner codes that the loaded model cannot read."""
     return ModelError(
         f"the weights of {model!r} cannot read planner codes",
         why="audio_tokenizer and audio_token_detokenizer are absent (as in acestep-v15-xl-turbo-diffusers)",
@@ -261,7 +261,7 @@ def no_code_modules(model: str) -> ModelError:
 
 
 def _alike(jobs: Iterable[PreparedJob]) -> list[list[PreparedJob]]:
-    """Jobs that may share a call; planned on the way, takes of one bucket may have come out of different length."""
+    """Groups of jobs that may share a call; after planning, takes of one bucket may differ in length."""
     groups: dict[tuple[str, Bucket], list[PreparedJob]] = {}
     for job in jobs:
         groups.setdefault((job.spec.task, Bucket.of(job.spec)), []).append(job)

@@ -1,4 +1,4 @@
-"""LRU: a bounded mapping that drops the entry that was used longest ago."""
+"""LRU: a bounded mapping that drops the least recently used entry."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ V = TypeVar("V")
 
 
 class Lru(Generic[K, V]):
-    """The `keep` entries that were used last (None: all, until the owner pops some). `find` and `put` count as uses."""
+    """The `keep` most recently used entries (None: all, until the owner pops some). `find` and `put` count as uses."""
 
     def __init__(self, keep: int | None = None) -> None:
         self._keep = keep
@@ -27,7 +27,7 @@ class Lru(Generic[K, V]):
         return value
 
     def put(self, key: K, value: V) -> V:
-        """Keep `value` and return it; what was used longest ago goes when there are too many."""
+        """Store `value` and return it; when there are too many entries, the least recently used ones are dropped."""
         self._entries.pop(key, None)
         self._entries[key] = value
         while self._keep is not None and len(self._entries) > self._keep:
@@ -35,15 +35,15 @@ class Lru(Generic[K, V]):
         return value
 
     def pop(self, key: K) -> V | None:
-        """Take the value of `key` out."""
+        """Remove and return the value of `key`."""
         return self._entries.pop(key, None)
 
     def pop_oldest(self) -> V:
-        """Take out the value that was used longest ago. KeyError when there is none."""
+        """Remove and return the least recently used value. KeyError when there is none."""
         return self._entries.pop(next(iter(self._entries), None))  # type: ignore[arg-type]  # None is no key of ours
 
     def values(self) -> Iterable[V]:
-        """All values, the one used longest ago first. Reading them does not count as a use."""
+        """All values, the least recently used first. Reading them does not count as a use."""
         return self._entries.values()
 
     def clear(self) -> None:

@@ -1,7 +1,7 @@
-"""Requests: what the engine was asked for, made ready, and why it must refuse some of it.
+"""Requests: check and prepare the engine's inputs, and refuse those that the model would get wrong.
 
-The model would quietly do the wrong thing with a prompt longer than it reads or a plan of the wrong length;
-here that is said in words, take by take, before anything is computed.
+The model would silently do the wrong thing with a prompt longer than it reads or a plan of the wrong length. Such a
+take is refused here, in words, before anything is computed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TINY_TOKENS_PER_TOKEN = 8
 
 
 class PreparedJob(NamedTuple):
-    """A job that will be rendered: where its outcome goes, and the spec with all that its plan chose."""
+    """A job that will be rendered: the index of its outcome, and the spec with the choices of its plan."""
 
     place: int
     job: Job
@@ -32,19 +32,19 @@ class PreparedJob(NamedTuple):
 
 
 class TokenLimits(NamedTuple):
-    """The most tokens the model reads before it would drop the end of a prompt in silence."""
+    """The token counts above which the model would silently drop the end of a prompt."""
 
     text: int
     lyrics: int
 
     @classmethod
     def of(cls, *, noise: bool) -> TokenLimits:
-        """The published limits, stretched for the tokenizer of random weights."""
+        """The published limits, raised for the tokenizer of random weights."""
         factor = TINY_TOKENS_PER_TOKEN if noise else 1
         return cls(limits.TEXT_TOKENS_MAX * factor, limits.LYRIC_TOKENS_MAX * factor)
 
     def refusal(self, prompt: TokenizedPrompt) -> str:
-        """The reason why the model would not read all of `prompt`, or ""."""
+        """The reason why the model would not read the whole `prompt`, or ""."""
         if len(prompt.text) > self.text:
             return (
                 f"caption and metadata are {len(prompt.text)} tokens; the model reads {self.text} and "
@@ -56,7 +56,7 @@ class TokenLimits(NamedTuple):
 
 
 def bucket_of(job: Job) -> Bucket:
-    """The bucket of `job`, by the length its plan chose where it brings one."""
+    """The bucket of `job`, with the length that its plan chose, if it has a plan."""
     try:
         return Bucket.of(with_metadata(job.take.spec, job.plan.metadata) if job.plan else job.take.spec)
     except OutOfRangeError:  # a plan that will be refused
@@ -69,7 +69,7 @@ def coded(job: Job) -> bool:
 
 
 def given_plan_refusal(job: Job) -> str:
-    """The reason why the plan that `job` brings does not suit its take, or ""."""
+    """The reason why a job's given plan does not suit its take, or ""."""
     plan = job.plan
     if plan is None:
         return ""
@@ -85,7 +85,7 @@ def given_plan_refusal(job: Job) -> str:
 
 
 def spec_with_plan(job: Job, plan: Plan | None) -> TrackSpec:
-    """The spec of `job` with what `plan` chose. Raises ModelError when the plan has not the codes that it needs."""
+    """The spec of `job` with the choices of `plan`. Raises ModelError when the plan lacks codes."""
     if plan is None:
         return job.take.spec
     spec = with_metadata(job.take.spec, plan.metadata)

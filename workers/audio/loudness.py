@@ -21,9 +21,11 @@ OVERSAMPLING: Final = 4
 TAPS: Final = 97
 _REACH: Final = TAPS // OVERSAMPLING + 1  # input samples on either side that one output sample may hear
 _BLOCK: Final = 4800
+_FINE_BLOCK: Final = 960  # where the peak of each block is asked for, most blocks are quiet
 _BLOCKS_AT_ONCE: Final = 64
 # A block whose samples stay below this part of the maximum held no true peak in any test track.
 _CANDIDATE: Final = 0.7
+_FIRST: Final = OVERSAMPLING * _REACH + TAPS // 2  # where a block's first sample lies in its upsampled window
 _SINC: Final = (OVERSAMPLING * firwin(TAPS, 1 / OVERSAMPLING, window=("kaiser", 8.0))).astype(np.float32)
 
 
@@ -64,18 +66,45 @@ def true_peak_dbtp(audio: Audio) -> float:
     return 20 * math.log10(max(sample_peak, *peaks))
 
 
+def block_peaks(audio: Audio, block_samples: int, floor: float) -> npt.NDArray[np.float64]:
+    """Highest absolute value between the samples of each block of (2, n) audio, of the louder channel.
+
+    The last block may be shorter. `block_samples` divides 960. A block that stays below `floor` may read 0.
+    """
+    blocks = -(-audio.shape[1] // block_samples)
+    peaks = np.zeros(blocks)
+    for channel in audio:
+        tops, windows = _windows_of(channel, _FINE_BLOCK)
+        fine = np.zeros((len(tops), _FINE_BLOCK // block_samples))
+        candidates = np.flatnonzero(tops >= _CANDIDATE * floor)
+        for at in range(0, len(candidates), _BLOCKS_AT_ONCE):
+            some = candidates[at : at + _BLOCKS_AT_ONCE]
+            upsampled = upfirdn(_SINC, windows[some], up=OVERSAMPLING, axis=1)
+            own = upsampled[:, _FIRST : _FIRST + OVERSAMPLING * _FINE_BLOCK]
+            fine[some] = np.abs(own).reshape(len(some), -1, OVERSAMPLING * block_samples).max(axis=2)
+        peaks = np.maximum(peaks, fine.reshape(-1)[:blocks])
+    return peaks
+
+
 def _channel_peak(channel: npt.NDArray[np.float32], threshold: float) -> float:
-    n_blocks = -(-channel.size // _BLOCK)
-    padded = np.zeros(n_blocks * _BLOCK + 2 * _REACH, np.float32)
-    padded[_REACH : _REACH + channel.size] = channel
-    tops = np.abs(padded[_REACH:-_REACH].reshape(n_blocks, _BLOCK)).max(axis=1)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, _BLOCK + 2 * _REACH)[::_BLOCK]
+    tops, windows = _windows_of(channel, _BLOCK)
     candidates = np.flatnonzero(tops >= threshold)
     peak = 0.0
     for at in range(0, len(candidates), _BLOCKS_AT_ONCE):
         upsampled = upfirdn(_SINC, windows[candidates[at : at + _BLOCKS_AT_ONCE]], up=OVERSAMPLING, axis=1)
         peak = max(peak, float(np.abs(upsampled[:, TAPS:-TAPS]).max()))
     return peak
+
+
+def _windows_of(
+    channel: npt.NDArray[np.float32], block: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """The sample peak of each block, and the block with the samples on either side that its interpolation hears."""
+    n_blocks = -(-channel.size // block)
+    padded = np.zeros(n_blocks * block + 2 * _REACH, np.float32)
+    padded[_REACH : _REACH + channel.size] = channel
+    tops = np.abs(padded[_REACH:-_REACH].reshape(n_blocks, block)).max(axis=1)
+    return tops, np.lib.stride_tricks.sliding_window_view(padded, block + 2 * _REACH)[::block]
 
 
 def gain_db(level: Level, *, target_lufs: float | None, ceiling_dbtp: float) -> float:

@@ -1,1 +1,1 @@
-"""The engine: its protocol, and the process of its own that it runs in."""
+"""The engine: its protocol, and the separate process in which it runs."""

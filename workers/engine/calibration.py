@@ -28,12 +28,12 @@ class CalibrationKey(Frozen):
     model: str
     model_fingerprint: str
     planner_fingerprint: str  # "": no planner shares the memory
-    setup: str  # number formats and what is offloaded
+    setup: str  # number formats and the offloaded parts
     code: str  # versions of this program and its libraries
 
     @property
     def slug(self) -> str:
-        """The file's name without its ending; it names what may well change on one machine."""
+        """The file's name without its ending; it contains the values that may differ on one machine."""
         parts = [self.gpu, self.model, self.setup, "planner" if self.planner_fingerprint else "no planner"]
         return re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")
 
@@ -43,10 +43,10 @@ class Measured(Frozen):
 
     duration_s: int = Field(gt=0)
     takes: int = Field(ge=1)  # the largest batch that is promised; it was rendered
-    take_bytes: int = Field(ge=0)  # what one more take needs
-    batch_bytes: int = Field(ge=0)  # what every batch needs
+    take_bytes: int = Field(ge=0)  # the memory of one more take
+    batch_bytes: int = Field(ge=0)  # the memory of every batch
     beside_bytes: int = Field(ge=0)  # the part of it that the batch before needs for its decoding, beside this one
-    peak_bytes: int = Field(ge=0)  # what the largest batch did need, all included
+    peak_bytes: int = Field(ge=0)  # the total memory of the largest batch
     published: int  # the published table's limit, for comparison
     ms_per_take: int = Field(ge=0)  # diffusion and decoding, in the largest batch
     at_ms: int  # UTC
@@ -88,7 +88,7 @@ def calibration_path(home: Path, key: CalibrationKey) -> Path:
 
 
 def read_calibration(home: Path, key: CalibrationKey) -> FoundCalibration:
-    """Read what was measured for `key`; a file that is broken or was made for another key is noted and not used."""
+    """Read the measurements for `key`; a file that is broken or was made for another key is reported and not used."""
     path = calibration_path(home, key)
     nothing = Calibration(key=key)
     try:

@@ -1,8 +1,8 @@
-"""Inside the engine's process: requests are served in order, and a second thread finishes what they began.
+"""The engine's process, seen from inside: one thread serves requests in order, and a second thread finishes them.
 
-While a batch is decoded the next request is already at work, if the engine gains by it. At most one finish waits
-behind the running one, so that no more than three batches are on the device in any form. The process outlives
-neither its parent nor a closed pipe.
+While a batch is decoded, the next request is already processed, if the engine gains by it. At most one finish waits
+behind the running one, so at most three batches are on the device at any stage. The process ends when its parent ends
+or its pipe is closed.
 """
 
 from __future__ import annotations
@@ -137,11 +137,11 @@ def _follow_parent(parent_pid: int) -> None:
 
 
 def _failure_of(error: Exception) -> Failure:
-    """The error as it may cross the pipe: ours as it is, any other by its class and message."""
+    """The error in a form that may cross the pipe: our own errors unchanged, any other by its class and message."""
     if isinstance(error, OutOfVram):
         return Failure(OutOfVram(str(error)))
     if isinstance(error, TunemillError) and type(error).__module__ == TunemillError.__module__:
         return Failure(error)
     log.error("the engine failed", exc_info=error)
-    # What an unknown fault left behind on the device is unknown, so the engine is not asked again.
+    # The state of the device after an unknown fault is unknown, so the engine is not asked again.
     return Failure(EngineDied(f"the engine failed: {type(error).__name__}: {error}"), broken=True)

@@ -1,4 +1,4 @@
-"""Memory: what this process holds and what this machine has, read from the kernel."""
+"""Memory: the amount that this process uses and the amount that this machine has, read from the kernel."""
 
 from __future__ import annotations
 

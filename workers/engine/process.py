@@ -1,8 +1,8 @@
-"""The engine's own process: it alone owns the GPU and the model, and a fault in it never ends the worker.
+"""The engine's process, seen from the worker: it alone uses the GPU and the model, and its faults never end the worker.
 
 The child is spawned, builds its engine from a recipe and serves requests over a pipe. `begin` returns as soon as the
-engine can take the next request, and the audio follows when it is decoded; one thread here reads all replies and
-gives each to the caller that waits for it. When the child dies or hangs, every request under way fails.
+engine can take the next request; the audio follows when it is decoded. One thread here reads all replies and passes
+each to the caller that waits for it. When the child dies or hangs, every request under way fails.
 """
 
 from __future__ import annotations
@@ -88,10 +88,11 @@ class _PendingRequest:
 
 
 class EngineProcess:
-    """An engine in a process of its own. Start and close it from one thread; the rest works from any.
+    """An engine in a process of its own. One thread starts and closes it; any thread may call the other methods.
 
-    The thread that starts it must outlive it: on Linux the child's death signal follows that thread. Every request
-    raises what the engine raises, EngineDied when the engine breaks under it, EngineGone when it had ended before.
+    The thread that starts it must outlive it, because on Linux the child's death signal follows that thread. Every
+    request raises the engine's errors, EngineDied when the engine breaks during it, EngineGone when the engine had
+    ended before.
     """
 
     def __init__(
@@ -202,7 +203,7 @@ class EngineProcess:
         while error is None:
             try:
                 error = self._read_one()
-            except Exception as defect:  # nobody may wait for ever because a reply could not be taken
+            except Exception as defect:  # no caller may wait for ever because a reply could not be read
                 self.kill()
                 error = EngineDied(f"the engine's reply could not be taken: {type(defect).__name__}: {defect}")
         self._fail_all(error)

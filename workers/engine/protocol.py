@@ -1,8 +1,8 @@
 """The engine protocol: a batch of takes in, raw audio out.
 
-An engine lives alone in its process and pins one model. It decides nothing about queues, files or money, and says
-what it cannot do: OutOfVram for a batch that does not fit, a Refusal for one take, ModelError when
-the model itself is at fault.
+An engine runs alone in its process and serves one model. It decides nothing about queues, files or money. Its
+exceptions say what failed: OutOfVram for a batch that does not fit, Refusal for one take, ModelError for a fault of the
+model itself.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Rendition:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The reason why the engine cannot render a take, in whatever batch."""
+    """The reason why the engine cannot render a take, in any batch."""
 
     reason: str
     elsewhere: bool = False  # a worker that is set up otherwise may render it
@@ -65,7 +65,7 @@ class PlanResult:
     plan_ms: int
 
 
-Finish = Callable[[], BatchResult]  # decodes what `begin` has left; runs on any one thread, once
+Finish = Callable[[], BatchResult]  # decodes the latents of `begin`; runs once, on any thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Engine(Protocol):
     def plan(self, takes: Sequence[Take]) -> PlanResult:
         """Write the plans of `takes`, which may differ in everything, length included.
 
-        Each take's plan is what it would be alone. Raises OutOfVram when they do not fit.
+        Each take's plan is the same as if it were planned alone. Raises OutOfVram when the takes do not fit.
         """
 
     def begin(self, jobs: Sequence[Job]) -> Finish:

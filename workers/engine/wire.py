@@ -1,8 +1,8 @@
-"""The wire between a worker and its engine's process: requests one way, replies the other.
+"""The protocol between a worker and its engine's process: requests in one direction, replies in the other.
 
-A request has a number and its replies repeat it. Audio is no part of a reply: it follows as the descriptor of an
-anonymous file, one for each batch, so it has no name to leak and no limit but the machine's memory (containers give
-/dev/shm 64 MB), and it is freed with the last array that views it.
+A request has a number and its replies repeat it. A reply contains no audio. The audio follows as the descriptor of an
+anonymous file, one for each batch. Such a file has no name that could be left behind, is limited only by the machine's
+memory (containers give /dev/shm 64 MB), and is freed with the last array that views it.
 """
 
 from __future__ import annotations

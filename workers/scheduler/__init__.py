@@ -1,1 +1,1 @@
-"""The scheduler: takes wait here for the engine, and one policy decides what it does next."""
+"""The scheduler: takes wait here for the engine, and one policy decides its next call."""

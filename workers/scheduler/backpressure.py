@@ -1,7 +1,7 @@
-"""Backpressure: a bound on the audio between the engine and the store, so that it never fills the memory.
+"""Backpressure: limits the memory of the audio between the engine and the store.
 
-A batch reserves its memory when it begins, before there is any audio, and keeps it until its last take has been
-released: the audio of a batch is one block, which is freed as a whole.
+A batch reserves its memory when it begins, before it has any audio, and keeps the reservation until its last take is
+released, because the audio of a batch is one block that is freed as a whole.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ class _Reservation:
 
 
 class Backpressure:
-    """Memory reserved for the audio of batches, `bytes_max` in all; two batches always fit."""
+    """The memory reserved for the audio of batches, at most `bytes_max` in all; two batches always fit."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._reservations: dict[str, _Reservation] = {}
 
     def has_room(self, size_bytes: int) -> bool:
-        """A batch of that size may begin."""
+        """True when a batch of that size may begin."""
         reserved = sum(each.size_bytes for each in self._reservations.values())
         return reserved + size_bytes <= max(self._bytes_max, 2 * size_bytes)
 
@@ -32,7 +32,7 @@ class Backpressure:
         self._reservations[batch_id] = _Reservation(size_bytes, takes)
 
     def release_take(self, batch_id: str) -> None:
-        """Note a take of the batch whose audio is needed no more, or that never had any."""
+        """Note that a take of the batch needs its audio no more, or never had any."""
         reservation = self._reservations.get(batch_id)
         if reservation is not None:
             reservation.takes -= 1

@@ -1,9 +1,9 @@
-"""Failures: what becomes of the takes when a call of the engine has failed, and which take is held responsible.
+"""Failures: the next step for the takes of an engine call that failed, and the rule that finds the take at fault.
 
-A call that did not fit is halved. When the engine died, every take in the call is a suspect: each is tried again
-alone, behind those that are above suspicion, and only a take that keeps killing the engine alone is given up. An
-error in words is treated the same way, without the engine's death. What the takes cannot be blamed for costs them
-nothing.
+A batch that did not fit is halved. After the engine died, every take of the call is a suspect: each one is tried again
+alone, after all takes that are not suspects. Only a take that keeps killing the engine while alone fails for good. An
+error that the engine reports is treated in the same way, except that the engine lives on. A failure that no take caused
+is never counted against the takes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ONE = {"plan": "a planner call for one take", "render": "a batch of one"}
 
 
 class FailedCall(NamedTuple):
-    """A call that failed."""
+    """An engine call that failed, with its error."""
 
     in_flight: InFlight | None  # None: the engine was only asked for its limits
     error: BaseException
@@ -33,7 +33,7 @@ class FailedCall(NamedTuple):
 
 @dataclass(slots=True)
 class Recovery:
-    """The way on for each take of the failed calls."""
+    """The decision for each take of the failed calls."""
 
     requeued: list[Request] = field(default_factory=list)  # at their old places among the waiting
     requeued_last: list[Request] = field(default_factory=list)  # behind all others
@@ -42,7 +42,7 @@ class Recovery:
 
 
 def recover(failed_calls: Iterable[FailedCall], capacities: Mapping[CallKind, Capacity]) -> Recovery:
-    """Decide how the takes of `failed_calls` of one engine go on; lower the limits that turned out too high."""
+    """Decide the next step for the takes of one engine's `failed_calls`; lower the limits that were too high."""
     recovery = Recovery()
     deaths: list[tuple[InFlight, EngineDied]] = []
     for in_flight, error in failed_calls:
@@ -97,7 +97,7 @@ def _suspect_all(recovery: Recovery, deaths: list[tuple[InFlight, EngineDied]]) 
 
 
 def _try_each_alone(recovery: Recovery, in_flight: InFlight, error: TunemillError) -> None:
-    """Give up a take that the engine refused alone; of several, rendering each alone shows which is at fault."""
+    """Fail a take that the engine refused alone; queue several for rendering alone, to find the one at fault."""
     takes = in_flight.takes
     if len(takes) == 1:
         _give_up(recovery, in_flight, str(error), retry=False)

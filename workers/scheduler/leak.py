@@ -1,8 +1,8 @@
-"""Leaks: an engine whose memory keeps growing is found from its readings after each batch.
+"""Leaks: detects an engine whose memory keeps growing, from its readings after each batch.
 
-A leak is a slope over takes, so it is fitted (least squares) and not taken from two readings, which jump with
-caches. How far an engine may grow counts from the level at which it settles; a batch larger than any before raises
-that level, because it really needs more.
+A leak is a slope over takes. The slope is fitted (least squares) and not computed from two readings, because caches
+make single readings jump. Growth is measured from the level at which the engine settles; a batch larger than any before
+raises that level, because it really needs more memory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class _Reading(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LeakBound:
-    """The growth above its settled level at which an engine is replaced; both measures must be passed."""
+    """The growth above the settled level at which an engine is replaced; each of the two measures must be exceeded."""
 
     mib: float = BOUND_MIB
     share: float = BOUND_SHARE
@@ -40,7 +40,7 @@ class LeakWatch:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all readings, because a new engine starts."""
+        """Forget all readings, because a new engine has started."""
         self._readings: deque[_Reading] = deque(maxlen=READINGS)
         self._takes = 0
         self._largest_s = 0
@@ -59,7 +59,7 @@ class LeakWatch:
 
     @property
     def mib_per_100_takes(self) -> float | None:
-        """Growth over the last readings; None while there are too few."""
+        """The growth over the last readings; None while there are too few."""
         if len(self._readings) < READINGS_MIN:
             return None
         mean_takes = sum(reading.takes for reading in self._readings) / len(self._readings)
@@ -70,7 +70,7 @@ class LeakWatch:
 
     @property
     def outgrown(self) -> str:
-        """The reason why the engine should be replaced, or ""."""
+        """The reason to replace the engine, or ""."""
         if self._settling or not self._readings:
             return ""
         before_mib = self._settled_mib

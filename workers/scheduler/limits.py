@@ -1,7 +1,7 @@
-"""Limits: how many takes a call may hold, by the engine's own word, or fewer where a call did not fit.
+"""Limits: the number of takes that a call may hold, which is the engine's own limit or less after a batch did not fit.
 
-Memory can be short for a while (another process, fragments), so a limit that one call has lowered does not stay low
-for ever: after a run of calls without trouble the limit doubles, up to the engine's own.
+Memory may be short for a while (another process, fragments). So a limit that one call has lowered does not stay low:
+after a series of calls without trouble it doubles, up to the engine's own limit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Capacity:
         self._good_calls: dict[Bucket, int] = {}
 
     def knows(self, bucket: Bucket) -> bool:
-        """The engine has been asked for its limit for `bucket`."""
+        """True when the engine has been asked for its limit for `bucket`."""
         return bucket in self._own
 
     def ask(self, engine: Callable[[Bucket], BatchLimit], bucket: Bucket) -> BatchLimit:
@@ -33,11 +33,11 @@ class Capacity:
         return limit
 
     def forget(self) -> None:
-        """Forget what the engine said, because the next one may say otherwise; what did not fit stays known."""
+        """Forget the engine's own limits, as the next engine may have others; sizes that did not fit stay known."""
         self._own.clear()
 
     def of(self, bucket: Bucket) -> int:
-        """The most takes of `bucket` in one call; the engine must have been asked."""
+        """The limit of one call for takes of `bucket`; the engine must have been asked."""
         own = self._own[bucket]
         return min(own, self._lowered.get(bucket, own))
 
@@ -47,7 +47,7 @@ class Capacity:
         self._lowered[bucket], self._good_calls[bucket] = min(takes, self._lowered.get(bucket, takes)), 0
 
     def note_success(self, bucket: Bucket) -> int | None:
-        """Note a call of `bucket` that fitted; returns the new limit if the call has raised it."""
+        """Note a call of `bucket` that fitted; return the new limit if the call has raised it."""
         if bucket not in self._lowered:
             return None
         self._good_calls[bucket] += 1

@@ -1,8 +1,9 @@
-"""Policy: what the engine does next, the rule that turns waiting takes into planner calls and render batches.
+"""Policy: the rule that chooses the engine's next call, a planner call or a render batch, from the waiting takes.
 
-A full batch goes first; then takes that want a plan are planned, many at once and those of similar length together,
-because a planner call costs about the same for one as for all it can hold; then a batch that is not full. A take
-that many younger ones have overtaken goes before all that, so nothing starves. A suspect is called alone.
+A full batch goes first. Then takes that need a plan are planned, many at once and with takes of similar length
+together, because a planner call costs about the same for one take as for all it can hold. Then follows a batch that is
+not full. A take that many younger ones have overtaken goes before all of these, so that no take starves. A suspect is
+called alone.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ PATIENCE_ROUNDS = 4  # rounds of younger takes that may be rendered before a tak
 LimitOf = Callable[[Bucket], int]
 
 
-class Limits(NamedTuple):
+class CallLimits(NamedTuple):
     """The most takes of a bucket in one call of each kind; a planner limit of 0 means that there is no planner."""
 
     batch: LimitOf
     plan: LimitOf
 
 
-def next_call(waiting: Sequence[Request], limits: Limits) -> EngineCall | None:
+def next_call(waiting: Sequence[Request], limits: CallLimits) -> EngineCall | None:
     """The engine's next call; `waiting` is in order of age, oldest first."""
     if not waiting:
         return None
@@ -38,14 +39,14 @@ def next_call(waiting: Sequence[Request], limits: Limits) -> EngineCall | None:
     return _full_batch(waiting, limits) or planner_call(waiting, limits) or _call_for(waiting[0], waiting, limits)
 
 
-def planner_call(waiting: Sequence[Request], limits: Limits) -> EngineCall | None:
-    """The next planner call; None when no take wants a plan."""
+def planner_call(waiting: Sequence[Request], limits: CallLimits) -> EngineCall | None:
+    """The next planner call; None when no take needs a plan."""
     first = next((each for each in waiting if _is_unplanned(each, limits) and not each.alone), None)
     return _plan_with(first, waiting, limits) if first else None
 
 
 def take_out(call: EngineCall, waiting: Sequence[Request]) -> list[Request]:
-    """The requests that still wait once `call` is taken out; each take that younger ones overtake counts them."""
+    """The requests that still wait when `call` is removed; each one that a younger take overtook counts it."""
     taken, younger, left = set(map(id, call.takes)), 0, []
     for each in reversed(waiting):
         if id(each) in taken:
@@ -56,17 +57,17 @@ def take_out(call: EngineCall, waiting: Sequence[Request]) -> list[Request]:
     return left[::-1]
 
 
-def _is_unplanned(each: Request, limits: Limits) -> bool:
+def _is_unplanned(each: Request, limits: CallLimits) -> bool:
     # Without a planner the take goes to the engine as it is, which refuses it in words.
     return each.wants_plan and limits.plan(each.bucket) > 0
 
 
-def _is_overdue(each: Request, limits: Limits) -> bool:
+def _is_overdue(each: Request, limits: CallLimits) -> bool:
     return each.overtaken >= PATIENCE_ROUNDS * max(1, limits.batch(each.bucket), limits.plan(each.bucket))
 
 
-def _call_for(first: Request, waiting: Sequence[Request], limits: Limits) -> EngineCall:
-    """The call that `first` needs now, with the takes that may share it."""
+def _call_for(first: Request, waiting: Sequence[Request], limits: CallLimits) -> EngineCall:
+    """The next call for `first`, with the takes that may share it."""
     if first.alone:
         return EngineCall("plan" if _is_unplanned(first, limits) else "render", [first], is_full=True)
     if _is_unplanned(first, limits):
@@ -74,15 +75,15 @@ def _call_for(first: Request, waiting: Sequence[Request], limits: Limits) -> Eng
     return _batch_with(first, waiting, limits)
 
 
-def _batch_with(first: Request, waiting: Sequence[Request], limits: Limits) -> EngineCall:
+def _batch_with(first: Request, waiting: Sequence[Request], limits: CallLimits) -> EngineCall:
     limit = max(1, limits.batch(first.bucket))
     mates = [each for each in waiting if _is_ready(each, limits) and each.bucket == first.bucket and each is not first]
     takes = [first, *mates][:limit]
     return EngineCall("render", takes, is_full=len(takes) >= limit)
 
 
-def _full_batch(waiting: Sequence[Request], limits: Limits) -> EngineCall | None:
-    """The batch of the bucket that has waited longest among those that fill one."""
+def _full_batch(waiting: Sequence[Request], limits: CallLimits) -> EngineCall | None:
+    """A full batch, of the bucket that has waited longest among those with enough takes; None without one."""
     seen: set[Bucket] = set()
     for first in waiting:
         if _is_ready(first, limits) and first.bucket not in seen:
@@ -93,12 +94,12 @@ def _full_batch(waiting: Sequence[Request], limits: Limits) -> EngineCall | None
     return None
 
 
-def _is_ready(each: Request, limits: Limits) -> bool:
+def _is_ready(each: Request, limits: CallLimits) -> bool:
     return not each.alone and not _is_unplanned(each, limits)
 
 
-def _plan_with(first: Request, waiting: Sequence[Request], limits: Limits) -> EngineCall:
-    """`first` and those nearest to it in length, as many as a call of the longest of them holds; shortest first."""
+def _plan_with(first: Request, waiting: Sequence[Request], limits: CallLimits) -> EngineCall:
+    """`first` and the takes nearest in length, as many as fit a call of the longest of them; shortest first."""
     mates = [each for each in waiting if _is_unplanned(each, limits) and not each.alone and each is not first]
     takes, limit = [first], limits.plan(first.bucket)
     for each in sorted(mates, key=lambda mate: abs(mate.spec.duration_s - first.spec.duration_s)):

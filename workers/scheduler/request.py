@@ -1,4 +1,4 @@
-"""Requests: a take on its way through the engine, from its arrival to the answer that its caller gets."""
+"""Requests: a take on its way through the engine, from its arrival to the answer for its caller."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CallKind = Literal["plan", "render"]
 
 
 class TakeReturned(Exception):
-    """The worker is stopping and the take has not been with the engine: it goes back to its queue."""
+    """The worker is stopping before the take reached the engine: the take goes back to its queue."""
 
 
 class TakeFailed(Exception):
@@ -33,7 +33,7 @@ class TakeFailed(Exception):
 
 
 class Rendered(NamedTuple):
-    """One take after its last engine call: the outcome, the batch it was in and its share of the engine's time."""
+    """One take after its last engine call: its outcome, its batch and its share of the engine's time."""
 
     outcome: Rendition | Refusal
     batch: BatchNote
@@ -42,7 +42,7 @@ class Rendered(NamedTuple):
 
 @dataclass(eq=False)
 class Request:
-    """A take on its way through the engine, and what has happened to it so far."""
+    """A take on its way through the engine, with the history of its calls."""
 
     take: Take
     alone: bool = False  # it may have killed an engine, or not have fitted beside others: it gets the engine to itself
@@ -55,29 +55,29 @@ class Request:
     arrival: int = 0  # a running number: of two requests, the one with the lower came first
     overtaken: int = 0  # younger takes that have been rendered before it
     done: Future[Rendered] = field(default_factory=Future)
-    spec: TrackSpec = field(init=False)  # with what the plan has chosen
-    bucket: Bucket = field(init=False)  # what a batch with it must share; an open length counts as the longest
+    spec: TrackSpec = field(init=False)  # with the choices of the plan
+    bucket: Bucket = field(init=False)  # the properties that a batch must share; an open length counts as the longest
 
     def __post_init__(self) -> None:
         self.use_plan(self.plan)
 
     def use_plan(self, plan: Plan | None) -> None:
-        """Be rendered by `plan`. Raises OutOfRangeError when the plan was not made for this take."""
+        """Set the plan to render by. Raises OutOfRangeError when the plan was made for another take."""
         self.spec = with_metadata(self.take.spec, plan.metadata) if plan else self.take.spec
         self.plan, self.bucket = plan, Bucket.of(self.spec)
 
     @property
     def wants_plan(self) -> bool:
-        """A planner must write before the take can be rendered."""
+        """True when a planner must write a plan before the take can be rendered."""
         return self.plan is None and self.take.spec.planner is not None
 
     @property
     def audio_bytes(self) -> int:
-        """Memory that the take's audio needs."""
+        """The memory of the take's audio."""
         return self.spec.n_samples * CHANNELS * _SAMPLE_BYTES
 
     def with_oom_limit(self, outcome: Rendition | Refusal) -> Rendition | Refusal:
-        """The outcome, with the batch limit that running out of memory has led to, if it has."""
+        """The outcome, with the batch limit that an OutOfVram has led to, if there was one."""
         if not self.oom_limit or isinstance(outcome, Refusal):
             return outcome
         extra = {**outcome.effective.extra, "batch_limit_after_oom": self.oom_limit}
@@ -85,7 +85,7 @@ class Request:
 
     @property
     def is_done(self) -> bool:
-        """The caller has its answer."""
+        """True when the caller has its answer."""
         return self.done.done()
 
 
@@ -98,30 +98,30 @@ class EngineCall(NamedTuple):
 
     @property
     def is_exclusive(self) -> bool:
-        """Nothing else may be with the engine during the call."""
+        """True when no other call may be with the engine meanwhile."""
         return self.takes[0].alone
 
     @property
     def bucket(self) -> Bucket:
-        """The bucket whose limit the call keeps: that of all its takes; in a planner call that of the longest."""
+        """The bucket whose limit the call obeys: that of all its takes; in a planner call, that of the longest take."""
         return self.takes[-1].bucket
 
     @property
     def audio_bytes(self) -> int:
-        """Memory that the audio of all its takes needs."""
+        """The memory of the audio of all its takes."""
         return sum(each.audio_bytes for each in self.takes)
 
 
 @dataclass(eq=False, frozen=True, slots=True)
 class InFlight:
-    """A call that is with the engine."""
+    """A call that the engine is processing."""
 
     call: EngineCall
     note: BatchNote
 
     @classmethod
     def of(cls, call: EngineCall) -> InFlight:
-        """Give `call` a new id."""
+        """`call` with a new id."""
         size, ids = len(call.takes), [each.take.id for each in call.takes]
         if call.kind == "plan":
             return cls(call, BatchNote(id="", size=size, position=0, takes=ids, plan_id=new_id(), plan_size=size))
@@ -129,10 +129,10 @@ class InFlight:
 
     @property
     def takes(self) -> Sequence[Request]:
-        """The requests that the call is for."""
+        """The requests of the call."""
         return self.call.takes
 
     def note_of(self, each: Request) -> BatchNote:
-        """The batch note as it stands in the record of one of the takes."""
+        """The batch note for the record of one of the takes."""
         planned = {"plan_id": each.plan_id, "plan_size": each.plan_size} if each.plan_id else {}
         return self.note.model_copy(update={"position": self.call.takes.index(each), **planned})

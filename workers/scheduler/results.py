@@ -1,4 +1,4 @@
-"""Results: what an engine call has made is handed to the callers that wait for it, each with its share of the time."""
+"""Results: the output of an engine call goes to the waiting callers, each with its share of the call's time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from workers.scheduler.request import InFlight, Rendered, Request, TakeFailed, T
 
 
 def deliver_plans(in_flight: InFlight, result: PlanResult) -> None:
-    """Give each take its plan and its share of the call's time; a take that cannot be planned has its answer."""
+    """Give each take its plan and its share of the call's time; answer the caller of a take that cannot be planned."""
     plan_ms = share_ms(result.plan_ms, len(in_flight.takes))
     for each, outcome, share in zip(in_flight.takes, result.outcomes, plan_ms, strict=True):
         each.plan_id, each.plan_size, each.plan_ms = in_flight.note.plan_id, in_flight.note.plan_size, share
@@ -22,7 +22,7 @@ def deliver_plans(in_flight: InFlight, result: PlanResult) -> None:
 
 
 def deliver_batch(in_flight: InFlight, result: BatchResult) -> None:
-    """Answer each caller with its outcome, the batch and its share of the batch's time."""
+    """Answer each caller with its outcome, the batch note and its share of the batch's time."""
     shares = share_times(result.times, len(in_flight.takes))
     for each, outcome, share in zip(in_flight.takes, result.outcomes, shares, strict=True):
         times = share.model_copy(update={"plan_ms": share.plan_ms + each.plan_ms})
@@ -37,9 +37,9 @@ def return_takes(requests: Iterable[Request]) -> None:
 
 
 def fail_suspect(suspect: Request, death: EngineDied) -> None:
-    """Count the death of the last engine as a try of the take that was alone with it.
+    """Count the death of the last engine as a failed try of the take that was alone with it.
 
-    Given back without that, the take would end one worker after the other and never be judged.
+    If the take were returned instead, it would end one worker after the other and never fail.
     """
     note = BatchNote(id="", size=1, position=0, takes=[suspect.take.id])
     reason = f"the engine died with this take alone aboard: {death.what}"

@@ -1,9 +1,9 @@
 """The scheduler: takes wait here, one thread calls the engine for them, and no take is lost.
 
-What the engine does next is a pure rule (`policy`), and so is what follows when a call fails (`failures`). While one
-batch is decoded the next call has begun, and finished takes leave at once; the memory of their audio is bounded
-(`backpressure`). A plan once written is kept whatever happens to the engine. Each caller waits in its own thread, so
-no more takes wait than there are threads.
+A pure rule (`policy`) chooses the next call, and another one (`failures`) decides after a call has failed. While one
+batch is decoded, the next call already runs, and finished takes leave at once; the memory of their audio is bounded
+(`backpressure`). A finished plan is kept, whatever happens to the engine. Each caller waits in its own thread, so no
+more takes wait than there are threads.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ AUDIO_SHARE = 4  # audio on its way to the store may fill one part in so many of
 
 
 class MemoryBounds(NamedTuple):
-    """Bounds of the memory that audio and a growing engine may fill."""
+    """The limits for the memory of waiting audio and of a growing engine."""
 
     audio_bytes: int | None = None  # audio on its way to the store; None: a share of the machine's memory
     growth: LeakBound = LeakBound()
 
 
 class Scheduler:
-    """Takes on their way through one engine. `run` is the body of one thread; any thread may call the other methods."""
+    """The takes on their way through one engine. One thread runs `run`; any thread may call the other methods."""
 
     def __init__(
         self,
@@ -95,17 +95,17 @@ class Scheduler:
 
     @property
     def batch_limit(self) -> BatchLimit | None:
-        """The most takes of the usual kind in one batch, with the reason."""
+        """The limit of one batch for takes of the usual length, with the reason."""
         return self._supervisor.batch_limit
 
     @property
     def plan_limit(self) -> BatchLimit | None:
-        """The most takes of the usual kind in one planner call, with the reason; 0: there is no planner."""
+        """The limit of one planner call for takes of the usual length, with the reason; 0 without a planner."""
         return self._supervisor.plan_limit
 
     @property
     def memory(self) -> MemoryUse | None:
-        """The engine's memory after its last batch, and how it grows."""
+        """The engine's memory after its last batch, and its growth."""
         return self._supervisor.memory
 
     def render(self, take: Take, *, alone: bool = False, plan: Plan | None = None) -> Rendered:
@@ -137,21 +137,21 @@ class Scheduler:
             self._changed.notify_all()
 
     def drain(self) -> None:
-        """Give back every take that has not begun, finish the batches with the engine, and end `run`."""
+        """Return every take that has not begun, finish the batches that the engine has, and end `run`."""
         with self._changed:
             self._stopping = True
             return_takes(self._backlog.clear())
             self._changed.notify_all()
 
     def kill(self) -> None:
-        """End the engine at once, in the middle of whatever it does."""
+        """End the engine at once, even in the middle of a call."""
         self.drain()
         self._supervisor.kill()
 
     # ------------------------------------------------------------ the scheduler's thread
 
     def run(self) -> None:
-        """Load the engine, make call after call until drained, and end the engine."""
+        """Load the engine, make its calls until drained, and end the engine."""
         try:
             self._supervisor.start()
             self._spans.close("startup")
@@ -175,7 +175,7 @@ class Scheduler:
             self._on_call()
 
     def _await_call(self) -> EngineCall | None:
-        """The next call, as full as a short wait can make it; None when the scheduler is to end."""
+        """The next call, after a short wait for takes that fill it; None when the scheduler is to end."""
         self._runnable_since_s = None
         while True:
             self._maintain()
@@ -193,7 +193,7 @@ class Scheduler:
                     self._wait(call)
 
     def _runnable_call(self) -> EngineCall | None:
-        """The next call, if there is one that may begin now."""
+        """The next call, if one may begin now."""
         if self._supervisor.has_outgrown:  # it is replaced as soon as nothing is under way
             return None
         limits = self._supervisor.limits
@@ -205,7 +205,7 @@ class Scheduler:
         return call
 
     def _may_grow(self, call: EngineCall) -> bool:
-        """More takes for `call` may still arrive within the linger."""
+        """True when more takes for `call` may still arrive within the linger time."""
         if call.is_full or call.is_exclusive or self._admitted >= self.threads:
             return False
         now_s = time.monotonic()
@@ -214,7 +214,7 @@ class Scheduler:
         return now_s - self._runnable_since_s < linger_s and now_s - self._backlog.last_arrival_s < QUIET_S
 
     def _wait(self, call: EngineCall | None) -> None:
-        """Wait until something changes, or until no more takes for `call` are coming."""
+        """Wait until the state changes, or until no more takes for `call` are expected."""
         if call is None:
             self._runnable_since_s = None
         if not self._changed.wait(QUIET_S if call else IDLE_SPAN_S) and call is None:
@@ -266,7 +266,7 @@ class Scheduler:
         self._supervisor.watch_memory(in_flight.takes)
 
     def _finish(self, in_flight: InFlight, audio: Future[BatchResult]) -> None:
-        """Deliver a decoded batch, or note that its decoding failed. The thread that reads replies calls this."""
+        """Deliver a decoded batch, or note that its decoding failed. Runs on the thread that reads replies."""
         with self._changed:
             self._decoding.remove(in_flight)
             try:
@@ -287,7 +287,7 @@ class Scheduler:
         return bool(self._failed_calls or self._without_limits() or self._is_replacement_due())
 
     def _maintain(self) -> None:
-        """Do what must not be done with the lock held, because the engine is asked for it."""
+        """Make the calls to the engine that must not be made while the lock is held."""
         with self._changed:
             due, buckets = self._is_replacement_due(), self._without_limits()
         if self._failed_calls:
@@ -314,9 +314,9 @@ class Scheduler:
                 self._failed_calls.append(FailedCall(None, error))
 
     def _recover(self) -> None:
-        """Decide how the takes of failed calls go on, and start another engine if this one died.
+        """Decide the next step for the takes of failed calls, and start another engine if this one died.
 
-        Raises what ends the worker.
+        Raises the error that ends the worker.
         """
         failed_calls = self._take_failed_calls()
         death = next((failed.error for failed in failed_calls if isinstance(failed.error, EngineDied)), None)

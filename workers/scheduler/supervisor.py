@@ -1,7 +1,8 @@
-"""The supervisor: one engine at a time, started, watched and replaced.
+"""The supervisor: keeps one engine running; it starts, watches and replaces it.
 
-An engine that dies is followed by another one unless all engines die; one whose memory grows is replaced before it
-fills the machine. Each new engine is asked for its limits; what did not fit an earlier engine is remembered.
+An engine that dies is replaced, unless every new engine dies too. An engine whose memory grows is replaced before it
+fills the machine. Each new engine is asked for its limits; a batch size that did not fit an earlier engine is
+remembered.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from workers.engine.protocol import BatchResult, EngineCard, Job, PlanResult
 from workers.engine.wire import EngineDied
 from workers.scheduler.leak import LeakBound, LeakWatch
 from workers.scheduler.limits import Capacity
-from workers.scheduler.policy import Limits
+from workers.scheduler.policy import CallLimits
 from workers.scheduler.request import CallKind, Request
 
 log = logging.getLogger(__name__)
@@ -31,36 +32,36 @@ LOG_TAKES = 100
 
 
 class SupervisedEngine(Protocol):
-    """An engine that finishes a batch beside its next call, and that any thread can end. See `EngineProcess`."""
+    """The engine as the supervisor sees it: a batch finishes during the next call, and any thread can end it."""
 
     @property
     def card(self) -> EngineCard:
         """The engine's card; waits for the engine to load."""
 
     def batch_limit(self, bucket: Bucket) -> BatchLimit:
-        """The most takes of `bucket` in one batch."""
+        """The limit of one batch for takes of `bucket`."""
 
     def plan_limit(self, bucket: Bucket) -> BatchLimit:
-        """The most takes like those of `bucket` in one planner call; 0 when there is no planner."""
+        """The limit of one planner call for takes like those of `bucket`; 0 without a planner."""
 
     def plan(self, takes: Sequence[Take]) -> PlanResult:
-        """Write plans."""
+        """Write the plans of takes."""
 
     def begin(self, jobs: Sequence[Job]) -> Future[BatchResult]:
-        """Begin a batch; returns when the next call may come."""
+        """Begin a batch; returns when the engine can take the next call."""
 
     def memory(self) -> MemoryUse | None:
-        """Memory that the engine held when it last replied."""
+        """The engine's memory at its last reply."""
 
     def kill(self) -> None:
         """End the engine from any thread; calls under way raise EngineDied."""
 
     def close(self) -> None:
-        """End the engine and free its resources; when this returns, every call under way has its outcome."""
+        """End the engine and free its resources; at the return, every call under way has its outcome."""
 
 
 class Supervisor:
-    """The current engine and what is known of it. For the scheduler's thread; others may `kill` and read."""
+    """The current engine and its limits. Used by the scheduler's thread; other threads may only `kill` and read."""
 
     def __init__(
         self,
@@ -110,7 +111,7 @@ class Supervisor:
                 log.warning("the engine died while it loaded, starting it again: %s", error)
 
     def restart_after(self, death: EngineDied) -> None:
-        """Start another engine after a death. Raises WorkerError when engines die and nothing succeeds in between."""
+        """Start another engine after a death. Raises WorkerError when engines keep dying without success."""
         self._deaths_in_a_row += 1
         if self._deaths_in_a_row >= DEATHS_IN_A_ROW_MAX:
             raise WorkerError(
@@ -139,13 +140,13 @@ class Supervisor:
     # ------------------------------------------------------------ batch limits
 
     @property
-    def limits(self) -> Limits:
-        """The most takes of a bucket in one call: the engine's own limit, or less where that did not fit."""
+    def limits(self) -> CallLimits:
+        """The limits of a call for takes of a bucket: the engine's own, or lower ones after a call did not fit."""
         plans = self.capacities["plan"]
-        return Limits(self.capacities["render"].of, lambda bucket: plans.of(bucket) if bucket.planner else 0)
+        return CallLimits(self.capacities["render"].of, lambda bucket: plans.of(bucket) if bucket.planner else 0)
 
     def without_limits(self, buckets: Iterable[Bucket]) -> set[Bucket]:
-        """The buckets among `buckets` whose limits the supervisor has not asked the engine for."""
+        """Those of `buckets` for which the engine was not asked for its limits yet."""
         batches, plans = self.capacities["render"], self.capacities["plan"]
         return {each for each in buckets if not batches.knows(each) or (each.planner and not plans.knows(each))}
 
@@ -157,7 +158,7 @@ class Supervisor:
                 self.capacities["plan"].ask(self.engine.plan_limit, bucket)
 
     def note_success(self, kind: CallKind, bucket: Bucket) -> None:
-        """Note a call that succeeded: it ends a row of deaths, and a limit that was lowered recovers in time."""
+        """Note a call that succeeded: it ends a series of deaths, and lets a lowered limit recover."""
         if kind == "render":
             self._deaths_in_a_row = 0
         if limit := self.capacities[kind].note_success(bucket):
@@ -167,7 +168,7 @@ class Supervisor:
 
     @property
     def has_outgrown(self) -> bool:
-        """The engine's memory has grown so much that it should be replaced."""
+        """True when the engine's memory has grown so much that it should be replaced."""
         return bool(self._leak_watch.outgrown)
 
     def watch_memory(self, takes: Sequence[Request]) -> None:

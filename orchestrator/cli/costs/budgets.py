@@ -20,11 +20,11 @@ from orchestrator.finance.money import dollars, parse_usd
 from orchestrator.finance.months import month_of, parse_period
 from orchestrator.ledger import Ledger, open_ledger, readings
 
-ScopeArgument = Annotated[BudgetScope, typer.Argument(help="What it is for: a month, a catalog or a run.")]
+ScopeArgument = Annotated[BudgetScope, typer.Argument(help="The scope of the budget: a month, a catalog or a run.")]
 NameArgument = Annotated[
-    str, typer.Argument(help="Name of the catalog, or first digits of the run; nothing for a month.")
+    str, typer.Argument(help="Name of the catalog, or first digits of the run's id; leave it out for a month.")
 ]
-PeriodOption = Annotated[str | None, typer.Option(help="Only for this month, as 2026-11; without it for every month.")]
+PeriodOption = Annotated[str | None, typer.Option(help="The month of the budget, as 2026-11; by default every month.")]
 _COLUMNS = (
     Column("for"),
     Column("name", least=12),
@@ -43,7 +43,7 @@ Examples:
 
 def register(costs: typer.Typer) -> None:
     """Add the commands to the group of costs."""
-    budgets = typer.Typer(no_args_is_help=True, help="What may be spent, and how much of it is left.")
+    budgets = typer.Typer(no_args_is_help=True, help="Show, set and end budgets.")
     budgets.command("list")(list_budgets)
     budgets.command("set", epilog=_EXAMPLES)(set_budget)
     budgets.command("clear")(clear_budget)
@@ -51,10 +51,10 @@ def register(costs: typer.Typer) -> None:
 
 
 def list_budgets(
-    period: Annotated[str | None, typer.Option(help="The month to look at, as 2026-11; by default this one.")] = None,
+    period: Annotated[str | None, typer.Option(help="The month, as 2026-11; by default the current month.")] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Show the budgets of a month, with what is spent and left."""
+    """Show the budgets of a month, the money spent and left."""
     settings = read_settings()
     month = parse_period(period) if period else month_of(now_ms(), settings.finance_tz)
     ledger = find_ledger(settings)
@@ -72,14 +72,14 @@ def list_budgets(
 
 def set_budget(
     scope: ScopeArgument,
-    usd: Annotated[str, typer.Option(help="What may be spent, in dollars: 120 or 99.50.")],
+    usd: Annotated[str, typer.Option(help="The budget in dollars: 120 or 99.50.")],
     name: NameArgument = "",
     period: PeriodOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Set or raise a budget.
 
-    Over it `plan` and `run` refuse, and a run that reaches it stops until it is raised.
+    `plan` and `run` refuse an estimate above the budget, and a run that reaches it stops until the budget is raised.
     """
     _write(scope, name, period, parse_usd(usd, name="--usd"), json=json)
 
@@ -98,7 +98,9 @@ def _write(scope: BudgetScope, name: str, period: str | None, usd_micros: int | 
         # `budgets set month 2026-12` reads well, and means what it says.
         month, name = parse_period(name, name="the month"), ""
     if scope is BudgetScope.RUN and month:
-        raise SettingsError("a run's budget has no month", why="it is for the whole run", fix="leave --period out")
+        raise SettingsError(
+            "a run's budget has no month", why="the budget counts for the whole run", fix="leave --period out"
+        )
     if not name and scope is not BudgetScope.MONTH:
         raise SettingsError(f"which {scope} is the budget for?", fix=f"name it: `budgets set {scope} NAME --usd 100`")
     with closing(_open(settings, scope, name, usd_micros)) as ledger:
@@ -108,7 +110,7 @@ def _write(scope: BudgetScope, name: str, period: str | None, usd_micros: int | 
             if usd_micros is None and (scope, name, month) not in known:
                 raise UnknownNameError(
                     f"there is no budget for {scope} {name}{month and f' in {month}'}".rstrip(),
-                    fix="`tunemill costs budgets list` shows those there are",
+                    fix="`tunemill costs budgets list` shows the budgets",
                 )
             ledger_budgets.write_budget(connection, scope, name, month, usd_micros, now_ms())
     if json:
@@ -123,9 +125,11 @@ def _open(settings: Settings, scope: BudgetScope, name: str, usd_micros: int | N
     """The ledger; a new one for a budget that may be there before the first run, and for nothing else."""
     found = find_ledger(settings)
     if found is None and usd_micros is None:
-        raise UnknownNameError("there is no ledger yet, and no budget in it", fix="set one first")
+        raise UnknownNameError(
+            "there is no ledger yet, so there is no budget", fix="set a budget first, with `tunemill costs budgets set`"
+        )
     if found is None and scope is BudgetScope.RUN:
-        raise UnknownNameError(f"there is no ledger yet, and no run {name!r:.80} in it", fix="run a catalog first")
+        raise UnknownNameError(f"there is no ledger yet, so there is no run {name!r:.80}", fix="run a catalog first")
     return found or open_ledger(settings.database)
 
 

@@ -71,7 +71,7 @@ def register(costs: typer.Typer) -> None:
     costs.command("import-invoice", epilog=_EXAMPLES)(import_invoice)
     costs.command("invoices")(list_invoices)
     costs.command("reconcile")(reconcile)
-    rentals = typer.Typer(no_args_is_help=True, help="The machines that were rented, as they are named.")
+    rentals = typer.Typer(no_args_is_help=True, help="List and add rented machines.")
     rentals.command("list")(list_rentals)
     rentals.command("add")(add_rental)
     costs.add_typer(rentals, name="rentals")
@@ -80,36 +80,36 @@ def register(costs: typer.Typer) -> None:
 def import_invoice(
     file: Annotated[Path, typer.Argument(help="The provider's file: CSV or JSON.", dir_okay=False)],
     style: Annotated[
-        str | None, typer.Option(help=f"Whose layout it has: {', '.join(STYLES)}; by default its columns tell.")
+        str | None, typer.Option(help=f"Layout of the file: {', '.join(STYLES)}; by default found from its columns.")
     ] = None,
     mapping: Annotated[
-        Path | None, typer.Option(help="YAML that says which column means what, for any other CSV.", dir_okay=False)
+        Path | None, typer.Option(help="YAML file with the meaning of each column, for any other CSV.", dir_okay=False)
     ] = None,
-    provider: Annotated[str | None, typer.Option(help="Whose invoice it is, where the file does not say.")] = None,
-    number_: Annotated[str | None, typer.Option("--number", help="Its number, where the file does not say.")] = None,
+    provider: Annotated[str | None, typer.Option(help="The provider, if the file does not name it.")] = None,
+    number_: Annotated[str | None, typer.Option("--number", help="The invoice number, if the file has none.")] = None,
     period: Annotated[
-        str | None, typer.Option(help="What it bills, where the file does not say: 2026-11 or 2026-11-03..2026-11-10.")
+        str | None, typer.Option(help="The billed period, if the file has none: 2026-11 or 2026-11-03..2026-11-10.")
     ] = None,
-    time_zone: Annotated[str | None, typer.Option(help="Of times without an offset; by default UTC.")] = None,
+    time_zone: Annotated[str | None, typer.Option(help="Time zone of times without an offset; by default UTC.")] = None,
     bucket: Annotated[
-        str | None, typer.Option(help="RunPod's bucket, where the file does not say: hour, day, week or month.")
+        str | None, typer.Option(help="Bucket of a RunPod file that states none: hour, day, week or month.")
     ] = None,
-    currency: Annotated[
-        str | None, typer.Option(help="Its currency, where the file does not say; USD by default.")
+    currency: Annotated[str | None, typer.Option(help="The currency, if the file names none; by default USD.")] = None,
+    usd_per_unit: Annotated[
+        str | None, typer.Option(help="Price of one unit of another currency in dollars: 1.0853.")
     ] = None,
-    usd_per_unit: Annotated[str | None, typer.Option(help="Dollars for a unit of another currency: 1.0853.")] = None,
-    rate_source: Annotated[str, typer.Option(help="Who says so, with the day: 'ECB 2026-11-30'.")] = "",
-    replaces: Annotated[str | None, typer.Option(help="Number of the invoice whose place this one takes.")] = None,
+    rate_source: Annotated[str, typer.Option(help="Source and day of that rate: 'ECB 2026-11-30'.")] = "",
+    replaces: Annotated[str | None, typer.Option(help="Number of the invoice that this one replaces.")] = None,
     prices: PricesOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Book a provider's invoice in place of the estimates.
+    """Book a provider's invoice; it replaces the estimates.
 
-    Its amounts replace them to the micro-dollar.
+    The billed amounts are posted to the micro-dollar.
 
-    The same file a second time changes nothing.
+    Importing the same file again changes nothing.
 
-    Exit codes: 15 a file or layout that cannot be read, 22 an invoice that cannot be booked as it is.
+    Exit codes: 15 a file or layout that cannot be read, 22 an invoice that cannot be booked.
     """
     settings = read_settings()
     invoice = read_invoice(
@@ -130,8 +130,8 @@ def import_invoice(
     if found is None and replaces is not None:
         raise UnknownNameError(
             f"there is no ledger yet, and no invoice {replaces!r:.80} in it to replace",
-            why="nothing was imported, or TUNEMILL_HOME or TUNEMILL_DATABASE_URL name another place",
-            fix="correct them, or leave --replaces out",
+            why="no invoice was imported, or TUNEMILL_HOME or TUNEMILL_DATABASE_URL points to another place",
+            fix="correct these variables, or leave --replaces out",
         )
     with closing(found or open_ledger(settings.database)) as ledger:
         with ledger.write() as connection:
@@ -153,16 +153,16 @@ def import_invoice(
         hang=2,
     )
     say(
-        f"{_lines(done.matched)} for machines on the books; {updated.reversed:,} postings taken back, "
+        f"{_lines(done.matched)} for machines on the books; {updated.reversed:,} postings reversed, "
         f"{updated.posted:,} written",
         hang=2,
     )
     if done.matched < sum(bool(line.external_id) for line in invoice.lines):
-        warn("some lines name a machine that nobody here knows; `tunemill costs reconcile` lists them")
+        warn("some lines bill a machine that the ledger does not know; `tunemill costs reconcile` lists them")
 
 
 def list_invoices(json: JsonFlag = False) -> None:
-    """List the invoices that were imported, with their totals."""
+    """List the imported invoices with their totals."""
     ledger = find_ledger(read_settings())
     rows: list[dict[str, Any]] = []
     if ledger is not None:
@@ -171,23 +171,22 @@ def list_invoices(json: JsonFlag = False) -> None:
     if json:
         print_json({"currency": "USD", "invoices": rows})
     elif not rows:
-        say("no invoice was imported yet; `tunemill costs import-invoice FILE` does")
+        say("no invoice was imported yet; import one with `tunemill costs import-invoice FILE`")
     else:
         print_table(_INVOICE_COLUMNS, [_invoice_row(row) for row in rows])
 
 
 def reconcile(
-    period: Annotated[str, typer.Option(help="The month to look at, as 2026-11.")],
+    period: Annotated[str, typer.Option(help="The month, as 2026-11.")],
     prices: PricesOption = None,
-    all_: Annotated[bool, typer.Option("--all", help="Show what matches, too.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Show lines and rentals that match, too.")] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Hold invoices against rentals.
+    """Compare invoices with rentals.
 
-    Shown is what matches, what costs or lasts other than expected, leaks, and missing bills.
+    The report shows matches, price and quantity variances, billed machines without a rental, and missing bills.
 
-    Exit codes: 52 when a line names no rental: somebody pays for a machine that nobody here knows; 33 while there is
-    no ledger.
+    Exit codes: 52 when a line bills a machine that the ledger does not know, 33 while there is no ledger.
     """
     settings, month = read_settings(), parse_period(period)
     book = open_price_book(settings, prices)
@@ -221,15 +220,18 @@ def _refuse_leaks(matches: list[Match]) -> None:
             f"{len(leaks):,} billed machines are unknown here, "
             f"{_signed(sum(each.billed_usd_micros or 0 for each in leaks))}",
             why=f"no worker has named {', '.join(each.external_id for each in leaks[:5])}",
-            fix="look for forgotten machines at the provider; `tunemill costs rentals add` adds one that is yours",
+            fix="look for forgotten machines at the provider; add a machine that is yours with `tunemill costs "
+            "rentals add`",
         )
 
 
 def list_rentals(
-    local: Annotated[bool, typer.Option("--local", help="Those of workers that named no machine, too.")] = False,
+    local: Annotated[
+        bool, typer.Option("--local", help="Include the rentals of workers that named no machine.")
+    ] = False,
     json: JsonFlag = False,
 ) -> None:
-    """List the rented machines that the books know."""
+    """List the rented machines on the books."""
     ledger = find_ledger(read_settings())
     rentals: list[Rental] = []
     workers: dict[str, int] = {}
@@ -248,23 +250,29 @@ def list_rentals(
 def add_rental(
     rental: Annotated[str, typer.Argument(help="The machine, as provider/id.")],
     gpu: Annotated[
-        str, typer.Option(help="Its GPU, as the driver or the price book names it.", autocompletion=completion.gpus)
+        str,
+        typer.Option(
+            help="The machine's GPU, as the driver or the price book names it.", autocompletion=completion.gpus
+        ),
     ] = "",
-    gpu_count: Annotated[int, typer.Option(min=0, max=1024, help="How many; 0: as many as had a worker.")] = 0,
+    gpu_count: Annotated[int, typer.Option(min=0, max=1024, help="Number of GPUs; 0: as many as had a worker.")] = 0,
     market: Annotated[
-        str | None, typer.Option(help="How it is rented: on_demand or spot; a new one on_demand unless said else.")
+        str | None,
+        typer.Option(help="Market of the rental: on_demand or spot; by default on_demand for a new machine."),
     ] = None,
-    region: Annotated[str, typer.Option(help="Where it is.")] = "",
-    account: Annotated[str, typer.Option(help="The account it is billed to.")] = "",
-    usd_per_hour: Annotated[str | None, typer.Option(help="The agreed or bid price of an hour of one GPU.")] = None,
-    start: Annotated[str | None, typer.Option(help="Paid from: 2026-11-03T14:00Z.")] = None,
-    end: Annotated[str | None, typer.Option(help="Paid until.")] = None,
-    run: Annotated[str | None, typer.Option(help="The run that asked for it.", autocompletion=completion.runs)] = None,
+    region: Annotated[str, typer.Option(help="The machine's region.")] = "",
+    account: Annotated[str, typer.Option(help="The account that is billed.")] = "",
+    usd_per_hour: Annotated[str | None, typer.Option(help="The agreed or bid price of one GPU for an hour.")] = None,
+    start: Annotated[str | None, typer.Option(help="Start of the paid time: 2026-11-03T14:00Z.")] = None,
+    end: Annotated[str | None, typer.Option(help="End of the paid time: 2026-11-04T14:00Z.")] = None,
+    run: Annotated[
+        str | None, typer.Option(help="The run for which the machine was rented.", autocompletion=completion.runs)
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Add a rented machine, or what is new of one.
+    """Add a rented machine, or change its data.
 
-    That is its agreed price, and from when to when it was paid for.
+    The data are its agreed price, its paid time, its GPU, market and region.
     """
     settings = read_settings()
     provider, external_id = parse_rental(rental, name="RENTAL")
@@ -274,7 +282,7 @@ def add_rental(
     start_ms, end_ms = _instant(start, zone, "--start"), _instant(end, zone, "--end")
     if start_ms is not None and end_ms is not None and end_ms < start_ms:
         raise SettingsError(
-            "--end is before --start", why="nothing can be paid for backwards", fix="correct one of them"
+            "--end is before --start", why="the paid time must begin before it ends", fix="correct --start or --end"
         )
     known = Rental(
         rental_id=rental_id_of(provider, external_id),
@@ -295,7 +303,7 @@ def add_rental(
     if json:
         print_json({**known._asdict(), "is_new": is_new})
     else:
-        say(f"{known.rental_id} is {'added' if is_new else 'brought up to date'}")
+        say(f"{known.rental_id} is {'added' if is_new else 'updated'}")
 
 
 def _instant(text: str | None, zone: ZoneInfo, option: str) -> int | None:

@@ -39,17 +39,17 @@ def register(costs: typer.Typer) -> None:
 def show_forecast(
     catalog: MadeCatalogArgument = None,
     tracks: Annotated[
-        int | None, typer.Option(min=1, help="Kept tracks to reckon with; by default as many as before.")
+        int | None, typer.Option(min=1, help="Number of kept tracks; by default as many as in the last runs.")
     ] = None,
     baseline: Annotated[
-        str | None, typer.Option(help="Hold the cost against this price of a song; by default the cheapest.")
+        str | None, typer.Option(help="Compare the cost with this price of a song; by default the cheapest.")
     ] = None,
     prices: PricesOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Forecast the next refresh, and compare it with buying.
 
-    It follows from the last runs, and has the error of earlier forecasts.
+    The forecast is calculated from the last runs, and shows the error of earlier forecasts.
     """
     settings = read_settings()
     book = open_price_book(settings, prices)
@@ -68,7 +68,7 @@ def show_forecast(
     if catalog is not None and not forecasts:
         raise UnknownNameError(
             f"no run of {catalog!r} is finished and on the books",
-            fix="`tunemill costs report --by catalog` shows those",
+            fix="`tunemill costs report --by catalog` shows the catalogs on the books",
         )
     if json:
         print_json(

@@ -38,7 +38,7 @@ def write_month(
             refuse_breaches(files)
             extra = copies(files.paths, "focus")
             if not has_parquet:
-                warn("the FOCUS files are CSV alone; `pip install 'tunemill[parquet]'` adds Parquet")
+                warn("the FOCUS files are CSV only; `pip install 'tunemill[parquet]'` adds Parquet")
         manifest = write_pack(contents, folder, extra)
     say(
         f"wrote the pack of {period} ({contents.state}) to {folder}: "

@@ -42,19 +42,21 @@ def register(costs: typer.Typer) -> None:
 
 def close(
     period: Annotated[str, typer.Argument(help="The month, as 2026-11.")],
-    by: Annotated[str | None, typer.Option(help="Who closes it; by default who is logged in.")] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Name of the person who closes it; by default the current user.")
+    ] = None,
     with_unknown: Annotated[
-        bool, typer.Option("--with-unknown", help="Close it although some of its time has no known price.")
+        bool, typer.Option("--with-unknown", help="Close the month although some of its time has no price.")
     ] = False,
     prices: PricesOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Close a month for good.
 
-    Nothing is added to it any more, and corrections go to the open month.
+    The month gets no more entries; corrections are posted in the open month.
 
-    Exit codes: 23 when it cannot be closed: not over, not complete, an earlier one still open, time without a price;
-    33 while there is no ledger.
+    Exit codes: 23 when the month cannot be closed (it is not over, is not complete, follows an open month, or has time
+    without a price), 33 while there is no ledger.
     """
     settings, month = read_settings(), parse_period(period, name="PERIOD")
     with closing(get_ledger(settings, f"{month} is not closed")) as ledger:
@@ -79,9 +81,9 @@ def close(
 
 
 def list_periods(json: JsonFlag = False) -> None:
-    """List the months with anything on the books.
+    """List the months that have entries on the books.
 
-    Of a closed one it says how it was closed.
+    For a closed month the list shows when and by whom it was closed.
     """
     settings = read_settings()
     ledger = find_ledger(settings)
@@ -102,29 +104,29 @@ def list_periods(json: JsonFlag = False) -> None:
     if json:
         print_json({"time_zone": settings.finance_tz, "currency": "USD", "periods": rows})
     elif not rows:
-        say("nothing is on the books yet; `tunemill costs report` posts what is known")
+        say("nothing is on the books yet; `tunemill costs report` posts the known facts")
     else:
         print_table(_COLUMNS, [_row(row) for row in rows])
 
 
 def verify(json: JsonFlag = False) -> None:
-    """Hold the books against themselves.
+    """Check the books for contradictions.
 
-    Checked are entries, sums, reversals and closed months.
+    The check covers entries, sums, reversals and closed months.
 
-    Exit codes: 52 when they differ, 33 while there is no ledger: what is not there does not agree.
+    Exit codes: 52 when they contradict each other, 33 while there is no ledger.
     """
     with closing(get_ledger(read_settings(), "no books were verified")) as ledger, ledger.read() as connection:
         found = ledger_periods.verify_books(connection)
     if json:
         print_json({"findings": found})
     elif not found:
-        say("the books agree with themselves")
+        say("the books have no contradictions")
     if found:
         raise DisagreementError(
-            f"the books disagree with themselves in {len(found):,} places",
+            f"the books contradict themselves in {len(found):,} places",
             why="; ".join(found[:5]),
-            fix="restore a backup of the ledger: somebody has changed it past the program",
+            fix="restore a backup of the ledger: another program has changed it",
         )
 
 

@@ -54,10 +54,11 @@ _UNIT_COLUMNS = (
 _UNIT_WORDS = {"gb_month": "GB-month", "gb": "GB", "song": "song"}
 
 ValidFromOption = Annotated[
-    str | None, typer.Option("--valid-from", help="Let it hold from this day on (YYYY-MM-DD); today when left out.")
+    str | None, typer.Option("--valid-from", help="First day of the price (YYYY-MM-DD); by default today.")
 ]
 CorrectionFlag = Annotated[
-    bool, typer.Option("--correction", help="Replace a price of the same first day that was wrong; both stay on file.")
+    bool,
+    typer.Option("--correction", help="Replace a wrong price of the same first day; the files keep the two prices."),
 ]
 
 
@@ -77,14 +78,14 @@ def show_or_go_on(context: typer.Context, prices: PricesOption = None, json: Jso
         list_prices(prices, json)
     elif prices is not None or json:
         raise SettingsError(
-            "--prices and --json stand before the command", fix=f"write them after {context.invoked_subcommand}"
+            "--prices and --json must come after the command", fix=f"write them after {context.invoked_subcommand}"
         )
 
 
 def list_prices(prices: PricesOption = None, json: JsonFlag = False) -> None:
-    """Show what a GPU, a song and a disk cost today.
+    """Show today's prices of GPUs, songs and disks.
 
-    Each price has its date and who says so.
+    Each price has its date and its source.
     """
     book = open_price_book(read_settings(), prices)
     if json:
@@ -104,27 +105,29 @@ def list_prices(prices: PricesOption = None, json: JsonFlag = False) -> None:
 
 
 def add(
-    sku: Annotated[str, typer.Argument(help="What is priced, in small letters: a100-80gb, mureka-v9, volume-disk.")],
+    sku: Annotated[
+        str, typer.Argument(help="Name of the priced thing, in small letters: a100-80gb, mureka-v9, volume-disk.")
+    ],
     usd: Annotated[str, typer.Argument(help="Dollars for one unit, as a decimal number: 1.64.")],
-    source: Annotated[str, typer.Option(help="Who says so, and when it was read; reports repeat it.")],
-    unit: Annotated[str, typer.Option(help=f"What one unit is: {', '.join(UNITS)}.")] = "hour",
+    source: Annotated[str, typer.Option(help="Source of the price, with its date; reports show it.")],
+    unit: Annotated[str, typer.Option(help=f"The priced unit: {', '.join(UNITS)}.")] = "hour",
     market: Annotated[str, typer.Option(help="How a GPU is rented: on_demand or spot.")] = "on_demand",
     match: Annotated[
         list[str] | None,
-        typer.Option(help="A part of the GPU's name as its driver reports it; may be repeated."),
+        typer.Option(help="A part of the driver's name of the GPU; may be repeated."),
     ] = None,
     vram_gib: Annotated[float | None, typer.Option(help="The GPU's memory in GiB.")] = None,
     songs_per_request: Annotated[
-        int | None, typer.Option(help="Songs that are paid for in a request of which one is kept (unit song).")
+        int | None, typer.Option(help="Songs that one request makes, of which one is kept (for the unit song).")
     ] = None,
-    provider: Annotated[str, typer.Option(help="Whose price it is.")] = "",
-    region: Annotated[str, typer.Option(help="Where it holds.")] = "",
+    provider: Annotated[str, typer.Option(help="The provider that has this price.")] = "",
+    region: Annotated[str, typer.Option(help="The region that has this price.")] = "",
     valid_from: ValidFromOption = None,
     correction: CorrectionFlag = False,
     prices: PricesOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Write the price of SKU into a new dated file of the price book."""
+    """Write the price of SKU into a new dated price file."""
     settings, usd = read_settings(), usd.strip().removeprefix("$")
     layer = writable_layer(settings, prices)
     row = a_row(
@@ -150,13 +153,15 @@ def add(
 
 def import_catalog(
     file: Annotated[Path, typer.Argument(help="The CSV of one provider from the SkyPilot or a gpuhunt catalog.")],
-    provider: Annotated[str, typer.Option(help="Whose prices they are: runpod, vast, lambda.")],
+    provider: Annotated[str, typer.Option(help="The provider of the prices: runpod, vast, lambda.")],
     kind: Annotated[str, typer.Option(help=f"The catalog's layout: {', '.join(KINDS)}.")] = "auto",
-    region: Annotated[str | None, typer.Option(help="Take only this region's prices; else the highest of all.")] = None,
+    region: Annotated[
+        str | None, typer.Option(help="Read only this region's prices; by default the highest of all regions.")
+    ] = None,
     sku: Annotated[
         list[str] | None,
         typer.Option(
-            help="Take only this GPU, as the price book names it; may be repeated.", autocompletion=completion.gpus
+            help="Read only this GPU, by its name in the price book; may be repeated.", autocompletion=completion.gpus
         ),
     ] = None,
     valid_from: ValidFromOption = None,
@@ -164,7 +169,7 @@ def import_catalog(
     prices: PricesOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Write the prices of a catalog's FILE into a new dated file."""
+    """Write the prices of a catalog FILE into a new dated price file."""
     if kind not in KINDS:
         raise SettingsError(f"--kind is wrong: {kind!r}", fix=f"choose one of {', '.join(KINDS)}")
     settings = read_settings()

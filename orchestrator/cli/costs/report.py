@@ -86,55 +86,59 @@ class Shown(NamedTuple):
 
 
 def show_report(
-    by: Annotated[str, typer.Option(help=f"Add up by these, with commas between: {', '.join(CUTS)}.")] = "zone",
+    by: Annotated[str, typer.Option(help=f"Group by these, with commas between: {', '.join(CUTS)}.")] = "zone",
     period: Annotated[
-        str | None, typer.Option(help="Only what is booked in this month, as 2026-11; without it all there is.")
+        str | None, typer.Option(help="Report only entries of this month, as 2026-11; by default all months.")
     ] = None,
     run: Annotated[
         str | None,
         typer.Option(
-            help="Report only what this run has cost; its first digits will do.", autocompletion=completion.runs
+            help="Report only this run, by its id or the first digits of its id.", autocompletion=completion.runs
         ),
     ] = None,
     catalog: Annotated[
         str | None,
         typer.Option(
-            help="Report only what this catalog has cost.",
+            help="Report only this catalog.",
             autocompletion=completion.made_catalogs,
             callback=catalog_key,
         ),
     ] = None,
     zone: Annotated[str | None, typer.Option(help="Report only this zone.", autocompletion=completion.zones)] = None,
     genre: Annotated[str | None, typer.Option(help="Report only this genre.", autocompletion=completion.genres)] = None,
-    provider: Annotated[str | None, typer.Option(help="Report only what this provider asks for.")] = None,
-    gpu: Annotated[str | None, typer.Option(help="Report only this GPU, by the name its driver gives it.")] = None,
+    provider: Annotated[str | None, typer.Option(help="Report only this provider.")] = None,
+    gpu: Annotated[str | None, typer.Option(help="Report only this GPU, by the driver's name.")] = None,
     out_folder: Annotated[
         Path | None,
-        typer.Option("--out", help="Write the month's pack here: workbook, page, extract, manifest; needs --period."),
+        typer.Option(
+            "--out", help="Write the month's pack to this folder (workbook, page, CSV, manifest); needs --period."
+        ),
     ] = None,
     focus: Annotated[bool, typer.Option("--focus", help="With --out: add the FOCUS files.")] = False,
     tracks: Annotated[
-        int | None, typer.Option(min=1, help="With --out: forecast the next refresh for so many kept tracks.")
+        int | None, typer.Option(min=1, help="With --out: forecast the next refresh for this number of kept tracks.")
     ] = None,
     baseline: Annotated[
         str | None,
-        typer.Option(help="With --out: hold the cost against this price of a song; by default the cheapest."),
+        typer.Option(help="With --out: compare the cost with this price of a song; by default the cheapest."),
     ] = None,
     prices: PricesOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Show what accepted tracks cost.
+    """Show the cost of accepted tracks.
 
-    The rows add up to the bills and, where there is none, to time at its price.
+    The rows add up to the bills; time without a bill counts at its price.
 
-    Exit codes: 10 for a name that is not on the books, 33 for --out while there is no ledger: then no pack is written.
+    Exit codes: 10 for a name that is not on the books, 33 for --out while there is no ledger.
     """
     settings = read_settings()
     if out_folder is not None and period is None:
-        raise SettingsError("--out needs --period", why="a pack is of one month", fix="add --period 2026-11")
+        raise SettingsError(
+            "--out needs --period", why="a pack holds the costs of one month", fix="add --period 2026-11"
+        )
     if out_folder is not None and str(out_folder) in ("", "."):
         raise SettingsError(
-            "--out names no folder of its own", why="a pack is a folder", fix="add --out finance/2026-11"
+            "--out needs a folder of its own", why="a pack is a folder of files", fix="add --out finance/2026-11"
         )
     if focus and out_folder is None:
         raise SettingsError("--focus needs --out", why="the FOCUS files are part of a pack", fix="add --out FOLDER")
@@ -185,8 +189,8 @@ def _refuse_names(scope: Scope) -> None:
         if value is not None:
             raise UnknownNameError(
                 f"there is no ledger yet, and no {name.removesuffix('_id')} {value!r:.80} in it",
-                why="nothing has been run, or TUNEMILL_HOME or TUNEMILL_DATABASE_URL name another place",
-                fix="correct them, or leave the name out",
+                why="nothing has been run, or TUNEMILL_HOME or TUNEMILL_DATABASE_URL points to another place",
+                fix="correct these variables, or leave the option out",
             )
 
 
@@ -194,7 +198,7 @@ def _cuts(by: str) -> list[str]:
     cuts = [cut.strip() for cut in by.split(",") if cut.strip()] or ["zone"]
     for cut in cuts:
         if cut not in CUTS:
-            raise UnknownNameError(f"no report by {cut!r}", fix=f"choose from {', '.join(CUTS)}")
+            raise UnknownNameError(f"there is no report by {cut!r}", fix=f"choose from {', '.join(CUTS)}")
     return list(dict.fromkeys(cuts))
 
 
@@ -204,7 +208,7 @@ def _whole_run_id(prefix: str, ledger: Ledger) -> str:
         found = readings.find_run_ids(connection, prefix)
     if len(found) > 1 and prefix not in found:
         raise UnknownNameError(
-            f"{len(found)} runs begin with {prefix!r}", why=", ".join(found[:4]), fix="give more digits"
+            f"{len(found)} runs begin with {prefix!r}", why=", ".join(found[:4]), fix="write more digits of the run id"
         )
     return prefix if prefix in found or not found else found[0]
 

@@ -73,29 +73,33 @@ def register(costs: typer.Typer) -> None:
 
 def strike(
     workers: Annotated[
-        list[str] | None, typer.Argument(metavar="[WORKER]...", help="Ids of workers, or how they begin.")
+        list[str] | None, typer.Argument(metavar="[WORKER]...", help="Ids of workers, or the beginnings of their ids.")
     ] = None,
-    login: Annotated[str | None, typer.Option(help="All workers of this login at the broker.")] = None,
-    reason: Annotated[str, typer.Option(help="Why, for the record; only a dry run needs none.")] = "",
-    undo: Annotated[bool, typer.Option("--undo", help="Put struck workers back as they were.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go or come back.")] = False,
-    show_all: Annotated[bool, typer.Option("--list", help="Show every strike so far, the newest last.")] = False,
+    login: Annotated[str | None, typer.Option(help="Strike all workers of this login at the broker.")] = None,
+    reason: Annotated[str, typer.Option(help="The reason, for the record; required except with --dry-run.")] = "",
+    undo: Annotated[bool, typer.Option("--undo", help="Undo the strike of these workers.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the effect, and change nothing.")] = False,
+    show_all: Annotated[bool, typer.Option("--list", help="Show all strikes, the newest last.")] = False,
     prices: PricesOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Strike false workers off the books.
+    """Remove workers with false reports from the books.
 
-    Their time, their tries and what they lost go, and their takes wait again.
+    Their time, tries and losses no longer count, and their takes wait again.
 
-    What they reported stays on record and can be put back. Bills and closed months keep their numbers, the counts of
-    runs too. Nothing more that a struck worker reports is recorded; cut off its login at the broker as well.
+    Their reports stay on record, and --undo restores them. Bills, closed months and the counts of runs do not change.
+    Later reports of a struck worker are not recorded; end its login at the broker, too.
 
-    Exit codes: 10 for a worker or a login that the ledger does not know, or a beginning that several ids have.
+    Exit codes: 10 for an unknown worker or login, or if several ids begin with the given digits.
     """
     asked = _Asked(workers or [], login, reason.strip(), undo, dry_run)
     if show_all:
         if asked != _Asked([], None, "", undo=False, dry_run=False):
-            raise SettingsError("--list changes nothing", why="it shows every strike", fix="leave the rest out")
+            raise SettingsError(
+                "--list changes nothing",
+                why="--list shows all strikes and cannot be combined with other options",
+                fix="write `tunemill costs strike --list` alone",
+            )
         _show_strikes(read_settings(), json=json)
         return
     _check(asked)
@@ -111,9 +115,15 @@ def strike(
 
 def _check(asked: _Asked) -> None:
     if not asked.workers and asked.login is None:
-        raise SettingsError("which worker?", fix="name workers by their ids, or all of a login with --login")
+        raise SettingsError(
+            "no worker is named", fix="write the ids of the workers, or name all workers of a login with --login"
+        )
     if not asked.reason and not asked.dry_run:
-        raise SettingsError("--reason is empty", why="finance will ask why the books changed", fix="say it in words")
+        raise SettingsError(
+            "--reason is empty",
+            why="finance must be able to see why the books changed",
+            fix="write --reason and the reason in words",
+        )
 
 
 def _correct(ledger: Ledger, settings: Settings, book: PriceBook, asked: _Asked) -> _Done:
@@ -147,12 +157,12 @@ def _print(asked: _Asked, done: _Done) -> None:
     would = "would be " if asked.dry_run else ""
     say(f"{who} {would}{'put back' if asked.undo else 'struck'}")
     if count and not asked.dry_run:
-        say(f"{done.updated.reversed:,} postings taken back, {done.updated.posted:,} written", hang=2)
+        say(f"{done.updated.reversed:,} postings reversed, {done.updated.posted:,} written", hang=2)
     for each in done.corrections:
         if (each.usd_micros or 0) < 0:
             warn(
-                f"{each.rental_id} costs more without {each.worker_id}: nobody has said its end, or the next worker "
-                "has a higher price; `tunemill costs rentals add` says what is known of a machine"
+                f"{each.rental_id} costs more without {each.worker_id}: its end is not known, or the next worker "
+                "has a higher price; correct a machine's data with `tunemill costs rentals add`"
             )
     if done.unchanged:
         more = " and more" if len(done.unchanged) > _NAMED else ""

@@ -1,1 +1,1 @@
-"""Allocation: what rented time has cost, and who pays which part of it. Rules only; no SQL."""
+"""Allocation: pure rules that compute what rented time has cost and which part of it each payer pays. No SQL."""

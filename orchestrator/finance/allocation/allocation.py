@@ -1,12 +1,14 @@
-"""Allocation: what a rental cost, handed down to the takes that were worked on.
+"""Allocation: the cost of a rental, divided among the takes that were worked on.
 
-Stage 1 splits an amount over what the rental's lanes did in its window, by length. A lane is one GPU; a stretch of it
-that no span covers is `lost` within the life of a worker that ended without reporting it, and `unobserved` elsewhere:
-minimums, rounded minutes, a machine without a worker. A render span goes on to the attempts of its batch, a plan span
-to those that were rendered from its planner call, by the audio each asked for; the last stretch of a worker that was
-lost to the takes it held. Stage 2 hands what they share (startup, idle, disks, ...) to the cost objects by the time
-that engines worked for each in that month, wasted takes included: who throws takes away pays for the warm-up they used.
-The parts add up to the amount exactly, whatever it counts: micro-dollars or milliseconds.
+Stage 1 splits an amount over the activities of the rental's lanes in the rental's window, by length. A lane is one GPU.
+A stretch that no span covers is `lost` when it lies within the life of a worker that ended without reporting it, and
+`unobserved` elsewhere (minimum charges, rounded minutes, a machine without a worker). The cost of a render span goes to
+the attempts of its batch, the cost of a plan span to the attempts that were rendered from its planner call; attempts
+share it by the audio that each asked for. The last stretch of a lost worker goes to the takes that it held.
+
+Stage 2 divides the shared costs (startup, idle, disks, ...) among the cost objects by the engine time of each in that
+month. Wasted takes count, so that a catalog that throws takes away pays for the warm-up they used. The parts add up to
+the amount exactly, in micro-dollars as in milliseconds.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from orchestrator.ledger.observations import (
 
 
 class Segment(NamedTuple):
-    """What a lane did in a stretch of time; the pieces of a lane cover its window."""
+    """A stretch of a lane's time with one use; the segments of a lane cover its window."""
 
     start_ms: int
     end_ms: int
@@ -38,14 +40,14 @@ class Segment(NamedTuple):
     call_id: str  # of a busy one its batch or planner call, of the last of a lost worker its id
 
     def ms_in(self, start_ms: int, end_ms: int) -> int:
-        """Length of its part in that window."""
+        """The length of the segment's part within that window."""
         return max(0, min(self.end_ms, end_ms) - max(self.start_ms, start_ms))
 
 
-# Of spans: two that claim the same stretch are told apart by what they say, never by the order they come in.
+# Of spans: two that claim the same stretch are ordered by their content, never by their arrival.
 IN_ORDER: Final = ("start_ms", "end_ms", "state", "batch_id", "cause")
 
-Use = tuple[str, str]  # (state, call): what a stretch of time was for
+Use = tuple[str, str]  # (state, call): the use of a stretch of time
 Payers = Mapping[tuple[CostObject, Category], int]  # weights
 Weights = Mapping[CostObject, int]
 
@@ -53,9 +55,9 @@ Weights = Mapping[CostObject, int]
 def pieces_of(
     lives: Iterable[WorkerLife], spans: Mapping[str, Sequence[SpanTime]], start_ms: int, end_ms: int
 ) -> list[Segment]:
-    """What one lane did from `start_ms` to `end_ms`, by the lives of its workers and their spans.
+    """The segments of one lane from `start_ms` to `end_ms`, from the lives of its workers and their spans.
 
-    Where two workers say that they had the lane at the same time, it is the earlier one's.
+    Where two workers claim the lane at the same time, the time belongs to the earlier one.
     """
     pieces: list[Segment] = []
     reached_ms = start_ms
@@ -70,7 +72,7 @@ def pieces_of(
 
 
 def _of_life(life: WorkerLife, spans: Sequence[SpanTime], reached_ms: int) -> Iterator[Segment]:
-    """The pieces of a life from an instant on: time that two spans claim belongs to the earlier one."""
+    """The segments of a worker's life from an instant on; time that two spans claim belongs to the earlier one."""
     for span in sorted(spans, key=attrgetter(*IN_ORDER)):
         start_ms, end_ms = max(span.start_ms, reached_ms), min(span.end_ms, life.end_ms)
         if end_ms <= start_ms:
@@ -93,9 +95,9 @@ def uses_in(pieces: Iterable[Segment], start_ms: int, end_ms: int) -> dict[Use, 
 
 
 class Calls:
-    """Who was in each planner call and batch, and how they share it: by the audio that each take asked for.
+    """The takes of each planner call and batch, and their shares, by the audio that each take asked for.
 
-    `losses` are the takes that workers held when they were lost; they share those workers' last silence.
+    `losses` are the takes that workers held when they were lost; they share the last silence of those workers.
     """
 
     def __init__(self, attempts: Iterable[AttemptFact], losses: Iterable[AttemptFact] = ()) -> None:
@@ -118,12 +120,12 @@ class Calls:
 
 
 def calls_over_ms(life: WorkerLife, latest_ms: int) -> int:
-    """Before when a worker's calls are over, by its own clock; of one that ended long before `latest_ms` all are."""
+    """The time on the worker's clock before which its calls are over; all are when it ended long before `latest_ms`."""
     return (max(life.end_ms, latest_ms - 2 * CALLS_OVER_MS) if life.is_over else life.end_ms) - CALLS_OVER_MS
 
 
 def as_known(span: SpanTime, life: WorkerLife | None, calls: Calls) -> SpanTime:
-    """The same span; one of a call of which a living worker may yet tell says no more than that time has passed."""
+    """The same span; without its work when a living worker may still report attempts of its call."""
     may_be_told = life is not None and not life.is_over and span.end_ms >= life.end_ms - CALLS_OVER_MS
     if may_be_told and span.state in BUSY_STATES and not calls.of((span.state, span.batch_id)):
         return span._replace(state=str(Category.UNOBSERVED), batch_id="")
@@ -131,14 +133,14 @@ def as_known(span: SpanTime, life: WorkerLife | None, calls: Calls) -> SpanTime:
 
 
 class Charges:
-    """Amounts by payer and category; what all share waits in `shared` for stage 2."""
+    """Amounts by payer and category; shared costs wait in `shared` for stage 2."""
 
     def __init__(self) -> None:
         self.direct: Counter[tuple[CostObject, Category]] = Counter()
         self.shared: Counter[Category] = Counter()
 
     def add(self, amount: int, uses: Mapping[Use, int], calls: Calls) -> None:
-        """Stage 1: hand `amount` down over the uses of a lane. Raises TunemillError when there are none."""
+        """Stage 1: divide `amount` among the uses of a lane. Raises TunemillError when the lane has no uses."""
         for use, part in split(amount, uses).items():
             state = use[0]
             if shares := calls.of(use):
@@ -148,7 +150,7 @@ class Charges:
                 self.shared[Category.LOST if state in BUSY_STATES else Category(state)] += part
 
     def settled(self, weights: Weights) -> Counter[tuple[CostObject, Category]]:
-        """Stage 2: what is shared goes to the cost objects; all of it, by payer and category."""
+        """Stage 2: divide the shared costs among the cost objects; returns all amounts, by payer and category."""
         whole = Counter(self.direct)
         for category, part in self.shared.items():
             for payer, share in split_over(part, weights or {UNALLOCATED: 1}).items():
@@ -157,7 +159,7 @@ class Charges:
 
 
 def busy_weights(pieces: Iterable[Segment], calls: Calls, start_ms: int, end_ms: int) -> Counter[CostObject]:
-    """Milliseconds that engines worked for each cost object in a window, wasted and lost takes included."""
+    """Milliseconds of engine time for each cost object in a window, wasted and lost takes included."""
     charges = Charges()
     busy = (piece for piece in pieces if piece.state in BUSY_STATES or calls.of((str(piece.state), piece.call_id)))
     if uses := uses_in(busy, start_ms, end_ms):
@@ -172,7 +174,7 @@ Key = TypeVar("Key", bound=tuple[Any, ...])
 
 
 def split_over(amount: int, weights: Mapping[Key, int]) -> Mapping[Key, int]:
-    """As `split`, and quicker: most calls have one payer."""
+    """The same as `split`, but faster for a single payer, which most calls have."""
     if len(weights) == 1:
         return dict.fromkeys(weights, amount)
     return split(amount, weights)

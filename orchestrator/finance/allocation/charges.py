@@ -1,8 +1,8 @@
-"""Charges and entries: an amount that somebody bills, and the rows in which the books hand it down.
+"""Charges and entries: an amount that a provider bills, and the rows that divide it in the books.
 
-A charge is what a provider asks for a stretch of time, or will ask for: a line of an invoice, or an unbilled stretch
-at the price book's rate. Its entries say who pays which part of it and for what; they add up to it exactly, in
-micro-dollars as in milliseconds. A charge without a known price has time and no dollars.
+A charge is a line of an invoice, or an unbilled stretch of time at the price book's rate. Its entries say who pays
+which part, and for what; they add up to the charge exactly, in micro-dollars as in milliseconds. A charge without a
+known price has time and no dollars.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from orchestrator.ledger.observations import Category, CostObject
 
 
 class Sharing(StrEnum):
-    """Whom what all share is handed down to, and how; named in every posting."""
+    """The way of dividing shared costs among payers; every posting names it."""
 
     BUSY = "busy"  # by the time that engines worked for each
     EVEN = "even"  # the same for each that engines worked for
-    NONE = "none"  # to nobody: it stays unallocated
+    NONE = "none"  # to no payer: it stays unallocated
 
     @property
     def method(self) -> str:
-        """Its name in books and files, which another way of reckoning would change."""
+        """The method's name in books and files; a new way of computing needs a new name."""
         return "busy-ms.v1" if self is Sharing.BUSY else f"{self}.v1"
 
 
-METHOD: Final = Sharing.BUSY.method  # unless somebody asks for another
+METHOD: Final = Sharing.BUSY.method  # unless the user chooses another
 
 
 class ChargeKind(StrEnum):
-    """What an amount rests on."""
+    """The basis of an amount."""
 
     BILLED = "billed"  # a line of an invoice
     ESTIMATE = "estimate"  # the price book, until the bill comes
-    WORK = "work"  # no money: what came of the time, attempts and kept tracks
+    WORK = "work"  # no money: the results of the time, attempts and kept tracks
     PROVISIONAL = "provisional"  # the same for a rental that still runs: not posted yet
 
 
 class Meter(StrEnum):
-    """What a line of an invoice counts."""
+    """The good or service that a line of an invoice bills."""
 
     GPU = "gpu"
     DISK = "disk"
@@ -49,7 +49,7 @@ class Meter(StrEnum):
     TOPUP = "topup"  # money paid in advance: cash, never an expense
 
 
-# Lines that no time is behind, and what reports call them.
+# Lines without time, and their names in reports.
 CATEGORY_OF_METER: Final = {
     Meter.DISK: Category.STORAGE,
     Meter.EGRESS: Category.EGRESS,
@@ -59,7 +59,7 @@ CATEGORY_OF_METER: Final = {
 
 
 class CostGroup(StrEnum):
-    """The columns of a report: every category is in one."""
+    """The columns of a report; every category belongs to exactly one."""
 
     DIRECT = "direct"
     WASTED = "wasted"
@@ -81,17 +81,17 @@ WASTED: Final = tuple(category for category, group in _GROUPS.items() if group i
 
 
 def group_of(category: Category) -> CostGroup:
-    """The column in which a category is shown; what is in none of the others is overhead."""
+    """The column that shows a category; a category of no other column is overhead."""
     return _GROUPS.get(category, CostGroup.OVERHEAD)
 
 
 class Rental(NamedTuple):
-    """A paid machine. One that nobody has named is known by its worker's id, at the provider "local"."""
+    """A rented machine. A rental without a name has its worker's id as name, at the provider "local"."""
 
     rental_id: str  # provider/external_id
     provider: str
     external_id: str  # the provider's own id
-    gpu: str  # the driver's name, or as the provider calls it; "" before anybody has said
+    gpu: str  # the driver's or the provider's name; "" while it is unknown
     gpu_count: int
     market: str  # on_demand or spot
     region: str
@@ -103,7 +103,7 @@ class Rental(NamedTuple):
 
 
 class Charge(NamedTuple):
-    """An amount to hand down, for one month of finance."""
+    """An amount for one month of finance, to be divided among payers."""
 
     key: str  # its identity: the same charge computed again has the same key
     kind: ChargeKind
@@ -124,12 +124,12 @@ class Charge(NamedTuple):
 
     @property
     def ms(self) -> int:
-        """Length of its window."""
+        """The length of its window."""
         return max(0, self.end_ms - self.start_ms)
 
 
 class CostEntry(NamedTuple):
-    """A part of a charge: who pays it and for what. `usd_micros` is None where the price is unknown."""
+    """A part of a charge, with its payer and category. `usd_micros` is None where the price is unknown."""
 
     category: Category
     payer: CostObject
@@ -141,7 +141,7 @@ class CostEntry(NamedTuple):
 
 
 class Posting(NamedTuple):
-    """A charge as it stands in the books, with its entries. A reversal is the same with every number negated."""
+    """A charge in the books, with its entries. A reversal is the same posting with every number negated."""
 
     posting_id: int  # 0: provisional
     period: str  # YYYY-MM it is booked in; later than `applies_to` when that month had been closed
@@ -152,7 +152,7 @@ class Posting(NamedTuple):
 
 
 class CostRow(NamedTuple):
-    """The roll-up that reports are made of: sums of entries that agree in everything that a report can cut by."""
+    """The rows from which reports are made: sums of entries that agree in every column by which a report can group."""
 
     period: str
     applies_to: str

@@ -1,7 +1,7 @@
-"""What a rental that still runs has cost so far, from the tallies of its workers.
+"""Provisional costs: the cost so far of a rental that still runs, from the tallies of its workers.
 
-Nothing of it is posted. Each payer's part is within micro-dollars of what will be, since money is split over sums here
-and over single calls there; the total of a month is the same.
+These costs are not posted. Each payer's part may differ by micro-dollars from the later posting, because money is split
+over sums here and over single calls there. The total of a month is the same.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from orchestrator.finance.allocation.tally import NOBODY, SILENCE, Tally, Worker
 from orchestrator.finance.months import MonthSlice, bounds_of, cut_by_month, month_of
 from orchestrator.ledger.observations import Category, CostObject, WorkerLife
 
-Uses = Counter[tuple[Category, CostObject]]  # milliseconds; of what the payers share, NOBODY's
+Uses = Counter[tuple[Category, CostObject]]  # milliseconds; shared time belongs to NOBODY
 
 
 def draft_living(
     facts: RentalFacts, times: Mapping[str, WorkerTime], time_zone: str, sharing: Sharing = Sharing.BUSY
 ) -> list[PostingDraft] | None:
-    """The postings that its open months would call for now; `times` is by worker, `facts` holds no spans or attempts.
+    """The postings for a running rental's open months; `times` is by worker, `facts` has no spans or attempts.
 
-    None for a rental of which tallies do not say all: one that is billed within these months, whose lanes two workers
-    used at a time, that is paid for in another window than its workers lived in, or that has not worked on takes yet.
+    None for a rental whose tallies do not suffice: one that is billed within these months, whose lanes two workers used
+    at a time, whose paid window differs from its workers' lives, or that has not worked on takes yet.
     """
     start_ms, end_ms = facts.window
     first = month_of(facts.complete_through_ms, time_zone)
@@ -56,7 +56,7 @@ def draft_living(
 
 
 def _lanes(facts: RentalFacts, tallies: Mapping[str, Tally], time_zone: str) -> list[defaultdict[str, Uses]]:
-    """What each GPU did, by month; one that never had a worker was rented all the same."""
+    """The uses of each GPU, by month; a GPU that never had a worker is included, because it was rented too."""
     start_ms, end_ms = facts.window
     lives: defaultdict[str, list[WorkerLife]] = defaultdict(list)
     for life, lane in on_lanes(facts.lives):
@@ -82,7 +82,7 @@ def _add_unseen(uses: defaultdict[str, Uses], start_ms: int, end_ms: int, time_z
 
 
 def _weights(lanes: Sequence[Uses]) -> Counter[CostObject]:
-    """Milliseconds that engines worked for each payer."""
+    """Milliseconds of engine time for each payer."""
     weights: Counter[CostObject] = Counter()
     for uses in lanes:
         for (_, payer), ms in uses.items():

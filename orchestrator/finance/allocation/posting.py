@@ -1,9 +1,9 @@
-"""Posting: what ought to stand in the books of one rental, worked out anew from everything that is known of it.
+"""Posting: all postings that the books of one rental should contain, computed anew from the known facts.
 
-A pure function of facts, so the same facts always give the same postings: whoever keeps the books compares them with
-what stands there, reverses what differs and puts down the rest. A line of an invoice covers its window; what no
-invoice's period covers is estimated at the rental's rate. All of it is cut at the ends of finance's months, and the
-parts of an amount add up to it.
+`draft_rental` is a pure function, so the same facts always give the same postings. The books compare the result with
+their present postings, reverse those that differ, and add those that are missing. A line of an invoice covers its
+window; time that no invoice's period covers is estimated at the rental's rate. Every charge is cut at the ends of
+finance's months, and the parts of an amount add up to it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _WHOLE: Final = (-(2**62), 2**62)
 
 
 class BilledLine(NamedTuple):
-    """A line of an invoice that names the rental, with what it needs of its invoice."""
+    """A line of an invoice that names the rental, with the fields of its invoice that posting needs."""
 
     line_id: str
     meter: Meter
@@ -72,7 +72,7 @@ class BilledLine(NamedTuple):
 
 @dataclass(frozen=True)
 class RentalFacts:
-    """Everything that is known of a rental."""
+    """All known facts about a rental."""
 
     rental: Rental
     lives: Sequence[WorkerLife] = ()
@@ -82,18 +82,18 @@ class RentalFacts:
     run_weights: Weights = field(default_factory=dict)  # of the run that asked for it, over all its rentals
     book_price: tuple[int, str, str] | None = None  # (rate, sku, source) for one that no worker has a price for
     losses: Sequence[AttemptFact] = ()  # takes that its workers held when they were lost
-    open_until_ms: int | None = None  # of one without a worker that nobody has said the end of: known until then
+    open_until_ms: int | None = None  # of a rental without a worker and without a stated end: known until then
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will be reported of it."""
+        """True when no further report about the rental is expected."""
         return self.open_until_ms is None and all(life.is_over for life in self.lives)
 
     @property
     def window(self) -> tuple[int, int]:
-        """From when to when it is paid for, as far as is known: the bill's word, else its workers' lives.
+        """The paid time of the rental: the bill's window where it is known, else the span of its workers' lives.
 
-        (0, 0) while nobody has said from when: an end alone is no time.
+        (0, 0) while the start is unknown, because an end alone defines no window.
         """
         rental = self.rental
         if not self.lives and rental.billed_start_ms is None:
@@ -106,7 +106,7 @@ class RentalFacts:
 
     @property
     def price(self) -> tuple[int | None, str, str]:
-        """(rate, sku, source): as agreed for the rental, else in force when its first worker with a price started."""
+        """(rate, sku, source): as agreed for the rental, else in force when its first priced worker started."""
         priced = sorted(
             (life for life in self.lives if life.rate_usd_micros_per_h is not None),
             key=lambda life: (life.start_ms, life.worker_id),
@@ -120,33 +120,33 @@ class RentalFacts:
 
     @property
     def complete_through_ms(self) -> int:
-        """All of its time before this instant is known, and what came of it: a living worker's last calls may go on."""
+        """The instant before which all time and results are known; a living worker's last calls may go on."""
         living = [life.end_ms - CALLS_OVER_MS for life in self.lives if not life.is_over]
         living += [self.open_until_ms] if self.open_until_ms is not None else []
         return min(living, default=_WHOLE[1])
 
 
 class PostingDraft(NamedTuple):
-    """A charge with its entries, ready to be put down."""
+    """A charge with its entries, not yet written to the books."""
 
     charge: Charge
     entries: tuple[CostEntry, ...]
 
     @property
     def digest(self) -> str:
-        """The same for the same charge handed down in the same way."""
+        """A hash that is equal exactly for equal charges with equal entries."""
         entries = [(str(entry.category), *entry.payer, *entry[2:]) for entry in self.entries]
         charge = [str(value) if isinstance(value, str) else value for value in self.charge]
         return hashlib.sha256(repr((METHOD, charge, entries)).encode()).hexdigest()
 
 
 def draft_rental(facts: RentalFacts, time_zone: str, sharing: Sharing = Sharing.BUSY) -> list[PostingDraft]:
-    """The postings that `facts` call for: estimates, billed lines and the work done, month by month."""
+    """The postings that `facts` call for, month by month: estimates, billed lines and the work done."""
     return list(_Draft(facts, time_zone, sharing).all())
 
 
 def charged_usd_micros(facts: RentalFacts) -> int | None:
-    """What the charges of `draft_rental` add up to, from lives and lines alone; None where a price is unknown."""
+    """The sum of the charges of `draft_rental`, from lives and lines alone; None where a price is unknown."""
     lines = [line for line in facts.lines if line.meter is not Meter.TOPUP]
     covered = [(line.invoice_start_ms, line.invoice_end_ms) for line in lines if line.meter is Meter.GPU]
     begin_ms, end_ms = facts.window
@@ -160,14 +160,14 @@ def charged_usd_micros(facts: RentalFacts) -> int | None:
 
 
 def shared_by(sharing: Sharing, busy: Weights) -> Weights:
-    """Who carries what all share, by the time that engines worked for each; nobody without any."""
+    """The payers' weights for shared costs, by engine time; empty when no engine worked."""
     if sharing is Sharing.NONE:
         return {}
     return {payer: 1 for payer, ms in busy.items() if ms} if sharing is Sharing.EVEN else busy
 
 
 def draft_line(line: BilledLine, provider: str, time_zone: str) -> list[PostingDraft]:
-    """The postings of a line that names no rental we know: its money is there, and nobody to pay it."""
+    """The postings of a line that names an unknown rental: an amount without a payer."""
     start_ms, end_ms = _line_window(line, line.invoice_start_ms, line.invoice_end_ms)
     drafts = []
     for stretch, usd_micros in _parts(line.usd_micros, list(cut_by_month(start_ms, end_ms, time_zone))):
@@ -179,7 +179,7 @@ def draft_line(line: BilledLine, provider: str, time_zone: str) -> list[PostingD
 
 
 class _Draft:
-    """One rental on its way into the books."""
+    """The computation of one rental's postings."""
 
     def __init__(self, facts: RentalFacts, time_zone: str, sharing: Sharing) -> None:
         self._facts, self._time_zone, self._sharing = facts, time_zone, sharing
@@ -200,7 +200,7 @@ class _Draft:
 
     @cached_property
     def _lanes(self) -> list[list[Segment]]:
-        """What each GPU did; one that never had a worker was rented all the same."""
+        """The segments of each GPU; a GPU that never had a worker is included, because it was rented too."""
         spans: defaultdict[str, list[SpanTime]] = defaultdict(list)
         lives_of = {life.worker_id: life for life in self._facts.lives}
         for span in self._facts.spans:
@@ -217,7 +217,7 @@ class _Draft:
         return lanes + [idle] * max(0, unseen)
 
     def _weights_of(self, stretch: MonthSlice) -> Weights:
-        """Who pays for what all share in a month: by the work of that month, of the rental, of its run."""
+        """The payers' weights for a month's shared costs: by work in the month, else on the rental, else in its run."""
         if stretch.period not in self._weights:
             pieces = [piece for lane in self._lanes for piece in lane]
             busy = (
@@ -275,7 +275,7 @@ class _Draft:
     # ------------------------------------------------------------ entries
 
     def _entries(self, stretch: MonthSlice, amounts: Sequence[int | None]) -> tuple[CostEntry, ...]:
-        """What the lanes did in a stretch, and what that cost: `amounts` by lane, None where no price is known."""
+        """The entries of a stretch, from the uses of its lanes; `amounts` is by lane, None where no price is known."""
         money, time = Charges(), Charges()
         for pieces, amount in zip(self._lanes, amounts, strict=True):
             uses = uses_in(pieces, stretch.start_ms, stretch.end_ms) or {(str(Category.UNOBSERVED), ""): 1}
@@ -293,7 +293,7 @@ class _Draft:
 
 
 def on_lanes(lives: Iterable[WorkerLife]) -> Iterator[tuple[WorkerLife, str]]:
-    """Each life with its lane; those that name none take the first that is free, since each had a GPU of its own."""
+    """Each life with its lane; a life without one gets the first free lane, as each worker had a GPU of its own."""
     free_ms: list[int] = []  # when each of the unnamed lanes is free again
     for life in sorted(lives, key=lambda each: (each.start_ms, each.worker_id)):
         if life.lane:
@@ -318,13 +318,13 @@ def _merged(entries: Iterable[CostEntry]) -> tuple[CostEntry, ...]:
 
 
 def money_of(stretch: MonthSlice, begin_ms: int, usd_micros_per_h: int) -> int:
-    """A stretch of one lane at a rate: reckoned from the rental's begin, so that parts add up to the whole."""
+    """The price of a lane's stretch at a rate, counted from the rental's start, so that parts add up to the whole."""
     before = time_usd_micros(stretch.start_ms - begin_ms, usd_micros_per_h)
     return time_usd_micros(stretch.end_ms - begin_ms, usd_micros_per_h) - before
 
 
 def estimate_of(facts: RentalFacts, window: MonthSlice, usd_micros: int | None) -> Charge:
-    """What no bill covers of a rental, at its price."""
+    """The charge for time of a rental that no bill covers, at the rental's price."""
     rate, sku, source = facts.price
     key = f"estimate:{facts.rental.rental_id}:{window.period}"
     charge = _charge(key, ChargeKind.ESTIMATE, Meter.GPU, window, usd_micros, rental=facts.rental)
@@ -332,7 +332,7 @@ def estimate_of(facts: RentalFacts, window: MonthSlice, usd_micros: int | None) 
 
 
 def entries_of(money: Charges, time: Charges, weights: Weights, *, is_priced: bool) -> tuple[CostEntry, ...]:
-    """What a rental's lanes have cost and how long they took, by who pays; None where the price is unknown."""
+    """The entries of a rental's lanes: money and time by payer and category; no money where the price is unknown."""
     micros, ms = money.settled(weights), time.settled(weights)
     return tuple(
         CostEntry(category, payer, micros[payer, category] if is_priced else None, ms[payer, category])
@@ -341,7 +341,7 @@ def entries_of(money: Charges, time: Charges, weights: Weights, *, is_priced: bo
 
 
 def draft_work(rental: Rental, tally: Tally, time_zone: str, *, first: str = "") -> Iterator[PostingDraft]:
-    """What came of a rental, apart from money: attempts, kept tracks and their audio, from the month `first` on."""
+    """The results of a rental without money (attempts, kept tracks, their audio), from the month `first` on."""
     for period in sorted({cut.period for cut, counts in tally.items() if counts.attempts and cut.period >= first}):
         month = MonthSlice(period, *bounds_of(period, time_zone))
         entries = (
@@ -387,7 +387,7 @@ def _billed(
 
 
 def _is_bucket(line: BilledLine) -> bool:
-    """Whether a window only says in which days, or in which invoice, a machine was used: it states no time."""
+    """True when a window names only the days or the invoice in which a machine was used, and so states no time."""
     if line.quantity or line.start_ms is None or line.end_ms is None:
         return False
     of_invoice = (line.start_ms, line.end_ms) == (line.invoice_start_ms, line.invoice_end_ms)
@@ -395,20 +395,20 @@ def _is_bucket(line: BilledLine) -> bool:
 
 
 def _line_window(line: BilledLine, start_ms: int, end_ms: int) -> tuple[int, int]:
-    """The line's own window, or the one given; at least a millisecond, so that there is a month to book it in."""
+    """The line's own window, or the given one; at least a millisecond long, so that it lies in a month."""
     if line.start_ms is not None and line.end_ms is not None:
         start_ms, end_ms = line.start_ms, line.end_ms
     return start_ms, max(end_ms, start_ms + 1)
 
 
 def _parts(usd_micros: int, stretches: Sequence[MonthSlice]) -> list[tuple[MonthSlice, int]]:
-    """An amount by month, by length; the parts add up to it."""
+    """An amount divided among months by length; the parts add up to the amount."""
     parts = split(usd_micros, {stretch.period: stretch.ms for stretch in stretches})
     return [(stretch, parts[stretch.period]) for stretch in stretches]
 
 
 def _uncovered(start_ms: int, end_ms: int, covered: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """What is left of a window outside all of `covered`."""
+    """The parts of a window outside all of `covered`."""
     left: list[tuple[int, int]] = []
     for covered_start_ms, covered_end_ms in sorted(covered):
         if covered_start_ms > start_ms:
@@ -419,7 +419,7 @@ def _uncovered(start_ms: int, end_ms: int, covered: Iterable[tuple[int, int]]) -
 
 
 def _audio_weights(attempts: Iterable[AttemptFact]) -> Mapping[CostObject, int]:
-    """Where no span tells of work: by the audio that was asked for."""
+    """The payers' weights by the audio that was asked for, used where no span records work."""
     weights: Counter[CostObject] = Counter()
     for attempt in attempts:
         weights[attempt.payer] += max(1, attempt.audio_ms)

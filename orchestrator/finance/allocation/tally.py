@@ -1,8 +1,8 @@
-"""Tallies: what the workers of a rental that still runs did so far, added up, so that only what is new need be read.
+"""Tallies: sums of the work on a rental that still runs, so that only new spans and attempts need to be read.
 
-A tally counts milliseconds, tracks and attempts by month, and those add up in any order. A worker's spans are added up
-to a mark that no call reaches across, once it is unlikely that another attempt will name one of their calls. Whatever
-comes later begins behind the mark, or the rental has to be read anew.
+A tally counts milliseconds, tracks and attempts by month; the order of adding does not matter. A worker's spans are
+added up to a cut point that no engine call crosses, once a further attempt of the calls before it is unlikely. Spans
+and attempts that arrive later must lie behind the cut point; otherwise the rental is read anew.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SILENCE: Final = ""  # in place of a category: no span tells of it
 
 
 class SegmentKey(NamedTuple):
-    """What a sum of a tally is of."""
+    """The columns that tell the sums of a tally apart."""
 
     period: str
     category: str  # or SILENCE
@@ -31,7 +31,7 @@ class SegmentKey(NamedTuple):
 
 
 class WorkCounts(NamedTuple):
-    """A sum of a tally."""
+    """The counts in one row of a tally."""
 
     ms: int = 0
     tracks: int = 0
@@ -43,10 +43,10 @@ Tally = dict[SegmentKey, WorkCounts]
 
 
 class Cursor(NamedTuple):
-    """How far a worker's time is added up.
+    """The position up to which a worker's time is added up.
 
-    Attempts made after `spans_ms` are read again, since they may be of later calls; those made before `attempts_ms`, as
-    are all that name a call of these spans, have been counted.
+    Attempts after `spans_ms` are read again, because they may belong to later calls. Attempts before `attempts_ms`, and
+    all that name a call of these spans, have been counted.
     """
 
     spans_ms: int = 0  # spans that begin before it are added up
@@ -56,7 +56,7 @@ class Cursor(NamedTuple):
 
 @dataclass
 class WorkerTime:
-    """A worker on a rental that still runs: what is added up of it, and what came since."""
+    """The time of a worker on a rental that still runs: its tally, and the facts since."""
 
     life: WorkerLife
     tally: Tally = field(default_factory=dict)
@@ -65,7 +65,7 @@ class WorkerTime:
     attempts: list[AttemptFact] = field(default_factory=list)
 
     def whole(self, calls: Calls, time_zone: str) -> Tally:
-        """All of its life."""
+        """The tally of the worker's whole life."""
         fresh = [attempt for attempt in self.attempts if attempt.at_ms >= self.mark.attempts_ms]
         spans = [as_known(span, self.life, calls) for span in self.spans]
         whole = added(self.tally, count(spans, fresh, calls, self.reached_ms, time_zone))
@@ -83,9 +83,9 @@ class WorkerTime:
         return whole
 
     def kept(self, calls: Calls, time_zone: str, before_ms: int) -> tuple[Tally, Cursor] | None:
-        """Its tally with what can be added to it for good, and the mark behind that; None when nothing can.
+        """The tally with all that can be added for good, and the cursor behind it; None when nothing can be added.
 
-        Only what was over before `before_ms`: a later attempt may still name one of these calls.
+        Only time before `before_ms` is added, because a later attempt may still name a call that ended after it.
         """
         self.spans.sort(key=attrgetter(*IN_ORDER))
         cut = find_cut(self.spans, self.attempts, before_ms)
@@ -103,12 +103,12 @@ class WorkerTime:
 
     @property
     def reached_ms(self) -> int:
-        """Up to when its time is in the tally."""
+        """The instant up to which the worker's time is in the tally."""
         return self.mark.reached_ms or self.life.start_ms
 
 
 def added(tally: Tally, more: Tally) -> Tally:
-    """The sums of both."""
+    """The sum of two tallies."""
     whole = dict(tally)
     for cut, counts in more.items():
         before = whole.get(cut)
@@ -121,7 +121,7 @@ def count(
 ) -> Tally:
     """Add up a worker's spans and attempts; `calls` must know all takes of their calls.
 
-    A span takes the time from where the one before it ended; what lies between two is SILENCE.
+    A span's time begins where the span before it ended; a gap between two spans is SILENCE.
     """
     ms: Counter[SegmentKey] = Counter()
     uses: Counter[tuple[str, str, str]] = Counter()  # by month, state and call
@@ -140,7 +140,7 @@ def count(
 
 
 def _pieces(spans: Iterable[SpanTime], reached_ms: int, time_zone: str) -> Iterator[tuple[str, str, str, int]]:
-    """(month, state, call, milliseconds) of what spans tell, and of the silence between them."""
+    """(month, state, call, milliseconds) for each span and for the silence between spans."""
     month = MonthSlice("", 0, 0)
     for span in sorted(spans, key=attrgetter(*IN_ORDER)):
         start_ms = max(span.start_ms, reached_ms)
@@ -162,7 +162,7 @@ def _pieces(spans: Iterable[SpanTime], reached_ms: int, time_zone: str) -> Itera
 
 
 def count_work(attempts: Iterable[AttemptFact], time_zone: str) -> Tally:
-    """What came of it, by the month they ended in: attempts, kept tracks and their audio."""
+    """The results of attempts, by the month in which they ended: attempts, kept tracks and their audio."""
     work: defaultdict[SegmentKey, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     month = MonthSlice("", 0, 0)
     for attempt in attempts:
@@ -183,17 +183,17 @@ def count_work(attempts: Iterable[AttemptFact], time_zone: str) -> Tally:
 
 
 class CutPoint(NamedTuple):
-    """Where a worker's spans can be cut."""
+    """A place at which a worker's spans can be cut."""
 
     spans: int  # so many of them lie before it
     latest_ms: int  # when the latest attempt was made that names a call among these; -1 without any
 
 
 def find_cut(spans: Sequence[SpanTime], attempts: Iterable[AttemptFact], before_ms: int) -> CutPoint | None:
-    """The last place in a worker's spans, in their order, at which what lies before it will not change any more.
+    """The last place in a worker's ordered spans before which nothing will change any more; None where there is none.
 
-    All before it was over before `before_ms`, and so was every attempt that names one of its calls; no call lies on
-    both sides, and no attempt at a later one is older than the place. None where there is no such place.
+    Before this place, all spans and all attempts that name their calls were over before `before_ms`. No call lies on
+    both sides, and no attempt of a later call is older than the place.
     """
     place_of: dict[str, tuple[int, int]] = {}
     for place, span in enumerate(spans):
@@ -217,7 +217,7 @@ def find_cut(spans: Sequence[SpanTime], attempts: Iterable[AttemptFact], before_
 
 
 def _barred(reaches: Iterable[tuple[int, int]], after: int) -> list[bool]:
-    """By place, whether something reaches from before it to behind it."""
+    """For each place, True when a call or an attempt extends from before it to behind it."""
     begins = [0] * (after + 2)
     for first, last in reaches:
         begins[first + 1] += 1

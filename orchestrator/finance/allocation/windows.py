@@ -1,9 +1,9 @@
-"""Windows: providers that bill by the hour or the day say how long a rental was used, not when.
+"""Windows: the billed stretch of a rental, from providers that state only the hours used in a billing bucket.
 
-RunPod and Vast.ai bill in buckets. Taken as the time that was paid for, a bucket of a day would make three hours of
-work look like twenty-one hours that nobody used. So a bucket is narrowed to the time that was billed, laid over the
-part of it in which the rental was seen. Where more was billed than seen, the window reaches beyond that: unobserved
-time.
+RunPod and Vast.ai bill in buckets. A bucket of a day, read as paid time, would make three hours of work look like three
+hours used and twenty-one hours idle. Therefore a bucket is reduced to the billed time, placed over the part of the
+bucket in which the rental was seen. When the provider billed more time than was seen, the window extends beyond that
+part, and the extra time is unobserved.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MS_OF: Final = {
 
 
 def billed_ms(quantity: str, unit: str) -> int | None:
-    """The time that a line's quantity stands for; None when it counts something else."""
+    """The time that a line's quantity stands for; None when the quantity is no time."""
     factor = _MS_OF.get(unit.strip().lower())
     if factor is None:
         return None
@@ -33,9 +33,9 @@ def billed_ms(quantity: str, unit: str) -> int | None:
 
 
 def narrowed(window: tuple[int, int], quantity: str, unit: str, seen: tuple[int, int]) -> tuple[int, int]:
-    """The part of `window` that a line pays for, given when the rental was seen; both are half-open.
+    """The part of `window` that a line pays for, given the time in which the rental was seen; all three are half-open.
 
-    A window that the quantity fills, or that has a quantity of no time, is exact and stays as it is.
+    A window that the quantity fills, or whose quantity is no time, is exact and stays as it is.
     """
     start_ms, end_ms = window
     billed = billed_ms(quantity, unit)

@@ -1,8 +1,9 @@
-"""The books: postings are compared with what ought to stand there, and only what differs is written.
+"""The books: compare the postings of a rental with the postings that it should have, and write only the differences.
 
-A rental is looked at again when something new is known of it. What stands wrong is reversed, what is missing is
-posted, all of a rental in one transaction: a kill leaves the books as they were before or after. A month that is closed
-is never touched: its corrections go, as a pair, to the month that is open, and say which month they apply to.
+A rental is examined again when something new is known of it. Wrong postings are reversed and missing ones are added,
+all of a rental in one transaction, so a killed process leaves the books as they were before or after. A closed month
+never changes: its corrections are posted to the open month, as a reversal and a new posting that both name the month
+they apply to.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _ENTRY_COLUMNS: Final = (
 
 @dataclass(slots=True)
 class Updated:
-    """What was written, and what is known beyond the books: of rentals that still run."""
+    """The number of postings that were written, and the provisional costs of rentals that still run."""
 
     posted: int = 0
     reversed: int = 0
@@ -63,14 +64,14 @@ Progress = Callable[[int, int], None]  # (rentals done, of so many)
 
 
 class Policy(NamedTuple):
-    """How finance wants its books kept."""
+    """Finance's rules for its books."""
 
     time_zone: str  # in which months begin and end
     sharing: Sharing
 
     @property
     def method(self) -> str:
-        """How a posting was reckoned: the way of allocation, and the zone whose months it was cut by."""
+        """The name of the computation: the allocation method, and the zone by whose months a posting was cut."""
         return f"{self.sharing.method} {self.time_zone}"
 
 
@@ -83,7 +84,7 @@ def update_books(
     at_ms: int,
     progress: Progress | None = None,
 ) -> Updated:
-    """Post whatever is known and not posted. Raises SettingsError when months were closed in another way."""
+    """Post all costs that are known and not posted. Raises SettingsError when closed months follow another policy."""
     policy = Policy(time_zone, sharing)
     updated = Updated()
     with ledger.write() as connection:
@@ -117,7 +118,7 @@ def _check_policy(connection: Connection, policy: Policy) -> None:
     if other := next((row for row in closed if row.time_zone != policy.time_zone), None):
         raise SettingsError(
             f"the month {other.period} was closed in the time zone {other.time_zone}, not in {policy.time_zone}",
-            why="a month that is closed cannot begin or end at another instant",
+            why="the beginning and the end of a closed month cannot change",
             fix=f"set TUNEMILL_FINANCE_TZ={other.time_zone}",
         )
     of_closed = (
@@ -129,20 +130,20 @@ def _check_policy(connection: Connection, policy: Policy) -> None:
     for was in Sharing:
         if was.method in methods and was is not policy.sharing:
             raise SettingsError(
-                f"months were closed with what all share allocated as {was}, not as {policy.sharing}",
-                why="a month that is closed is never reckoned again, and its corrections must be reckoned as it was",
+                f"months were closed with the allocation of shared costs set to {was}, not to {policy.sharing}",
+                why="a closed month is not calculated again, and its corrections must use the same allocation",
                 fix=f"set TUNEMILL_ALLOCATION={was}",
             )
 
 
 def _unsettle_other_method(connection: Connection, method: str) -> None:
-    """What was posted in another way, or by the months of another zone, is posted anew."""
+    """Have rentals posted anew when their postings follow another method or the months of another zone."""
     stands = select(STANDING.c.key).where(STANDING.c.method != method).limit(1)
     if connection.execute(stands).first() is not None:
         connection.execute(update(RENTAL).values(settled=False))
 
 
-_Place = tuple[Any, ...]  # what a charge is for, whatever it is called: what takes its place has the same
+_Place = tuple[Any, ...]  # the object of a charge, under any key; the charge that replaces it has the same object
 
 
 def _place(charge: Charge) -> _Place:
@@ -165,11 +166,11 @@ class Poster:
 
     @property
     def entries(self) -> int:
-        """How many it has put down."""
+        """The number of entries that this poster has written."""
         return self._entry_id - self._first_id
 
     def look_at(self, rental_id: str, price_of: PriceOf) -> None:
-        """Let the books say what is known of a rental; of one that still runs only what is new is read."""
+        """Bring the books of one rental up to date; for a rental that still runs, read only new facts."""
         living = tallies.read_living(self._connection, rental_id, price_of, self._time_zone, self._method)
         if living is not None and self._note_provisional(living):
             living.keep(self._connection, self._method, anew=False)
@@ -177,14 +178,14 @@ class Poster:
         self.settle(rental_facts.read(self._connection, rental_id, price_of))
 
     def settle(self, facts: RentalFacts) -> None:
-        """Let the books of one rental say what is known of it."""
+        """Write the differences between the books of one rental and the postings that its facts call for."""
         drafts = draft_rental(facts, self._time_zone, self._policy.sharing)
         ready = [draft for draft in drafts if self._is_ready(draft, facts)]
         rental_id = facts.rental.rental_id
         self._replace(ready, STANDING.c.rental_id == rental_id)
         if facts.is_over:
             tallies.forget(self._connection, rental_id)
-            # Who pays for a rental on which nobody worked follows its run, whose work may go on elsewhere.
+            # The payers of a rental without work follow from its run, which may go on elsewhere.
             if not facts.rental.run_id or facts.attempts:
                 self._connection.execute(update(RENTAL).where(RENTAL.c.rental_id == rental_id).values(settled=True))
             return
@@ -196,7 +197,7 @@ class Poster:
             self._updated.provisional += [draft for draft in drafts if not self._is_ready(draft, facts)]
 
     def _note_provisional(self, living: tallies.Living) -> bool:
-        """Note what a rental has cost so far in months that are open; False when its tallies do not say."""
+        """Note the cost so far of a rental in months that are open; False when its tallies do not suffice."""
         facts = living.facts
         known = [self._updated.complete_through_ms, facts.complete_through_ms]
         self._updated.complete_through_ms = min(each for each in known if each is not None)
@@ -205,12 +206,12 @@ class Poster:
         return drafts is not None
 
     def settle_strays(self, lines: Iterable[rental_facts.StrayLine]) -> None:
-        """The same for lines of invoices that name no rental we know."""
+        """Write the differences for invoice lines that name an unknown rental."""
         drafts = [draft for stray in lines for draft in draft_line(stray.line, stray.provider, self._time_zone)]
         self._replace(drafts, STANDING.c.rental_id.is_(None))
 
     def write(self) -> None:
-        """Put everything down."""
+        """Insert the collected postings and entries, and add them to the monthly sums."""
         insert_rows(self._connection, POSTING, _POSTING_COLUMNS, self._postings)
         insert_rows(self._connection, COST_ENTRY, _ENTRY_COLUMNS, self._entries)
         self._postings.clear()
@@ -222,7 +223,7 @@ class Poster:
     # ------------------------------------------------------------ what differs
 
     def _is_ready(self, draft: PostingDraft, facts: RentalFacts) -> bool:
-        """Whether it will only change if something unforeseen comes: a bill, a month that is over, a rental that is."""
+        """True when a posting is final unless new facts arrive: it is billed, or its month or its rental is over."""
         _, end_ms = bounds_of(draft.charge.applies_to, self._time_zone)
         return draft.charge.kind is ChargeKind.BILLED or facts.is_over or end_ms <= facts.complete_through_ms
 
@@ -237,7 +238,7 @@ class Poster:
         reversed_in = self._reverse([each.posting_id for each in wrong.values()])
         self._forget(list(wrong))
         fresh = [draft for key, draft in wanted.items() if key not in standing or key in wrong]
-        # What takes the place of another is booked where that is taken back: the two are a pair.
+        # A replacement is posted to the month of the reversal, so that the two are a pair.
         rows = [self._post(draft, reversed_in.get(_place(draft.charge))) for draft in fresh]
         if rows:
             self._connection.execute(insert(STANDING), rows)
@@ -247,7 +248,7 @@ class Poster:
             self._connection.execute(STANDING.delete().where(STANDING.c.key.in_(keys[at : at + 500])))
 
     def _standing(self, owned: Any, keys: list[str]) -> dict[str, ActivePosting]:
-        """What stands for a rental; and under these keys, which a line had before its rental was known."""
+        """The active postings of a rental, and those under `keys`: a line's key from before its rental was known."""
         found: dict[str, ActivePosting] = {}
         columns = select(STANDING.c.key, STANDING.c.posting_id, STANDING.c.digest, STANDING.c.method)
         for condition in (owned, *(STANDING.c.key.in_(keys[at : at + 500]) for at in range(0, len(keys), 500))):
@@ -273,7 +274,7 @@ class Poster:
         }
 
     def _reverse(self, posting_ids: Sequence[int]) -> dict[_Place, str]:
-        """Write the same rows with every number negated; the months in which that is booked."""
+        """Write the same rows with every number negated; return the month to which each reversal is posted."""
         booked: dict[_Place, str] = {}
         for posting_id in sorted(posting_ids):
             written = select(POSTING).where(POSTING.c.posting_id == posting_id)
@@ -288,7 +289,7 @@ class Poster:
         return booked
 
     def _period_for(self, applies_to: str) -> str:
-        """The month to book it in: its own, or the first that is open when its own is closed."""
+        """The month to post to: `applies_to`, or the first open month when that one is closed."""
         if applies_to > self._closed_to:
             return applies_to
         return max(month_of(self._at_ms, self._time_zone), next_month(self._closed_to))
@@ -313,7 +314,7 @@ class Poster:
 
 
 def _added_to_sums(connection: Connection, after_id: int) -> Any:
-    """The statement that carries entries into the monthly sums."""
+    """The SQL statement that adds new entries to the monthly sums."""
     of_posting = ("applies_to", "kind", "provider", "gpu", "market")
     cuts = [POSTING.c[name] if name in of_posting else COST_ENTRY.c[name] for name in _CUTS]
     unpriced_ms = case((COST_ENTRY.c.usd_micros.is_(None), COST_ENTRY.c.ms), else_=0)
@@ -335,7 +336,7 @@ Sums = defaultdict[tuple[str, ...], list[int]]
 
 
 def add_to(sums: Sums, charge: Charge, entry: CostEntry, period: str) -> None:
-    """Add an entry to the sums that reports are made of."""
+    """Add an entry to the sums from which reports are made."""
     payer = entry.payer
     key = (
         *(period, charge.applies_to, str(charge.kind), str(entry.category)),
@@ -350,7 +351,7 @@ def add_to(sums: Sums, charge: Charge, entry: CostEntry, period: str) -> None:
 
 
 def negated(entry: CostEntry) -> CostEntry:
-    """The entry that takes another back."""
+    """The entry that reverses `entry`."""
     return CostEntry(
         entry.category,
         entry.payer,
@@ -360,7 +361,7 @@ def negated(entry: CostEntry) -> CostEntry:
 
 
 def provisional_rows(drafts: Iterable[PostingDraft]) -> Iterator[CostRow]:
-    """What rentals that still run have cost so far, as reports sum it up; nothing of it is posted."""
+    """The cost so far of rentals that still run, summed up as for a report; none of it is posted."""
     sums: Sums = defaultdict(lambda: [0] * len(_SUMS))
     for draft in drafts:
         kind = draft.charge.kind if draft.charge.kind is ChargeKind.WORK else ChargeKind.PROVISIONAL

@@ -1,7 +1,8 @@
-"""Budgets and what has been spent of them: posted money, and the time of workers that is not posted yet.
+"""Budgets: the money spent of each, from postings and from the time of workers that is not posted yet.
 
-A guard, not a bill: what is not posted is reckoned as it will be, from rentals' windows and rates, and shared among
-catalogs by the engine time of each. A rental that has made nothing yet counts whole for every catalog with a budget.
+The sum is a guard and not a bill. Time that is not posted is priced as it will be posted, from the windows and rates of
+rentals, and divided among catalogs by their engine time. A rental that has made nothing yet counts in full for every
+catalog with a budget.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Spent(NamedTuple):
 
 
 def no_price(machine: Machine, at_ms: int) -> WorkerPrice | None:
-    """Nothing but what workers had when they started."""
+    """No price for any machine: only the prices that workers recorded at their start count."""
     return None
 
 
@@ -49,12 +50,12 @@ class Reserved(NamedTuple):
 
 
 class Spending:
-    """What a month has cost so far, for who asks several times a second.
+    """The spending of a month, for a caller that asks several times a second.
 
-    Adding it up takes long where much is not posted yet: then the last sum serves for a while, so that asking never
-    takes more than a small part of the time. What may have been spent since the sum was read is known apart from it:
-    takes that have ended stay reserved, and the time of all workers counts whole, whatever they did. So a budget may
-    seem to be used up too early, until the sum is read again, but never too late.
+    Computing the sum takes long when much is not posted yet. Then the last sum is used for a while, so that reading
+    never takes more than a small part of the time. Money that may have been spent since the sum was read is counted
+    apart: takes that have ended stay reserved, and the time of all workers counts in full. So, until the sum is read
+    again, a budget may seem to be used up too early, but never too late.
     """
 
     def __init__(
@@ -67,13 +68,13 @@ class Spending:
         self._workers = _WorkersCost(0.0, 0)  # when the sum was read
         self._runs: dict[str, RunRow] = {}
         self._takes: Counter[str] = Counter()  # by run: on their way when the sum was read, or sent since
-        self.since_usd_micros = 0  # what workers have cost since the sum was read
+        self.since_usd_micros = 0  # the cost of workers since the sum was read
 
     def read(self, connection: Connection, period: str) -> Spent:
         """The month's money, as of now or of some moments ago."""
         began_s, workers = self._clock(), _workers_cost(connection)
         serves = self._took_s > COSTLY_S and began_s - self._read_s <= PAUSE_OF_COST * self._took_s
-        # What a worker without a price has cost since, nobody can say.
+        # The cost of a worker without a price since then is unknown.
         if period != self._period or not serves or workers.unpriced > self._workers.unpriced:
             runs = work.active_runs(connection)
             self._runs = {run.run_id: run for run in runs}
@@ -98,7 +99,7 @@ class Spending:
 
 
 class _WorkersCost(NamedTuple):
-    """What the lives of all workers have cost so far, but for those whose GPU has no price, and how many these are."""
+    """The cost so far of all workers' lives, without those whose GPU has no price, and the number of these."""
 
     usd_micros: float
     unpriced: int
@@ -115,7 +116,7 @@ def _workers_cost(connection: Connection) -> _WorkersCost:
 def write_budget(
     connection: Connection, scope: BudgetScope, name: str, period: str, usd_micros: int | None, at_ms: int
 ) -> None:
-    """Set a budget; None ends it. What was set before stays on record."""
+    """Set a budget; None ends it. Earlier values stay on record."""
     connection.execute(
         BUDGET.insert().values(scope=scope, name=name, period=period, usd_micros=usd_micros, set_ms=at_ms)
     )
@@ -136,7 +137,7 @@ def read_budgets(connection: Connection) -> list[Budget]:
 def lefts_for(
     connection: Connection, catalog: str, run: RunRow | None, *, at_ms: int, spending: Spending
 ) -> tuple[list[BudgetLeft], tuple[str, ...]]:
-    """What is left of each budget that a run of `catalog` draws on now, and GPUs whose price is unknown."""
+    """The rest of each budget that a run of `catalog` uses now, and the GPUs whose price is unknown."""
     period = month_of(at_ms, spending.time_zone)
     chosen = [
         budget
@@ -152,7 +153,7 @@ def lefts_for(
 
 
 def read_lefts(connection: Connection, *, period: str, time_zone: str) -> list[BudgetLeft]:
-    """What is left of every budget that counts in a month."""
+    """The rest of every budget that applies to a month."""
     budgets = in_force(read_budgets(connection), period=period)
     spent = spent_in(connection, period, time_zone) if budgets else Spent(0, Counter(), ())
     lefts = []
@@ -173,7 +174,7 @@ def _spent_of(connection: Connection, budget: Budget, spent: Spent, run: RunRow 
 
 
 def spent_in(connection: Connection, period: str, time_zone: str, price_of: PriceOf = no_price) -> Spent:
-    """What a month has cost so far, whether or not it is posted. `price_of` knows prices that came late."""
+    """The spending of a month, posted or not. `price_of` knows prices that came late."""
     posted = (
         select(COST_MONTHLY.c.catalog, func.sum(COST_MONTHLY.c.usd_micros))
         .where(COST_MONTHLY.c.applies_to == period)

@@ -1,7 +1,7 @@
-"""Invoices and rentals, written down: each file once, each stretch of a rental billed once.
+"""Imported invoices: each file is written to the books once, and each stretch of a rental is billed once.
 
-The same file again changes nothing. A file that bills what another has billed already is refused, unless it is said to
-take that one's place: then the books take back the old lines and post the new ones.
+Importing the same file again changes nothing. A file that bills time which another invoice has billed is refused,
+unless the user says that it replaces that invoice; then the books reverse the old lines and post the new ones.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from orchestrator.ledger.tables import INVOICE, INVOICE_LINE, RENTAL, RentalRow
 
 
 class ImportedInvoice(NamedTuple):
-    """What an import did."""
+    """The result of an import."""
 
     invoice_id: str
     is_new: bool  # False: the file was imported before, and nothing was written
@@ -33,9 +33,9 @@ class ImportedInvoice(NamedTuple):
 def write_invoice(
     connection: Connection, invoice: Invoice, at_ms: int, *, replaces: str | None = None
 ) -> ImportedInvoice:
-    """Write an invoice down.
+    """Write an invoice to the books.
 
-    Raises InvoiceError for what was billed before, UnknownNameError for nothing to replace.
+    Raises InvoiceError for time that was billed before, UnknownNameError when there is no invoice to replace.
     """
     before = _imports_of(connection, invoice.sha256)
     if before and replaces is None:
@@ -55,7 +55,7 @@ def write_invoice(
 
 
 def _imports_of(connection: Connection, sha256: str) -> list[str]:
-    """Every import of a file, oldest first: it is imported again when it takes the place of what had replaced it."""
+    """Every import of a file, oldest first; a file is imported again when it replaces the invoice that replaced it."""
     same = (INVOICE.c.invoice_id == sha256) | INVOICE.c.invoice_id.startswith(f"{sha256}-", autoescape=True)
     query = select(INVOICE.c.invoice_id).where(same).order_by(INVOICE.c.imported_ms, INVOICE.c.invoice_id)
     return list(connection.execute(query).scalars())
@@ -66,9 +66,9 @@ def _known(connection: Connection, invoice: Invoice, invoice_id: str) -> Importe
     successor = select(INVOICE.c.number).where(INVOICE.c.replaces == invoice_id)
     if (number := connection.execute(successor).scalar()) is not None:
         raise InvoiceError(
-            f"this file was imported before, and invoice {number!r} has taken its place",
-            why="booking it again would bill the same time twice",
-            fix=f"if it is right after all, import it with --replaces {number}",
+            f"this file was imported before, and invoice {number!r} has replaced it",
+            why="booking the file again would bill the same time twice",
+            fix=f"if this file is the right one, import it with --replaces {number}",
         )
     return ImportedInvoice(invoice_id, False, len(invoice.lines), _matched(connection, invoice), None)
 
@@ -78,7 +78,7 @@ def _current_invoice(connection: Connection, provider: str, number: str) -> str:
     if found is None:
         raise UnknownNameError(
             f"there is no invoice {number!r} of {provider} to replace",
-            fix="`tunemill costs invoices` lists what was imported",
+            fix="`tunemill costs invoices` lists the imported invoices",
         )
     return str(found)
 
@@ -95,14 +95,14 @@ def _refuse_known_number(connection: Connection, invoice: Invoice, old: str | No
     if found is not None and found != old:
         raise InvoiceError(
             f"invoice {invoice.number!r} of {invoice.provider} was imported before, with other contents",
-            why="one number is one invoice; billing it twice would count its money twice",
-            fix=f"a corrected file takes its place with --replaces {invoice.number}; "
-            "for another invoice, whose number the file does not say, name it with --number",
+            why="each number belongs to one invoice; a second one of that number would count its amounts twice",
+            fix=f"if this file corrects that invoice, import it with --replaces {invoice.number}; "
+            "if it is another invoice, give its number with --number",
         )
 
 
 def _refuse_billed_twice(connection: Connection, invoice: Invoice, old: str | None) -> None:
-    """Two exports of one account overlap easily: the same hours in both must not be paid for twice."""
+    """Refuse hours that another invoice has billed, because two exports of one account easily overlap."""
     names = sorted({line.external_id for line in invoice.lines if line.external_id})
     for at in range(0, len(names), 500):
         billed = _billed(connection, invoice.provider, names[at : at + 500], old)
@@ -113,8 +113,8 @@ def _refuse_billed_twice(connection: Connection, invoice: Invoice, old: str | No
                     raise InvoiceError(
                         f"line {line.number}: {line.external_id} ({line.meter}) is billed for time that line "
                         f"{other.line} of invoice {other.number!r} has billed already",
-                        why="the same stretch of a rental would be paid for twice",
-                        fix=f"if this file takes that one's place, import it with --replaces {other.number}",
+                        why="the same time of a rental would be paid for twice",
+                        fix=f"if this file replaces that invoice, import it with --replaces {other.number}",
                     )
 
 
@@ -130,7 +130,7 @@ class _Billed(NamedTuple):
 def _billed(
     connection: Connection, provider: str, names: Sequence[str], old: str | None
 ) -> dict[tuple[str, str, str], list[_Billed]]:
-    """What current invoices, but for the one that is to be replaced, have billed for these machines."""
+    """The stretches that current invoices, except the one to be replaced, have billed for these machines."""
     query = (
         select(
             *(INVOICE_LINE.c[name] for name in ("external_id", "meter", "sku", "start_ms", "end_ms")),
@@ -150,12 +150,12 @@ def _billed(
 
 
 def _thing(external_id: str, meter: str, sku: str) -> tuple[str, str, str]:
-    """What is billed: GPU time is one thing whatever it is called, a machine may have several disks."""
+    """A key for the billed thing: GPU time is one thing by any meter name; a machine may have several disks."""
     return (external_id, str(meter), "" if meter == Meter.GPU else sku)
 
 
 def _window(start_ms: int | None, end_ms: int | None, invoice_start_ms: int, invoice_end_ms: int) -> tuple[int, int]:
-    """When a line bills; a line that does not say bills the invoice's period."""
+    """The time that a line bills: its own window, or else the invoice's period."""
     if start_ms is None or end_ms is None:
         return invoice_start_ms, invoice_end_ms
     return start_ms, max(end_ms, start_ms + 1)
@@ -192,7 +192,7 @@ def _line_row(invoice: Invoice, invoice_id: str, line: InvoiceLine) -> dict[str,
 
 
 def write_rental(connection: Connection, rental: Rental) -> bool:
-    """Write a rental down, or what is new of it: fields that say nothing leave what is known. True when it is new."""
+    """Write a rental, or new values of a known one; empty fields keep known values. True when it is new."""
     values = rental._asdict()
     if connection.execute(select(RENTAL.c.rental_id).where(RENTAL.c.rental_id == rental.rental_id)).first() is None:
         market = rental.market or "on_demand"
@@ -216,7 +216,7 @@ def read_rentals(connection: Connection, *, local: bool = False) -> Sequence[Ren
 
 
 def read_invoices(connection: Connection) -> list[dict[str, Any]]:
-    """Every invoice that was imported, in that order, with what has taken its place."""
+    """Every imported invoice, in the order of import, with the invoice that replaced it."""
     names = ["invoice_id", "provider", "number", "currency", "total_usd_micros", "topup_usd_micros"]
     names += ["start_ms", "end_ms", "file_name", "imported_ms", "replaces"]
     lines = (

@@ -1,4 +1,4 @@
-"""Closing a month: from then on nothing is added to it, and its control total and checksum say what it held."""
+"""Closing a month: later postings go to other months; a control total and a checksum prove that nothing changed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KIND: Final = Extracted._fields.index("kind")
 
 
 class Sealed(NamedTuple):
-    """What the entries of a month add up to, and their checksum."""
+    """The sums of a month's entries, and their checksum."""
 
     entries: int
     usd_micros: int
@@ -48,22 +48,25 @@ def close_period(
     """Close a month for good. Raises PeriodError when it cannot be: not over, not complete, not in turn, not priced."""
     _, end_ms = bounds_of(period, time_zone)
     if find_closed(connection, period) is not None:
-        raise PeriodError(f"{period} is closed already", fix="corrections go to the open month by themselves")
+        raise PeriodError(f"{period} is closed already", fix="do nothing: corrections are posted in the open month")
     if at_ms < end_ms:
-        raise PeriodError(f"{period} is not over yet", why=f"it ends at midnight in {time_zone}", fix="wait until then")
+        raise PeriodError(
+            f"{period} is not over yet", why=f"it ends at midnight in {time_zone}", fix="close it after that"
+        )
     if complete_through_ms is not None and complete_through_ms < end_ms:
         raise PeriodError(
             f"not all of {period} is known yet",
-            why="a worker that still runs has not reported all of its time in it",
-            fix="let the controller record what waits, then close again",
+            why="a worker that still runs has not reported all of its time in that month",
+            fix="let the controller record the waiting records, then close the month again",
         )
     _refuse_out_of_turn(connection, period)
     unpriced = _unpriced(connection, period)
     if unpriced and not with_unknown:
         raise PeriodError(
             f"{period} has time without a known price: {unpriced}",
-            why="an unknown price is not zero, and a closed month is never reckoned again",
-            fix="add the price (`tunemill costs prices add`) or import the bill; or close it --with-unknown",
+            why="an unknown price is not zero, and a closed month is not calculated again",
+            fix="add the price (`tunemill costs prices add`) or import the bill; or close the month with "
+            "--with-unknown",
         )
     sealed = seal(connection, period)
     row: dict[str, Any] = {
@@ -81,7 +84,7 @@ def close_period(
 
 
 def verify_books(connection: Connection) -> list[str]:
-    """What does not agree in the books: sums with entries, closed months with their seals, reversals with originals."""
+    """The contradictions in the books: of sums with entries, closed months with seals, reversals with originals."""
     found = [*_sums_that_differ(connection), *_unbalanced_postings(connection)]
     for row in connection.execute(select(CLOSED_PERIOD)).mappings():
         sealed = seal(connection, row["period"])
@@ -101,7 +104,9 @@ def _refuse_out_of_turn(connection: Connection, period: str) -> None:
     )
     if first := connection.execute(earlier).scalar():
         raise PeriodError(
-            f"{first} is still open", why="months are closed in their order", fix=f"`tunemill costs close {first}`"
+            f"{first} is still open",
+            why="months must be closed one after the other",
+            fix=f"`tunemill costs close {first}`",
         )
 
 

@@ -1,4 +1,4 @@
-"""Readings of the books for reports: monthly sums, entries, invoices and closed months. Nothing is written here."""
+"""Readings of the books for reports: monthly sums, entries, invoices and closed months. This module writes nothing."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ class Scope(NamedTuple):
     gpu: str | None = None
 
     def holds(self, row: CostRow) -> bool:
-        """Whether a row belongs to it."""
+        """True when a row belongs to the scope."""
         return all(value in (None, getattr(row, name)) for name, value in zip(self._fields, self, strict=True))
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing but perhaps the month is chosen."""
+        """True when the scope restricts at most the month."""
         return self[1:] == (None,) * (len(self) - 1)
 
 
@@ -67,8 +67,8 @@ def read_rows(
 ) -> list[CostRow]:
     """The monthly sums of a scope, zero ones left out.
 
-    With `by` they are added up over all other cuts, whose names are empty then; kind, category and gpu always stay.
-    So what is read grows with what is shown, and not with the work that was done.
+    With `by`, they are added up over all other columns, which are empty then; kind, category and gpu always stay. So
+    the number of rows grows with the size of the report, and not with the work that was done.
     """
     kept = [name for name in _CUTS if by is None or name in ("kind", "category", "gpu", *by)]
     cuts = [COST_MONTHLY.c[name] if name in kept else literal("").label(name) for name in _CUTS]
@@ -117,7 +117,7 @@ def read_totals(connection: Connection) -> dict[str, int]:
 
 
 def find_closed(connection: Connection, period: str) -> ClosedPeriodRow | None:
-    """How a month was closed; None while it is open."""
+    """The row of a closed month; None while the month is open."""
     row = connection.execute(select(CLOSED_PERIOD).where(CLOSED_PERIOD.c.period == period)).mappings().first()
     return ClosedPeriodRow(**row) if row else None
 
@@ -155,16 +155,16 @@ def iterate_entries(connection: Connection, period: str) -> Iterator[Extracted]:
 
 
 def _posting_of_entries(connection: Connection, posting_id: int) -> tuple[Any, ...]:
-    """What all entries of a posting have from it: they stand one after the other, so it is read once."""
+    """The fields that entries take from their posting; a posting's entries are consecutive, so it is read once."""
     query = select(*(POSTING.c[name] for name in _OF_POSTING)).where(POSTING.c.posting_id == posting_id)
     row = connection.execute(query).mappings().one()
     return tuple({**row, "kind": ChargeKind(row["kind"]), "rental_id": row["rental_id"] or ""}.values())
 
 
 def _counting(period: str | None) -> list[Any]:
-    """Of postings: booked in a month and not taken back in it, or standing now.
+    """Conditions on postings: posted to a month and not reversed in it, or active now.
 
-    What a later month takes back still counts in the one that is closed.
+    A posting that a later month reverses still counts in its closed month.
     """
     if period is None:
         return [POSTING.c.posting_id.in_(select(STANDING.c.posting_id))]
@@ -202,7 +202,7 @@ def read_prices_used(connection: Connection, period: str | None = None) -> list[
 
 
 def read_invoices(connection: Connection, period: str) -> list[InvoiceSummary]:
-    """The invoices with anything booked in a month, and what of them is."""
+    """The invoices with lines that are posted to a month, and the posted part of each."""
     in_period = (
         select(INVOICE_LINE.c.invoice_id, func.sum(POSTING.c.usd_micros).label("usd_micros"))
         .join(POSTING, POSTING.c.invoice_line_id == INVOICE_LINE.c.line_id)
@@ -243,14 +243,14 @@ def read_unpriced(connection: Connection, rows: Iterable[CostRow]) -> list[Unpri
 
 
 def read_sources(connection: Connection, period: str | None = None) -> list[str]:
-    """What the estimates rest on that are booked in a month, or that stand."""
+    """The sources of the estimates that are posted to a month, or of all that are active."""
     query = select(POSTING.c.source).where(POSTING.c.kind == ChargeKind.ESTIMATE, POSTING.c.usd_micros.is_not(None))
     query = query.where(*_counting(period))
     return list(connection.execute(query.distinct().order_by(POSTING.c.source)).scalars())
 
 
 def read_statements(connection: Connection, period: str, time_zone: str) -> list[Statement]:
-    """The prepaid accounts, as far as invoices tell: what was paid in and drawn down before a month and in it."""
+    """The prepaid accounts according to invoices: top-ups and draw-down before a month and in it."""
     start_ms, end_ms = bounds_of(period, time_zone)
     at_ms = func.coalesce(INVOICE_LINE.c.start_ms, INVOICE.c.start_ms)
     replaced = select(INVOICE.c.replaces).where(INVOICE.c.replaces.is_not(None))
@@ -279,7 +279,7 @@ def read_statements(connection: Connection, period: str, time_zone: str) -> list
 
 
 class LineNote(NamedTuple):
-    """What a line of an invoice says of its quantity, and its invoice of itself."""
+    """The quantity that an invoice line states, with the fields of its invoice."""
 
     invoice: str
     invoice_start_ms: int
@@ -318,13 +318,13 @@ def read_rentals(connection: Connection) -> list[Rental]:
 
 
 def workers_by_rental(connection: Connection) -> dict[str, int]:
-    """How many workers each rental had."""
+    """The number of workers of each rental."""
     query = select(WORKER.c.rental_id, func.count()).group_by(WORKER.c.rental_id)
     return dict(connection.execute(query).all())
 
 
 def read_billed(connection: Connection, period: str) -> Iterator[tuple[str, str, str, str, int | None, int, str, str]]:
-    """What stands of invoices for a month: provider, id, meter, month, GPU time (ms), micro-dollars, number, line."""
+    """A month's active invoice lines: provider, id, meter, month, GPU time (ms), micro-dollars, number, line."""
     gpu_ms = select(func.sum(COST_ENTRY.c.ms)).where(COST_ENTRY.c.posting_id == POSTING.c.posting_id).scalar_subquery()
     query = (
         select(
@@ -346,7 +346,7 @@ def read_billed(connection: Connection, period: str) -> Iterator[tuple[str, str,
 
 
 def read_run_costs(connection: Connection, catalogs: Collection[str] | None = None) -> list[RunCost]:
-    """What the last finished runs of each catalog have cost, oldest first, as far as it is on the books.
+    """The posted costs of each catalog's last finished runs, oldest first.
 
     As many of each as a forecast looks at; runs without a kept track are left out.
     """
@@ -375,7 +375,9 @@ def check_names(connection: Connection, scope: Scope) -> None:
         known = select(COST_MONTHLY.c[name]).distinct().order_by(COST_MONTHLY.c[name]).limit(6)
         listed = ", ".join(each for each in connection.execute(known).scalars() if each) or "none yet"
         raise UnknownNameError(
-            f"the ledger has no {name.removesuffix('_id')} {value!r}", why=f"it has: {listed}", fix="name one"
+            f"the ledger has no {name.removesuffix('_id')} {value!r}",
+            why=f"it has: {listed}",
+            fix="write one of these names",
         )
 
 

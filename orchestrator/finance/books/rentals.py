@@ -1,4 +1,4 @@
-"""What the ledger knows of rentals: their workers' lives, spans and attempts, and the lines that bill them."""
+"""Rentals in the ledger: the lives, spans and attempts of their workers, and the invoice lines that bill them."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def read_lives(
 def _facts_of(
     connection: Connection, row: Mapping[Any, Any], price_of: PriceOf, *, lives: Sequence[WorkerLife], **known: Any
 ) -> RentalFacts:
-    """What is known of a rental, with what follows from nobody having worked on it."""
+    """The facts of a rental, with the consequences when no worker ever ran on it."""
     rental = Rental(**{name: row[name] for name in Rental._fields})
     if not rental.gpu:
         rental = rental._replace(gpu=next((life.gpu for life in lives if life.gpu), ""))
@@ -161,7 +161,7 @@ def read_spans(connection: Connection, rental_id: str, *, since: bool = False) -
 
 
 def read_attempts(connection: Connection, rental_id: str, *, since: bool = False) -> Iterator[AttemptFact]:
-    """The attempts of a rental's workers, with what became of them; `since` those made after such spans."""
+    """The attempts of a rental's workers, with their outcomes; with `since`, only those after these spans."""
     made = (WORKER.c.rental_id == rental_id, *([ATTEMPT.c.at_ms >= WORKER.c.tally_spans_ms] if since else []))
     query = (
         select(

@@ -1,7 +1,8 @@
-"""Strikes in the books: what a rental is charged less once a worker is struck, and more once the worker is back.
+"""Strikes in the books: strike or reinstate a worker, and compute the change in its rental's cost.
 
-Only the roll-call is changed here. The books follow at the next posting, as for every late fact: what differs is
-reversed and posted anew, in the open month where its own is closed. A bill keeps its money, whoever worked.
+This module changes only the roll-call. The next posting changes the books, as it does for every late fact: postings
+that differ are reversed and posted anew, in the open month when their own month is closed. The total of a bill stays,
+whichever workers count.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from orchestrator.ledger.tables import RENTAL, SPAN, WORKER
 
 
 class Correction(NamedTuple):
-    """What a strike takes off the books, or a reinstatement puts back."""
+    """The cost that a strike takes off the books, or that a reinstatement puts back."""
 
     worker_id: str
     rental_id: str
@@ -30,11 +31,11 @@ class Correction(NamedTuple):
 
 
 class Correcting:
-    """Strikes and reinstates workers, and reckons what each changes.
+    """Strikes and reinstates workers, and computes the change in cost of each.
 
-    What a worker costs is not its own time: a machine of four GPUs is charged four whoever works on them, and a life
-    that reaches beyond all others lengthens the time of every GPU. So a rental is reckoned with a worker and without;
-    several workers of one rental are taken off one after the other, so that the parts add up.
+    The cost of a worker is not its own time: a machine of four GPUs is charged for four, however many workers ran on
+    it, and a life that extends beyond all others lengthens the time of every GPU. So a rental is computed with and
+    without the worker. Several workers of one rental are removed one after the other, so that the parts add up.
     """
 
     def __init__(self, connection: Connection, price_of: PriceOf) -> None:
@@ -86,7 +87,7 @@ class Correcting:
             facts = with_all[rental_id]
             life_ms = next(life.ms for life in facts.lives if life.worker_id == worker_id)
             left = [life for life in facts.lives if life.worker_id != worker_id]
-            # What is known of a rental without any worker does not follow from those it had.
+            # The facts of a rental without any worker do not follow from the workers that it had.
             with_all[rental_id] = replace(facts, lives=left) if left else without[rental_id]
             charged, less = charged_usd_micros(facts), charged_usd_micros(with_all[rental_id])
             usd_micros = None if charged is None or less is None else charged - less

@@ -1,8 +1,8 @@
-"""Tallies in the ledger: read a rental that still runs from where its workers are added up, and add up more of them.
+"""Tallies in the ledger: sums of the work on rentals that still run, stored so that each reading adds only new work.
 
-They can be lost without harm: a rental whose note is empty is read whole, and its workers are added up again. The note
-says for which open month and by which method they were; another month, or another time zone, makes them void, and so
-does whatever is learned of time that is added up.
+Losing a tally does no harm: a rental without a valid note is read in full, and its work is added up again. The note
+states the open month and the allocation method of its tallies. Another month or another time zone makes the tallies
+void, and so does a new fact about time that was already added up.
 """
 
 from __future__ import annotations
@@ -46,9 +46,10 @@ class Living:
         return cls(facts, times, time_zone)
 
     def note(self, method: str) -> str:
-        """What its tallies, and what is posted of it, are good for.
+        """A text that changes when the rental's tallies, or its postings for closed months, are no longer valid.
 
-        That is the month that is open, and what decides those before it: the price, the lanes, the lives in them.
+        It names the open month, and a digest of everything that decides the earlier months: price, lanes, and lives in
+        them.
         """
         facts = self.facts
         lanes = {lane for _, lane in on_lanes(facts.lives)}
@@ -62,11 +63,11 @@ class Living:
 
     @property
     def open_ms(self) -> int:
-        """Where its first open month begins: what lies before is posted."""
+        """The start of its first open month; earlier months are posted."""
         return bounds_of(month_of(self.facts.complete_through_ms, self._time_zone), self._time_zone)[0]
 
     def keep(self, connection: Connection, method: str, *, anew: bool) -> None:
-        """Add up what is over, if it is worth it; `anew` puts that in the place of all that was added up before."""
+        """Add up the time that is over, if it is enough to be worth it; with `anew`, replace all earlier tallies."""
         calls = Calls(attempt for time in self.times.values() for attempt in time.attempts)
         latest_ms = max(life.end_ms for life in self.facts.lives)
         is_sound = not self._names_calls_of_others()
@@ -80,12 +81,12 @@ class Living:
                 marks.append({"of_worker": worker_id, **mark._asdict()})
         if marks:
             _write(connection, marks, rows)
-        if anew:  # else it was compared with what stands there
+        if anew:  # else it was compared with the active postings
             note = update(RENTAL).where(RENTAL.c.rental_id == self.facts.rental.rental_id)
             connection.execute(note.values(tally=self.note(method), posted_ms=self.open_ms))
 
     def _names_calls_of_others(self) -> bool:
-        """Whether an attempt names the call of another worker: then the marks of the two say nothing of each other."""
+        """True when an attempt names the call of another worker, so that the two workers' cut points do not suffice."""
         maker_of = {span.batch_id: span.worker_id for time in self.times.values() for span in time.spans}
         return any(
             maker_of.get(call_id, attempt.worker_id) != attempt.worker_id
@@ -114,7 +115,7 @@ def forget(connection: Connection, rental_id: str) -> None:
 def read_living(
     connection: Connection, rental_id: str, price_of: PriceOf, time_zone: str, method: str
 ) -> Living | None:
-    """A rental with what came since its workers were added up; None for one that has to be read whole."""
+    """A rental with the new facts since its workers were added up; None for one that must be read in full."""
     row = connection.execute(select(RENTAL).where(RENTAL.c.rental_id == rental_id)).mappings().one()
     if not row["tally"]:
         return None
@@ -126,7 +127,7 @@ def read_living(
     times = {life.worker_id: WorkerTime(life, tallies[life.worker_id], marks[life.worker_id]) for life in facts.lives}
     _share_out(times, spans, attempts)
     living = Living(facts, times, time_zone)
-    # A call of a month that is posted may still be named by what comes.
+    # A later attempt may still name a call of a month that is posted.
     is_unsure = any(span.start_ms < living.open_ms for span in spans)
     if facts.is_over or is_unsure or row["tally"] != living.note(method) or _names_a_call_before(connection, living):
         return None
@@ -134,7 +135,7 @@ def read_living(
 
 
 def _names_a_call_before(connection: Connection, living: Living) -> bool:
-    """Whether something that came since is of a call that is added up: then that call's time is to be shared anew."""
+    """True when a new fact belongs to a call that is added up already, whose time must then be divided anew."""
     names = {span.batch_id for time in living.times.values() for span in time.spans if span.batch_id}
     for time in living.times.values():
         for attempt in time.attempts:

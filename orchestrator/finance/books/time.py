@@ -1,4 +1,4 @@
-"""Readings of time for reports: what workers did with it, for the part of the books that a report shows."""
+"""Readings of time for reports: the use of workers' time, for the part of the books that a report shows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SLACK_MS: Final = 86_400_000
 def read_time_use(
     connection: Connection, scope: Scope, start_ms: int | None = None, end_ms: int | None = None
 ) -> TimeUse:
-    """What workers did, of those that have worked for the scope's run or catalog; of all for the whole."""
+    """The time of the workers that have worked for the scope's run or catalog; of all workers without such a scope."""
     ours = [*_workers_of(scope), *_there_between(start_ms, end_ms)]
     spans = select(SPAN.c.state, case((SPAN.c.state == "idle", SPAN.c.cause), else_=""), WORKER.c.ended_at_ms.is_(None))
     begin, end = _clipped(SPAN.c.start_ms, SPAN.c.end_ms, start_ms, end_ms)
@@ -56,9 +56,9 @@ def _lives(connection: Connection, ours: Sequence[Any], start_ms: int | None, en
 
 
 def _there_between(start_ms: int | None, end_ms: int | None) -> list[Any]:
-    """Conditions on workers that leave out most of those that did nothing in a stretch of time, by their rows alone.
+    """Conditions on workers' rows that exclude most workers without time in a stretch.
 
-    A span may lie outside what its worker's row says of its life, but never by a day.
+    A span may lie outside the life in its worker's row, but never by a day.
     """
     ended = case((WORKER.c.ended_at_ms > WORKER.c.last_seen_ms, WORKER.c.ended_at_ms), else_=WORKER.c.last_seen_ms)
     conditions: list[Any] = [ended > start_ms - _SLACK_MS] if start_ms is not None else []

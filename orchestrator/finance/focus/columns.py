@@ -1,8 +1,9 @@
-"""The columns of our FOCUS files: FOCUS 1.2, and what 1.3 and 1.4 added to it where we have something to say.
+"""The columns of our FOCUS files: those of FOCUS 1.2, and the columns of 1.3 and 1.4 that we can fill.
 
-Both files have the same columns in the same order: those of FOCUS by name, then our own, which begin with `x_`. A file
-is valid as FOCUS 1.2; loaders for a later version find its columns filled in as well. Provider and publisher, which 1.4
-gave up for service and host provider, stay because 1.2 asks for them.
+The two files have the same columns in the same order: first those of FOCUS by name, then our own, which begin with
+`x_`. A file is valid as FOCUS 1.2; a loader for a later version finds that version's columns filled in too. FOCUS 1.4
+replaced the provider and the publisher by the service provider and the host provider; we keep the old ones because 1.2
+requires them.
 
 Source: the FinOps Open Cost and Usage Specification, 1.2 to 1.4.
 """
@@ -12,13 +13,13 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-FOCUS_VERSION: Final = "1.2"  # what the files are valid as
+FOCUS_VERSION: Final = "1.2"  # the version as which the files are valid
 SCHEMA_ID: Final = "tunemill-focus-1"  # a change of columns gets a new one
 DIGITS: Final = 38  # of the widest decimal that Parquet readers agree on
 
 
 class DataType(StrEnum):
-    """What a cell holds, as a metadata file names it."""
+    """The type of a column's cells, as a metadata file names it."""
 
     STRING = "STRING"
     DECIMAL = "DECIMAL"
@@ -26,10 +27,10 @@ class DataType(StrEnum):
     JSON = "JSON"
 
 
-class Role(StrEnum):
-    """What becomes of a column when a charge is split over those who pay it."""
+class SplitRole(StrEnum):
+    """The treatment of a column when a charge is divided among its payers."""
 
-    DIMENSION = "dimension"  # every part says what the whole says
+    DIMENSION = "dimension"  # every part repeats the value of the whole
     SUM = "sum"  # the parts add up to the whole
     PRICE = "price"  # a number, but the same for every part
     SHARE = "share"  # says something of the part alone
@@ -42,14 +43,14 @@ class FocusColumn(NamedTuple):
     type: DataType
     since: str  # the version of FOCUS that brought it; "" for our own
     allows_null: bool
-    role: Role
+    role: SplitRole
     values: tuple[str, ...] = ()  # the closed list, where there is one
     scale: int = 0
     is_mandatory: bool = False  # FOCUS wants it in every file
 
     @property
     def is_ours(self) -> bool:
-        """Whether FOCUS does not know it."""
+        """True when the column is not part of FOCUS."""
         return self.name.startswith("x_")
 
 
@@ -61,7 +62,7 @@ CHARGE_FREQUENCIES: Final = ("One-Time", "Recurring", "Usage-Based")
 PRICING_CATEGORIES: Final = ("Committed", "Dynamic", "Other", "Standard")
 
 # Which subcategories a category of services has; only those that renting machines can lead to are used by us,
-# but a file of somebody else is checked against all.
+# but a file from elsewhere is checked against all.
 SUBCATEGORIES: Final[dict[str, tuple[str, ...]]] = {
     "AI and Machine Learning": (
         "AI Platforms",
@@ -154,39 +155,41 @@ SUBCATEGORIES: Final[dict[str, tuple[str, ...]]] = {
 def _text(
     name: str, since: str, *, null: bool = True, values: tuple[str, ...] = (), mandatory: bool = False
 ) -> FocusColumn:
-    return FocusColumn(name, DataType.STRING, since, null, Role.DIMENSION, values, is_mandatory=mandatory)
+    return FocusColumn(name, DataType.STRING, since, null, SplitRole.DIMENSION, values, is_mandatory=mandatory)
 
 
 def _instant(name: str) -> FocusColumn:
-    return FocusColumn(name, DataType.DATETIME, "0.5", False, Role.DIMENSION, is_mandatory=True)
+    return FocusColumn(name, DataType.DATETIME, "0.5", False, SplitRole.DIMENSION, is_mandatory=True)
 
 
 def _money(name: str, since: str, scale: int, *, mandatory: bool = True) -> FocusColumn:
-    return FocusColumn(name, DataType.DECIMAL, since, False, Role.SUM, scale=scale, is_mandatory=mandatory)
+    return FocusColumn(name, DataType.DECIMAL, since, False, SplitRole.SUM, scale=scale, is_mandatory=mandatory)
 
 
 def _quantity(name: str, since: str, *, mandatory: bool = False) -> FocusColumn:
-    return FocusColumn(name, DataType.DECIMAL, since, True, Role.SUM, scale=QUANTITY_DECIMALS, is_mandatory=mandatory)
+    return FocusColumn(
+        name, DataType.DECIMAL, since, True, SplitRole.SUM, scale=QUANTITY_DECIMALS, is_mandatory=mandatory
+    )
 
 
 def _price(name: str, since: str) -> FocusColumn:
-    return FocusColumn(name, DataType.DECIMAL, since, True, Role.PRICE, scale=QUANTITY_DECIMALS)
+    return FocusColumn(name, DataType.DECIMAL, since, True, SplitRole.PRICE, scale=QUANTITY_DECIMALS)
 
 
-def _json(name: str, since: str, role: Role = Role.DIMENSION) -> FocusColumn:
+def _json(name: str, since: str, role: SplitRole = SplitRole.DIMENSION) -> FocusColumn:
     return FocusColumn(name, DataType.JSON, since, True, role)
 
 
 def _share(name: str, since: str = "") -> FocusColumn:
-    return FocusColumn(name, DataType.STRING, since, True, Role.SHARE)
+    return FocusColumn(name, DataType.STRING, since, True, SplitRole.SHARE)
 
 
 _FOCUS: Final = (
-    _json("AllocatedMethodDetails", "1.3", Role.SHARE),
+    _json("AllocatedMethodDetails", "1.3", SplitRole.SHARE),
     _share("AllocatedMethodId", "1.3"),
     _share("AllocatedResourceId", "1.3"),
     _share("AllocatedResourceName", "1.3"),
-    _json("AllocatedTags", "1.3", Role.SHARE),
+    _json("AllocatedTags", "1.3", SplitRole.SHARE),
     _money("BilledCost", "0.5", MONEY_DECIMALS),
     _text("BillingAccountId", "0.5", null=False, mandatory=True),
     _text("BillingAccountName", "0.5", mandatory=True),
@@ -256,4 +259,4 @@ _OURS: Final = (
 COLUMNS: Final[tuple[FocusColumn, ...]] = _FOCUS + _OURS
 NAMES: Final = tuple(column.name for column in COLUMNS)
 COLUMN_OF_NAME: Final = {column.name: column for column in COLUMNS}
-SPLIT_COLUMNS: Final = tuple(column.name for column in COLUMNS if column.role is Role.SHARE and not column.is_ours)
+SPLIT_COLUMNS: Final = tuple(column.name for column in COLUMNS if column.role is SplitRole.SHARE and not column.is_ours)

@@ -1,8 +1,8 @@
-"""Conformance: what must be true of our FOCUS files, checked on the files themselves.
+"""Conformance: the rules that our FOCUS files must obey, checked on the files themselves.
 
-The rental file is checked by itself and, where the totals of invoices are known, against them; the allocation file is
+The rental file is checked by itself and, where the totals of invoices are known, against them. The allocation file is
 checked by itself and against the rental file that it divides. All arithmetic is exact: a product or a sum that is off
-by any digit is a breach.
+by one digit is a breach.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from orchestrator.finance.focus.columns import (
     MONEY_DECIMALS,
     SPLIT_COLUMNS,
     SUBCATEGORIES,
-    Role,
+    SplitRole,
 )
 from orchestrator.finance.focus.row_checks import decimal_of, row_breaches
 from orchestrator.finance.focus.rules import Breach, Cells, Found, Rule
@@ -33,7 +33,7 @@ _MOST_BREACHES: Final = 1_000  # of one rule: a file that is wrong everywhere is
 
 
 def check_rental_file(path: Path, invoice_totals: InvoiceTotals | None = None) -> list[Breach]:
-    """What is wrong with a rental file; with `invoice_totals`, also what its invoices do not add up to."""
+    """The breaches of a rental file; with `invoice_totals`, also sums that differ from the invoices'."""
     breaches = _Breaches()
     origins: set[str] = set()
     billed: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
@@ -53,7 +53,7 @@ def check_rental_file(path: Path, invoice_totals: InvoiceTotals | None = None) -
 
 
 def check_allocation_file(path: Path, rental_path: Path) -> list[Breach]:
-    """What is wrong with an allocation file, by itself and as the division of the rental file at `rental_path`."""
+    """The breaches of an allocation file, by itself and as the division of the rental file at `rental_path`."""
     breaches = _Breaches()
     whole = _Whole()
     with localcontext() as context:
@@ -121,7 +121,7 @@ def _header_breaches(header: list[str]) -> Found:
 
 
 class _Whole:
-    """What rows must agree on."""
+    """The values on which the rows of one charge must agree."""
 
     def __init__(self) -> None:
         self._services: dict[str, tuple[str, str]] = {}
@@ -192,12 +192,12 @@ def _split_breaches(row: Cells) -> Found:
         yield Rule.ALLOCATED_TAGS, "AllocatedTags", f"{key!r} is in Tags"
 
 
-_SUMMED: Final = tuple(column.name for column in COLUMNS if column.role is Role.SUM)
-_REPEATED: Final = tuple(column.name for column in COLUMNS if column.role in (Role.DIMENSION, Role.PRICE))
+_SUMMED: Final = tuple(column.name for column in COLUMNS if column.role is SplitRole.SUM)
+_REPEATED: Final = tuple(column.name for column in COLUMNS if column.role in (SplitRole.DIMENSION, SplitRole.PRICE))
 
 
 class _Origin:
-    """A row of the rental file, and what its allocated rows add up to so far."""
+    """A row of the rental file, and the sums so far of its allocated rows."""
 
     def __init__(self, row: Cells) -> None:
         self._row = row
@@ -206,7 +206,7 @@ class _Origin:
         self._rows = 0
 
     def take(self, row: Cells) -> Found:
-        """Count an allocated row in; what it does not repeat is a breach."""
+        """Count an allocated row; a cell that differs from the origin's is a breach."""
         self._rows += 1
         self._ratio += sum(_shares(row), Decimal(0))
         for name in _SUMMED:
@@ -216,7 +216,7 @@ class _Origin:
                 yield Rule.ORIGIN_SAME, name, f"{row[name] or 'null'}, and its origin says {self._row[name] or 'null'}"
 
     def breaches(self) -> Found:
-        """What is wrong once all rows are counted."""
+        """The breaches that are known once all rows are counted."""
         origin = self._row["x_OriginId"]
         if not self._rows:
             yield Rule.ORIGIN_SPLIT, "x_OriginId", f"{origin} is not in the allocation file"

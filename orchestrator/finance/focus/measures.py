@@ -1,7 +1,7 @@
-"""Measures: how much of something was bought, and at what price for each, without rounding a product.
+"""Measures: the quantity and the unit price of a charge, such that their product is exact.
 
-Quantities are integer billionths of a unit and unit prices integer billionths of a dollar. Their product, in 10^-18
-dollars, is exact, and parts of a quantity cost together exactly what the whole costs.
+Quantities are integer billionths of a unit, and unit prices are integer billionths of a dollar. Their product, in
+10^-18 dollars, needs no rounding, and the parts of a quantity together cost exactly as much as the whole.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _UNITS: Final[dict[str, tuple[str, int]]] = {
 
 
 class Measure(NamedTuple):
-    """A quantity with its unit, and what one unit costs where that is known."""
+    """A quantity with its unit, and the price of one unit if it is known."""
 
     nano_units: int
     unit: str
@@ -37,9 +37,9 @@ class Measure(NamedTuple):
 
 
 def nano_of(amount: Decimal) -> int:
-    """A quantity or price in billionths; what is finer is rounded, half to even."""
+    """A quantity or price in billionths, rounded half to even."""
     with localcontext() as context:
-        context.prec = 80  # of what any provider writes, nothing is lost before the one rounding
+        context.prec = 80  # no digit that a provider writes is lost before the one rounding
         return int((amount * NANO).quantize(Decimal(1), rounding=ROUND_HALF_EVEN))
 
 
@@ -50,7 +50,7 @@ def measure_of_ms(ms: int, gpu_count: int = 1) -> Measure:
 
 
 def find_measure(quantity: str, unit: str, unit_price: str = "") -> Measure | None:
-    """What the text of a line says; None when it states no quantity, or a unit that we do not know.
+    """The measure that a line's text names; None when the line states no quantity, or an unknown unit.
 
     A price for a second or a minute becomes the price of an hour.
     """

@@ -1,4 +1,4 @@
-"""Row checks: what is wrong with one row of a FOCUS file, looked at by itself. Numbers are compared exactly."""
+"""Row checks: the faults of a single row of a FOCUS file. Numbers are compared exactly."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _instant(text: str) -> datetime | None:
 
 
 def row_breaches(row: Cells) -> Found:
-    """What is wrong with the cells of a row, and with what they say together."""
+    """The faults of a row's cells, each by itself and in combination."""
     for column in COLUMNS:
         text = row[column.name]
         if text:
@@ -74,7 +74,7 @@ def _decimal_breaches(column: FocusColumn, text: str) -> Found:
 
 
 def _wrong_json(text: str, *, is_flat: bool) -> str:
-    """Why it is no object that FOCUS takes; "" when it is."""
+    """The reason why a cell is no JSON object that FOCUS accepts; "" when it is one."""
     twice: list[str] = []
 
     def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""Rows: a posting becomes rows of FOCUS, once for the machine it is charged for and once for those who pay it.
+"""Rows: turn each posting into rows of FOCUS, one set for the machine that is charged and one for its payers.
 
-Both files state the same money to the micro-dollar. A charge may be cut at midnight UTC; amounts and quantities of the
-parts add up to the whole, and so do the shares of the payers in every part. A row of the rental file is the *origin* of
-its rows in the allocation file: they repeat what it says and divide what it sums.
+The two files state the same money to the micro-dollar. A charge may be cut at midnight UTC; the amounts and quantities
+of the parts add up to the whole, and so do the payers' shares in every part. A row of the rental file is the *origin*
+of its rows in the allocation file: these repeat its descriptive cells and divide its sums.
 
-What nobody knows the price of is in neither file, because a row has to state an amount and none would be true:
-`find_left_out` names it. Postings that only undo each other within an open month are the caller's to leave out.
+Costs without a known price are in neither file, because a row must state an amount and no amount would be true;
+`find_left_out` names them. The caller removes postings that cancel each other within an open month.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PRICING_OF_MARKET: Final = {"on_demand": "Standard", "spot": "Dynamic", "reserv
 
 
 class _FocusService(NamedTuple):
-    """What FOCUS calls the thing that a meter counts. One subcategory for each name."""
+    """The FOCUS names of the service that a meter counts, with one subcategory for each service name."""
 
     charge_category: str
     category: str
@@ -53,7 +53,7 @@ _SERVICES: Final = {
 
 
 class FocusCharge(NamedTuple):
-    """A posting with what its rows need besides. Unit prices are dollars for one unit of the measure."""
+    """A posting with the further values that its rows need. Unit prices are dollars for one unit of the measure."""
 
     posting: Posting
     rental: Rental | None
@@ -61,14 +61,14 @@ class FocusCharge(NamedTuple):
     account_name: str | None
     billing_start_ms: int  # the provider's month or statement, half-open
     billing_end_ms: int
-    issuer: str  # who sends the invoice: the provider, unless somebody resells it
+    issuer: str  # the sender of the invoice: the provider, unless a reseller sends it
     invoice_id: str | None  # its number; None before there is one
-    measure: Measure | None = None  # what the line states; None: the time it covers
+    measure: Measure | None = None  # the quantity that the line states; None: the time it covers
     list_unit_price: Decimal | None = None  # of the price book at that time
     contracted_unit_price: Decimal | None = None  # agreed or bid; None: the rate of the charge, else the list price
     price_valid_from: str = ""  # YYYY-MM-DD of the list price; "" without one
     is_prepaid: bool = False  # top-ups are in the files as purchases, so usage is not billed a second time
-    corrects_invoiced: bool = False  # changes what an earlier invoice had said
+    corrects_invoiced: bool = False  # changes a statement of an earlier invoice
     sub_account: str = ""  # the catalog, where every rental serves one only
     tags: Mapping[str, str] = MappingProxyType({})  # true for the whole rental: environment, catalog
     resource_name: str = ""  # of the worker
@@ -76,23 +76,23 @@ class FocusCharge(NamedTuple):
 
     @property
     def is_correction(self) -> bool:
-        """Whether it corrects a month that had been closed or invoiced before."""
+        """True when the charge corrects a month that was closed or invoiced before."""
         return self.corrects_invoiced or self.posting.period > self.posting.charge.applies_to
 
     @property
     def service(self) -> _FocusService:
-        """What it is charged for."""
+        """The service that is charged."""
         return _SERVICES[self.posting.charge.meter]
 
     @property
     def is_known(self) -> bool:
-        """Whether every amount of it has a price."""
+        """True when every amount of the charge has a price."""
         amounts = [self.posting.charge.usd_micros, *(entry.usd_micros for entry in self.posting.entries)]
         return None not in amounts
 
 
 class LeftOut(NamedTuple):
-    """A charge that is in no file, and why."""
+    """A charge that is in no file, with the reason."""
 
     key: str
     rental_id: str
@@ -117,7 +117,7 @@ def find_left_out(charges: Iterable[FocusCharge]) -> Iterator[LeftOut]:
 
 
 def rows_of(charge: FocusCharge, *, by_day: bool = True) -> FocusRows:
-    """The rows of `charge` in both files, cut at midnight UTC with `by_day`; none of what is left out.
+    """The rows of `charge` in both files, cut at midnight UTC with `by_day`; a charge that is left out has none.
 
     Raises TunemillError for a posting whose entries do not add up to its charge, or do not agree in sign.
     """
@@ -158,7 +158,7 @@ def _why_left_out(charge: FocusCharge) -> str:
 
 
 def _entries(charge: FocusCharge) -> Sequence[CostEntry]:
-    """Who pays; an amount that is handed down to nobody is one entry of nobody's."""
+    """The entries of the charge; an amount without payers becomes one entry of nobody's."""
     posting = charge.posting
     amount = posting.charge.usd_micros or 0
     if not posting.entries:
@@ -168,7 +168,7 @@ def _entries(charge: FocusCharge) -> Sequence[CostEntry]:
         raise TunemillError(
             f"the entries of {posting.charge.key} add up to {sum(amounts)} micro-dollars and not to {amount}",
             why="a share of it would be missing from the allocation",
-            fix="say which posting it is; the books must not be exported as they are",
+            fix="report a defect with the name of this posting; do not export these books",
         )
     if min(amounts) < 0 < max(amounts):
         raise TunemillError(
@@ -182,7 +182,7 @@ def _entries(charge: FocusCharge) -> Sequence[CostEntry]:
 
 
 class _Pricing(NamedTuple):
-    """How a charge is priced. Without prices it is a credit or a tax, which count nothing."""
+    """The quantities and unit prices of a charge; a credit or a tax has neither."""
 
     priced: Measure | None
     consumed: Measure | None
@@ -203,7 +203,7 @@ class _Pricing(NamedTuple):
         dated = f"{sku}@{charge.price_valid_from}" if charge.price_valid_from else sku
         sign = -1 if charge.posting.reverses_id is not None else 1
         if counted is None or contracted is None or listed is None:
-            # Nobody states a unit price: it is one thing at its amount, which is the one price that is sure.
+            # No unit price is stated: the charge is one unit at its amount, which is the only certain price.
             price = abs(charge.posting.charge.usd_micros or 0) * (NANO // 10**MONEY_DECIMALS)
             given_back = (charge.posting.charge.usd_micros or 0) < 0
             priced = Measure(-NANO if given_back else NANO, ONE_UNIT)
@@ -215,7 +215,7 @@ class _Pricing(NamedTuple):
 
 
 def _counted(charge: FocusCharge) -> Measure | None:
-    """What was consumed: what the line states, or the GPU time of the charge."""
+    """The consumed quantity: the one that the line states, or the GPU time of the charge."""
     if charge.measure is not None or charge.posting.charge.meter is not Meter.GPU:
         return charge.measure
     gpu_ms = abs(sum(entry.ms for entry in charge.posting.entries))
@@ -241,7 +241,7 @@ def _unit_prices(charge: FocusCharge, counted: Measure | None) -> tuple[Decimal 
 
 
 class _ChargePart(NamedTuple):
-    """A charge between two midnights. The lists hold what falls to each entry."""
+    """A charge between two midnights. The lists hold the part of each entry."""
 
     number: int
     start_ms: int
@@ -259,7 +259,7 @@ def _parts(
     weights = [end_ms - start_ms for start_ms, end_ms in windows]
     usd_micros = [entry.usd_micros or 0 for entry in entries]
     ms = [entry.ms for entry in entries]
-    # Who used no time at all still pays, for a disk or for traffic: then what was bought follows the money.
+    # A payer without time still pays for a disk or traffic; then the quantity is divided by money.
     basis = next((each for each in (ms, usd_micros) if any(each)), [1] * len(entries))
     keyed = {_key(index): abs(weight) for index, weight in enumerate(basis)}
     priced = list(split(pricing.priced.nano_units if pricing.priced else 0, keyed).values())
@@ -270,7 +270,7 @@ def _parts(
 
 
 def _windows(charge: FocusCharge, *, by_day: bool) -> list[tuple[int, int]]:
-    """When it was used, cut at midnight UTC if asked; a line without a window of its own is for its billing period."""
+    """The window of use, cut at midnight UTC if asked; a line without a window uses its billing period."""
     start_ms, end_ms = charge.posting.charge.start_ms, charge.posting.charge.end_ms
     if end_ms <= start_ms:
         return [(charge.billing_start_ms, charge.billing_end_ms)]
@@ -288,8 +288,8 @@ def _windows(charge: FocusCharge, *, by_day: bool) -> list[tuple[int, int]]:
 def _spread(amounts: Sequence[int], weights: Sequence[int]) -> list[list[int]]:
     """Each amount over the days: one list of amounts for each day.
 
-    A day gets its share of the sum, and each amount is spent to the end; what a day takes comes from what is left of
-    each amount in proportion, so no amount is taken from twice.
+    A day gets its share of the sum, taken in proportion from the unspent rest of each amount. So each amount is spent
+    completely, and none is spent twice.
     """
     sign = -1 if sum(amounts) < 0 else 1
     left = [sign * amount for amount in amounts]
@@ -316,7 +316,7 @@ def _key(index: int) -> str:
 
 
 def _fixed_cells(charge: FocusCharge, pricing: _Pricing) -> Row:
-    """What all rows of a charge say. Every column is there, so that no row can lack one."""
+    """The cells that all rows of a charge share. They include every column, so that no row can lack one."""
     posted, service, provider = charge.posting.charge, charge.service, charge.posting.charge.provider
     row: Row = dict.fromkeys(NAMES)
     row |= {
@@ -381,7 +381,7 @@ def _resource_cells(charge: FocusCharge) -> Row:
 
 
 def _origin_row(charge: FocusCharge, part: _ChargePart, fixed: Row) -> Row:
-    """What the part says in both files. Instants are whole seconds, and no window is empty."""
+    """The cells of the part that both files share. Instants are whole seconds, and no window is empty."""
     start_ms = part.start_ms // 1000 * 1000
     end_ms = max(part.end_ms // 1000 * 1000, start_ms + 1000)
     posting = charge.posting
@@ -422,7 +422,7 @@ def _number_cells(
 
 
 def _share_cells(charge: FocusCharge, entry: CostEntry, ratio: int, ms: int) -> Row:
-    """What one who pays adds to the row. Nobody's part has no resource: that is how FOCUS says unallocated."""
+    """The cells that one payer adds. A part without a payer has no resource, which in FOCUS means unallocated."""
     payer = entry.payer
     own = _own_tags(charge)
     allocated = {"catalog": payer.catalog, "genre": payer.genre, "zone": payer.zone}
@@ -444,7 +444,7 @@ def _share_cells(charge: FocusCharge, entry: CostEntry, ratio: int, ms: int) -> 
 
 
 def _own_tags(charge: FocusCharge) -> dict[str, str]:
-    """What is true for the whole rental."""
+    """The tags that hold for the whole rental."""
     run_id = charge.rental.run_id if charge.rental else None
     return {**charge.tags, **({"run": run_id} if run_id else {})}
 

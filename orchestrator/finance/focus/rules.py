@@ -1,4 +1,4 @@
-"""Rules: what must be true of our FOCUS files, each stated once, and how a breach of one is told.
+"""Rules: each rule that our FOCUS files must obey, and the text that reports a breach of it.
 
 Source: the requirements of FOCUS 1.2 for these columns and the split cost allocation of 1.3, stricter where our files
 promise more (six decimals, whole seconds, vendor and issuer the same).
@@ -14,7 +14,7 @@ Cells = Mapping[str, str]  # a row as read; "" is null
 
 
 class Rule(StrEnum):
-    """What can be broken."""
+    """A rule that a file can break."""
 
     COLUMN_MISSING = "a column is missing"
     COLUMN_UNKNOWN = "a column is neither FOCUS's nor begins with x_"

@@ -1,13 +1,13 @@
-"""Writing: the two FOCUS files of a month, as CSV and on request as Parquet, with a file that says what they hold.
+"""Writing: the two FOCUS files of a month as CSV, on request also as Parquet, with a metadata file that describes them.
 
-Rows are written as they come, in the order of the charges, so a month of millions needs no memory and the same charges
-give the same bytes. CSV follows RFC 4180 in UTF-8; null is an empty cell.
+Rows are written one by one in the order of the charges. So a month with millions of rows needs little memory, and the
+same charges give the same bytes. CSV follows RFC 4180 in UTF-8; null is an empty cell.
 
-Invoice numbers and names come from outside. FOCUS asks for text as its owner wrote it, and loaders join on it; so
-little is changed, and the same in both files. Control characters and what else is not plain (catalog/plain.py) are
-replaced in columns of text and escaped in those of JSON. A text cell that begins with = + - or @, behind spaces or
-not, gets an apostrophe in front in the CSV files: people do open them with a spreadsheet, which would run such a cell
-as a formula. Numbers keep their sign, and the Parquet files, which no spreadsheet runs, need no apostrophe.
+Invoice numbers and names come from outside. FOCUS asks for text as its owner wrote it, and loaders join tables on it.
+Therefore this module changes little, and the same in each file. Control characters and other characters that are not
+plain (catalog/plain.py) are replaced in text columns and escaped in JSON columns. In the CSV files, a text cell that
+begins with = + - or @, also after spaces, gets an apostrophe in front, because a spreadsheet would run such a cell as a
+formula. Numbers keep their sign. No spreadsheet runs the Parquet files, so they need no apostrophe.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def write_focus(
 ) -> list[Path]:
     """Write the files of `period` into `folder` and return their paths, the metadata last.
 
-    What is left out for want of a price is listed in the metadata. Raises SettingsError when Parquet is asked for and
-    cannot be written.
+    Charges that are left out for lack of a price are listed in the metadata. Raises SettingsError when Parquet is
+    requested and cannot be written.
     """
     if parquet:
         _duckdb()  # before a minute of writing, not after it
@@ -84,7 +84,7 @@ def write_focus(
 
 
 def _unfinished(path: Path) -> Path:
-    """What a file is called until all of them are whole: nobody loads half a month."""
+    """The temporary name of a file until all files are complete, so that no tool loads half a month."""
     return path.with_name(f"{path.name}.part")
 
 
@@ -181,7 +181,7 @@ def _sql_type(column: FocusColumn) -> str:
 def _metadata(
     files: list[_File], written: list[Path], left_out: list[LeftOut], extra: dict[str, str]
 ) -> dict[str, Any]:
-    """What the files are, in the words of FOCUS where it has one; the rest begins with x_."""
+    """The description of the files, under FOCUS's own terms where it has them; other keys begin with x_."""
     return {
         "SchemaId": SCHEMA_ID,
         "FocusVersion": FOCUS_VERSION,

@@ -1,1 +1,1 @@
-"""Invoices: files of several providers become lines of one kind, exactly or not at all."""
+"""Invoices: read the bill files of several providers into lines of one form, exactly or not at all."""

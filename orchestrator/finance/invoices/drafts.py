@@ -1,8 +1,8 @@
-"""Drafts: what every provider's file is read into, and how drafts become the lines of an invoice.
+"""Drafts: the form into which every provider's file is read, and the step from drafts to the lines of an invoice.
 
-Here is checked what holds for every provider: usage is never negative, a window has a beginning before its end, a line
-stands there once, and the lines add up to the total that the file states. Then the total is rounded, once and half to
-even, and the micro-dollars are handed to the lines so that they sum to it; each is within one of its exact amount.
+This module checks the rules that hold for every provider: usage is never negative, a window begins before it ends, no
+line occurs twice, and the lines add up to the total that the file states. Then the total is rounded once, half to even,
+and its micro-dollars are divided among the lines, each within one micro-dollar of its exact amount.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from orchestrator.finance.money import MICROS_PER_USD
 _USAGE: Final = (Meter.GPU, Meter.DISK, Meter.EGRESS)
 _MICRO: Final = Fraction(1, MICROS_PER_USD)
 _HALF_CENT: Final = Fraction(1, 200)
-MICROS_MAX: Final = 10**15  # a billion dollars: whatever is more was not meant, and sums of it would overflow
+MICROS_MAX: Final = 10**15  # a billion dollars: a larger amount is a mistake, and its sums would overflow
 
 
 class LineDraft(NamedTuple):
@@ -39,11 +39,11 @@ class LineDraft(NamedTuple):
     quantity: str = ""
     unit: str = ""
     unit_price: str = ""
-    mark: str = ""  # what else tells two lines apart
+    mark: str = ""  # further text that tells two lines apart
 
 
-class Reading(NamedTuple):
-    """What a provider's file says."""
+class InvoiceDraft(NamedTuple):
+    """The content of a provider's file."""
 
     drafts: Sequence[LineDraft]
     provider: str = ""
@@ -54,8 +54,8 @@ class Reading(NamedTuple):
     end_ms: int | None = None
 
 
-def check_drafts(reading: Reading, path: Path) -> None:
-    """Refuse what cannot be booked. Raises InvoiceError with file and line."""
+def check_drafts(reading: InvoiceDraft, path: Path) -> None:
+    """Refuse lines that cannot be posted. Raises InvoiceError with file and line."""
     seen: dict[tuple[object, ...], int] = {}
     for draft in reading.drafts:
         where = f"{path}:{draft.line}"
@@ -65,9 +65,9 @@ def check_drafts(reading: Reading, path: Path) -> None:
         key = (*draft[1:5], draft.start_ms, draft.end_ms, draft.mark, words)
         if key in seen and draft.amount:
             raise InvoiceError(
-                f"{where}: the line stands there twice, first on line {seen[key]}",
+                f"{where}: the same line is already on line {seen[key]}",
                 why=f"{draft.external_id or draft.description or 'both'}: same meter, sku, window and amount",
-                fix="remove one of them, or export the period again",
+                fix="remove one of the two lines, or export the period again",
             )
         seen[key] = draft.line
 
@@ -77,40 +77,44 @@ def _check_signs(draft: LineDraft, where: str) -> None:
         raise InvoiceError(
             f"{where}: negative usage of {draft.amount}",
             why="only a credit or a refund is negative",
-            fix="have it read as meter credit (with a mapping), or ask the provider what it is",
+            fix="read the line as meter credit, with a mapping; or ask the provider about the line",
         )
     if draft.meter is Meter.CREDIT and draft.amount > 0:
         raise InvoiceError(
             f"{where}: a credit of {draft.amount} is owed to the provider",
             why="a credit is a negative amount",
-            fix="correct the sign, or the meter",
+            fix="correct the sign or the meter of the line",
         )
     if draft.meter is Meter.TOPUP and draft.amount < 0:
         raise InvoiceError(
             f"{where}: a top-up of {draft.amount} takes money out",
             why="money paid in advance is a positive amount",
-            fix="leave the line out, or ask the provider what it is",
+            fix="remove the line, or ask the provider about it",
         )
     if draft.quantity.startswith("-") and draft.meter in (*_USAGE, Meter.TOPUP):
-        raise InvoiceError(f"{where}: a quantity of {draft.quantity}", why="usage is never negative", fix="correct it")
+        raise InvoiceError(
+            f"{where}: the quantity is {draft.quantity}",
+            why="usage is never negative",
+            fix="correct the quantity in the file",
+        )
 
 
 def _check_window(draft: LineDraft, where: str) -> None:
     if (draft.start_ms is None) != (draft.end_ms is None):
         raise InvoiceError(
             f"{where}: the line has a start or an end, but not both",
-            why="a window has both, and a line without a window has neither",
-            fix="add the other",
+            why="a billed time needs a start and an end",
+            fix="add the missing one, or remove the other",
         )
     if draft.start_ms is not None and draft.end_ms is not None and draft.end_ms < draft.start_ms:
         raise InvoiceError(
             f"{where}: the line ends before it starts",
             why=f"from {draft.start_ms} to {draft.end_ms} in epoch milliseconds",
-            fix="correct the file, or the form of its dates",
+            fix="correct the dates in the file, or their format in the mapping",
         )
 
 
-def settle(reading: Reading, usd_per_unit: Decimal, path: Path) -> tuple[InvoiceLine, ...]:
+def settle(reading: InvoiceDraft, usd_per_unit: Decimal, path: Path) -> tuple[InvoiceLine, ...]:
     """The lines in micro-dollars: those that are owed sum to the total, rounded once; so do those paid in advance."""
     exact = [Fraction(draft.amount) for draft in reading.drafts]
     paid = [index for index, draft in enumerate(reading.drafts) if draft.meter is Meter.TOPUP]
@@ -121,7 +125,7 @@ def settle(reading: Reading, usd_per_unit: Decimal, path: Path) -> tuple[Invoice
     total_paid = sum((exact[index] for index in paid), Fraction())
     micros.update(zip(paid, _rounded_parts([exact[index] for index in paid], total_paid, scale), strict=True))
     if sum(abs(each) for each in micros.values()) > MICROS_MAX:
-        raise InvoiceError(f"{path}: the amounts are larger than anybody pays", fix="check the currency and the signs")
+        raise InvoiceError(f"{path}: the amounts are impossibly large", fix="check the currency and the signs")
     return tuple(
         InvoiceLine(
             index + 1,
@@ -141,20 +145,20 @@ def settle(reading: Reading, usd_per_unit: Decimal, path: Path) -> tuple[Invoice
 
 
 def _agreed_total(exact: Fraction, stated: Decimal | None, path: Path) -> Fraction:
-    """The stated total, when the lines add up to it but for its own rounding; else what the lines add up to."""
+    """The stated total, when it is the rounded sum of the lines; else the sum of the lines."""
     if stated is None:
         return exact
     if abs(exact - Fraction(stated)) > slack_of(stated):
         raise InvoiceError(
             f"{path}: the lines add up to {_decimals(exact)}, but the file states a total of {stated}",
-            why="a line is missing, doubled or read with a wrong sign",
-            fix="export the file again, whole; or correct the mapping",
+            why="a line is missing, is there twice, or was read with a wrong sign",
+            fix="export the whole file again, or correct the mapping",
         )
     return Fraction(stated)
 
 
 def slack_of(stated: Decimal) -> Fraction:
-    """How far the exact amount may be from one that is stated: half of its last place, a micro to half a cent."""
+    """The error bound of a stated amount: half a unit of its last place, from a micro-dollar to half a cent."""
     exponent = stated.as_tuple().exponent
     half = Fraction(1, 2) * Fraction(10) ** (exponent if isinstance(exponent, int) else 0)
     return min(max(half, _MICRO), _HALF_CENT)

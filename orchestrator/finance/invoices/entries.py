@@ -1,6 +1,6 @@
-"""Entries: one record of a provider's file, a row of CSV or an object of JSON, asked for its values by column.
+"""Entries: one record of a provider's file (a row of CSV or an object of JSON), whose values are read by column name.
 
-Whatever cannot be read is refused with file, line and column. An absent column and an empty cell are the same.
+A value that cannot be read is refused with file, line and column. An absent column counts as an empty cell.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Value = TypeVar("Value")
 
 
 class FileContext(NamedTuple):
-    """How a file's values are to be read."""
+    """The settings for reading a file's values."""
 
     path: Path
     zone: ZoneInfo  # of times without an offset
@@ -46,7 +46,7 @@ class InvoiceEntry(NamedTuple):
         return None
 
     def text(self, *columns: str) -> str:
-        """As text, exactly as it is written; empty when absent."""
+        """The value as text, exactly as written; empty when absent."""
         value = self.get(*columns)
         if value is None:
             return ""
@@ -82,13 +82,13 @@ class InvoiceEntry(NamedTuple):
         return found
 
     def read(self, columns: tuple[str, ...], value: Any, read: Callable[[Any], Value]) -> Value:
-        """What `read` makes of `value`; its ValueError becomes an InvoiceError that names file, line and column."""
+        """The result of `read` on `value`; a ValueError becomes an InvoiceError that names file, line and column."""
         try:
             return read(value)
         except ValueError as error:
             raise InvoiceError(
                 f"{self.where}: {columns[0]}: {error}",
-                why="numbers and dates are read exactly or not at all",
+                why="an inexact number or date is not accepted",
                 fix="correct the cell, or describe the file in a mapping",
             ) from None
 
@@ -107,7 +107,7 @@ def entry_of(record: FileRow | Any, reader: FileContext) -> InvoiceEntry:
 def unknown_layout(source: SourceFile, found: object, wanted: str) -> UnreadableFileError:
     """The error for a file that has none of the layouts that are known."""
     return UnreadableFileError(
-        f"{source.path}:1: the file has none of the layouts that are known",
+        f"{source.path}:1: the file has no known layout",
         why=f"found: {found}; wanted: {wanted}",
-        fix="describe its columns in a mapping file and name that with --mapping",
+        fix="describe its columns in a mapping file, and name the mapping file with --mapping",
     )

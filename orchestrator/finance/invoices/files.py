@@ -1,7 +1,7 @@
-"""Files of providers: bytes become text, and text becomes records that know the line they stand on.
+"""Provider files: decode bytes into text, and parse text into records that know their line.
 
-Text is UTF-8, with or without a byte order mark. Nothing else is guessed: read in the wrong encoding, a name or a sign
-would change without anybody noticing. Numbers stay decimal text from the file to the books; a float is never made.
+Text is UTF-8, with or without a byte order mark. No other encoding is guessed: read in the wrong one, a name or a sign
+would change unnoticed. Numbers stay decimal text from the file to the books and never become a float.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def read_source(path: Path) -> SourceFile:
         if path.stat().st_size > BYTES_MAX:
             raise UnreadableFileError(
                 f"{path}: the file is larger than {BYTES_MAX >> 20} MiB",
-                why="so much text is the bill of no month; an invoice is kept in the ledger whole",
+                why="the ledger keeps the whole file, and no invoice of a month is that large",
                 fix="export a shorter period",
             )
         content = path.read_bytes()
@@ -75,7 +75,7 @@ def read_source(path: Path) -> SourceFile:
         raise UnreadableFileError(
             f"{path}: this is a binary file, not text",
             why="providers' files are read as CSV or JSON, never as a PDF or a workbook",
-            fix="export it as CSV or JSON",
+            fix="export the invoice as CSV or JSON",
         )
     try:
         text = content.decode("utf-8-sig")
@@ -83,8 +83,8 @@ def read_source(path: Path) -> SourceFile:
         line = content[: error.start].count(b"\n") + 1
         raise UnreadableFileError(
             f"{path}:{line}: the file is not UTF-8 text",
-            why=f"byte 0x{content[error.start]:02x} has no meaning there, and an encoding is never guessed",
-            fix="save it as UTF-8, for example with: iconv -f WINDOWS-1252 -t UTF-8",
+            why=f"byte 0x{content[error.start]:02x} is not valid there, and the program does not guess encodings",
+            fix="save the file as UTF-8, for example with: iconv -f WINDOWS-1252 -t UTF-8",
         ) from None
     if not text.strip():
         raise UnreadableFileError(f"{path}: the file is empty", fix="export it again")
@@ -92,12 +92,12 @@ def read_source(path: Path) -> SourceFile:
 
 
 def looks_like_json(text: str) -> bool:
-    """Whether the text can only be meant as JSON."""
+    """True when the text can only be JSON."""
     return text.lstrip()[:1] in ("{", "[")
 
 
 def read_header(source: SourceFile) -> tuple[str, ...]:
-    """The columns of a CSV file, whatever stands below them."""
+    """The column names of a CSV file; the rows below are not read."""
     cells = next((cells for _, cells in _lines_of(_csv_reader(source, ","), source.path) if any(cells)), [])
     return tuple(cell.strip() for cell in cells)
 
@@ -116,7 +116,7 @@ def read_table(source: SourceFile, delimiter: str = ",") -> FileTable:
         if len(cells) != len(header):
             raise UnreadableFileError(
                 f"{source.path}:{line}: {len(cells)} cells under a header of {len(header)} columns",
-                why="a cell with a delimiter in it stands in quotes",
+                why="a cell that contains the delimiter needs quotes",
                 fix="export the file again, or name its delimiter in a mapping",
             )
         named = zip(header, cells, strict=True)
@@ -137,7 +137,7 @@ def _lines_of(reader: Any, path: Path) -> Iterator[tuple[int, list[str]]]:
             line = reader.line_num + 1  # a quoted cell may hold line breaks
     except csv.Error as error:
         raise UnreadableFileError(
-            f"{path}:{line}: the line is no CSV: {error}", fix="export the file again as CSV"
+            f"{path}:{line}: the line is not valid CSV: {error}", fix="export the file again as CSV"
         ) from None
 
 
@@ -146,21 +146,21 @@ def _check_header(header: tuple[str, ...], path: Path, line: int) -> None:
     for name in header:
         if (key := plain(name)) in seen and key:
             raise UnreadableFileError(
-                f"{path}:{line}: the columns {seen[key]!r} and {name!r} have one name",
+                f"{path}:{line}: the columns {seen[key]!r} and {name!r} have the same name",
                 why="nobody can say which of them is meant",
-                fix="rename one",
+                fix="rename one of the two columns",
             )
         seen[key] = name
 
 
 def read_json(source: SourceFile) -> Any:
-    """The file as JSON: numbers as Decimal, objects as Records. Raises UnreadableFileError for what is none."""
+    """The file as JSON: numbers as Decimal, objects as Records. Raises UnreadableFileError for other text."""
     reader = _LocatingDecoder(source)
     try:
         return reader.decode(source.text)
     except json.JSONDecodeError as error:
         raise UnreadableFileError(
-            f"{source.path}:{error.lineno}: the file is no JSON: {error.msg}", fix="export it again"
+            f"{source.path}:{error.lineno}: the file is not valid JSON: {error.msg}", fix="export it again"
         ) from None
     except RecursionError:
         raise UnreadableFileError(f"{source.path}: the file is nested too deeply", fix="export it again") from None
@@ -201,5 +201,5 @@ class _LocatingDecoder(json.JSONDecoder):
 
     def _refuse_constant(self, word: str) -> None:
         raise InvoiceError(
-            f"{self._path}: {word} is no amount", why="every number is finite", fix="export the file again"
+            f"{self._path}: {word} is not an amount", why="every number is finite", fix="export the file again"
         )

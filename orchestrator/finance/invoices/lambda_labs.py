@@ -1,4 +1,4 @@
-"""Lambda: a weekly invoice as CSV: instances by the minute, filesystems by the hour, credits and sales tax.
+"""Lambda: a weekly invoice as CSV, with instances by the minute, filesystems by the hour, credits and sales tax.
 
 What is billed follows docs.lambda.ai ("Billing", as of November 2026): on-demand instances in steps of one minute
 from healthy to terminated, filesystems per GiB and month in steps of one hour, sales tax by address, credits as
@@ -15,7 +15,7 @@ from typing import Final
 
 from catalog.errors import InvoiceError
 from orchestrator.finance.allocation.charges import Meter
-from orchestrator.finance.invoices.drafts import LineDraft, Reading
+from orchestrator.finance.invoices.drafts import InvoiceDraft, LineDraft
 from orchestrator.finance.invoices.entries import FileContext, InvoiceEntry, entry_of, unknown_layout
 from orchestrator.finance.invoices.files import SourceFile, plain, read_table
 from orchestrator.finance.invoices.values import after_day, is_day
@@ -41,12 +41,12 @@ _MINUTES: Final = ("min", "mins", "minute", "minutes")
 
 
 def recognizes(columns: Sequence[str]) -> bool:
-    """Whether a file with these columns is one of Lambda's."""
+    """True when a file with these columns is one of Lambda's."""
     names = {plain(column) for column in columns}
     return all(any(plain(name) in names for name in COLUMNS[column]) for column in ("item", "id", "amount", "unit"))
 
 
-def read_lambda(source: SourceFile, reader: FileContext) -> Reading:
+def read_lambda(source: SourceFile, reader: FileContext) -> InvoiceDraft:
     """Read the lines of an invoice."""
     table = read_table(source)
     if not recognizes(table.header):
@@ -64,7 +64,7 @@ def read_lambda(source: SourceFile, reader: FileContext) -> Reading:
         else:
             drafts.append(_draft(entry))
     number, currency = (the_one(values, column, source) for column, values in said.items())
-    return Reading(drafts, PROVIDER, number, currency, total)
+    return InvoiceDraft(drafts, PROVIDER, number, currency, total)
 
 
 def the_one(values: dict[str, int], what: str, source: SourceFile) -> str:
@@ -74,7 +74,7 @@ def the_one(values: dict[str, int], what: str, source: SourceFile) -> str:
         raise InvoiceError(
             f"{source.path}:{second_line}: {what} {second!r}, but line {first_line} says {first!r}",
             why="a file is one invoice in one currency",
-            fix="split the file up",
+            fix="split the file into one file for each invoice",
         )
     return next(iter(values), "")
 
@@ -87,7 +87,7 @@ def _draft(entry: InvoiceEntry) -> LineDraft:
     if meter is Meter.GPU and unit.lower() in _MINUTES and minutes is not None and minutes != int(minutes):
         raise InvoiceError(
             f"{entry.where}: {quantity} minutes",
-            why="instances are billed in steps of one whole minute",
+            why="instances are billed in whole minutes",
             fix="check the quantity, or its unit",
         )
     end_ms = entry.find_instant(*COLUMNS["end"])
@@ -119,7 +119,7 @@ def _meter_of(entry: InvoiceEntry) -> Meter:
         if any(word in item for word in words):
             return meter
     raise InvoiceError(
-        f"{entry.where}: nobody has said what {item!r} is for",
+        f"{entry.where}: the line item {item!r} is unknown",
         why="known are instance, cluster, filesystem, storage, credit, refund, tax and total",
-        fix="have the file read with a mapping that names its meters",
+        fix="import the file with a mapping that names its meters",
     )

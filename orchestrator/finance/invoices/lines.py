@@ -1,7 +1,7 @@
-"""What an invoice says, whichever provider's file it was read from.
+"""Invoice lines: the content of an invoice in one form, the same for every provider's file.
 
-The micro-dollars of the lines add up to the invoice's own total, rounded once: a provider bills in finer fractions, and
-rounding each line by itself would lose money.
+The micro-dollars of the lines add up to the invoice's own total, which is rounded once. A provider bills in finer
+fractions, so rounding each line by itself would lose money.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Invoice(NamedTuple):
     provider: str
     number: str
     currency: str  # as billed; the lines are in USD
-    usd_per_unit: str  # what a unit of `currency` was reckoned at; "1" for USD
+    usd_per_unit: str  # the price of a unit of `currency` in dollars; "1" for USD
     rate_source: str  # who says so; "" for USD
     start_ms: int
     end_ms: int
@@ -45,10 +45,10 @@ class Invoice(NamedTuple):
 
     @property
     def total_usd_micros(self) -> int:
-        """What is owed for; money paid in advance is not an expense."""
+        """The amount owed; money paid in advance is no expense and is left out."""
         return sum(line.usd_micros for line in self.lines if line.meter is not Meter.TOPUP)
 
     @property
     def topup_usd_micros(self) -> int:
-        """What was paid in advance, as a positive amount."""
+        """The money paid in advance, as a positive amount."""
         return sum(line.usd_micros for line in self.lines if line.meter is Meter.TOPUP)

@@ -1,9 +1,9 @@
-"""Any CSV, read as a mapping file says: which column is what, and how its dates and numbers are written.
+"""Mapped CSV: any CSV file, read by a mapping file that says which column is which and how values are written.
 
-A mapping is YAML. `columns` names the columns, of which only `amount` must be there; `meters` says what a value of the
-meter column stands for (gpu, disk, egress, credit, tax, topup, or total for the row that states the sum), and `meter`
-is what everything else counts as. Without `dates` (a strptime form) times are ISO 8601; `decimal` and `thousands` are
-the signs in numbers. `provider`, `number` and `currency` stand for what the file does not say.
+A mapping is YAML. `columns` names the columns; only `amount` is required. `meters` says which meter each value of the
+meter column means (gpu, disk, egress, credit, tax, topup, or total for the row that states the sum), and `meter` is the
+meter of all other values. `dates` is a strptime format; without it, times are ISO 8601. `decimal` and `thousands` are
+the separators in numbers. `provider`, `number` and `currency` give values that the file does not contain.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError, field_validator
 from catalog.errors import InvoiceError, SettingsError, UnreadableFileError
 from catalog.forms import Frozen
 from orchestrator.finance.allocation.charges import Meter
-from orchestrator.finance.invoices.drafts import LineDraft, Reading
+from orchestrator.finance.invoices.drafts import InvoiceDraft, LineDraft
 from orchestrator.finance.invoices.entries import FileContext, InvoiceEntry, entry_of
 from orchestrator.finance.invoices.files import SourceFile, plain, read_source, read_table
 from orchestrator.finance.invoices.lambda_labs import the_one
@@ -45,7 +45,7 @@ class Columns(Frozen):
 
 
 class Mapping(Frozen):
-    """How a CSV file is to be read."""
+    """The description of a CSV file's columns and values."""
 
     provider: str = Field(default="", pattern=r"^([a-z0-9][a-z0-9_-]{0,31})?$")
     number: str = ""
@@ -77,7 +77,7 @@ class Mapping(Frozen):
 
 
 def read_mapping(path: Path) -> Mapping:
-    """Read a mapping file. Raises UnreadableFileError for what is no YAML, InvoiceError for a wrong key or value."""
+    """Read a mapping file. Raises UnreadableFileError when it is no YAML, InvoiceError for a wrong key or value."""
     text = read_source(path).text
     try:
         # BaseLoader leaves every scalar as the text it was written as: a number of an invoice stays one.
@@ -92,7 +92,7 @@ def read_mapping(path: Path) -> Mapping:
         name = ".".join(str(part) for part in first["loc"]) or "the file"
         raise InvoiceError(
             f"{path}:{_line_of(text, first['loc'])}: {name}: {first['msg'].removeprefix('Value error, ')}",
-            why="a mapping says which column is what",
+            why="a mapping gives the meaning of each column",
             fix=f"known are {', '.join(Mapping.model_fields)}; below columns: {', '.join(Columns.model_fields)}",
         ) from None
 
@@ -108,7 +108,7 @@ def _line_of(text: str, loc: tuple[int | str, ...]) -> int:
     return line
 
 
-def read_mapped(source: SourceFile, reader: FileContext, mapping: Mapping) -> Reading:
+def read_mapped(source: SourceFile, reader: FileContext, mapping: Mapping) -> InvoiceDraft:
     """Read a CSV as the mapping says. Raises UnreadableFileError when it lacks a column."""
     table = read_table(source, mapping.delimiter)
     wanted = {field: name for field, name in mapping.columns.model_dump().items() if name}
@@ -133,11 +133,11 @@ def read_mapped(source: SourceFile, reader: FileContext, mapping: Mapping) -> Re
         else:
             drafts.append(line.draft(Meter(meter)))
     number, currency = (the_one(values, column, source) for column, values in said.items())
-    return Reading(drafts, mapping.provider, number or mapping.number, currency or mapping.currency, total)
+    return InvoiceDraft(drafts, mapping.provider, number or mapping.number, currency or mapping.currency, total)
 
 
 class _MappedLine:
-    """One row, asked for what the mapping's columns hold."""
+    """One row, read through the columns of the mapping."""
 
     def __init__(self, entry: InvoiceEntry, mapping: Mapping) -> None:
         self._entry, self._mapping = entry, mapping
@@ -154,9 +154,9 @@ class _MappedLine:
         if self._mapping.meter is not None:
             return self._mapping.meter
         raise InvoiceError(
-            f"{self._entry.where}: nobody has said what {value!r} is for",
+            f"{self._entry.where}: the mapping does not say what {value!r} means",
             why=f"the mapping knows: {', '.join(self._mapping.meters) or 'no value of a meter column'}",
-            fix=f"add it below meters, or write meter: gpu for all others ({', '.join(Meter)})",
+            fix=f"add this value below meters, or write meter: gpu for all other values ({', '.join(Meter)})",
         )
 
     def amount(self) -> Decimal:

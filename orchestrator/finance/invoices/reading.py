@@ -1,8 +1,8 @@
-"""Reading an invoice: a provider's file, whichever it is, becomes an Invoice whose lines sum to its total.
+"""Reading an invoice: turns a provider's file into an Invoice whose lines sum to its total.
 
-The style is found by the file's columns unless it is named. What a file does not say, options say: provider, number,
-currency, period. An invoice in another currency needs a rate and who says so; it is multiplied before anything is
-rounded.
+The file's columns identify the provider's format, unless the caller names it. Options give the values that the file
+lacks: provider, number, currency, period. An invoice in another currency needs an exchange rate and its source; amounts
+are multiplied by the rate before anything is rounded.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 from catalog.errors import InvoiceError, SettingsError
 from orchestrator.finance.invoices import lambda_labs, runpod, vast
-from orchestrator.finance.invoices.drafts import Reading, check_drafts, settle
+from orchestrator.finance.invoices.drafts import InvoiceDraft, check_drafts, settle
 from orchestrator.finance.invoices.entries import FileContext, unknown_layout
 from orchestrator.finance.invoices.files import Record, SourceFile, looks_like_json, read_header, read_json, read_source
 from orchestrator.finance.invoices.lines import Invoice
@@ -37,7 +37,7 @@ _PROVIDER: Final = r"[a-z0-9][a-z0-9_-]{0,31}"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImportOptions:
-    """What options say of an invoice."""
+    """The values of an invoice that the command line gives."""
 
     style: str | None = None  # one of STYLES; None: by the file's columns
     mapping: Path | None = None
@@ -67,8 +67,8 @@ def read_invoice(  # noqa: PLR0913 - every option of the import is one
 ) -> Invoice:
     """Read a provider's file. See `ImportOptions` for the options.
 
-    Raises UnreadableFileError for a file or layout that cannot be read, InvoiceError for what cannot be booked as it
-    is, and SettingsError for an option that is wrong. All name the file, and the line where there is one.
+    Raises UnreadableFileError for a file or layout that cannot be read, InvoiceError for content that cannot be posted,
+    and SettingsError for a wrong option. Each error names the file, and the line if there is one.
     """
     wishes = ImportOptions(
         style=style,
@@ -111,11 +111,13 @@ def _check_wishes(wishes: ImportOptions) -> None:
 
     if wishes.number is not None and not (wishes.number.strip() and len(wishes.number) <= NUMBER_MAX):
         raise SettingsError(
-            "--number is wrong", why=f"a number has 1 to {NUMBER_MAX} signs", fix="write the one that the invoice bears"
+            "--number is wrong",
+            why=f"a number has 1 to {NUMBER_MAX} signs",
+            fix="write the number that is printed on the invoice",
         )
 
 
-def _read(source: SourceFile, reader: FileContext, wishes: ImportOptions, plan: Mapping | None) -> Reading:
+def _read(source: SourceFile, reader: FileContext, wishes: ImportOptions, plan: Mapping | None) -> InvoiceDraft:
     if plan is not None:
         return read_mapped(source, reader, plan)
     style = wishes.style or _recognized(source)
@@ -127,7 +129,7 @@ def _read(source: SourceFile, reader: FileContext, wishes: ImportOptions, plan: 
 
 
 def _recognized(source: SourceFile) -> str:
-    """The style whose columns the file has. Raises UnreadableFileError that lists what was found and wanted."""
+    """The style whose columns the file has. Raises UnreadableFileError that lists the file's and the known columns."""
     columns = _columns_of(source)
     for style, recognizes in _RECOGNIZED_BY.items():
         if recognizes(columns):
@@ -147,17 +149,21 @@ def _columns_of(source: SourceFile) -> Sequence[str]:
         if records is None:
             return list(content)
     if not records:
-        raise InvoiceError(f"{source.path}: the file has no lines", why="an invoice bills something", fix="export more")
+        raise InvoiceError(
+            f"{source.path}: the file has no lines",
+            why="an invoice bills something",
+            fix="export a period with charges",
+        )
     return list(dict.fromkeys(name for record in records if isinstance(record, dict) for name in record))
 
 
-def _invoice(source: SourceFile, reading: Reading, wishes: ImportOptions, zone: ZoneInfo) -> Invoice:
+def _invoice(source: SourceFile, reading: InvoiceDraft, wishes: ImportOptions, zone: ZoneInfo) -> Invoice:
     provider = wishes.provider or reading.provider
     if not provider:
         raise InvoiceError(
-            f"{source.path}: nobody says whose invoice this is",
+            f"{source.path}: the provider of the invoice is unknown",
             why="lines are matched with rentals by provider and id",
-            fix="name it with --provider, or in the mapping",
+            fix="name the provider with --provider, or in the mapping",
         )
     currency = _currency(source, reading, wishes)
     rate = _rate(source, currency, wishes)
@@ -184,11 +190,11 @@ def _invoice(source: SourceFile, reading: Reading, wishes: ImportOptions, zone: 
     )
 
 
-def _currency(source: SourceFile, reading: Reading, wishes: ImportOptions) -> str:
+def _currency(source: SourceFile, reading: InvoiceDraft, wishes: ImportOptions) -> str:
     said, wished = reading.currency.strip().upper(), (wishes.currency or "").strip().upper()
     for name in (said, wished):
         if name and not re.fullmatch("[A-Z]{3}", name):
-            raise InvoiceError(f"{source.path}: {name!r} is no currency", fix="write three letters, such as EUR")
+            raise InvoiceError(f"{source.path}: {name!r} is not a currency", fix="write three letters, such as EUR")
     if said and wished and said != wished:
         raise InvoiceError(
             f"{source.path}: --currency says {wished}, the file {said}",
@@ -199,16 +205,20 @@ def _currency(source: SourceFile, reading: Reading, wishes: ImportOptions) -> st
 
 
 def _rate(source: SourceFile, currency: str, wishes: ImportOptions) -> Decimal:
-    """How many dollars a unit of the currency is."""
+    """The price of one unit of the currency in dollars."""
     if currency == "USD":
         if wishes.usd_per_unit is not None or wishes.rate_source:
-            raise SettingsError("--usd-per-unit is for another currency than USD", fix="leave it out, or --currency")
+            raise SettingsError(
+                "--usd-per-unit is given, but the invoice is in USD",
+                fix="leave --usd-per-unit out, or name the currency with --currency",
+            )
         return Decimal(1)
     if wishes.usd_per_unit is None:
         raise InvoiceError(
             f"{source.path}: the invoice is in {currency}",
             why="the books are in USD, and a rate of exchange is never guessed",
-            fix=f"say what one {currency} is, and who says so: --usd-per-unit 1.0842 --rate-source 'ECB, 30 Nov'",
+            fix=f"give the price of one {currency} in dollars, and its source: --usd-per-unit 1.0842 --rate-source "
+            "'ECB, 30 Nov'",
         )
     try:
         rate = amount_of(wishes.usd_per_unit, thousands="")
@@ -219,13 +229,13 @@ def _rate(source: SourceFile, currency: str, wishes: ImportOptions) -> Decimal:
     if not wishes.rate_source.strip():
         raise SettingsError(
             "--usd-per-unit comes without a source",
-            why="whoever audits the books asks where a rate is from",
+            why="an auditor must be able to check the rate",
             fix="write for example --rate-source 'ECB, 30 Nov'",
         )
     return rate
 
 
-def _period(source: SourceFile, reading: Reading, wishes: ImportOptions, zone: ZoneInfo) -> tuple[int, int]:
+def _period(source: SourceFile, reading: InvoiceDraft, wishes: ImportOptions, zone: ZoneInfo) -> tuple[int, int]:
     """The period that is billed: the option's, the file's, or from the first line's start to the last one's end."""
     if wishes.period is not None:
         return _parse_span(wishes.period, zone)
@@ -235,9 +245,9 @@ def _period(source: SourceFile, reading: Reading, wishes: ImportOptions, zone: Z
     ends = [draft.end_ms for draft in reading.drafts if draft.end_ms is not None]
     if not starts or max(ends) <= min(starts):
         raise InvoiceError(
-            f"{source.path}: nobody says which period is billed",
+            f"{source.path}: the billed period is unknown",
             why="no line has a start and an end",
-            fix="name it: --period 2026-11, or --period 2026-11-02..2026-11-09",
+            fix="write --period 2026-11, or --period 2026-11-02..2026-11-09",
         )
     return min(starts), max(ends)
 
@@ -251,5 +261,5 @@ def _parse_span(text: str, zone: ZoneInfo) -> tuple[int, int]:
     except ValueError as error:
         raise SettingsError(f"--period is wrong: {error}", fix="write --period 2026-11-02..2026-11-09") from None
     if end_ms <= start_ms:
-        raise SettingsError(f"--period is wrong: {text!r} ends before it starts", fix="turn it round")
+        raise SettingsError(f"--period is wrong: {text!r} ends before it starts", fix="write the earlier day first")
     return start_ms, end_ms

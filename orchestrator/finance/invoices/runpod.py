@@ -1,4 +1,4 @@
-"""RunPod: the billing history of pods, by hours, days or longer buckets, as JSON of its API or CSV of its columns.
+"""RunPod: the billing history of pods in buckets of an hour, a day or longer, as the API's JSON or as CSV.
 
 Two layouts, after RunPod's API reference as it stood in November 2026. REST v1 (rest.runpod.io/v1/billing/pods) is a
 list of {time, podId, gpuTypeId, amount, timeBilledMs, diskSpaceBilledGb}; its one amount is for GPU and disk together,
@@ -19,7 +19,7 @@ from typing import Any, Final
 from catalog.errors import InvoiceError
 from orchestrator.finance.allocation.charges import Meter
 from orchestrator.finance.allocation.windows import BUCKET
-from orchestrator.finance.invoices.drafts import LineDraft, Reading, plus, slack_of
+from orchestrator.finance.invoices.drafts import InvoiceDraft, LineDraft, plus, slack_of
 from orchestrator.finance.invoices.entries import FileContext, InvoiceEntry, entry_of, unknown_layout
 from orchestrator.finance.invoices.files import Record, SourceFile, looks_like_json, plain, read_json, read_table
 
@@ -33,13 +33,13 @@ _HOUR_MS: Final = 3_600_000
 
 
 def recognizes(columns: Sequence[str]) -> bool:
-    """Whether a file with these columns or keys is one of RunPod's."""
+    """True when a file with these columns or keys is one of RunPod's."""
     names = {plain(column) for column in columns}
     has_id = bool({"podid", "endpointid", "serverlessid"} & names)
     return (names >= _NEW and has_id) or ({"amount", "timebilledms"} <= names and bool({"time", "bucket"} & names))
 
 
-def read_runpod(source: SourceFile, reader: FileContext, *, bucket: str | None = None) -> Reading:
+def read_runpod(source: SourceFile, reader: FileContext, *, bucket: str | None = None) -> InvoiceDraft:
     """Read a billing history. `bucket` says how long the buckets of v1 are; without it, an hour or a day."""
     records, totals = _records_of(source)
     entries = [entry_of(record, reader) for record in records]
@@ -52,7 +52,7 @@ def read_runpod(source: SourceFile, reader: FileContext, *, bucket: str | None =
         length = bucket or _usual_bucket(entries)
         drafts = [_whole(entry, length, is_told=bucket is not None) for entry in entries]
     total = entry_of(totals, reader).find_amount("totalAmount") if totals is not None else None
-    return Reading(drafts, provider=PROVIDER, currency="USD", total=total)
+    return InvoiceDraft(drafts, provider=PROVIDER, currency="USD", total=total)
 
 
 def _records_of(source: SourceFile) -> tuple[Sequence[Any], Any]:
@@ -70,7 +70,7 @@ def _records_of(source: SourceFile) -> tuple[Sequence[Any], Any]:
     if count is not None and count != len(records):
         raise InvoiceError(
             f"{source.path}: {len(records)} records, but the file says that there are {count}",
-            why="a part of a bill would be booked as the whole",
+            why="an incomplete bill would be booked as a complete one",
             fix="export the file again, whole",
         )
     return records, metadata.get("totals")
@@ -81,13 +81,13 @@ def _id_of(entry: InvoiceEntry) -> str:
         return found
     raise InvoiceError(
         f"{entry.where}: no podId",
-        why="the history was grouped by GPU, and nobody can say which rental was billed",
-        fix="ask RunPod for it with grouping=podId",
+        why="the history was grouped by GPU, so it does not name the billed rental",
+        fix="request the history from RunPod with grouping=podId",
     )
 
 
 def _parts(entry: InvoiceEntry) -> Iterator[LineDraft]:
-    """The parts of a record of v2, which add up to its total: what computes, in one line, and the disk."""
+    """The parts of a v2 record, which add up to its total: the compute in one line, and the disk."""
     total, disk = entry.get_amount("totalAmount"), entry.find_amount("diskAmount") or Decimal(0)
     named = {name: entry.find_amount(name) or Decimal(0) for name in _COMPUTE}
     compute = sum((Fraction(amount) for amount in named.values()), Fraction())
@@ -98,7 +98,7 @@ def _parts(entry: InvoiceEntry) -> Iterator[LineDraft]:
             why=", ".join(f"{name} {amount}" for name, amount in {**named, "diskAmount": disk}.items()),
             fix="export the file again, or ask RunPod",
         )
-    # What is billed is the total: the provider's own rounding, below half a cent, stays with the larger part.
+    # The total is billed: the provider's own rounding, below half a cent, stays with the larger part.
     if compute < Fraction(disk):
         disk, off = plus(disk, off), Fraction()
     words = ", ".join(f"{name.removesuffix('Amount').upper()} {amount}" for name, amount in named.items() if amount)
@@ -128,8 +128,8 @@ def _whole(entry: InvoiceEntry, bucket: str, *, is_told: bool) -> LineDraft:
     if billed_ms and not is_told and billed_ms > end_ms - start_ms:
         raise InvoiceError(
             f"{entry.where}: {billed_ms} ms were billed in a bucket of one {bucket}",
-            why="the file does not say how long its buckets are, and this one must be longer",
-            fix=f"name it with --bucket: {', '.join(BUCKETS)}",
+            why="the file does not state the length of its buckets, and this bucket must be longer",
+            fix=f"name the length with --bucket: {', '.join(BUCKETS)}",
         )
     is_disk = not billed_ms and bool(disk_gb)
     description = "disk of a stopped pod" if is_disk else "GPU and disk, not told apart by the provider"
@@ -148,7 +148,7 @@ def _whole(entry: InvoiceEntry, bucket: str, *, is_told: bool) -> LineDraft:
 
 
 def _usual_bucket(entries: Sequence[InvoiceEntry]) -> str:
-    """An hour when any bucket begins within a day, else a day, as the API has it when nobody asks for another."""
+    """An hour when any bucket begins within a day, else a day, which is the API's default."""
     starts = [entry.get_instant("time", "bucket") for entry in entries]
     return "hour" if any(start % _DAY_MS for start in starts) else "day"
 

@@ -1,8 +1,8 @@
-"""Values of an invoice: amounts, quantities and instants, read from text exactly or refused.
+"""Values of an invoice: amounts, quantities and instants are read from text exactly, or refused.
 
-An amount is a decimal number with at most one decimal sign. An instant is ISO 8601 or epoch seconds; a mapping may
-name another form. A date that could be read in two ways is refused, and so is an hour that a change of clocks holds
-twice or not at all.
+An amount is a decimal number with at most one decimal sign. An instant is ISO 8601 or epoch seconds; a mapping may name
+another format. A date that has two possible meanings is refused, and so is a local time that a change of clocks repeats
+or skips.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ _EPOCH_S_MAX: Final = 4_102_444_800  # 2100-01-01
 
 
 def amount_of(value: Any, *, decimal: str = ".", thousands: str = ",") -> Decimal:
-    """An amount or quantity. Raises ValueError in words for what is none, not finite, or written ambiguously.
+    """An amount or quantity. Raises ValueError in words when it is no finite number, or is ambiguous.
 
-    Without a decimal sign a single group of thousands is refused: 1,234 may be a thousand or a little more than one.
+    Without a decimal sign, a single group of thousands is refused: 1,234 may be a thousand or a little more than one.
     """
     if isinstance(value, Decimal):
         return _bounded(value, str(value))
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no number")
+        raise ValueError(f"{value!r} is not a number")
     text = value.strip().replace("\u2212", "-").replace("\u00a0", " ")
     text = re.sub(r"^(-?)\s*(?:\$|USD|€|EUR)?\s*|\s*(?:\$|USD|€|EUR)?$", r"\1", text, flags=re.IGNORECASE)
     if text.count(decimal) > 1 or (thousands and re.search(re.escape(decimal) + r".*" + re.escape(thousands), text)):
         raise ValueError(f"{value!r} has two decimal signs")
     if thousands and thousands in text:
         if not re.fullmatch(rf"-?\d{{1,3}}({re.escape(thousands)}\d{{3}})+({re.escape(decimal)}\d+)?", text, re.ASCII):
-            raise ValueError(f"{value!r} is no number")
+            raise ValueError(f"{value!r} is not a number")
         text = text.replace(thousands, "")
     text = text.replace(decimal, ".")
     if not re.fullmatch(r"[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d{1,3})?", text, re.ASCII | re.IGNORECASE):
-        raise ValueError(f"{value!r} is no number")
+        raise ValueError(f"{value!r} is not a number")
     return _bounded(Decimal(text), value)
 
 
 def provider_amount_of(value: Any) -> Decimal:
-    """As `amount_of`, for files whose notation nobody has declared: 1,234 alone could be read in two ways."""
+    """As `amount_of`, for files whose notation is not declared: 1,234 alone is ambiguous."""
     if isinstance(value, str) and "," in value and "." not in value:
         raise ValueError(f"{value!r} may be a thousand or a fraction; name its decimal sign in a mapping")
     return amount_of(value)
@@ -57,7 +57,7 @@ def _bounded(number: Decimal, written: str) -> Decimal:
         return Decimal(0)
     exponent = number.as_tuple().exponent
     if not isinstance(exponent, int) or -exponent > _PLACES_MAX or number.adjusted() > _POWER_MAX:
-        raise ValueError(f"{written!r} is no amount that anybody bills")
+        raise ValueError(f"{written!r} is not a possible amount")
     return number
 
 
@@ -83,19 +83,19 @@ def instant_of(value: Any, zone: ZoneInfo, form: str | None = None) -> int:
         try:
             found = datetime.strptime(text, form)
         except ValueError:
-            raise ValueError(f"{value!r} is no date of the form {form!r}") from None
+            raise ValueError(f"{value!r} is not a date of the form {form!r}") from None
         return _in_zone(found, zone, text)
     if re.match(r"\d{1,2}[/.-]\d{1,2}[/.-]\d{2,4}", text, re.ASCII):
         raise ValueError(f"{value!r} may begin with the day or with the month; name its form in a mapping (dates)")
     try:
         found = datetime.fromisoformat(re.sub(r"\s*(?:UTC|GMT)$", "+00:00", text))
     except ValueError:
-        raise ValueError(f"{value!r} is no date; write 2026-11-30T14:05:00Z") from None
+        raise ValueError(f"{value!r} is not a date; write 2026-11-30T14:05:00Z") from None
     return _in_zone(found, zone, text)
 
 
 def is_day(value: Any, form: str | None = None) -> bool:
-    """Whether a value names a day without a time: an end written so includes the whole day."""
+    """True when a value names a day without a time; as an end, such a value includes the whole day."""
     if form is not None:
         return not re.search(r"%[HIcXTsf]", form)
     return isinstance(value, str) and re.fullmatch(r"\d{4}-\d{2}-\d{2}", value.strip(), re.ASCII) is not None
@@ -114,7 +114,7 @@ def iso_day(at_ms: int, zone: ZoneInfo) -> str:
 
 def _epoch_ms(seconds: Decimal) -> int:
     if not seconds.is_finite() or not 0 <= seconds < _EPOCH_S_MAX:
-        raise ValueError(f"{seconds} is no time in epoch seconds")
+        raise ValueError(f"{seconds} is not a time in epoch seconds")
     return int(seconds * 1000)
 
 

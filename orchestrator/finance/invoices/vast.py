@@ -1,12 +1,13 @@
-"""Vast.ai: charges of instances with their GPU, storage and bandwidth, and payments, as JSON of its API, or as CSV.
+"""Vast.ai: charges for instances (GPU, storage, bandwidth) and payments, as the API's JSON or as CSV.
 
-Three layouts, after docs.vast.ai and the open CLI (vast-ai/vast-cli) as they stood in November 2026. Charges
-(`vastai show invoices-v1 --charges --raw`) are results of {type, source, description, amount, start, end, items}; what
-is billed are the innermost items. Days are UTC days in epoch seconds, and `end` is the last of them: the reference
-bills 96 hours to an instance whose end is three days after its start. Payments (`--invoices`) have the same shape with
-a payment's name as type, or "credit" there and the payment's name in source and metadata.service; a transfer is
+There are three layouts, described in docs.vast.ai and the open CLI (vast-ai/vast-cli) in November 2026. Charges
+(`vastai show invoices-v1 --charges --raw`) are results of {type, source, description, amount, start, end, items}; the
+innermost items are the billed ones. Days are UTC days in epoch seconds, and `end` is the last of them: the reference
+bills 96 hours to an instance whose end is three days after its start. Payments (`--invoices`) have the same shape;
+their type is the payment's name, or "credit" with the payment's name in source and metadata.service. A transfer is
 money from another account of the same user. The older `show invoices` lists {type, description, timestamp, quantity,
-rate, amount, instance_id}. The CSV is these columns, an item a row. Amounts are in USD; no invoice has a number.
+rate, amount, instance_id}. The CSV has these columns, with one item per row. Amounts are in USD; no invoice has a
+number.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, Final
 
 from catalog.errors import InvoiceError
 from orchestrator.finance.allocation.charges import Meter
-from orchestrator.finance.invoices.drafts import LineDraft, Reading, plus, slack_of
+from orchestrator.finance.invoices.drafts import InvoiceDraft, LineDraft, plus, slack_of
 from orchestrator.finance.invoices.entries import FileContext, InvoiceEntry, entry_of, unknown_layout
 from orchestrator.finance.invoices.files import SourceFile, looks_like_json, plain, read_json, read_table
 from orchestrator.finance.invoices.values import is_day
@@ -45,12 +46,12 @@ _DAY_MS: Final = 86_400_000
 
 
 def recognizes(columns: Sequence[str]) -> bool:
-    """Whether a file with these columns or keys is one of Vast.ai's."""
+    """True when a file with these columns or keys is one of Vast.ai's."""
     names = {plain(column) for column in columns}
     return names >= _NEW or (names >= _OLD and bool({"instanceid", "rate"} & names))
 
 
-def read_vast(source: SourceFile, reader: FileContext) -> Reading:
+def read_vast(source: SourceFile, reader: FileContext) -> InvoiceDraft:
     """Read charges or payments."""
     entries = [entry_of(record, reader) for record in _records_of(source)]
     columns = [name for entry in entries for name in entry.values]
@@ -60,9 +61,9 @@ def read_vast(source: SourceFile, reader: FileContext) -> Reading:
         drafts = [_dated(entry) for entry in entries]
         times = [entry.get_instant("timestamp") // _DAY_MS * _DAY_MS for entry in entries]
         period = (min(times), max(times) + _DAY_MS) if times else (None, None)
-        return Reading(drafts, PROVIDER, currency="USD", start_ms=period[0], end_ms=period[1])
+        return InvoiceDraft(drafts, PROVIDER, currency="USD", start_ms=period[0], end_ms=period[1])
     drafts = [draft for entry in entries for draft in _leaves(entry, entry.get_amount("amount"), "")]
-    return Reading(drafts, PROVIDER, currency="USD")
+    return InvoiceDraft(drafts, PROVIDER, currency="USD")
 
 
 def _records_of(source: SourceFile) -> Sequence[Any]:
@@ -77,9 +78,9 @@ def _records_of(source: SourceFile) -> Sequence[Any]:
     total = content.get("total")
     if content.get("next_token") or (isinstance(total, Decimal) and total > len(records)):
         raise InvoiceError(
-            f"{source.path}: a page of {len(records)} of {total or 'more'} charges",
-            why="a part of a bill would be booked as the whole",
-            fix="ask for all pages (--limit, --next-token) and put their results into one list",
+            f"{source.path}: the file holds one page, with {len(records)} of {total or 'more'} charges",
+            why="an incomplete bill would be booked as a complete one",
+            fix="export all pages (--limit, --next-token) and put their results into one list",
         )
     return records
 
@@ -102,7 +103,7 @@ def _leaves(entry: InvoiceEntry, amount: Decimal, owner: str) -> Iterator[LineDr
             fix="export the charges again, with all their items",
         )
     largest = max(range(len(inner)), key=lambda index: abs(amounts[index]))
-    # What is billed is the sum: the provider's own rounding stays with the largest item.
+    # The sum is billed: the provider's own rounding stays with the largest item.
     amounts[largest] = plus(amounts[largest], off)
     for each, part in zip(inner, amounts, strict=True):
         yield from _leaves(each, part, owner)
@@ -139,12 +140,12 @@ def _meter_of(entry: InvoiceEntry, kind: str) -> Meter:
         return Meter.TOPUP
     if kind == "credit" and _PAID_IN.search(_words_of(entry)) and "refund" not in description:
         return Meter.TOPUP
-    if kind == "charge":  # the older list says in words what a charge is for, after "Instance 123"
+    if kind == "charge":  # the older list names the service in words, after "Instance 123"
         kind = next((word for word in description.split() if word in _METERS and word != "instance"), kind)
     if kind in _METERS:
         return _METERS[kind]
     raise InvoiceError(
-        f"{entry.where}: nobody has said what the type {kind!r} is for",
+        f"{entry.where}: the type {kind!r} is unknown",
         why=f"known are: {', '.join((*_METERS, *_PAYMENTS, _TRANSFER))}",
         fix="take that record out of the file and book it by hand, or export CSV and have it read with --mapping, "
         "which names its meters",
@@ -152,7 +153,7 @@ def _meter_of(entry: InvoiceEntry, kind: str) -> Meter:
 
 
 def _words_of(entry: InvoiceEntry) -> str:
-    """Where a record tells how it was paid: its source, its service and its description."""
+    """The fields of a record that name the way of payment: source, service and description."""
     metadata = entry.get("metadata")
     service = metadata.get("service", "") if isinstance(metadata, dict) else metadata or ""
     return " ".join((entry.text("source"), str(service), entry.text("description")))

@@ -1,11 +1,11 @@
-"""The price book: what an hour of a GPU costs, from dated YAML files that are added to and never rewritten.
+"""The price book: the price of a GPU hour, from dated YAML files that are added to and never rewritten.
 
-The price in force at an instant is the newest one valid from then or earlier; of two valid from the same day, the one
-in the file that comes later by name. Folders lie in layers, and a price in force of a higher layer goes before that of
-a lower one, whatever its date: a contract outlives the next list. A row may be of one provider or region, and then
-holds for its machines alone. Amounts are decimals written as text and become integer micro-dollars; a float is never
-involved. A price that is missing is an error or `unknown`; it is never zero. Besides hours of GPUs the book holds
-prices of other units: a gigabyte for a month, a gigabyte of traffic, a song that somebody else would render.
+The price in force at an instant is the newest one that is valid from that instant or earlier; of two prices that are
+valid from the same day, the one in the file whose name sorts last wins. Folders are stacked in layers: a price in force
+in a higher layer wins over one in a lower layer, whatever their dates, so a contract price outlives the next public
+list. A row may name a provider or a region and then applies only to machines there. Amounts are decimal text and become
+integer micro-dollars, never a float. A missing price is an error or `unknown`, and never zero. The book also holds
+prices of other units: a gigabyte stored for a month, a gigabyte of traffic, a song from a music service.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from orchestrator.finance.prices.words import problem_of
 from orchestrator.ledger.observations import Machine
 
 
-class LayerName(StrEnum):
+class PriceLayerName(StrEnum):
     """The origin of a layer, as lists show it."""
 
     INSTALLED = "installed"
@@ -40,7 +40,7 @@ class LayerName(StrEnum):
 class PriceLayer(NamedTuple):
     """One folder of price files."""
 
-    name: LayerName
+    name: PriceLayerName
     folder: Path
 
 
@@ -94,12 +94,12 @@ class PriceRow(Frozen):
                 "take it out (--songs-per-request), or write unit: song (--unit song)",
             )
         if self.unit == "song" and self.usd_micros == 0:
-            raise _refusal("a song that costs nothing is no price", "write what a song costs, or leave the row out")
+            raise _refusal("the price of a song cannot be zero", "write what a song costs, or leave the row out")
         return self
 
     @property
     def usd_micros(self) -> int:
-        """Of one unit."""
+        """The price of one unit."""
         return micros_of(self.usd_per_hour or self.usd or "")
 
 
@@ -112,7 +112,7 @@ class PriceFile(Frozen):
 
 
 class Price(NamedTuple):
-    """What an hour of one GPU costs from a day on."""
+    """The price of an hour of one GPU, valid from a day on."""
 
     sku: str
     match: tuple[str, ...]
@@ -124,11 +124,11 @@ class Price(NamedTuple):
     provider: str = ""
     region: str = ""
     file: str = ""  # its name without the ending, by which later ones are told
-    layer: LayerName = LayerName.YOURS
+    layer: PriceLayerName = PriceLayerName.YOURS
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What it is the price of: of two with one key only one is in force."""
+        """The priced product; of two prices with one key, only one is in force."""
         return self.sku, self.market, self.provider, self.region
 
     @property
@@ -138,27 +138,27 @@ class Price(NamedTuple):
 
     @property
     def provenance(self) -> str:
-        """What a report says about a figure that rests on this price."""
+        """The text with which a report names this price as its source."""
         return f"price book {self.valid_from.isoformat()}"
 
 
 class UnitPrice(NamedTuple):
-    """What a unit of something else than a GPU's time costs from a day on."""
+    """The price of a unit other than GPU time, valid from a day on."""
 
     sku: str
     unit: str  # gb_month, gb or song
     usd_micros: int
-    songs_per_request: int  # paid for in one request, of which one is kept; 1 for what is no song
+    songs_per_request: int  # songs paid for in one request, of which one is kept; 1 for other units
     provider: str
     region: str
     source: str
     valid_from: date
     file: str = ""
-    layer: LayerName = LayerName.YOURS
+    layer: PriceLayerName = PriceLayerName.YOURS
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What it is the price of: of two with one key only one is in force."""
+        """The priced product; of two prices with one key, only one is in force."""
         return self.sku, self.unit, self.provider, self.region
 
     @property
@@ -201,11 +201,11 @@ class PriceBook(NamedTuple):
         return sorted(newest.values(), key=lambda each: (each.unit, each.sku, each.provider, each.region))
 
     def song_prices(self, at_ms: int) -> list[UnitPrice]:
-        """What others ask for a song at that instant, in order of sku."""
+        """Music services' prices of a song at that instant, in order of sku."""
         return [price for price in self.units_in_force(at_ms) if price.unit == "song"]
 
 
-_LAYERS: Final = tuple(LayerName)
+_LAYERS: Final = tuple(PriceLayerName)
 _P = TypeVar("_P", Price, UnitPrice)
 
 
@@ -217,11 +217,11 @@ def _lowest_first(prices: Iterable[_P], at_ms: int) -> list[_P]:
 
 def read_price_book(folder: Path) -> PriceBook:
     """Read every `*.yaml` in `folder`, and no layer below. Raises PriceError with file and line for a wrong row."""
-    book = read_price_layers([PriceLayer(LayerName.YOURS, folder)])
+    book = read_price_layers([PriceLayer(PriceLayerName.YOURS, folder)])
     if not book.prices and not book.unit_prices:
         raise PriceError(
             f"no price file in {folder}",
-            why="prices are read from dated YAML files, and there is none",
+            why="prices are read from dated YAML files, and the folder has none",
             fix="name the right folder with --prices or TUNEMILL_PRICES",
         )
     return book
@@ -241,16 +241,18 @@ def read_price_layers(layers: Sequence[PriceLayer]) -> PriceBook:
 
 
 def price_for_gpu(gpu: str, at_ms: int, book: PriceBook) -> Price | None:
-    """As `price_for`, for whoever knows no more than the GPU."""
+    """As `price_for`, for a caller that knows only the GPU."""
     return price_for(Machine(gpu), at_ms, book)
 
 
 def price_for(machine: Machine, at_ms: int, book: PriceBook) -> Price | None:
     """The price of an hour of a machine at that instant; None when there is none.
 
-    Only rows of its very card count. Of these the market it is rented in goes first, on demand where that is not known
-    or has no price; then rows that name no other provider or region, the user's own before those that came with the
-    program, and those that name its provider and region. The dearest of what is left: rather too dear than too cheap.
+    Only rows of exactly its card count. Of these, rows of the market in which it is rented come first, or on-demand
+    rows where the market is unknown or has no price. Among them, a row that names another provider or region does not
+    count, the user's own rows come before the installed ones, and rows that name its provider and region come first. Of
+    the rows that remain, the dearest counts, because an estimate that is too high does less harm than one that is too
+    low.
     """
     found = ((price, _nearness(machine, price)) for price in book.in_force(at_ms))
     best = max((named for named in found if named[1]), key=lambda named: named[1], default=None)
@@ -258,7 +260,7 @@ def price_for(machine: Machine, at_ms: int, book: PriceBook) -> Price | None:
 
 
 def _nearness(machine: Machine, price: Price) -> tuple[Any, ...]:
-    """How well a row fits the machine; empty when it is the price of another card."""
+    """A rank of how well a row fits the machine; empty when it prices another card."""
     is_its_name = plain_name(machine.gpu) == plain_name(price.sku)
     likeness = _likeness(price, machine.gpu)
     if not is_its_name and not likeness:
@@ -270,19 +272,19 @@ def _nearness(machine: Machine, price: Price) -> tuple[Any, ...]:
     return (
         is_its_name,
         (price.market == market, price.market == "on_demand"),
-        (not is_elsewhere, price.layer is not LayerName.INSTALLED, provider, region),
+        (not is_elsewhere, price.layer is not PriceLayerName.INSTALLED, provider, region),
         likeness,
         (_LAYERS.index(price.layer), price.vram_gib or 0, price.usd_micros_per_h),
     )
 
 
 def is_priced_by(gpu: str, price: Price) -> bool:
-    """Whether a row is of the card that `gpu` names, by its sku or as its driver does."""
+    """True when a row prices the card that `gpu` names, by its sku or by its driver's name."""
     return plain_name(gpu) == plain_name(price.sku) or bool(_likeness(price, gpu))
 
 
 def _likeness(price: Price, gpu: str) -> tuple[int, ...]:
-    """How much a row and a GPU's name say alike of one card; empty when they are of different cards."""
+    """A rank by the details in which a row and a GPU's name agree; empty when they name different cards."""
     asked, named = card_of(gpu), [card_of(part, price.vram_gib) for part in cards_named(price)]
     if not asked.is_known and any(names_gpu(part, gpu) for part in cards_named(price)):
         return 0, 0, 0
@@ -354,7 +356,7 @@ def read_price_file(path: Path) -> Iterator[Price | UnitPrice]:
             raise PriceError(
                 f"{path}:{line}: {row.sku!r} ({kind}) has a second price",
                 why=f"line {seen[key]} gives it one already",
-                fix="keep one; a price that has changed goes into a new file with its own valid_from",
+                fix="remove one of the two; write a changed price into a new file with its own valid_from",
             )
         seen[key] = line
         yield price_of(row, file.valid_from, path.stem)
@@ -371,12 +373,12 @@ def _read_yaml(path: Path) -> tuple[yaml.Node | None, Any]:
         reason, fix = error.strerror or type(error).__name__, "give this user the right to read it, or take it away"
         raise UnreadableFileError(f"{path} cannot be read: {reason}", fix=fix) from None
     except UnicodeDecodeError:
-        raise UnreadableFileError(f"{path} is not UTF-8 text", fix="save it as UTF-8, or take it away") from None
+        raise UnreadableFileError(f"{path} is not UTF-8 text", fix="save the file as UTF-8, or remove it") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
         raise UnreadableFileError(
-            f"{path}:{line}: the line is no YAML",
+            f"{path}:{line}: the line is not YAML",
             why=str(getattr(error, "problem", None) or "it holds what YAML does not allow"),
             fix="look at a colon, quote or bracket that is missing there or above, and at the indentation",
         ) from None
@@ -390,7 +392,7 @@ def price_of(row: PriceRow, valid_from: date, file: str) -> Price | UnitPrice:
     return UnitPrice(row.sku, row.unit, row.usd_micros, songs, row.provider, row.region, row.source, valid_from, file)
 
 
-def hourly_price(row: PriceRow, valid_from: date, file: str, layer: LayerName = LayerName.YOURS) -> Price:
+def hourly_price(row: PriceRow, valid_from: date, file: str, layer: PriceLayerName = PriceLayerName.YOURS) -> Price:
     """The price that a row of a GPU becomes."""
     where = (row.provider, row.region, file, layer)
     return Price(row.sku, row.match, row.market, row.usd_micros, row.vram_gib, row.source, valid_from, *where)

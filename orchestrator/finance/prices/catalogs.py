@@ -1,8 +1,9 @@
-"""Catalogs of GPU prices: the CSV files of SkyPilot and gpuhunt as rows of the price book, without either library.
+"""GPU price catalogs: read the CSV files of SkyPilot and gpuhunt into price book rows, without either library.
 
-A row of a catalog is of a machine with several GPUs: its price is divided by their number, to the nearest micro-dollar.
-SkyPilot leaves out of a GPU's name what the name of the machine, or the column of GPU details, tells: form, memory, and
-at Vast.ai even Ti and SUPER. Each row keeps its card, and what no machine will ever be priced by is named.
+A row of a catalog may describe a machine with several GPUs; its price is divided by their number, to the nearest
+micro-dollar. SkyPilot omits parts of a GPU's name that stand in the machine's name or in the column of GPU details:
+form, memory, and at Vast.ai even Ti and SUPER. The import restores them. It reports rows by whose price no machine
+could ever be priced.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ _WORDS: Final = {"ti": "Ti", "ada": "Ada", "laptop": "Laptop", "mobile": "Mobile
 
 
 class NeverUsed(NamedTuple):
-    """A row that no machine will be priced by."""
+    """A row by which no machine will be priced."""
 
     row: PriceRow
     why: str
@@ -67,16 +68,16 @@ class NeverUsed(NamedTuple):
 
 
 class ImportedPrices(NamedTuple):
-    """What an import wrote."""
+    """The result of an import."""
 
     path: Path
     rows: tuple[PriceRow, ...]
-    notes: tuple[str, ...]  # what was left out, and why
+    notes: tuple[str, ...]  # the rows that were left out, and why
     never_used: tuple[NeverUsed, ...] = ()
 
 
 class _Offer(NamedTuple):
-    """What one row of a catalog asks for one GPU."""
+    """The price of one GPU in one row of a catalog."""
 
     card: Card
     market: str
@@ -86,7 +87,7 @@ class _Offer(NamedTuple):
 
 
 class _LeftOut:
-    """What an import does not take, by reason."""
+    """The rows that an import leaves out, by reason."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -141,7 +142,7 @@ def import_prices(  # noqa: PLR0913 - every option of the import is one
     notes = list(left_out.notes())
     if not rows:
         raise PriceError(
-            f"{path}: no price is left to write",
+            f"{path}: the file has no price that can be written",
             why="; ".join(notes) or f"no row is of {_chosen(region, skus)}",
             fix="leave --region and --sku out to see all that the file has"
             if region or skus
@@ -208,7 +209,7 @@ def _kind_of(table: FileTable, kind: str, path: Path) -> str:
     if found is None or not fits.get(found):
         wanted = "; or ".join(", ".join(each) for each in _COLUMNS.values())
         raise UnreadableFileError(
-            f"{path}:1: the file is no catalog of {'SkyPilot or gpuhunt' if kind == 'auto' else kind}",
+            f"{path}:1: the file is not a catalog of {'SkyPilot or gpuhunt' if kind == 'auto' else kind}",
             why=f"found: {', '.join(table.header)}; wanted: {wanted}",
             fix="download the catalog of one provider as CSV",
         )
@@ -274,7 +275,7 @@ _OFFERS_OF: Final = {"skypilot": _skypilot_offers, "gpuhunt": _gpuhunt_offers}
 
 
 def _count_of(row: FileRow, name: str, count: str, left_out: _LeftOut) -> int | None:
-    """The GPUs of a machine; None, and a reason counted, for what has no whole one."""
+    """The number of a machine's GPUs; None when it is no whole number, with the reason counted."""
     gpus = _number(row, count, "count", left_out) if name and count else Decimal(0)
     if gpus is None:
         return None
@@ -288,7 +289,7 @@ def _count_of(row: FileRow, name: str, count: str, left_out: _LeftOut) -> int | 
 
 
 def _per_gpu(row: FileRow, price: str, count: int, left_out: _LeftOut) -> int | None:
-    """Micro-dollars an hour of one GPU; None, and a reason counted, for what is no price."""
+    """Micro-dollars per hour of one GPU; None when the value is no price, with the reason counted."""
     usd = _number(row, price, "price", left_out) if price else None
     if usd is None:
         return None
@@ -297,7 +298,7 @@ def _per_gpu(row: FileRow, price: str, count: int, left_out: _LeftOut) -> int | 
         return None
     micros = round(Fraction(usd) * MICROS_PER_USD / count)
     if not micros:
-        left_out.counts["prices of zero, which is no price"] += 1
+        left_out.counts["prices of zero, which are not valid prices"] += 1
     return micros or None
 
 
@@ -320,7 +321,7 @@ def _sku_of(card: Card, book: PriceBook, provider: str) -> str:
 
 
 def _is_of(price: Price, card: Card) -> bool:
-    """Whether a row is of that card and no more: neither of one form alone, nor of forms beside the card's own."""
+    """True when a row prices that card exactly: neither one form alone, nor other forms as well."""
     named = [card_of(part, price.vram_gib) for part in cards_named(price)]
     forms = {each.form for each in named if each.form}
     fits = {card.form} == forms if card.form else len(forms) != 1

@@ -1,8 +1,8 @@
-"""Writing the price book: a price that changes is a new dated file, never an edited one.
+"""Writing the price book: a changed price is a new dated file, and no file is ever edited.
 
-A file appears whole or not at all, under a name that nobody has, in the user's folder or the home; never among the
-files that came with the program. Two prices of one GPU, market and day are refused there, unless the second is said to
-be a correction; it then stands in a file that comes later by name, and wins.
+A file appears whole or not at all, under an unused name, in the user's folder or the home, never among the files that
+were installed with the program. A second price for the same GPU, market and day is refused, unless the user says that
+it is a correction. A correction stands in a file whose name sorts later, so it wins.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from pydantic import ValidationError
 from catalog.errors import PriceError
 from orchestrator.finance.money import dollars
 from orchestrator.finance.prices.book import (
-    LayerName,
     Price,
     PriceBook,
     PriceLayer,
+    PriceLayerName,
     PriceRow,
     UnitPrice,
     read_price_file,
@@ -32,7 +32,7 @@ from orchestrator.finance.prices.book import (
 )
 from orchestrator.finance.prices.words import problem_of
 
-# What the command line calls the keys of a row.
+# The option for each key of a row.
 _OPTIONS: Final = {
     "sku": "SKU",
     "usd": "USD",
@@ -89,8 +89,8 @@ def write_prices(folder: Path, rows: Sequence[PriceRow], valid_from: date, *, is
 
 
 def _book_of(folder: Path) -> PriceBook:
-    """What that folder alone holds."""
-    return read_price_layers([PriceLayer(LayerName.YOURS, folder)])
+    """The prices of that folder alone."""
+    return read_price_layers([PriceLayer(PriceLayerName.YOURS, folder)])
 
 
 def _write(folder: Path, book: PriceBook, rows: Sequence[PriceRow], valid_from: date, *, is_correction: bool) -> Path:
@@ -105,7 +105,7 @@ def _write(folder: Path, book: PriceBook, rows: Sequence[PriceRow], valid_from: 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         draft.write_text(text, encoding="utf-8")
-        list(read_price_file(draft))  # what cannot be read again is not put there
+        list(read_price_file(draft))  # a file that cannot be read back is not published
         return _publish(draft, folder, valid_from, after)
     except OSError as error:
         reason = error.strerror or type(error).__name__
@@ -120,7 +120,7 @@ def _write(folder: Path, book: PriceBook, rows: Sequence[PriceRow], valid_from: 
 
 
 def _publish(draft: Path, folder: Path, valid_from: date, after: str) -> Path:
-    """Give the draft a name that nobody has and that comes later than `after`."""
+    """Give the draft an unused name that sorts later than `after`."""
     base = max(valid_from.isoformat(), re.sub(r"-\d{2}$", "", after) if not _is_day(after) else after)
     for count in range(1, _NAMES_MAX + 1):
         stem = base if count == 1 else f"{base}-{count:02d}"
@@ -134,7 +134,7 @@ def _publish(draft: Path, folder: Path, valid_from: date, after: str) -> Path:
     raise PriceError(
         f"{folder} has {_NAMES_MAX} files named {base}",
         why="every price is a file of its own",
-        fix="add several prices in one file, written by hand",
+        fix="write several prices into one file by hand",
     )
 
 
@@ -152,12 +152,12 @@ def _doubles(book: PriceBook, rows: Sequence[PriceRow], valid_from: date, *, is_
         raise PriceError(
             f"{first.sku!r} has a price from {valid_from.isoformat()} already: {_amount_of(first)}",
             why=f"it stands in {book.folder / first.file}.yaml",
-            fix="choose a later day with --valid-from, or say that it was wrong with --correction",
+            fix="choose a later day with --valid-from, or replace the wrong price with --correction",
         )
     if is_correction and not doubles:
         raise PriceError(
-            f"{rows[0].sku!r} has no price from {valid_from.isoformat()} that could be corrected",
-            why="a correction is of a price with the same first day",
+            f"{rows[0].sku!r} has no price from {valid_from.isoformat()} to correct",
+            why="a correction replaces a price with the same first day",
             fix="leave --correction out, or name the day of the price that was wrong",
         )
     return max((price.file for price in doubles), default="")

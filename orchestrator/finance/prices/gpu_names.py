@@ -1,8 +1,8 @@
-"""Names of GPUs: the card that a driver's, a price row's or a catalog's name stands for.
+"""GPU names: identify the card that the name in a driver, a price row or a price catalog refers to.
 
-Drivers say "NVIDIA A100-SXM4-80GB", price rows "a100-80gb", catalogs "A100-80GB-SXM" or "A100" with the memory in
-another column. Each is taken apart into model, memory, form and slice; two names stand for one card when no part of
-them differs. A laptop's RTX 4090, the RTX 4090 D and a slice of an A100 are cards of their own.
+Drivers say "NVIDIA A100-SXM4-80GB", price rows "a100-80gb", catalogs "A100-80GB-SXM", or "A100" with the memory in
+another column. Each name is split into model, memory, form and slice. Two names refer to the same card when no part
+differs. A laptop's RTX 4090, the RTX 4090 D and a slice of an A100 are cards of their own.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _KNOWN: Final = re.compile(r"^((rtx|gtx|titan)\b.*|(gh|gb|[abhlvtpkm])\d{1,4}[a-
 
 
 class Card(NamedTuple):
-    """One kind of GPU. What a name leaves open is None or ""."""
+    """One kind of GPU. A detail that its name leaves open is None or ""."""
 
     model: str  # "a100", "rtx 4070 ti super"
     vram_gib: float | None = None
@@ -59,7 +59,7 @@ class Card(NamedTuple):
 
     @property
     def is_known(self) -> bool:
-        """Whether a driver may call a GPU so: a TPU or an accelerator of another kind is none."""
+        """True when a driver may use the name; a TPU or another kind of accelerator is no GPU."""
         return _KNOWN.match(self.model) is not None
 
     @property
@@ -76,7 +76,7 @@ class Card(NamedTuple):
         return _FORMS_OF.get(self.model, ())
 
     def may_be(self, other: Card) -> bool:
-        """Whether both can be one card: nothing that both say differs."""
+        """True when the two may be one card, because no detail that both have differs."""
         return (
             self.model == other.model
             and self.slice == other.slice
@@ -86,7 +86,7 @@ class Card(NamedTuple):
 
 
 def is_same_memory(gib: float | None, other_gib: float | None) -> bool:
-    """Whether two sizes are those of one card, given that some round and some do not; an unknown one fits any."""
+    """True when two sizes may belong to one card, since some sources round; an unknown size fits any."""
     if not gib or not other_gib:
         return True
     return abs(gib - other_gib) <= _TOLERANCE * max(gib, other_gib)
@@ -98,9 +98,9 @@ def sold_as(gib: float) -> float:
     return float(nearest) if is_same_memory(nearest, gib) else float(round(gib))
 
 
-@lru_cache(maxsize=4096)  # workers name GPUs, and what they say is a stranger's word
+@lru_cache(maxsize=4096)  # workers report names of GPUs, and a worker is not trusted
 def card_of(name: str, vram_gib: float | None = None) -> Card:
-    """The card of `name`; `vram_gib` is what another source says of its memory, and the name's own word goes first."""
+    """The card of `name`; `vram_gib` is the memory according to another source, and the name's own memory wins."""
     text = name.strip().lower()
     piece = ""
     if sliced := _SLICE.search(text):
@@ -124,7 +124,7 @@ def card_of(name: str, vram_gib: float | None = None) -> Card:
 
 
 def names_gpu(part: str, gpu: str) -> bool:
-    """Whether `part` stands in the GPU name `gpu` as a name of its own: L4 is not in L40S, A10 not in A100."""
+    """True when `part` stands in the GPU name `gpu` as a name of its own: L4 is not in L40S, A10 not in A100."""
     part, gpu = plain_name(part), plain_name(gpu)
     after = r"(?![a-z0-9])" if part[-1:].isdigit() else ""
     return bool(part) and re.search(rf"(?<![a-z0-9]){re.escape(part)}{after}", gpu) is not None

@@ -1,8 +1,8 @@
-"""Layers: the folders of price files that a command sees, each laid over the one before.
+"""Layers: the folders of price files that a command reads, in order of precedence.
 
-The prices that came with the program lie at the bottom, those of the home above them, and the user's own folder on
-top: the one that `--prices` or TUNEMILL_PRICES names, else ./infra/prices. New prices go to the user's folder, else to
-the home; an upgrade replaces the installed ones.
+The user's own folder comes first: `--prices` or TUNEMILL_PRICES names it, and it is ./infra/prices otherwise. Then come
+the prices in the home, then those that were installed with the program. New prices are written to the user's folder, or
+to the home if there is none; an upgrade replaces the installed ones.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from catalog.errors import PriceError, UnreadableFileError
 from catalog.settings import Settings
-from orchestrator.finance.prices.book import LayerName, PriceBook, PriceLayer, read_price_layers
+from orchestrator.finance.prices.book import PriceBook, PriceLayer, PriceLayerName, read_price_layers
 
 _CHECKOUT = Path(__file__).resolve().parents[3] / "infra" / "prices"
 _SHARED = Path(sys.prefix) / "share" / "tunemill" / "prices"
@@ -30,13 +30,13 @@ def open_price_book(settings: Settings, option: Path | None = None) -> PriceBook
         raise PriceError(
             f"no price file in {named}",
             why=f"{'--prices' if option else 'TUNEMILL_PRICES'} names that folder, and it holds no *.yaml",
-            fix="name the folder of your price files, or put one there with `tunemill costs prices add`",
+            fix="name the folder of your price files, or add a price with `tunemill costs prices add`",
         )
     if not book.prices and not book.unit_prices:
         raise PriceError(
             "there is no price book",
-            why="no price file was installed with the program, and none lies in the home",
-            fix="put a price there with `tunemill costs prices add`, or install the program again",
+            why="no price file was installed with the program, and the home has none",
+            fix="add a price with `tunemill costs prices add`, or install the program again",
         )
     return book
 
@@ -44,12 +44,12 @@ def open_price_book(settings: Settings, option: Path | None = None) -> PriceBook
 def find_price_layers(settings: Settings, option: Path | None = None) -> list[PriceLayer]:
     """The layers that there are, the lowest first; a folder that is two of them is the higher one."""
     installed = _installed()
-    layers = [PriceLayer(LayerName.INSTALLED, installed)] if installed else []
+    layers = [PriceLayer(PriceLayerName.INSTALLED, installed)] if installed else []
     if holds_prices(home := home_prices(settings)):
-        layers.append(PriceLayer(LayerName.HOME, home))
+        layers.append(PriceLayer(PriceLayerName.HOME, home))
     if own := _users_folder(settings, option):
         holds_prices(own)
-        layers.append(PriceLayer(LayerName.YOURS, own))
+        layers.append(PriceLayer(PriceLayerName.YOURS, own))
     highest = {layer.folder.resolve(): layer for layer in layers}
     return [layer for layer in layers if highest[layer.folder.resolve()] is layer]
 
@@ -58,8 +58,8 @@ def writable_layer(settings: Settings, option: Path | None = None) -> PriceLayer
     """The layer that new prices go to; its folder need not exist yet. The installed one is written to by name only."""
     if own := _users_folder(settings, option):
         holds_prices(own)
-        return PriceLayer(LayerName.YOURS, own)
-    return PriceLayer(LayerName.HOME, home_prices(settings))
+        return PriceLayer(PriceLayerName.YOURS, own)
+    return PriceLayer(PriceLayerName.HOME, home_prices(settings))
 
 
 def home_prices(settings: Settings) -> Path:
@@ -68,7 +68,7 @@ def home_prices(settings: Settings) -> Path:
 
 
 def holds_prices(folder: Path) -> bool:
-    """Whether `folder` has a price file. Raises UnreadableFileError for what is no folder or cannot be looked into."""
+    """True when `folder` has a price file. Raises UnreadableFileError for a path that is no readable folder."""
     try:
         if folder.exists() and not folder.is_dir():
             raise UnreadableFileError(

@@ -1,4 +1,4 @@
-"""Pricing: the price in force for a rented machine, from the price book, as facts and books ask for it."""
+"""Price lookup: the function that gives the price in force for a machine, used by the ledger's facts and the books."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Words for a wrong price: what is wrong with a value, and what to write instead."""
+"""Messages about wrong prices: the fault of a value, and a right value to write instead."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-# What each key of a price file takes, as a person would write it.
+# The valid value of each key of a price file, as a person would write it.
 _RIGHT: Final = {
     "valid_from": "the first day that the prices hold: 2026-12-01",
     "currency": "USD",
@@ -32,7 +32,7 @@ _SHOWN_MAX: Final = 60  # letters of a wrong value
 def problem_of(
     error: ValidationError, options: Mapping[str, str] | None = None
 ) -> tuple[tuple[int | str, ...], str, str]:
-    """The first thing that is wrong: its place in the file, a sentence, and what to write.
+    """The first fault: its place in the file, a sentence about it, and the text to write.
 
     With `options`, by key, the values come from the command line and not from a file.
     """
@@ -47,7 +47,7 @@ def problem_of(
         keys = _FILE_KEYS if len(place) == 1 else tuple(name for name in _RIGHT if name not in _FILE_KEYS)
         close = get_close_matches(key, keys, n=1)
         fix = f"write {close[0]!r}" if close else f"take it out; the keys there are {', '.join(keys)}"
-        return place, f"{key!r} is no key of a price file there", fix
+        return place, f"{key!r} is not a key of a price file there", fix
     if kind == "missing":
         return place, f"{key!r} is missing", f"add `{key}:` with {right}"
     if kind in ("value_error", "price"):
@@ -56,8 +56,8 @@ def problem_of(
         fix = str(first.get("ctx", {}).get("fix") or f"write {named} {right}")
         return place, f"{key}: {said}" if right and key != "prices" else said, fix
     if not place or place[-1:] == ("prices",) or isinstance(place[-1], int):
-        what = "a price file is made of keys with values" if not place else f"{key} is no list of what belongs there"
-        what = "there is no price in it" if kind == "too_short" and key == "prices" else what
+        what = "a price file is made of keys with values" if not place else f"{key} is not the list that belongs there"
+        what = "the file has no price" if kind == "too_short" and key == "prices" else what
         return place, what, f"write `{key or 'prices'}:` with {right or _RIGHT['prices']}"
     return place, f"{key} is wrong: {_shown(first['input'])}", f"write `{key}:` with {right}"
 

@@ -1,1 +1,1 @@
-"""The report pack: everything that finance gets for a month, as files that come out the same from the same books."""
+"""The report pack: all files that finance gets for a month; the same books always give the same bytes."""

@@ -1,7 +1,7 @@
-"""Charts: inline SVG that keeps its letters the same size from a phone to a wall.
+"""Charts: inline SVG whose text keeps its size on every screen.
 
-Lengths are percentages of whatever room there is, heights are pixels. Every chart says in words what it shows, each
-part names itself, and parts differ by pattern as well as by colour, so that neither colour nor a mouse is needed.
+Lengths are percentages of the available width; heights are pixels. Every chart has a text that says what it shows, each
+part has a title, and parts differ by pattern as well as by colour. So a reader needs neither colour nor a mouse.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _BUDGETS_MAX_PER_MILLE: Final = 2_000  # a bar ends at twice its budget
 
 
 class Part(NamedTuple):
-    """A stretch of a bar: what it is, how it looks, how long it is and how its amount is printed."""
+    """A part of a bar: its name, look, length and printed amount."""
 
     name: str
     style: str
@@ -30,8 +30,8 @@ class Part(NamedTuple):
     text: str
 
 
-class Bar(NamedTuple):
-    """A labelled bar of one or more parts; negative ones go to the other side."""
+class ChartBar(NamedTuple):
+    """A labelled bar of one or more parts; negative parts extend to the other side."""
 
     label: str
     text: str
@@ -39,16 +39,16 @@ class Bar(NamedTuple):
 
     @property
     def low(self) -> int:
-        """How far it goes below zero."""
+        """The sum of the negative parts."""
         return sum(min(0, part.amount) for part in self.parts)
 
     @property
     def high(self) -> int:
-        """How far it goes above zero."""
+        """The sum of the positive parts."""
         return sum(max(0, part.amount) for part in self.parts)
 
 
-class Range(NamedTuple):
+class ForecastRange(NamedTuple):
     """A forecast between its bounds."""
 
     label: str
@@ -60,7 +60,7 @@ class Range(NamedTuple):
 
 
 class Fill(NamedTuple):
-    """How much of a budget is used, in tenths of a percent."""
+    """The used share of a budget, in tenths of a percent."""
 
     label: str
     text: str
@@ -81,10 +81,10 @@ def one_bar(ident: str, title: str, parts: Sequence[Part]) -> Markup:
     return _svg(ident, title, _in_words(parts), 26, body)
 
 
-def bars(ident: str, title: str, rows: Sequence[Bar], rest: Bar | None = None) -> Markup:
+def bars(ident: str, title: str, rows: Sequence[ChartBar], rest: ChartBar | None = None) -> Markup:
     """Bars under each other on one scale, each with its label and amount above it.
 
-    `rest` is what was left out; it is drawn only where it is no longer than the others, for it must not dwarf them.
+    `rest` is the bar of the omitted rows; it is drawn only if it is no longer than the others, which it would dwarf.
     """
     low, high = min((row.low for row in rows), default=0), max((row.high for row in rows), default=0)
     is_drawn = rest is not None and rest.high <= high and rest.low >= low
@@ -104,7 +104,7 @@ def bars(ident: str, title: str, rows: Sequence[Bar], rest: Bar | None = None) -
     return _svg(ident, title, words, count * _ROW_PX, Markup("").join(body))
 
 
-def columns(ident: str, title: str, rows: Sequence[Bar], ticks: Sequence[tuple[int, str]]) -> Markup:
+def columns(ident: str, title: str, rows: Sequence[ChartBar], ticks: Sequence[tuple[int, str]]) -> Markup:
     """Stacked columns side by side; the label of each is below it, `ticks` are the lines behind them."""
     low = min([row.low for row in rows], default=0)
     high = max([*(row.high for row in rows), *(amount for amount, _ in ticks)], default=0)
@@ -126,7 +126,7 @@ def columns(ident: str, title: str, rows: Sequence[Bar], ticks: Sequence[tuple[i
 
 
 def fills(ident: str, title: str, rows: Sequence[Fill]) -> Markup:
-    """How much of each budget is used: the line is the budget, what is beyond it is over."""
+    """The used share of each budget: the line marks the budget, the part beyond it is over budget."""
     end = max([1_100, *(min(row.used_per_mille, _BUDGETS_MAX_PER_MILLE) for row in rows)])
     body = []
     budget = _percent(1000, end)
@@ -145,8 +145,8 @@ def fills(ident: str, title: str, rows: Sequence[Fill]) -> Markup:
     return _svg(ident, title, words, len(rows) * _ROW_PX, Markup("").join(body))
 
 
-def ranges(ident: str, title: str, rows: Sequence[Range]) -> Markup:
-    """What is expected, as a dot between its bounds."""
+def ranges(ident: str, title: str, rows: Sequence[ForecastRange]) -> Markup:
+    """Each forecast as a dot between its bounds."""
     end = max((row.high for row in rows), default=0) * 105 // 100 or 1
     body = []
     for index, row in enumerate(rows):
@@ -183,7 +183,7 @@ def _steps() -> Iterator[int]:
 
 
 class _Heights:
-    """Where amounts lie in a plot of columns."""
+    """The scale that places amounts in a plot of columns."""
 
     def __init__(self, low: int, high: int) -> None:
         self._low, self._whole = low, max(1, high - low)
@@ -193,7 +193,7 @@ class _Heights:
         return f"{down / 10 + 8:.1f}"
 
 
-def _column(index: int, count: int, row: Bar, scale: _Heights) -> Iterator[Markup]:
+def _column(index: int, count: int, row: ChartBar, scale: _Heights) -> Iterator[Markup]:
     slot = _SCALE // max(1, count)
     left, width = f"{(index * slot + slot // 6) / 100:.2f}%", f"{slot * 2 // 3 / 100:.2f}%"
     up = down = 0

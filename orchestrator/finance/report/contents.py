@@ -1,6 +1,6 @@
-"""What a pack says, before it is written in any format.
+"""Contents: all figures of a pack, computed once before any file is written.
 
-Every figure of every format comes from here, so that workbook, page, extract and manifest cannot disagree.
+Every format takes its figures from here, so workbook, page, extract and manifest cannot disagree.
 """
 
 from __future__ import annotations
@@ -46,5 +46,5 @@ class Contents:
     invoices: Sequence[InvoiceSummary]
     statements: Sequence[Statement]
     prices: Sequence[PriceUsed]
-    notes: Sequence[str]  # what a reader must know: unknown prices, provisional figures
+    notes: Sequence[str]  # warnings for the reader: unknown prices, provisional figures
     extract: Callable[[], Iterator[Extracted]]  # streamed: there may be millions

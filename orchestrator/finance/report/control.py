@@ -1,4 +1,4 @@
-"""Control totals: what the books of a month add up to, counted once more from every list that is handed out."""
+"""Control totals: the total of a month's books, compared with the sum of every list in the pack."""
 
 from __future__ import annotations
 

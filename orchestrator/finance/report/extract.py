@@ -1,8 +1,8 @@
-"""Extracts: the entries of a month and its roll-up as CSV, for whoever wants to add it all up again.
+"""Extracts: the entries of a month and its roll-up as CSV, so that a reader can repeat the sums.
 
-UTF-8 with a header, lines that end as RFC 4180 says. An amount stands twice: in micro-dollars, which are exact, and
-in dollars. Texts are plain (catalog/plain.py), and one that a spreadsheet would run as a formula gets an apostrophe in
-front, numbers never do; `unguarded` gives every plain text back as it was. What has no known price says `unknown`.
+The files are UTF-8 with a header and CRLF line ends (RFC 4180). Each amount is stated twice: exactly in micro-dollars,
+and in dollars. Text is plain (catalog/plain.py). A text that a spreadsheet would run as a formula gets an apostrophe in
+front, a number never does; `unguarded` removes the apostrophe. A cost without a known price says `unknown`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ COSTS_COLUMNS: Final = (
     "period", "applies_to", "kind", "group", "category", "catalog", "zone", "genre", "run_id", "provider", "gpu",
     "market", "usd_micros", "usd", "unpriced_ms", "ms", "tracks", "attempts", "audio_ms",
 )  # fmt: skip
-# Also a text that would read as guarded: otherwise nobody could tell the two apart.
-# White space in front may be stripped by whoever reads the cell.
+# Also a text that would read as guarded; otherwise the two could not be told apart.
+# A reader may strip white space in front of the cell.
 _GUARDED: Final = re.compile(r"'*\s*[=+\-@]|'*[\t\r\n]")
 
 
@@ -47,7 +47,7 @@ def unguarded(cell: str) -> str:
 
 
 def write_ledger(entries: Iterable[Extracted], path: Path) -> ControlTotals:
-    """Write every entry as it comes, however many there are, and say what they add up to."""
+    """Write every entry one by one, and return their sums."""
     totals = ControlTotals()
     _write(path, LEDGER_COLUMNS, _counted(entries, totals))
     return totals

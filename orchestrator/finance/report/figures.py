@@ -1,8 +1,8 @@
-"""Figures: the rows of a month, cut, summed up and made ready for print.
+"""Figures: the roll-up rows of a month, grouped, summed and rounded for print.
 
-Sums are exact micro-dollars. Nothing is rounded before it is printed, and then all cells of a table are rounded
-together: a column's cells add up to its total, a row's cells to its own, and the bottom line of every table about
-the month is the same. A unit cost without anything to divide by, or over time that has no known price, is None.
+Sums are exact micro-dollars. Rounding happens only for print, for all cells of a table together: the cells of a column
+add up to the column's total, the cells of a row to the row's total, and the bottom line of every table about the month
+is the same. A unit cost is None when its divisor is zero or when it covers time without a known price.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Key = TypeVar("Key", bound=str | tuple[str, ...])
 
 @dataclass(slots=True)
 class Sums:
-    """What some rows add up to. Money in micro-dollars, and beside it the time that has no known price."""
+    """The sums of some rows: money in micro-dollars, and the time that has no known price."""
 
     usd_micros: Counter[Category] = field(default_factory=Counter)
     unpriced_ms: Counter[Category] = field(default_factory=Counter)
@@ -55,7 +55,7 @@ class Sums:
     audio_ms: int = 0  # accepted
 
     def add(self, row: CostRow) -> None:
-        """Count a row in."""
+        """Add a row."""
         self.usd_micros[row.category] += row.usd_micros
         self.unpriced_ms[row.category] += row.unpriced_ms
         self.ms[row.category] += row.ms
@@ -64,7 +64,7 @@ class Sums:
         self.audio_ms += row.audio_ms
 
     def merge(self, other: Sums) -> None:
-        """Count other sums in."""
+        """Add other sums."""
         for mine, theirs in zip(self._counters(), other._counters(), strict=True):
             mine.update(theirs)
         self.tracks += other.tracks
@@ -84,13 +84,13 @@ class Sums:
         return sum(ms for category, ms in self.unpriced_ms.items() if group_of(category) in chosen)
 
     def is_unknown(self, groups: Iterable[CostGroup] = FULLY_LOADED) -> bool:
-        """Whether there is time in them and nothing at all that is known of its price."""
+        """True when the rows have time and none of it has a known price."""
         groups = tuple(groups)
         return bool(self.unpriced(groups)) and not self.usd(groups)
 
     @property
     def attempts(self) -> int:
-        """Tries, whatever became of them."""
+        """The number of tries, with any outcome."""
         return sum(self.attempts_at.values())
 
     @property
@@ -133,13 +133,13 @@ def shown(name: str) -> str:
 
 
 def pivot(rows: Iterable[CostRow], *cuts: str) -> Pivot:
-    """Sum `rows` up by `cuts`. Months come in their order, everything else by amount; what nobody pays comes last.
+    """Sum `rows` up by `cuts`. Months come in order, other names by amount; amounts without a payer come last.
 
     Raises UnknownNameError for a cut that does not exist.
     """
     for cut in cuts:
         if cut not in FIELD_OF_CUT:
-            raise UnknownNameError(f"no pivot by {cut!r}", fix=f"choose from {', '.join(FIELD_OF_CUT)}")
+            raise UnknownNameError(f"there is no pivot by {cut!r}", fix=f"choose from {', '.join(FIELD_OF_CUT)}")
     fields = [FIELD_OF_CUT[cut] for cut in cuts]
     sums: defaultdict[tuple[str, ...], Sums] = defaultdict(Sums)
     total = Sums()
@@ -168,10 +168,10 @@ def shares_of(weights: Mapping[Key, int]) -> dict[Key, int] | None:
 
 
 def rounded_together(cells: Mapping[Key, int], unit: int, total: int | None = None) -> dict[Key, int]:
-    """Cells as whole units that add up to `total`, which is their sum rounded when none is given.
+    """Cells as whole units that add up to `total`, which by default is the rounded sum of the cells.
 
-    As `split`, for amounts of both signs: each cell is within one unit of what it was, and zero stays zero. A given
-    total that is no rounding of the sum, as that of a line whose other cells were rounded, moves a cell once more.
+    As `split`, for amounts of both signs: each cell is within one unit of its exact amount, and zero stays zero. A
+    total that is no rounding of the sum, such as that of a line whose other cells were rounded, moves a cell once more.
     """
     if total is None:
         total = rounded(sum(cells.values()), unit)
@@ -203,7 +203,7 @@ def unit_of(amounts: Iterable[int]) -> int:
 
 
 class RoundedTable(NamedTuple):
-    """How the month's money is printed: in units, by column of the report."""
+    """The month's money rounded for print, in units, by column of the report."""
 
     unit: int  # micro-dollars
     groups: Mapping[CostGroup, int]
@@ -290,7 +290,7 @@ def _exchange(
 
 
 def paper_of(total: Sums) -> RoundedTable:
-    """How to print a month with these sums."""
+    """The rounded table for a month with these sums."""
     amounts = {group: total.usd([group]) for group in CostGroup}
     unit = unit_of((*amounts.values(), total.usd()))
     return RoundedTable(unit, rounded_together(amounts, unit))

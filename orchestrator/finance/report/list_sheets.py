@@ -1,4 +1,4 @@
-"""Sheets beside the roll-up: budgets, invoices and prepaid accounts, forecast and savings, and what all rests on."""
+"""List sheets: budgets, invoices and prepaid accounts, forecast and savings, and the assumptions behind the figures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MS_PER_H: Final = 3_600_000
 
 
 def write_budgets(book: Book, budgets: Sequence[BudgetLine]) -> None:
-    """Budgets against what was spent and reserved. Scopes overlap, so there is no total."""
+    """Write budgets beside the money spent and reserved. Scopes overlap, so there is no total."""
     sheet = Sheet(book, "Budgets", "Budgets against actual")
     columns = [
         SheetColumn("scope", 12),
@@ -146,7 +146,7 @@ def _hours(ms: int | None) -> float | str:
 
 
 def write_outlook(book: Book, contents: Contents) -> None:
-    """What the next refresh will cost, and what rendering saved against buying."""
+    """Write the forecast of the next refresh, and the savings of rendering against buying."""
     sheet = Sheet(book, "Forecast and savings", "Forecast and savings")
     sheet.widths([SheetColumn("", width) for width in (44, 16, 16, 16, 16, 16, 18, 18)])
     columns = [SheetColumn("next refresh of", 0), SheetColumn("tracks", 0, "count")]
@@ -197,7 +197,7 @@ def _write_savings(sheet: Sheet, contents: Contents, row: int) -> None:
 
 
 def write_assumptions(book: Book, contents: Contents, roll_up: RollUp) -> None:
-    """What the figures rest on, and what the words mean."""
+    """Write the sources of the figures, and the meaning of the words."""
     sheet = Sheet(book, "Assumptions", "What the figures rest on")
     sheet.widths([SheetColumn("", width) for width in (28, 20, 18, 70)])
     facts = [

@@ -1,6 +1,6 @@
-"""The manifest: what a pack holds, what it adds up to, and how to tell that nobody has touched it.
+"""The manifest: the list of a pack's files with their checksums and control totals, so that any change is detected.
 
-It is written last, so a pack without one is not finished. `check_manifest` needs nothing but the folder: it compares
+The manifest is written last, so a pack without one is unfinished. `check_manifest` needs only the folder: it compares
 every file with its checksum, and adds the CSV files up again.
 """
 
@@ -37,7 +37,7 @@ class FileSeal(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a pack says of itself."""
+    """The description of a pack: its files, their checksums and its totals."""
 
     period: str
     time_zone: str
@@ -111,13 +111,13 @@ def seal_of(path: Path, name: str) -> FileSeal:
 
 
 def is_inside(name: str) -> bool:
-    """Whether `name` is a path that stays inside a pack's folder, written in the one way that we write it."""
+    """True when `name` is a path inside a pack's folder, in the form that we write."""
     path = PurePosixPath(name)
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and str(path) == name
 
 
 def find_manifest(folder: Path) -> Mapping[str, Any] | None:
-    """What the manifest in `folder` says; None where there is none that we could have written."""
+    """The manifest in `folder`; None where there is none that this program could have written."""
     try:
         values = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):

@@ -1,4 +1,4 @@
-"""Sections of the page that compare: with budgets, with what comes next, with buying, and with the invoices."""
+"""Page sections that compare the month's cost: with budgets, with the next refresh, with buying, and with invoices."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 from orchestrator.finance.records import Baseline, BudgetLine, Forecast, Match
 from orchestrator.finance.report import charts
-from orchestrator.finance.report.charts import Fill, Part, Range
+from orchestrator.finance.report.charts import Fill, ForecastRange, Part
 from orchestrator.finance.report.figures import brief_money, money, pivot, rounded, rounded_together, shares_of, unit_of
 from orchestrator.finance.report.sections import Fact, Figure, Legend, Month, Section, rounded_share
 from orchestrator.finance.report.tables import (
@@ -31,7 +31,7 @@ _FIND_ORDER: Final = (
 
 
 def outlook_sections(month: Month) -> Iterator[Section]:
-    """Budgets, forecast, savings, invoices, and what all figures rest on."""
+    """The sections on budgets, forecast, savings, invoices, and the sources of all figures."""
     yield _budgets(month.contents.budgets)
     yield _forecasts(month.contents.forecasts)
     yield _savings(month.contents.baseline)
@@ -76,7 +76,7 @@ def _forecasts(forecasts: Sequence[Forecast]) -> Section:
         if middle is not None:
             low, high = middle if low is None else low, middle if high is None else high
             spread = f"{money(rounded(low, unit), unit)} to {money(rounded(high, unit), unit)}"
-            rows.append(Range(each.catalog, amounts[0].text, spread, max(0, low), max(0, middle), max(0, high)))
+            rows.append(ForecastRange(each.catalog, amounts[0].text, spread, max(0, low), max(0, middle), max(0, high)))
         error = TableCell(UNKNOWN, "unknown") if each.past_error is None else percent(round(each.past_error * 1000))
         runs = [
             TableCell(count(each.runs)),
@@ -233,7 +233,7 @@ def _statements(month: Month) -> ReportTable:
 
 
 def _basis(month: Month) -> Section:
-    """What the figures rest on."""
+    """The section on the sources of the figures."""
     contents, paper = month.contents, month.paper
     amounts = {kind: contents.coverage.usd_micros.get(kind, 0) for kind in MONEY_KINDS}
     printed = rounded_together(amounts, paper.unit)

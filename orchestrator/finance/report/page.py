@@ -1,7 +1,7 @@
-"""The page: a month at a glance, in one file that needs nothing else.
+"""The page: the costs of a month in one HTML file that loads no other file.
 
-No script, no font and no picture is fetched; it reads on a phone, on a wall, in the dark and on paper. Every table
-about the month has the same bottom line, and its printed cells add up to it along and down.
+The page needs no script, font or picture from elsewhere. Its layout suits a phone, a large screen, dark mode and paper.
+Every table about the month has the same bottom line, and the printed cells add up to it by row and by column.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def render_page(contents: Contents) -> str:
         sections=[*money_sections(month), *outlook_sections(month)],
         definitions=DEFINITIONS,
     )  # fmt: skip
-    return plain_lines(page)  # the templates escape what HTML means, not what a terminal or a reader's eye obeys
+    return plain_lines(page)  # the templates escape HTML's characters, but no control or bidirectional characters
 
 
 def _templates() -> Environment:

@@ -1,6 +1,6 @@
-"""Sheets that cut the month's money: by zone, genre, catalog, machine, run and month, and what was wasted.
+"""Pivot sheets: the month's money by zone, genre, catalog, machine, run and month, and the cost of waste.
 
-Every figure is a formula over the Data sheet and carries the value it has.
+Every figure is a formula over the Data sheet, stored together with its value.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def _totals(roll_up: RollUp, table: Pivot, first: int) -> list[Formula]:
 
 
 def _is_shown_unknown(sums: Sums, groups: Sequence[CostGroup]) -> bool:
-    """Whether a line's cell over these columns says `unknown`: one of them does, and the rest come to nothing."""
+    """True when a line's cell over these columns reads `unknown`: one column is unknown, and the others are zero."""
     return not sums.usd(groups) and any(sums.is_unknown([group]) for group in groups)
 
 
@@ -238,7 +238,7 @@ def write_months(book: Book, trend: Sequence[CostRow]) -> int:
 
 
 def write_waste(book: Book, roll_up: RollUp, zones: Pivot) -> None:
-    """What was rendered and not kept: by reason, then by zone and reason."""
+    """Write the cost of takes that were rendered and not kept: by reason, then by zone and reason."""
     sheet = Sheet(book, "Waste", "Waste: rendered and not kept")
     columns = [
         SheetColumn("", 5, "number"),

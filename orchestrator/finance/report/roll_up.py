@@ -1,8 +1,8 @@
-"""The Data sheet: the month's roll-up, and the formulas by which every other sheet adds it up.
+"""The Data sheet: the month's roll-up, and the formulas by which every other sheet sums it.
 
-Each name that a sheet has a line for is numbered in the order of its lines, and the rows carry these numbers beside
-the names. Formulas choose rows by number: a spreadsheet compares text without regard to case, takes `*` for anything,
-`>0` for a comparison and `001` for one.
+Every name that has a line in a sheet is numbered in the order of the lines, and the rows of the Data sheet carry these
+numbers beside the names. Formulas select rows by number, because a spreadsheet compares text without regard to case,
+treats `*` as a wildcard and `>0` as a comparison, and takes `001` for 1.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _NAMED: Final = {
 
 
 class RollUp(NamedTuple):
-    """The rows of the Data sheet, the numbers of names in them, and what was left out to make them fit."""
+    """The rows of the Data sheet, the numbers of names in them, and the fields that were dropped to make them fit."""
 
     rows: Sequence[CostRow]
     numbers: Mapping[str, Mapping[tuple[str, ...], int]]  # key column -> names -> number
@@ -73,7 +73,7 @@ class RollUp(NamedTuple):
     has_unknown: bool
 
     def can_sum(self, key: str, lines: int) -> bool:
-        """Whether formulas over the Data sheet give the lines of a pivot, in a time that somebody waits for."""
+        """True when formulas over the Data sheet can compute the lines of a pivot in acceptable time."""
         fields = {FIELD_OF_CUT[cut] for cut in KEYED[key]}
         return not fields & set(self.dropped) and lines * len(self.rows) <= FORMULA_WORK_MAX
 

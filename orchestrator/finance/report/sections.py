@@ -1,4 +1,4 @@
-"""Sections of the page about the month's money: where it went, who it was for, what was wasted, how it moved."""
+"""Page sections about the month's money: where it was spent, for whom, how much was wasted, and how it changed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from markupsafe import Markup
 from orchestrator.finance.allocation.charges import CostGroup, CostRow, group_of
 from orchestrator.finance.money import MICROS_PER_USD
 from orchestrator.finance.report import charts
-from orchestrator.finance.report.charts import Bar, Part
+from orchestrator.finance.report.charts import ChartBar, Part
 from orchestrator.finance.report.contents import Contents
 from orchestrator.finance.report.figures import (
     CENT,
@@ -56,7 +56,7 @@ _TINT_MAX: Final = 30  # percent of colour behind a figure that stays easy to re
 
 
 class Legend(NamedTuple):
-    """A look and what it means."""
+    """A look in a chart and its meaning."""
 
     style: str
     name: str
@@ -92,7 +92,7 @@ class Section:
 
 
 class Month(NamedTuple):
-    """What every section is made from."""
+    """The data from which every section is made."""
 
     contents: Contents
     total: Sums
@@ -104,7 +104,7 @@ class Month(NamedTuple):
 
 
 class Headline(NamedTuple):
-    """A figure that is read first, and what stands under it."""
+    """A prominent figure, with the text below it."""
 
     label: str
     text: str
@@ -220,7 +220,7 @@ def _categories(month: Month) -> ReportTable:
 
 
 def _shares_of_categories(total: Sums) -> dict[Category, TableCell]:
-    """Shares of the whole; those of a group's categories add up to what its column says."""
+    """Shares of the whole; those of a group's categories add up to the share of its column."""
     groups = shares_of({group: total.usd([group]) for group in CostGroup})
     if groups is None:
         return dict.fromkeys(Category, TableCell(NONE, "quiet"))
@@ -256,15 +256,15 @@ def _dearest(month: Month, ident: str, title: str, table: Pivot) -> Figure:
     parts = [
         Part(group, f"f-{group}", units, month.text(units)) for group, units in zip(CostGroup, together, strict=True)
     ]
-    others = Bar(f"{count(len(rest))} others together", month.text(sum(together)), parts)
+    others = ChartBar(f"{count(len(rest))} others together", month.text(sum(together)), parts)
     heading = f"The {len(rows)} dearest of {count(len(table.lines))}"
     return Figure(heading, charts.bars(ident, title, rows, others), legend)
 
 
-def _bar(month: Month, line: Line, units: Mapping[CostGroup, int]) -> Bar:
+def _bar(month: Month, line: Line, units: Mapping[CostGroup, int]) -> ChartBar:
     text = UNKNOWN if line.sums.is_unknown() else month.text(sum(units.values()))
     parts = [Part(group, f"f-{group}", units[group], month.text(units[group])) for group in CostGroup]
-    return Bar(shown(line.name[0]), text, parts)
+    return ChartBar(shown(line.name[0]), text, parts)
 
 
 def _lead(table: Pivot) -> str:
@@ -280,7 +280,7 @@ def _lead(table: Pivot) -> str:
 
 
 def legend_of(total: Sums) -> list[Legend]:
-    """What the parts of a bar are."""
+    """The legend that names the parts of a bar."""
     return [Legend(f"f-{group}", group) for group in shown_groups(total)]
 
 
@@ -343,7 +343,7 @@ def _matrix_line(
 
 
 def waste(month: Month, zones: Pivot) -> Section:
-    """What was rendered and not kept, by reason and by zone."""
+    """The section on takes that were rendered and not kept, by reason and by zone."""
     total, paper = month.total, month.paper
     printed = paper.categories(total)
     shares = shares_of({group: total.usd([group]) for group in CostGroup})
@@ -352,7 +352,7 @@ def waste(month: Month, zones: Pivot) -> Section:
         text = UNKNOWN if _is_unknown(total, reason) else month.text(printed[reason])
         tries = total.attempts_at[reason]
         part = Part(reason, "f-wasted", printed[reason], text)
-        rows.append(Bar(f"{reason} ({count(tries)} {'attempt' if tries == 1 else 'attempts'})", text, [part]))
+        rows.append(ChartBar(f"{reason} ({count(tries)} {'attempt' if tries == 1 else 'attempts'})", text, [part]))
     has_waste = any(printed[reason] for reason in WASTE_REASONS)
     figures = [Figure("", charts.bars("waste-chart", "Waste by reason", rows))] if has_waste else []
     lead = "Rejected takes failed their checks, failed ones met an error, lost ones went down with their machine."
@@ -411,7 +411,7 @@ def months(month: Month) -> Section:
         units = rounded_together(dict(zip(CostGroup, _amounts(line.sums), strict=True)), unit)
         whole = sum(units.values())
         parts = [Part(group, f"f-{group}", units[group] * unit, money(units[group], unit)) for group in groups]
-        rows.append(Bar(month_name(line.name[0]), _known(whole, unit, line.sums), parts))
+        rows.append(ChartBar(month_name(line.name[0]), _known(whole, unit, line.sums), parts))
         cells = [money_cell(units[group], unit, is_unknown=line.sums.is_unknown([group])) for group in groups]
         per_track = unit_cost(line.sums.per_track(), is_unknown=bool(line.sums.unpriced()))
         own = [TableCell(_known(whole, unit, line.sums)), TableCell(count(line.sums.tracks)), per_track]
@@ -439,7 +439,7 @@ def _known(units: int, unit: int, sums: Sums) -> str:
     return UNKNOWN if sums.is_unknown() else money(units, unit)
 
 
-def _ticks(rows: Sequence[Bar]) -> list[tuple[int, str]]:
+def _ticks(rows: Sequence[ChartBar]) -> list[tuple[int, str]]:
     low, high = min(row.low for row in rows), max(row.high for row in rows)
     return [(amount, _round_money(amount)) for amount in charts.tick_amounts(low, high)]
 

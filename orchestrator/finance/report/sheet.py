@@ -1,4 +1,4 @@
-"""A sheet of the workbook: title, table head, cells by what they mean, and how it prints.
+"""A sheet of the workbook: its title, table head, cells by kind of value, and print layout.
 
 Text is always written as text, so no name can become a formula or a link. A formula is written with its value, so a
 viewer that does not calculate shows the same figure.
@@ -18,7 +18,7 @@ from catalog.plain import plain
 from orchestrator.finance.money import MICROS_PER_USD
 from orchestrator.finance.report.figures import MICRO
 
-UNKNOWN: Final = "unknown"  # time whose price nobody knows
+UNKNOWN: Final = "unknown"  # time without a known price
 NONE: Final = "none"  # nothing to divide by
 TEXT_MAX: Final = 32_000  # a cell holds 32,767 characters
 INK: Final = "#1F2933"
@@ -29,7 +29,7 @@ MUTED: Final = "#616E7C"
 _MONEY: Final = {True: "$#,##0.000000;[Red]-$#,##0.000000", False: "$#,##0.00;[Red]-$#,##0.00"}
 _NUMBER_FORMATS: Final = {
     "text": "@",
-    "words": "General",  # a formula in a cell of text would become text when somebody edits it
+    "words": "General",  # a formula in a text cell would become text when a person edits it
     "count": "#,##0",
     "minutes": "#,##0.0",
     "hours": "#,##0.00",
@@ -41,7 +41,7 @@ _FORMULA_LOOKS: Final = frozenset({"usd", "usd_micro", "count", "minutes", "hour
 
 
 class SheetColumn(NamedTuple):
-    """A column of a table: its head, its width in characters and what its cells are."""
+    """A column of a table: its head, its width in characters and the kind of its cells."""
 
     title: str
     width: float
@@ -109,7 +109,7 @@ class Book:
 
 
 class Sheet:
-    """One sheet: a title on top, then whatever is put on it row by row."""
+    """One sheet: a title on top, then rows that are appended one by one."""
 
     def __init__(self, book: Book, name: str, title: str) -> None:
         self.book, self.name = book, name
@@ -164,7 +164,7 @@ class Sheet:
 
 
 def cell_text(text: str) -> str:
-    """`text` as a cell holds it: one line of what XML allows, and not too long."""
+    """`text` in the form of a cell: one line, valid in XML, and not too long."""
     return plain(text)[:TEXT_MAX]
 
 
@@ -195,7 +195,7 @@ def along(row: int, first: int, last: int) -> str:
 
 
 def sum_formula(area: str, value: float | str) -> Formula:
-    """The sum of money in a range, to the micro: adding binary fractions leaves a tail that nobody wants."""
+    """The sum of money in a range, rounded to the micro-dollar, because binary fractions have rounding errors."""
     return Formula(f"=ROUND(SUM({area}),6)", value)
 
 

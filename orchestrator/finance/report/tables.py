@@ -1,4 +1,4 @@
-"""Tables of the page: heads, lines and a bottom line, every cell as it is printed."""
+"""Tables of the page: heads, lines and a bottom line; every cell holds the text that is printed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from orchestrator.finance.report.words import month_name
 
 UNKNOWN: Final = "unknown"
 NONE: Final = "none"
-LINES_MAX: Final = 1_000  # of a table on the page; what is beyond stands in one line, and each in the workbook
+LINES_MAX: Final = 1_000  # of a table on the page; further rows are summed in one line, and are listed in the workbook
 
 
 class Head(NamedTuple):
@@ -32,7 +32,7 @@ class Head(NamedTuple):
 
 
 class TableCell(NamedTuple):
-    """A cell: what it says, its tone (quiet, unknown or over), and a tint from 0 to 100."""
+    """A cell: its text, its tone (quiet, unknown or over), and a tint from 0 to 100."""
 
     text: str
     tone: str = ""
@@ -51,23 +51,23 @@ class ReportTable:
 
     @property
     def is_short(self) -> bool:
-        """Whether it stays whole on paper."""
+        """True when the table is kept on one page in print."""
         return len(self.lines) <= 12  # a third of a page
 
     @property
     def is_long(self) -> bool:
-        """Whether it gets a box of its own to scroll in."""
+        """True when the table gets a scroll box of its own."""
         return len(self.lines) > 24  # as many as a screen shows
 
 
 class TimeUnit(NamedTuple):
-    """How a table prints time: hours, or seconds where there is less than one."""
+    """The unit in which a table prints time: hours, or seconds when all times are below an hour."""
 
     name: str
     ms: int
 
     def text(self, units: int) -> str:
-        """So many of its smallest parts."""
+        """`units` of the smallest printed part, as a decimal number."""
         places = 2 if self.name == "h" else 1
         base: int = 10**places
         return f"{'−' if units < 0 else ''}{abs(units) // base:,}.{abs(units) % base:0{places}d}"

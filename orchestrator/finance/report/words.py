@@ -1,4 +1,4 @@
-"""Words that all files of a pack share: what the figures mean, and how instants and months are written."""
+"""Texts that all files of a pack share: the meaning of the figures, and the format of instants and months."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ DEFINITIONS: Final = (
 
 
 def month_name(period: str) -> str:
-    """March 2026 for 2026-03; anything else stays as it is."""
+    """March 2026 for 2026-03; any other text is returned unchanged."""
     year, _, month = period.partition("-")
     if not (month.isdecimal() and 1 <= int(month) <= 12):
         return period
@@ -56,7 +56,7 @@ def instant(ms: int, time_zone: str) -> str:
 
 
 def coverage_sentence(contents: Contents) -> str:
-    """How much of the money is billed; shares add up to a hundred."""
+    """One sentence on the billed share of the money; the shares add up to a hundred."""
     amounts = {kind: contents.coverage.usd_micros.get(kind, 0) for kind in MONEY_KINDS}
     shares = shares_of(amounts)
     if shares is None:
@@ -65,7 +65,7 @@ def coverage_sentence(contents: Contents) -> str:
 
 
 def state_sentence(contents: Contents) -> str:
-    """Whether the month can still change."""
+    """One sentence that says if the month can still change."""
     if contents.state != "closed":
         return "open: figures can still change"
     when = f" on {instant(contents.closed_ms, contents.time_zone)}" if contents.closed_ms is not None else ""

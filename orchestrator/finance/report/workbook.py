@@ -1,8 +1,8 @@
-"""The workbook: a month for people who calculate on.
+"""The workbook: a month's costs as a spreadsheet whose formulas a reader can extend.
 
-Totals and pivots are formulas over the Data sheet and carry their values, so that a viewer shows the same figures as a
-spreadsheet that recalculates; a cell on the Summary says whether the rows add up to the control total of the books.
-The same month gives the same bytes: no clock is read.
+Totals and pivots are formulas over the Data sheet, stored with their values, so a viewer shows the same figures as a
+spreadsheet that recalculates. A cell on the Summary sheet says whether the rows add up to the control total of the
+books. The same month gives the same bytes, because no clock is read.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Writing a pack: all of it or nothing, and the same bytes from the same month.
+"""Writing a pack: write all of its files or none, with the same bytes for the same month.
 
-Everything is written into a hidden folder beside the pack and flushed to the disk; only then each file takes its
-place, the manifest last. A disk that fills up, or a writer that dies, leaves the pack that was there as it was. Files
-of other people in the folder are left alone.
+All files are first written into a hidden folder beside the pack and flushed to disk; then each is moved to its place,
+the manifest last. When the disk is full or the writer dies, the old pack stays as it was. Files of other people in the
+folder are left alone.
 """
 
 from __future__ import annotations
@@ -81,20 +81,20 @@ def _check_folder(folder: Path, period: str) -> None:
     if there is not None and there.get("period") != period:
         raise SettingsError(
             f"{folder} holds the pack of {there.get('period')}",
-            why=f"writing that of {period} there would mix two months",
+            why=f"writing the pack of {period} there would mix two months",
             fix="choose another folder",
         )
 
 
 def _refuse_foreign(folder: Path, names: Iterable[str]) -> None:
-    """A folder without a manifest is no pack: what is called like a file of one is somebody else's."""
+    """Refuse a folder without a manifest that has a file with a pack's file name, because the file is not ours."""
     if (folder / MANIFEST).exists():
         return
     if foreign := sorted(name for name in names if (folder / name).exists()):
         raise SettingsError(
-            f"{folder / foreign[0]} exists and belongs to no pack",
-            why="writing a pack there would overwrite it",
-            fix="choose another folder, or move it away",
+            f"{folder / foreign[0]} exists and is not part of a pack",
+            why="a pack in this folder would overwrite the file",
+            fix="choose another folder, or move the file away",
         )
 
 
@@ -109,9 +109,9 @@ def _check_totals(contents: Contents, ledger: ControlTotals) -> None:
     ]
     if differ:
         raise DisagreementError(
-            f"the roll-up of {contents.period} and the entries it is made of do not add up to the same",
+            f"the roll-up of {contents.period} and its entries have different sums",
             why="; ".join(differ),
-            fix="`tunemill costs verify` says what disagrees",
+            fix="`tunemill costs verify` names the differences",
         )
 
 
@@ -164,4 +164,4 @@ def _words_for(folder: Path) -> Iterator[None]:
         if error.errno in _FULL:
             fix = "free some space, or choose another folder; what was there before is whole"
             raise StoreFullError(what, why=why, fix=fix) from None
-        raise StoreError(what, why=why, fix="choose a folder that can be written to") from None
+        raise StoreError(what, why=why, fix="choose a folder that this user may write to") from None

@@ -1,8 +1,9 @@
 """Schema versions: Alembic, configured in code so that it works from an installed package.
 
-A new version is one file under `versions/` with an explicit revision id, and HEAD below. Columns added to
-existing tables need a server default. SQLite rebuilds a table to alter it, which drops its triggers (they are
-made anew after every upgrade) and, with foreign keys on, fails for a table that others refer to.
+A new version is one file under `versions/` with an explicit revision id; HEAD below names the newest. A column that is
+added to an existing table needs a server default. SQLite rebuilds a table to alter it. A rebuild drops the table's
+triggers, which are created again after every upgrade, and, with foreign keys on, fails for a table that others refer
+to.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 # Alembic takes a fifth of a second to import, and a ledger that is up to date needs none of it.
 
-HEAD: Final = "0008"
+HEAD: Final = "0011"
 
 
 def alembic_config(connection: Connection | None = None) -> Config:
@@ -49,6 +50,6 @@ def upgrade(connection: Connection) -> None:
     except CommandError as error:
         raise LedgerError(
             "the ledger was written by a newer version of this program",
-            why=f"its schema is unknown here ({error})",
-            fix="upgrade this installation; the ledger was not touched",
+            why=f"this version does not know the ledger's schema ({error})",
+            fix="upgrade this installation; the ledger is unchanged",
         ) from None

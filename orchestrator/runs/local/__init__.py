@@ -1,1 +1,1 @@
-"""One machine: the broker and the worker that a run brings itself."""
+"""One machine: the embedded broker and the local worker that a run starts for itself."""

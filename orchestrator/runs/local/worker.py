@@ -1,7 +1,7 @@
 """The local worker: one worker process on this machine, which a run starts, checks and ends.
 
-The worker has a session of its own, so a Ctrl-C in the terminal reaches only the run, which then ends the worker in
-order. When the run is killed, the kernel stops the worker (on Linux); elsewhere the next run does.
+The worker has a process session of its own, so a Ctrl-C in the terminal reaches only the run, which then stops the
+worker in order. When the run is killed, the kernel ends the worker (on Linux); elsewhere, the next run ends it.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from catalog.prompt import (
     CAPTION_TOKENS_MAX,
     ESTIMATE,
     TEMPLATE_TOKENS,
-    Fit,
+    PromptFit,
     TokenCounter,
     lyric_prompt,
     text_prompt,
@@ -89,14 +89,14 @@ def test_the_floor_is_not_above_the_measured_count(tokens: int, text: str) -> No
 
 @pytest.mark.parametrize(("tokens", "text"), MEASURED)
 def test_no_text_that_fits_exactly_is_refused_without_a_tokenizer(tokens: int, text: str) -> None:
-    assert ESTIMATE.fit(text, tokens) is not Fit.TOO_LONG
+    assert ESTIMATE.fit(text, tokens) is not PromptFit.TOO_LONG
 
 
 def test_a_text_of_more_words_than_tokens_fit_is_surely_too_long() -> None:
-    assert ESTIMATE.fit("wonderful " * 199, CAPTION_TOKENS_MAX) is Fit.TOO_LONG
-    assert ESTIMATE.fit("wonderful " * 198, CAPTION_TOKENS_MAX) is Fit.IN_DOUBT
-    assert ESTIMATE.fit("wonderful " * 40, CAPTION_TOKENS_MAX) is Fit.FITS
-    assert ESTIMATE.fit("静" * 1_200, CAPTION_TOKENS_MAX) is Fit.TOO_LONG
+    assert ESTIMATE.fit("wonderful " * 199, CAPTION_TOKENS_MAX) is PromptFit.TOO_LONG
+    assert ESTIMATE.fit("wonderful " * 198, CAPTION_TOKENS_MAX) is PromptFit.IN_DOUBT
+    assert ESTIMATE.fit("wonderful " * 40, CAPTION_TOKENS_MAX) is PromptFit.FITS
+    assert ESTIMATE.fit("静" * 1_200, CAPTION_TOKENS_MAX) is PromptFit.TOO_LONG
 
 
 @given(
@@ -107,7 +107,7 @@ def test_what_is_left_after_the_cut_that_is_advised_fits(words: list[str]) -> No
     count, unit = re.fullmatch(r"cut ([\d,]+) of its [\d,]+ (words|characters)", ESTIMATE.cut(text, 50)).groups()
     over = int(count.replace(",", ""))
     left = " ".join(words[: len(words) - over]) if unit == "words" else text[: len(text) - over]
-    assert ESTIMATE.fit(left, 50) is Fit.FITS
+    assert ESTIMATE.fit(left, 50) is PromptFit.FITS
 
 
 def test_a_text_without_blanks_is_cut_by_characters() -> None:
@@ -116,7 +116,7 @@ def test_a_text_without_blanks_is_cut_by_characters() -> None:
 
 def test_with_a_tokenizer_there_is_no_doubt() -> None:
     counter = TokenCounter(lambda text: len(text.split()))
-    assert counter.fit("wonderful " * 198, 198) is Fit.FITS
-    assert counter.fit("wonderful " * 199, 198) is Fit.TOO_LONG
+    assert counter.fit("wonderful " * 198, 198) is PromptFit.FITS
+    assert counter.fit("wonderful " * 199, 198) is PromptFit.TOO_LONG
     assert counter.in_words("wonderful " * 199, 198) == "199 tokens, and 198 fit"
     assert counter.cut("wonderful " * 199, 198) == "cut 1 of its 199 words"

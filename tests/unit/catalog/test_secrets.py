@@ -86,7 +86,7 @@ def test_a_brokers_words_lose_the_login_and_keep_the_place():
 )
 def test_a_broker_address_whose_password_is_not_escaped_is_refused_before_a_client_quotes_it(monkeypatch, url):
     monkeypatch.setenv("TUNEMILL_BROKER_URL", url)
-    with pytest.raises(SettingsError, match="TUNEMILL_BROKER_URL is wrong: its host or port") as raised:
+    with pytest.raises(SettingsError, match="TUNEMILL_BROKER_URL is wrong: the host or the port") as raised:
         read_settings()
     assert "hid" not in str(raised.value)
     assert "%2F" in str(raised.value)

@@ -85,6 +85,9 @@ TAKEN = [
     ("HOME", "'/srv/mill'", Path("/srv/mill")),
     ("WEIGHTS", "~/weights", "/home/me/weights"),
     ("WEIGHTS", "owner/name@0123456", "owner/name@0123456"),
+    ("TONE_FAULTS", "Silence = .1; noise=0.05", "silence=0.1,noise=0.05"),
+    ("TONE_FAULTS", "failure=1", "failure=1"),
+    ("TONE_FAULTS", "", ""),
 ]
 
 
@@ -109,7 +112,7 @@ REFUSED = [
     ("OFFLOAD", "maybe", "write auto or on or off"),
     ("VERIFY_ORDERS", "abc", "worker-login key"),
     ("HEARTBEAT_S", "ten", "write seconds, such as 90"),
-    ("STORE_PATIENCE_S", "1,5", "a point stands before the decimals"),
+    ("STORE_PATIENCE_S", "1,5", "write a point before the decimals"),
     ("STORE_PATIENCE_S", "-1", "TUNEMILL_STORE_PATIENCE_S=120"),
     ("VRAM_GIB", "24GB", "write GiB"),
     ("VRAM_GIB", "0", "TUNEMILL_VRAM_GIB=24"),
@@ -159,6 +162,12 @@ REFUSED = [
     ("HOME", "s3://bkt", "write a path"),
     ("PRESETS", "~nobody-at-all/x", "write the path in full"),
     ("REGION", "x" * 65, "TUNEMILL_REGION="),
+    ("TONE_FAULTS", "silense=0.1", "write silence"),
+    ("TONE_FAULTS", "silence", "write silence=0.1"),
+    ("TONE_FAULTS", "silence=0.1,silence=0.2", "once for each name"),
+    ("TONE_FAULTS", "silence=a lot", "write"),
+    ("TONE_FAULTS", "silence=0.7,noise=0.7", "at most 1"),
+    ("TONE_FAULTS", "silence=-0.1", "at most 1"),
 ]
 
 
@@ -231,7 +240,7 @@ def test_another_unknown_name_is_said_once(caplog):
     read(SPEND_LIMIT="20")
     read(SPEND_LIMIT="20")
     assert [record.getMessage() for record in caplog.records] == [
-        "TUNEMILL_SPEND_LIMIT is no setting of this version and changes nothing"
+        "TUNEMILL_SPEND_LIMIT is not a setting of this version and has no effect"
     ]
 
 

@@ -21,7 +21,7 @@ from orchestrator.ledger.facts import record_facts
 from orchestrator.ledger.tables import RunRow
 from tests.bench.bench_plan import write_presets
 from tests.support.farm import DOLLAR_AN_HOUR, attempt, started
-from tests.support.makers import a_spec
+from tests.support.makers import a_spec, exactly
 
 CELLS = [(zone, genre) for zone in ("spa", "lobby") for genre in ("ambient", "cool_jazz")]
 
@@ -50,7 +50,7 @@ def a_catalog_made(home, count=3, *, title=""):
         for slot in range(count)
     ]
     ledger = open_ledger(f"sqlite:///{home / 'home' / 'ledger.sqlite'}")
-    run_id = ledger.begin_or_resume_run("spring", "tone", planned).run_id
+    run_id = ledger.begin_or_resume_run("spring", "tone", exactly(planned)).run_id
     host = started(host="a-host-with-a-very-long-name.example.org")
     records = [host, *(attempt(take, run_id=run_id) for take in planned)]
     with ledger.write() as connection:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
+from catalog.errors import IncompleteError
 from catalog.settings import Settings
-from orchestrator.cli.summary import Summary, as_json, print_summary
+from orchestrator.cli.summary import Summary, as_json, print_summary, raise_if_incomplete
 from orchestrator.ledger import RunRow
 from orchestrator.ledger.readings import Spend, TakeCounts, TakeName
 from orchestrator.runs.attached import RunEnd
@@ -12,11 +15,12 @@ REASON = "caption and metadata are 291 tokens; the model reads 256: shorten the 
 NAMES = [TakeName(f"hotels/lobby/jazz/000{n}", 1, f"{n:024d}") for n in range(5)]
 
 
-def a_summary() -> Summary:
+def a_summary(made_again: int = 0, rejected: int = 5) -> Summary:
     return Summary(
+        made_again=made_again,
         run=RunRow(run_id="r1", catalog="hotels", model="acestep-v15-turbo", state="finished", started_at_ms=0),
         end=RunEnd.DONE,
-        counts=TakeCounts(accepted=3, rejected=5),
+        counts=TakeCounts(accepted=3, rejected=rejected),
         spend=Spend(0, ()),
         duration_ms=1000,
         rejected={REASON: NAMES},
@@ -39,3 +43,18 @@ def test_in_json_each_rejected_take_is_named(tmp_path):
     told = as_json(a_summary(), Settings(home=tmp_path))
     assert told["rejected"] == {REASON: 5}
     assert [take["take_id"] for take in told["rejected_takes"][REASON]] == [name.take_id for name in NAMES]
+
+
+@pytest.mark.parametrize(
+    ("made_again", "words"), [(0, "5 rejected,"), (2, "5 rejected (2 made again),"), (5, "5 rejected and made again,")]
+)
+def test_the_summary_says_how_many_rejected_takes_were_made_again(tmp_path, capsys, made_again, words):
+    print_summary(a_summary(made_again), Settings(home=tmp_path))
+    assert f"3 accepted, {words} 0 failed" in " ".join(capsys.readouterr().out.split())
+    assert as_json(a_summary(made_again), Settings(home=tmp_path))["takes"]["made_again"] == made_again
+
+
+def test_a_run_is_complete_when_every_rejected_take_was_made_again():
+    raise_if_incomplete(a_summary(made_again=5))
+    with pytest.raises(IncompleteError, match="3 rejected without a further try"):
+        raise_if_incomplete(a_summary(made_again=2))

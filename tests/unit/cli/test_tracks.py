@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from catalog.sidecar import Plan, Sidecar
-from catalog.spec import Bounds, PlannerSpec
+from catalog.spec import Bounds, MasterSpec, PlannerSpec
 from catalog.store.folder import FolderStore
 from catalog.track import Take, Track
 from orchestrator.cli.names import NO_NAMES, Names
 from orchestrator.cli.tracks import print_tracks, tracks_as_json
 from orchestrator.ledger import RenditionRow
-from orchestrator.ledger.readings import ListedTrack
+from orchestrator.ledger.readings import ListedTrack, loudness_spread
 from tests.support.makers import a_sidecar, a_take
 
 OPEN = Bounds(bpm=(60, 90), keyscales=("C major", "A minor"), timesignatures=("3", "4"))
@@ -43,6 +44,28 @@ def listed(take: Take, plan: Plan | None = None) -> ListedTrack:
         sidecar={},
     )
     return ListedTrack(take, row, plan.metadata if plan else {})
+
+
+def at_loudness(lufs: float | None, **master: Any) -> ListedTrack:
+    track = listed(a_take("0001", master=MasterSpec(**master)))
+    return track._replace(rendition=RenditionRow(**{**track.rendition.model_dump(), "loudness_lufs": lufs}))
+
+
+def test_the_spread_of_loudness_is_measured_against_each_track_s_own_target() -> None:
+    tracks = [at_loudness(-16.0), at_loudness(-20.0, loudness_lufs=-18), at_loudness(-17.0), at_loudness(None)]
+    spread = loudness_spread([*tracks, at_loudness(-9.0, loudness_lufs=None)])
+    assert spread == (3, pytest.approx(-1), -2, 0, pytest.approx((2 / 3) ** 0.5))
+    assert loudness_spread([at_loudness(None)]) is None
+
+
+def test_a_list_says_how_far_tracks_are_from_their_loudness(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
+    print_tracks([at_loudness(-16.0), at_loudness(-18.0)], FolderStore(tmp_path))
+    assert (
+        "loudness against its target: from -2.0 to +0.0 LU, mean -1.0, standard deviation 1.0"
+        in capsys.readouterr().out
+    )
+    print_tracks([at_loudness(-16.0), at_loudness(-16.05)], FolderStore(tmp_path))
+    assert "against its target" not in capsys.readouterr().out
 
 
 def an_open_take() -> Take:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from catalog.errors import InvoiceError, SettingsError, TunemillError, UnreadableFileError
 from orchestrator.finance.allocation.charges import Meter
 from orchestrator.finance.allocation.windows import narrowed
-from orchestrator.finance.invoices.drafts import LineDraft, Reading, check_drafts, settle
+from orchestrator.finance.invoices.drafts import InvoiceDraft, LineDraft, check_drafts, settle
 from orchestrator.finance.invoices.reading import read_invoice
 from orchestrator.finance.invoices.values import amount_of
 
@@ -209,8 +209,8 @@ def test_vasts_items_bear_the_rounding_of_their_sum_and_no_more(tmp_path):
 
 
 def test_a_page_of_vasts_charges_is_not_the_whole_bill(tmp_path):
-    assert "a page of 1 of 14" in refused(tmp_path, VAST_CHARGES.replace('"total": 1', '"total": 14')).what
-    assert "a page" in refused(tmp_path, VAST_CHARGES.replace('"next_token": null', '"next_token": "eyJ2"')).what
+    assert "one page, with 1 of 14" in refused(tmp_path, VAST_CHARGES.replace('"total": 1', '"total": 14')).what
+    assert "one page" in refused(tmp_path, VAST_CHARGES.replace('"next_token": null', '"next_token": "eyJ2"')).what
 
 
 def test_a_payment_to_vast_is_a_top_up_and_no_expense(tmp_path):
@@ -329,7 +329,7 @@ def drafts_of(values) -> list[LineDraft]:
 
 @given(credits_and_usage)
 def test_the_lines_sum_to_the_total_rounded_once(values):
-    lines = settle(Reading(drafts_of(values)), Decimal(1), Path("x"))
+    lines = settle(InvoiceDraft(drafts_of(values)), Decimal(1), Path("x"))
     exact = [Fraction(value) * 1_000_000 for value in values]
     assert sum(line.usd_micros for line in lines) == round(sum(exact))
     for line, ideal in zip(lines, exact, strict=True):
@@ -339,7 +339,7 @@ def test_the_lines_sum_to_the_total_rounded_once(values):
 
 @given(credits_and_usage, st.decimals("0.0001", "200", places=6))
 def test_a_rate_of_exchange_multiplies_before_anything_is_rounded(values, rate):
-    lines = settle(Reading(drafts_of(values)), rate, Path("x"))
+    lines = settle(InvoiceDraft(drafts_of(values)), rate, Path("x"))
     assert sum(line.usd_micros for line in lines) == round(
         sum(Fraction(v) for v in values) * Fraction(rate) * 1_000_000
     )
@@ -348,7 +348,7 @@ def test_a_rate_of_exchange_multiplies_before_anything_is_rounded(values, rate):
 @given(credits_and_usage)
 def test_a_total_stated_in_cents_is_what_is_owed(values):
     cents = round(sum(values), 2)
-    lines = settle(Reading(drafts_of(values), total=cents), Decimal(1), Path("x"))
+    lines = settle(InvoiceDraft(drafts_of(values), total=cents), Decimal(1), Path("x"))
     assert sum(line.usd_micros for line in lines) == cents * 1_000_000
 
 
@@ -490,11 +490,11 @@ def test_every_style_sums_to_what_it_says_and_is_the_same_twice(tmp_path, name):
         (b"PK\x03\x04xl", "binary"),
         (b"a\x00b", "binary"),
         ("podId,amount\nstra\xdfe,1\n".encode("cp1252"), ":2: the file is not UTF-8"),
-        (b"[1, 2", ":1: the file is no JSON"),
+        (b"[1, 2", ":1: the file is not valid JSON"),
         (b'[{"a": 1, "a": 2}]', "two values for 'a'"),
         (b"[" * 100_000, "nested too deeply"),
-        (b"date,euros\n1,2\n", "none of the layouts"),
-        (b"[[1]]", "layouts"),
+        (b"date,euros\n1,2\n", "no known layout"),
+        (b"[[1]]", "no known layout"),
     ],
 )
 def test_a_file_that_is_none_is_refused_in_words(tmp_path, content, said):
@@ -507,8 +507,8 @@ def test_a_file_that_is_none_is_refused_in_words(tmp_path, content, said):
     [
         (b"a,b\n1,2,3\n", ":2: 3 cells under a header of 2 columns"),
         (b'a,b\n"1\n2",2\n3\n', ":4: 1 cells under a header of 2 columns"),
-        (b'a,b\n1,"2\n', "no CSV"),
-        (b"Amount,amount\n1,2\n", ":1: the columns 'Amount' and 'amount' have one name"),
+        (b'a,b\n1,"2\n', "not valid CSV"),
+        (b"Amount,amount\n1,2\n", ":1: the columns 'Amount' and 'amount' have the same name"),
     ],
 )
 def test_a_table_that_is_none_is_refused_in_words(tmp_path, content, said):
@@ -534,21 +534,21 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
     ("old", "new", "said"),
     [
         (",19.93\n", ",-19.93\n", ":2: negative usage of -19.93"),
-        (",601,", ",-601,", ":2: a quantity of -601"),
+        (",601,", ",-601,", ":2: the quantity is -601"),
         (",-5.00", ",5.00", ":4: a credit of 5.00"),
         ("2026-11-02T18:01:00Z", "2026-11-01T18:01:00Z", ":2: the line ends before it starts"),
         ("2026-11-02T18:01:00Z", "", ":2: the line has a start or an end"),
         ("2026-11-02T18:01:00Z", "11/02/2026", ":2: End: '11/02/2026' may begin with the day or with the month"),
-        ("2026-11-02T18:01:00Z", "yesterday", ":2: End: 'yesterday' is no date"),
-        (",19.93\n", ",NaN\n", ":2: Amount: 'NaN' is no number"),
-        (",19.93\n", ",inf\n", ":2: Amount: 'inf' is no number"),
+        ("2026-11-02T18:01:00Z", "yesterday", ":2: End: 'yesterday' is not a date"),
+        (",19.93\n", ",NaN\n", ":2: Amount: 'NaN' is not a number"),
+        (",19.93\n", ",inf\n", ":2: Amount: 'inf' is not a number"),
         (",19.93\n", ",1.9.3\n", ":2: Amount: '1.9.3' has two decimal signs"),
         (",19.93\n", ',"1,234"\n', ":2: Amount: '1,234' may be a thousand or a fraction"),
         (",19.93\n", ",\n", ":2: no Amount"),
-        (",19.93\n", ",1e300\n", ":2: Amount: '1e300' is no amount that anybody bills"),
+        (",19.93\n", ",1e300\n", ":2: Amount: '1e300' is not a possible amount"),
         (",24.81", ",25.81", "the lines add up to 24.81, but the file states a total of 25.81"),
         ("L-2026-46,Sales", "L-2026-47,Sales", ":5: number 'L-2026-47', but line 2 says 'L-2026-46'"),
-        ("Sales tax", "Surprise", ":5: nobody has said what 'surprise' is for"),
+        ("Sales tax", "Surprise", ":5: the line item 'surprise' is unknown"),
     ],
 )
 def test_a_line_that_cannot_be_booked_is_named_with_file_and_line(tmp_path, old, new, said):
@@ -558,7 +558,7 @@ def test_a_line_that_cannot_be_booked_is_named_with_file_and_line(tmp_path, old,
 def test_a_line_that_stands_there_twice_is_named_with_both_lines(tmp_path):
     lines = LAMBDA.splitlines(keepends=True)
     error = refused(tmp_path, "".join([*lines[:5], lines[1]]))
-    assert ":6: the line stands there twice, first on line 2" in error.what
+    assert ":6: the same line is already on line 2" in error.what
 
 
 def test_a_file_without_lines_is_refused(tmp_path):
@@ -569,7 +569,7 @@ def test_a_file_without_lines_is_refused(tmp_path):
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
 def test_json_that_is_not_finite_is_refused(tmp_path, number):
-    assert f"{number} is no amount" in refused(tmp_path, RUNPOD_V1.replace("12.345678901234", number)).what
+    assert f"{number} is not an amount" in refused(tmp_path, RUNPOD_V1.replace("12.345678901234", number)).what
 
 
 def test_another_currency_needs_a_rate_and_who_says_so(tmp_path):
@@ -582,7 +582,7 @@ def test_another_currency_needs_a_rate_and_who_says_so(tmp_path):
     for wrong in ("0", "-1", "nan", "1,1", "much"):
         with pytest.raises(SettingsError, match="--usd-per-unit is wrong"):
             read(tmp_path, LAMBDA, currency="EUR", usd_per_unit=wrong, rate_source="ECB")
-    with pytest.raises(SettingsError, match="another currency than USD"):
+    with pytest.raises(SettingsError, match="the invoice is in USD"):
         read(tmp_path, LAMBDA, usd_per_unit="1.1", rate_source="ECB")
     assert "--currency says EUR, the file USD" in refused(tmp_path, RUNPOD_V1, currency="EUR").what
 
@@ -625,14 +625,14 @@ def test_an_hour_that_the_clocks_hold_twice_or_never_is_refused(tmp_path):
     ("old", "new", "said"),
     [
         ("Server,", "Knecht,", "the column 'Knecht' cannot be found"),
-        ("provider: hetzner\n", "", "nobody says whose invoice this is"),
-        ("Platte: disk, ", "", ":3: nobody has said what 'Platte' is for"),
+        ("provider: hetzner\n", "", "the provider of the invoice is unknown"),
+        ("Platte: disk, ", "", ":3: the mapping does not say what 'Platte' means"),
         ('decimal: ","', 'decimal: "."', "mapping.yaml:10: thousands: the decimal sign cannot part thousands"),
         ("meters: {", "meter: gold\nmeters: {", "mapping.yaml:5: meter"),
         ("Europe/Berlin", "Mars", "mapping.yaml:7: time_zone"),
         ("columns: {amount: Betrag, ", "columns: {", "mapping.yaml:4: columns.amount: Field required"),
         ("number: R-77", "nummer: R-77", "mapping.yaml:2: nummer: Extra"),
-        ('"%d.%m.%Y"', '"%m.%d.%Y"', ":2: Bis: '30.11.2026' is no date of the form"),
+        ('"%d.%m.%Y"', '"%m.%d.%Y"', ":2: Bis: '30.11.2026' is not a date of the form"),
     ],
 )
 def test_a_mapping_that_does_not_fit_is_refused_in_words(tmp_path, old, new, said):

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from catalog.errors import PriceError, SettingsError, UnreadableFileError
 from orchestrator.cli.costs.prices import register_prices
 from orchestrator.finance.prices.book import (
-    LayerName,
     PriceLayer,
+    PriceLayerName,
     get_price,
     price_for,
     read_price_book,
@@ -65,7 +65,9 @@ def imported(folder: Path, text: str, **options):
     book.mkdir(exist_ok=True)
     a_book(book, spring=SPRING)
     values = {"valid_from": FIRST, "read_on": date(2027, 6, 30), "provider": "runpod", **options}
-    return import_prices(a_csv(folder, text), PriceLayer(LayerName.YOURS, book), book=read_price_book(book), **values)
+    return import_prices(
+        a_csv(folder, text), PriceLayer(PriceLayerName.YOURS, book), book=read_price_book(book), **values
+    )
 
 
 def test_a_new_price_is_a_new_file_and_the_old_ones_stay_as_they_are(tmp_path):
@@ -94,7 +96,7 @@ def test_a_second_price_of_one_day_is_refused_unless_it_is_a_correction(tmp_path
     assert add_price(tmp_path, gpu(usd="0.60"), FIRST, is_correction=True).name == "2027-07-01-02.yaml"
     assert add_price(tmp_path, gpu(usd="0.50"), FIRST, is_correction=True).name == "2027-07-01-03.yaml"
     assert get_price("l4", LATER, read_price_book(tmp_path)).usd_micros_per_h == 500_000
-    with pytest.raises(PriceError, match="no price from 2027-07-02 that could be corrected"):
+    with pytest.raises(PriceError, match="no price from 2027-07-02 to correct"):
         add_price(tmp_path, gpu(), date(2027, 7, 2), is_correction=True)
 
 
@@ -118,7 +120,7 @@ def test_what_is_written_is_read_again_to_the_micro(tmp_path_factory, micros, so
     ("fields", "said"),
     [
         ({"usd": "1.0000001"}, "usd_per_hour: 1.0000001 is finer than a micro"),
-        ({"usd": "-1"}, "usd_per_hour: -1 is no amount"),
+        ({"usd": "-1"}, "usd_per_hour: -1 is not a possible amount"),
         ({"sku": "L 4"}, "SKU is wrong: 'L 4'"),
         ({"market": "barter"}, "--market is wrong: 'barter'"),
         ({"source": ""}, "--source is wrong: it is empty"),
@@ -154,7 +156,7 @@ def test_a_skypilot_catalog_becomes_one_dated_file_with_the_highest_price_of_eac
     assert (dearest.match, dearest.region, rows["a100-80gb", "spot"].region) == (("A100-SXM4-80GB",), "", "CA")
     assert found.notes == (
         "1 left out: machines without a GPU",
-        "1 left out: prices of zero, which is no price",
+        "1 left out: prices of zero, which are not valid prices",
     )
     book = read_price_book(tmp_path / "book")
     assert get_price("NVIDIA A100-SXM4-80GB", LATER, book).usd_micros_per_h == 2_090_000
@@ -167,7 +169,7 @@ def test_a_region_and_a_gpu_can_be_chosen(tmp_path):
         ("on_demand", "1.99", "CA"),
         ("spot", "0.95", "CA"),
     ]
-    with pytest.raises(PriceError, match="no price is left to write"):
+    with pytest.raises(PriceError, match="the file has no price that can be written"):
         imported(tmp_path, SKYPILOT, region="Mars")
 
 
@@ -190,8 +192,8 @@ def test_an_import_twice_is_refused_and_a_correction_is_not(tmp_path):
 @pytest.mark.parametrize(
     ("text", "kind", "error", "said"),
     [
-        ("a,b\n1,2\n", "auto", UnreadableFileError, ":1: the file is no catalog of SkyPilot or gpuhunt"),
-        (SKYPILOT, "gpuhunt", UnreadableFileError, ":1: the file is no catalog of gpuhunt"),
+        ("a,b\n1,2\n", "auto", UnreadableFileError, ":1: the file is not a catalog of SkyPilot or gpuhunt"),
+        (SKYPILOT, "gpuhunt", UnreadableFileError, ":1: the file is not a catalog of gpuhunt"),
         ("\n", "auto", UnreadableFileError, "empty"),
     ],
 )
@@ -205,8 +207,8 @@ def test_a_catalog_that_cannot_be_read_is_refused_in_words(tmp_path, text, kind,
 @pytest.mark.parametrize(
     ("price", "said"),
     [
-        ("cheap", "line 2: price: 'cheap' is no number"),
-        ("nan", "line 2: price: 'nan' is no number"),
+        ("cheap", "line 2: price: 'cheap' is not a number"),
+        ("nan", "line 2: price: 'nan' is not a number"),
         ("-1.99", "a negative price"),
     ],
 )
@@ -307,7 +309,7 @@ def test_a_row_that_the_users_own_price_goes_before_is_named(tmp_path):
     for folder in (book, own):
         folder.mkdir()
     add_price(own, gpu(sku="l4-24gb", usd="0.2", provider="vast"), date(2027, 1, 1))
-    layers = [PriceLayer(LayerName.HOME, book), PriceLayer(LayerName.YOURS, own)]
+    layers = [PriceLayer(PriceLayerName.HOME, book), PriceLayer(PriceLayerName.YOURS, own)]
     found = import_prices(
         a_csv(tmp_path, HEADER + offer("x", "L4", 1, 24, "0.8").replace(",xx,", ",,")),
         layers[0],

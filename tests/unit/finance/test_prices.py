@@ -12,8 +12,8 @@ import yaml
 from catalog.errors import PriceError, SettingsError, UnreadableFileError
 from orchestrator.finance.money import micros_of, parse_usd
 from orchestrator.finance.prices.book import (
-    LayerName,
     PriceLayer,
+    PriceLayerName,
     PriceRow,
     choose_price,
     get_price,
@@ -107,10 +107,10 @@ def test_a_missing_price_is_an_error_that_lists_the_known_gpus(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('"0.7992"', '"cheap"', ":6: usd_per_hour: 'cheap' is no amount"),
-        ('"0.7992"', '"-1"', ":6: usd_per_hour: -1 is no amount"),
-        ('"0.7992"', '".nan"', ":6: usd_per_hour: '.nan' is no amount"),
-        ("sku: l4, match", "sku: l4, mach", ":6: 'mach' is no key of a price file there"),
+        ('"0.7992"', '"cheap"', ":6: usd_per_hour: 'cheap' is not an amount"),
+        ('"0.7992"', '"-1"', ":6: usd_per_hour: -1 is not a possible amount"),
+        ('"0.7992"', '".nan"', ":6: usd_per_hour: '.nan' is not an amount"),
+        ("sku: l4, match", "sku: l4, mach", ":6: 'mach' is not a key of a price file there"),
         ("currency: USD", "currency: EUR", ":2: currency is wrong: 'EUR'"),
         ("2027-01-01", "someday", ":1: valid_from is wrong: 'someday'"),
         ("sku: l4,", "", ":6: 'sku' is missing"),
@@ -267,7 +267,7 @@ def test_of_two_prices_from_one_day_the_file_that_comes_later_by_name_counts(tmp
         ('usd: "0.20", ', "", ":5: a row has either usd_per_hour, or unit and usd"),
         ('usd: "0.20"', 'usd: "0.20", usd_per_hour: "1"', ":5: a row has either"),
         ('unit: gb_month, usd: "0.20"', 'unit: acre, usd: "0.20"', ":5: unit is wrong: 'acre'"),
-        ('usd: "0.067"', 'usd: "0"', ":4: a song that costs nothing"),
+        ('usd: "0.067"', 'usd: "0"', ":4: the price of a song cannot be zero"),
         (
             "provider: runpod, region: EU, source: page}\n      - {sku: l4",
             "provider: runpod, source: page}\n      - {sku: l4",
@@ -415,7 +415,7 @@ def layered(folder: Path, **texts: str):
     for name, text in texts.items():
         (folder / name).mkdir()
         (folder / name / "p.yaml").write_text(dedent(text), encoding="utf-8")
-        layers.append(PriceLayer(LayerName(name), folder / name))
+        layers.append(PriceLayer(PriceLayerName(name), folder / name))
     return read_price_layers(layers)
 
 
@@ -429,7 +429,9 @@ def test_a_contract_outlives_the_next_list_that_comes_with_the_program(tmp_path)
     book = layered(tmp_path, installed=row("0.90", "2027-06-01"), home=row("0.50", "2027-01-01"))
     at = ms("2027-07-01")
     assert price_for(Machine("NVIDIA L4"), at, book).usd_micros_per_h == 500_000
-    assert [(price.usd_micros_per_h, price.layer) for price in book.overlaid(at)] == [(900_000, LayerName.INSTALLED)]
+    assert [(price.usd_micros_per_h, price.layer) for price in book.overlaid(at)] == [
+        (900_000, PriceLayerName.INSTALLED)
+    ]
 
 
 def test_a_price_that_does_not_hold_yet_lets_the_lower_layer_through(tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.finance.allocation.charges import Meter
-from orchestrator.finance.reconcile import FINDINGS, Billed, Expected, Tolerance, reconcile
+from orchestrator.finance.reconcile import FINDINGS, BilledAmount, Expected, Tolerance, reconcile
 
 HOUR = 3_600_000
 DAY = 24 * HOUR
@@ -22,9 +22,9 @@ def expected(external_id="r1", ms=HOUR, usd_micros=1_640_000, meter="gpu", provi
     return Expected(provider, external_id, meter, ms=ms, usd_micros=usd_micros, **values)
 
 
-def billed(external_id="r1", ms=HOUR, usd_micros=1_640_000, meter="gpu", line_id="l1", **fields) -> Billed:
+def billed(external_id="r1", ms=HOUR, usd_micros=1_640_000, meter="gpu", line_id="l1", **fields) -> BilledAmount:
     values = {"provider": "runpod", "period": "2026-11", "invoice": "INV-1", **fields}
-    return Billed(external_id=external_id, meter=meter, ms=ms, usd_micros=usd_micros, line_id=line_id, **values)
+    return BilledAmount(external_id=external_id, meter=meter, ms=ms, usd_micros=usd_micros, line_id=line_id, **values)
 
 
 def the_match(rentals, lines, *, as_of_ms=NOVEMBER + 2 * DAY, **options):
@@ -128,7 +128,7 @@ rentals = st.builds(
     is_over=st.booleans(),
 )
 bills = st.builds(
-    Billed,
+    BilledAmount,
     provider=providers,
     external_id=ids,
     meter=st.sampled_from([str(meter) for meter in Meter]),

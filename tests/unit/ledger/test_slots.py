@@ -13,6 +13,7 @@ from orchestrator.ledger.observations import Category
 from orchestrator.ledger.slots import STATES, SlotState, TakeFacts, category_of, is_listed, state_of
 from orchestrator.ledger.tables import TAKE, TAKE_STATES, VERDICT
 from tests.support.farm import takes
+from tests.support.makers import exactly
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_sql_lists_what_the_rules_list(ledger: Ledger) -> None:
     verdicts = [(), ("rejected",), ("rejected", "accepted"), ("rejected", "accepted", "rejected")]
     wanted = list(product(TAKE_STATES, (True, False), verdicts))
     planned = takes(len(wanted))
-    ledger.begin_or_resume_run("spring", "tone", planned)
+    ledger.begin_or_resume_run("spring", "tone", exactly(planned))
     expected = set()
     with ledger.write() as connection:
         for take, (work, is_current, judged) in zip(planned, wanted, strict=True):

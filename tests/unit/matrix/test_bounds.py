@@ -133,12 +133,12 @@ def test_reuse_reaches_the_further_takes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("planner", "kind", "words"),
     [
-        ({"open": ["bpm"]}, PresetError, ":8: the planner is to choose bpm, and is not told to fill"),
-        ({"metadata": "given", "open": ["bpm"]}, PresetError, ":9: the planner is to choose bpm, and is not told"),
+        ({"open": ["bpm"]}, PresetError, ":8: the planner shall choose bpm, but 'metadata: fill' is missing"),
+        ({"metadata": "given", "open": ["bpm"]}, PresetError, ":9: the planner shall choose bpm, but 'metadata: fill'"),
         ({**FILL, "open": []}, PresetError, ":9: defaults.planner.open: it names no field"),
         ({**FILL, "open": ["key"]}, OutOfRangeError, ":10: defaults.planner.open"),
         ({"metadata": "filled"}, OutOfRangeError, ":8: defaults.planner.metadata: 'filled'"),
-        ({**FILL, "open": ["duration"]}, PresetError, ":9: the planner is to choose the duration, and there is only"),
+        ({**FILL, "open": ["duration"]}, PresetError, ":9: the planner shall choose the duration, but there is only"),
     ],
 )
 def test_a_fill_that_cannot_be_is_refused_with_its_line(
@@ -153,14 +153,14 @@ def test_a_fill_that_cannot_be_is_refused_with_its_line(
 def test_the_line_is_that_of_the_file_that_asks(tmp_path: Path) -> None:
     root = a_library(tmp_path, 1, 1)
     write(root / "genres/g0.yaml", {"defaults": {"planner": {**FILL, "open": ["duration"]}}, **GENRE})
-    with pytest.raises(PresetError, match=r"g0\.yaml:4: the planner is to choose the duration"):
+    with pytest.raises(PresetError, match=r"g0\.yaml:4: the planner shall choose the duration"):
         list(expand(a_catalog(root)))
 
 
 def test_a_model_without_a_planner_fills_nothing(tmp_path: Path) -> None:
     catalog = a_catalog(a_library(tmp_path, 1, 1), defaults={"planner": FILL})
     assert list(expand(catalog, model="tiny-random"))
-    with pytest.raises(PresetError, match=r"c\.yaml:8: the planner is to choose bpm.*tone has no planner"):
+    with pytest.raises(PresetError, match=r"c\.yaml:8: the planner shall choose bpm.*tone has no planner"):
         list(expand(catalog, model="tone"))
     with pytest.raises(PresetError, match="tone has no planner"):
         from_rows(tmp_path, "caption\none\n", model="tone", defaults={"planner": FILL})

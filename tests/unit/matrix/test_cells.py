@@ -43,9 +43,9 @@ def test_nested_quotas_all_hold(data: st.DataObject) -> None:
     ("quotas", "total", "words"),
     [
         ([Quota(frozenset({0, 1}), 5, "f:3"), Quota(frozenset({1, 2}), 5, "f:4")], 20, "f:4: .*share some cells"),
-        ([Quota(frozenset({0, 1}), 25, "f:3")], 20, "f:2: 20 tracks cannot hold the 25"),
-        ([Quota(frozenset({0, 1, 2}), 15, "f:3")], 20, "20 tracks are asked for|15 tracks are asked for"),
-        ([Quota(frozenset({0}), 1, "f:3"), Quota(frozenset({0}), 2, "f:4")], 20, "f:4: 2 tracks are asked for"),
+        ([Quota(frozenset({0, 1}), 25, "f:3")], 20, "f:2: 20 tracks are fewer than the 25"),
+        ([Quota(frozenset({0, 1, 2}), 15, "f:3")], 20, "20 tracks for cells that have|15 tracks for cells that have"),
+        ([Quota(frozenset({0}), 1, "f:3"), Quota(frozenset({0}), 2, "f:4")], 20, "f:4: 2 tracks for cells"),
         ([Quota(frozenset({0, 1}), 5, "f:3"), Quota(frozenset({2}), 5, "f:4")], 20, "f:2: 10 of the 20"),
     ],
 )
@@ -159,14 +159,14 @@ WRONG: list[tuple[type[TunemillError], str, dict[str, Any]]] = [
     (PresetError, r"c.yaml:\d+: no cell of the matrix matches zone z1", {
         "matrix": {"zones": ["z0"], "genres": "all"}, "quotas": [{"zone": "z1", "tracks": 3}]
     }),
-    (PresetError, r"c.yaml:\d+: 24 tracks cannot hold the 25", {"quotas": [{"zone": "z1", "tracks": 25}]}),
+    (PresetError, r"c.yaml:\d+: 24 tracks are fewer than the 25", {"quotas": [{"zone": "z1", "tracks": 25}]}),
     (PresetError, r"c.yaml:\d+: 24 of the 24 tracks", {"weights": [{"weight": 0}]}),
     (PresetError, "how many tracks", {"tracks": None}),
-    (PresetError, "weights share out", {"tracks": None, "tracks_per_cell": 2, "weights": [{"weight": 2}]}),
-    (EmptyMatrixError, "no track at all", {
+    (PresetError, "weights divide 'tracks'", {"tracks": None, "tracks_per_cell": 2, "weights": [{"weight": 2}]}),
+    (EmptyMatrixError, "this matrix has no track", {
         "matrix": {"zones": "all", "genres": "all", "exclude": [{"zone": ["z0", "z1"]}]}
     }),
-    (EmptyMatrixError, "no track at all", {"matrix": {}}),
+    (EmptyMatrixError, "this matrix has no track", {"matrix": {}}),
 ]  # fmt: skip
 
 
@@ -199,7 +199,7 @@ def test_a_bit_depth_of_a_format_that_has_none_is_refused_where_it_is_written(
         cells(a_catalog(a_library(tmp_path), **content))
     line = int(raised.value.what.split(":")[1])
     assert "bit_depth" in (tmp_path / "catalogs/c.yaml").read_text().splitlines()[line - 1]
-    assert raised.value.fix == "drop 'bit_depth', or write 'format: flac'"
+    assert raised.value.fix == "remove 'bit_depth', or write 'format: flac'"
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_all_of_a_layer_that_has_none_says_what_to_write(tmp_path: Path) -> None
     for name in ("z0", "z1"):
         write(tmp_path / f"zones/{name}.yaml", ZONE)
     write(tmp_path / "catalogs/c.yaml", ALL)
-    with pytest.raises(EmptyMatrixError, match=r"c\.yaml:4: 'genres: all' means every one in .*/genres/, and there"):
+    with pytest.raises(EmptyMatrixError, match=r"c\.yaml:4: 'genres: all' means all genres in .*/genres/, and there"):
         list(expand(load_catalog("c", tmp_path, Settings(home=tmp_path / "home"))))
     write(tmp_path / "catalogs/c.yaml", {**ALL, "matrix": {"zones": "all", "genres": ["acoustic_guitar", "ambient"]}})
     assert len(list(expand(load_catalog("c", tmp_path, Settings(home=tmp_path / "home"))))) == 20
@@ -189,7 +189,7 @@ def test_a_folder_of_the_home_that_may_not_be_looked_into_is_told_and_not_passed
 
 
 def test_an_own_folder_that_holds_no_presets_is_an_error_and_a_home_without_any_is_none(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableFileError, match="this is no preset folder") as raised:
+    with pytest.raises(UnreadableFileError, match="this is not a preset folder") as raised:
         open_library(tmp_path / "nowhere", Settings(home=tmp_path))
     assert raised.value.why == "there is no such folder"
     assert open_library(None, Settings(home=tmp_path)).layer is LayerName.INSTALLED

@@ -65,7 +65,7 @@ BROKEN: list[tuple[str | bytes, type[TunemillError], str]] = [
     (ZONE_TEXT + "defaults:\n  language: english\n", OutOfRangeError, ":9: defaults.language"),
     (ZONE_TEXT + "defaults:\n  timesignatures: [5/4]\n", OutOfRangeError, ":9: defaults.timesignatures"),
     (ZONE_TEXT + "defaults:\n  planner: {modl: x}\n", PresetError, ":9: 'modl' is not a key here"),
-    (ZONE_TEXT + "defaults:\n  planner: {model: huge}\n", PresetError, "'huge' is no planner"),
+    (ZONE_TEXT + "defaults:\n  planner: {model: huge}\n", PresetError, "'huge' is not a planner"),
     (ZONE_TEXT.replace("[60, 100]", "[60, 400]"), OutOfRangeError, ":4: tempo"),
     (ZONE_TEXT.replace("[60, 100]", "[100, 60]"), OutOfRangeError, ":4: tempo: the range"),
     (ZONE_TEXT.replace("[60, 100]", "slow"), PresetError, ":4: tempo"),
@@ -175,10 +175,10 @@ def test_circles_of_inheritance_are_named(tmp_path: Path) -> None:
     ("caption", "words"),
     [
         ("only {mood}", "lacks {instruments}"),
-        ("{mood} {instruments} {colour}", "{colour} is no placeholder"),
+        ("{mood} {instruments} {colour}", "{colour} is not a placeholder"),
         ("{mood {instruments}", "caption|braces"),
-        ("{mood!r} {instruments}", "{mood!r} is no placeholder"),
-        ("{moood} {instruments}", "{moood} is no placeholder"),
+        ("{mood!r} {instruments}", "{mood!r} is not a placeholder"),
+        ("{moood} {instruments}", "{moood} is not a placeholder"),
     ],
 )
 def test_a_caption_template_that_cannot_be_filled_is_refused(tmp_path: Path, caption: str, words: str) -> None:
@@ -187,7 +187,7 @@ def test_a_caption_template_that_cannot_be_filled_is_refused(tmp_path: Path, cap
     with pytest.raises(PresetError, match=r"g\.yaml:3: captions") as raised:
         PresetLibrary(root).genre("g")
     assert any(word in raised.value.what for word in words.split("|"))
-    assert raised.value.fix.startswith("write {mood}") == ("no placeholder" in words and "colour" not in words)
+    assert raised.value.fix.startswith("write {mood}") == ("not a placeholder" in words and "colour" not in words)
 
 
 @pytest.mark.parametrize(
@@ -288,5 +288,5 @@ def test_paths_are_shown_as_the_user_writes_them(tmp_path: Path, monkeypatch: py
 
 
 def test_a_folder_that_holds_no_presets_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableFileError, match="no preset folder"):
+    with pytest.raises(UnreadableFileError, match="not a preset folder"):
         PresetLibrary(tmp_path)

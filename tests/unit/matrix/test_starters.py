@@ -112,7 +112,7 @@ def test_what_cannot_be_a_name_is_answered_with_one_that_can(settings: Settings,
 
 
 def test_what_cannot_be_copied_is_answered_with_what_can(settings: Settings) -> None:
-    for source, fix in {"Bossa Nova": "write --from bossa_nova", "qqq": "name one of those"}.items():
+    for source, fix in {"Bossa Nova": "write --from bossa_nova", "qqq": "name one of these presets"}.items():
         with pytest.raises(UnknownNameError, match="there is no genre ") as raised:
             write_copy("genres", "x", source, settings.home / "presets", library(settings))
         assert raised.value.fix.startswith(fix)

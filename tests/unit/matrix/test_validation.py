@@ -163,7 +163,7 @@ def test_every_wrong_value_of_every_key_is_answered_in_plain_words_with_a_remedy
         ({"defaults": {"takes": [1, True]}}, "defaults.takes[1]: a number is needed, not true", "'takes: 2'"),
         ({"defaults": {"duration_s": "2 min"}}, "a whole number is needed, not '2 min'", "write 120"),
         ({"defaults": {"language": "english"}}, "is not one of the model's languages", "write 'en'"),
-        ({"defaults": {"keys": ["Cm"]}}, "'Cm' is no key", "write 'C minor'"),
+        ({"defaults": {"keys": ["Cm"]}}, "'Cm' is not a key", "write 'C minor'"),
         ({"defaults": {"format": "mp4"}}, "'mp4' is none of flac, wav, mp3", "write 'mp3'"),
         ({"defaults": {"duration_s": []}}, "at least 1 entry is needed, not none", "'duration_s: 120'"),
     ],

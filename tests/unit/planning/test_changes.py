@@ -118,3 +118,10 @@ def test_a_catalog_that_only_has_another_name_is_suspected():
     assert "`renamed_from: inns` in catalogs/hotels.yaml" in hint
     assert hint_at_renamed_catalog(plan, {"inns": shape}, {"inns"}) == []  # it is still there
     assert hint_at_renamed_catalog(plan, {"inns": shape, "pubs": shape}, set()) == []
+
+
+def test_a_take_in_the_place_of_a_rejected_one_is_listed_as_such():
+    track = a_track("1")
+    refused = {(track.key, 1): {track.take().id}}
+    (change,) = changes_of([track], [track.take()], as_known([track.take()], "rejected"), refused=refused, tries=1)
+    assert (change.kind, change.take, change.is_leaving) == (ChangeKind.AGAIN, track.take(2), False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -160,6 +161,15 @@ def test_money_is_rounded_up():
     history = NO_HISTORY._replace(speeds={SpeedKey("", DiffusionSpec()): Speed(0.01, 1)})
     result = estimate(a_plan(("", 100, 1)), price=a_price(usd_micros_per_h=1), history=history)
     assert (result.gpu_ms, result.usd_micros) == (1, 1)
+
+
+def test_takes_in_the_place_of_rejected_ones_cost_their_share():
+    plan = a_plan((PLANNER, 180, 100), (PLANNER, 60, 100))
+    plan = replace(plan, loads=(plan.loads[0]._replace(again=50), plan.loads[1]))
+    result = estimate(plan, price=a_price())
+    assert result.again_usd_micros == pytest.approx(result.usd_micros * 0.5 * 180 / 240, rel=0.05)
+    assert estimate(a_plan((PLANNER, 180, 100)), price=a_price()).again_usd_micros == 0
+    assert estimate(plan, price=None).again_usd_micros is None
 
 
 def test_a_plan_without_anything_missing_costs_nothing():

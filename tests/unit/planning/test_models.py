@@ -137,7 +137,7 @@ def test_names_of_ones_own_are_taken_and_said():
     for name, kind in (("my-lora", "acestep-v15-turbo"), ("acestep-v15-xl-turbo-7", "acestep-v15-xl-turbo")):
         choice = resolve_model(name, None, Settings(weights="/w"), attended=False)
         assert choice.model == name
-        assert f"weights of your own, of the kind of {kind}" in choice.warning
+        assert f"your own weights, of the kind of {kind}" in choice.warning
 
 
 def loads(model: str, **diffusion) -> list[BucketLoad]:

@@ -25,10 +25,9 @@ def wanted(track: Track, takes: int = 1) -> PlannedTrack:
     return PlannedTrack(track, takes)
 
 
-def a_plan(planned, known=None, shelved=None):
-    return plan_tracks(
-        lambda: planned, known or {}, shelved or {}, catalog="hotels", title="Hotels", model="acestep-v15-turbo"
-    )
+def a_plan(planned, known=None, shelved=None, **more):
+    names = {"catalog": "hotels", "title": "Hotels", "model": "acestep-v15-turbo"}
+    return plan_tracks(lambda: planned, known or {}, shelved or {}, **names, **more)
 
 
 def as_known(planned, state="accepted"):
@@ -45,11 +44,12 @@ def test_without_a_ledger_everything_is_new():
     assert (plan.to_render, plan.audio_s, plan.dropped) == (3, 360, ())
 
 
-@pytest.mark.parametrize("state", ["accepted", "rejected"])
-def test_what_was_judged_already_is_unchanged_and_not_rendered(state):
+@pytest.mark.parametrize(("state", "empty"), [("accepted", 0), ("rejected", 3)])
+def test_what_was_judged_already_is_unchanged_and_not_rendered(state, empty):
     planned = [wanted(a_track(), 3)]
     plan = a_plan(planned, as_known(planned, state))
-    assert plan.counts == StandingCounts(unchanged=3)
+    assert plan.counts == StandingCounts(unchanged=3, empty=empty)
+    assert (plan.counts.total, plan.counts.kept, plan.counts.missing) == (3, 3 - empty, empty)
     assert (plan.to_render, plan.audio_s, plan.loads) == (0, 0, ())
 
 
@@ -138,7 +138,23 @@ def test_a_preset_changed_back_finds_what_was_made_for_it_before():
 def test_a_track_dropped_and_planned_again_is_not_made_again():
     planned = [wanted(a_track())]
     plan = a_plan(planned, {}, {planned[0].track.take(1).id: "rejected"})
-    assert (plan.counts, plan.restored) == (StandingCounts(unchanged=1), 1)
+    assert (plan.counts, plan.restored) == (StandingCounts(unchanged=1, empty=1), 1)
+
+
+def test_a_place_is_counted_once_whatever_takes_it_had():
+    track, other = a_track(), a_track(slot="0002")
+    planned = [wanted(track), wanted(other)]
+    refused = {(track.key, 1): {track.take(1).id}}
+    known = as_known(planned)
+    plan = a_plan(planned, known, refused=refused, tries=1)
+    assert plan.counts == StandingCounts(unchanged=1, again=1)
+    assert (plan.planned, [(load.takes, load.again) for load in plan.loads]) == (2, [(1, 1)])
+    assert [take.number for take in plan.takes()] == [1, 2, 1]
+    second = KnownTake(track.take(2).id, "accepted", "acestep-v15-turbo")
+    made = a_plan(planned, {**known, (track.key, 2): second}, refused=refused, tries=1)
+    assert (made.counts, made.dropped, made.changes.retired.total()) == (StandingCounts(unchanged=2), (), 0)
+    taken_back = a_plan(planned, {**known, (track.key, 2): second}, tries=1)
+    assert (taken_back.counts, taken_back.changes.retired.total()) == (StandingCounts(unchanged=2), 1)
 
 
 @pytest.mark.parametrize(("is_refused", "leaving"), [(False, 1), (True, 0)])
@@ -152,6 +168,6 @@ def test_only_what_the_catalog_lists_can_leave_it(is_refused, leaving):
 
 def test_advice_counts_the_tracks_that_are_to_be_rendered_each_once():
     long, made = wanted(a_track(duration_s=360), 3), wanted(a_track(zone="lobby", duration_s=360), 2)
-    assert a_plan([long, made]).advice == ("2 tracks over 5 minutes, where the model often loses the thread",)
+    assert a_plan([long, made]).advice == ("2 tracks over 5 minutes, where the music may lose its structure",)
     assert a_plan([long, made], as_known([made])).advice[0].startswith("1 track over 5 minutes")
     assert a_plan([long, made], as_known([long, made])).advice == ()

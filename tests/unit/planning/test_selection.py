@@ -123,7 +123,7 @@ def test_what_an_unfinished_run_has_beside_the_selection_is_counted():
         (Places((), ("jaz",)), "no genre 'jaz'", "write --genre jazz"),
         (Places(axes={"day": ("morning",)}), "no axis 'day'", "write --axis daypart=VALUE"),
         (Places(axes={"daypart": ("mornin",)}), "no daypart 'mornin'", "write --axis daypart=morning"),
-        (Places(axes={"zone": ("spa",)}), "'zone' is no further axis", "write --zone spa"),
+        (Places(axes={"zone": ("spa",)}), "'zone' is not a further axis", "write --zone spa"),
         (Places(("xyz",)), "no zone 'xyz'", "as in --zone lobby"),
     ],
 )

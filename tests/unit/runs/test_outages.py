@@ -15,6 +15,7 @@ from orchestrator.runs.outages import BACKOFF, report_recovery, wait_out
 from orchestrator.runs.progress import RunProgress
 from orchestrator.runs.stop import StopRequest
 from tests.support.farm import takes
+from tests.support.makers import exactly
 
 
 class FakeWatcher:
@@ -69,7 +70,7 @@ def test_a_run_gives_a_ledger_file_two_minutes_and_a_broker_any_time(tmp_path) -
     now_s = 0.0
     settings = Settings(home=tmp_path, broker_url="redis://127.0.0.1:1/0", silent_after_s=60)
     ledger = open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
-    run_id = str(ledger.begin_or_resume_run("spring", "tone", takes(1)).run_id)
+    run_id = str(ledger.begin_or_resume_run("spring", "tone", exactly(takes(1))).run_id)
     stop, watcher = FakeStop(), FakeWatcher()
     with closing(ledger), ledger.writer_lock() as lock:
         run = AttachedRun(

@@ -15,12 +15,13 @@ from orchestrator.runs import stop as stopping
 from orchestrator.runs.progress import ProgressReader
 from orchestrator.runs.stop import StopRequest
 from tests.support.farm import DOLLAR_AN_HOUR, attempt, takes
+from tests.support.makers import exactly
 
 
 def test_the_rate_is_that_of_the_last_two_minutes_and_the_time_left_follows():
     plan = takes(10)
     ledger = open_ledger("sqlite://")
-    reader = ProgressReader(ledger, ledger.begin_or_resume_run("spring", "tone", plan).run_id)
+    reader = ProgressReader(ledger, ledger.begin_or_resume_run("spring", "tone", exactly(plan)).run_id)
     first = reader.read(1_000_000)
     assert (first.takes_per_min, first.eta_ms) == (None, None)
     with ledger.write() as connection:

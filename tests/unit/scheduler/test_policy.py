@@ -11,7 +11,7 @@ from catalog.sidecar import StageTimes
 from catalog.spec import Bounds, PlannerSpec
 from tests.support.fakes import a_plan
 from tests.support.makers import a_take
-from workers.scheduler.policy import PATIENCE_ROUNDS, Limits, next_call, planner_call, take_out
+from workers.scheduler.policy import PATIENCE_ROUNDS, CallLimits, next_call, planner_call, take_out
 from workers.scheduler.request import EngineCall, Request
 from workers.scheduler.results import share_ms, share_times
 
@@ -24,8 +24,8 @@ def waiting(slot: int, *, duration_s: int = 10, planned: bool | None = None, alo
     return Request(take, alone, a_plan(take) if planned else None, arrival=slot)
 
 
-def limits(batch: int = 2, plan: int = 4) -> Limits:
-    return Limits(lambda bucket: batch, lambda bucket: plan if bucket.planner else 0)
+def limits(batch: int = 2, plan: int = 4) -> CallLimits:
+    return CallLimits(lambda bucket: batch, lambda bucket: plan if bucket.planner else 0)
 
 
 backlogs = st.lists(
@@ -105,7 +105,7 @@ def test_those_nearest_in_length_to_the_oldest_are_planned_together_shortest_fir
 
 
 def test_a_planner_call_keeps_the_limit_of_the_longest_in_it():
-    by_length = Limits(lambda bucket: 2, lambda bucket: 4 if bucket.duration_s <= 60 else 2)
+    by_length = CallLimits(lambda bucket: 2, lambda bucket: 4 if bucket.duration_s <= 60 else 2)
     waits = [waiting(n, duration_s=s, planned=False) for n, s in {1: 50, 2: 60, 3: 70, 4: 55}.items()]
     call = next_call(waits, by_length)
     assert shape(call) == ("plan", [1, 4, 2])

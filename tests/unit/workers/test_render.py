@@ -107,6 +107,17 @@ def test_a_further_take_whose_first_is_not_there_or_damaged_is_planned_by_the_sa
     assert second.lm_seed == first.lm_seed
 
 
+def test_a_take_in_the_place_of_a_refused_one_has_a_plan_of_its_own():
+    first, renderer = a_take(**REUSING), FakeRenderer()
+    context = a_context(renderer=renderer)
+    there = a_sidecar(first).model_copy(update={"plan": a_plan(first)})
+    context.storage.store.objects[sidecar_key(first)] = there.model_dump_json().encode()
+    second = first.track.take(2, own_plan=True)
+    send(context, a_message(second))
+    assert renderer.plans == [None]
+    assert second.lm_seed != first.lm_seed
+
+
 def test_without_that_word_a_further_take_has_a_plan_of_its_own():
     first, second, renderer = a_take(planner=PlannerSpec()), a_take(number=2, planner=PlannerSpec()), FakeRenderer()
     context = a_context(renderer=renderer)
@@ -201,6 +212,10 @@ def test_audio_that_fails_the_checks_is_rejected_with_all_reasons_and_stored_now
     (attempt,) = context.recorder.attempts()
     assert (attempt.outcome, attempt.sidecar, attempt.retry) == ("rejected", None, False)
     assert len(attempt.reasons) == 2
+    assert [(flaw.kind, flaw.text) for flaw in attempt.flaws] == [
+        ("wrong-length", attempt.reasons[0]),
+        ("not-finite", attempt.reasons[1]),
+    ]
     assert attempt.batch is not None
     assert context.storage.store.objects == {}
 
@@ -215,6 +230,19 @@ def test_white_noise_is_rejected_from_trained_weights_and_kept_with_a_warning_fr
         if attempt.sidecar is not None:
             assert attempt.sidecar.fingerprints.noise
             assert "noise" in " ".join(attempt.sidecar.measures.warnings)
+            assert {flaw.kind for flaw in attempt.sidecar.measures.flaws} == {"noise"}
+
+
+def test_an_offset_is_gone_before_the_end_is_judged_and_the_level_is_set():
+    levels = []
+    for shift in (0, 0.2):
+        context = a_context(renderer=FakeRenderer(spoil=lambda audio, shift=shift: audio + np.float32(shift)))
+        send(context, a_message())
+        measures = context.recorder.attempts()[0].sidecar.measures
+        assert measures.high_pass_hz == (20 if shift else 0)
+        levels.append((measures.gain_db, measures.loudness_in_lufs, measures.warnings))
+    assert levels[1][:2] == pytest.approx(levels[0][:2], abs=0.3)
+    assert levels[1][2] == levels[0][2]
 
 
 def test_a_refusal_of_the_engine_is_a_rejection():

@@ -1,1 +1,1 @@
-"""The device: where the model lies, how much fits, and what is recorded and compiled for it."""
+"""The device: the place of the model, the division of its memory, and the recorded and compiled work on it."""

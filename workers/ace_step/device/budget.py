@@ -1,6 +1,6 @@
-"""The batch budget: how many takes of which length one device renders at once, with the reason.
+"""The batch budget: the number of takes of each length that a device renders at once, with the reason.
 
-What was measured on this very GPU goes before the published table. Calibrations are read once, at start.
+A measurement on this very GPU is preferred to the published table. Calibrations are read once, at start.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class BatchBudget(NamedTuple):
     transformer_weights: int  # how many numbers they are
     calibration: Calibration
     noise: bool = False
-    trial: bool = False  # a calibration is being made: its batches are begun whatever the allowance says
+    trial: bool = False  # a calibration is being made: its batches begin even if they exceed the allowance
 
     @property
     def key(self) -> CalibrationKey:
@@ -46,7 +46,7 @@ class BatchBudget(NamedTuple):
         return BatchLimit(measured.takes, measured.reason) if measured else self.published_limit(bucket)
 
     def published_limit(self, bucket: Bucket) -> BatchLimit:
-        """The limit of the published table, whatever was measured."""
+        """The limit of the published table, without regard to measurements."""
         if self.noise and holds_small_model(self.transformer_weights):
             return BatchLimit(TINY_BATCH, "random tiny weights fit anywhere")
         return batch_limit(self.placement.vram_gib, planned=bool(bucket.planner), source=self.placement.vram_source)
@@ -62,12 +62,12 @@ class BatchBudget(NamedTuple):
         )
 
     def require_memory(self, takes: int, duration_s: float) -> None:
-        """Raise OutOfVram when a batch of `takes` will not fit into what is free now."""
+        """Raise OutOfVram when a batch of `takes` will not fit into the free memory."""
         if not self.trial:
             require_memory(takes, duration_s, self.requirement(duration_s), free_bytes(self.placement.device))
 
     def batches_bytes(self) -> int:
-        """The bytes that a batch may need: its part of the device, or of what other programs leave of it."""
+        """The bytes that a batch may need: its part of the device, reduced by the memory of other programs."""
         left = self.memory.resident + free_bytes(self.placement.device)
         return self.memory._replace(total=min(self.memory.total, left)).for_batches
 

@@ -1,7 +1,7 @@
-"""Compiling: torch.compile with a way back, because a model that runs slower is better than one that does not run.
+"""Compiling: torch.compile with a fallback, because a model that runs slower is better than one that does not run.
 
-Shapes are compiled as variables, so a new duration or number of takes needs no new code; the few variants there are
-(one take or several, masked or not) are compiled when they first occur.
+Shapes are compiled as variables, so a new duration or number of takes needs no new code. The few variants (one take or
+several, masked or not) are compiled when they first occur.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class Compiler:
-    """Compiles what one engine computes, until it fails to; then all of it runs as it was written."""
+    """Compiles the computations of one engine until a compilation fails; from then on, all run uncompiled."""
 
     def __init__(self, *, wanted: bool) -> None:
         self.works = wanted

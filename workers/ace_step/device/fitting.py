@@ -1,9 +1,9 @@
-"""Fitting: how a model is made to fit its device, and how the device's memory is shared out.
+"""Fitting: make a model fit its device, and divide the device's memory between weights, planner and batches.
 
-All arithmetic about memory stands here. Of the device's total, a reserve and the weights are taken off; of what is
-spare, two thirds are the planner's and one third the batches', because the planner gains from many takes at once and
-the diffusion transformer hardly does. Totals decide and not what happens to be free, so that workers with equal GPUs
-plan in equal shapes; what is free decides only whether a batch is begun.
+All arithmetic about memory stands here. The reserve and the weights are subtracted from the device's total memory. Of
+the rest, two thirds go to the planner and one third to the batches, because the planner gains from many takes at once
+and the diffusion transformer hardly does. Total memory decides, and not the memory that is free at the moment, so
+workers with equal GPUs plan in equal shapes. Free memory decides only when a batch may begin.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from catalog.tiers import tier_of
 from workers.ace_step.device.placement import Placement
 
 MIB, GIB = 2**20, 2**30
-_CONTEXT_BYTES = GIB // 2  # what CUDA itself holds
-_RESERVE_SHARE = 0.05  # for blocks too small to use, and for what other programs take in passing
+_CONTEXT_BYTES = GIB // 2  # the memory of CUDA itself
+_RESERVE_SHARE = 0.05  # for blocks too small to use, and for other programs' short-lived memory
 _PLANNER_SHARE = 2 / 3
 
 # The published allowance of a take: 0.5 GB, and 0.15 GB for each minute beyond the first; 1.7 times that with the
@@ -89,7 +89,7 @@ class Requirement(NamedTuple):
     """The memory that batches of one duration need beside the resident weights, in bytes."""
 
     take: int  # for each take
-    batch: int = 0  # for each batch, whatever its size; offloaded weights are part of it
+    batch: int = 0  # for each batch of any size; includes offloaded weights
     source: str = "published allowance"
 
     def of(self, takes: int) -> int:

@@ -1,8 +1,8 @@
-"""CUDA graphs: work that repeats in the same shapes is recorded once and from then on launched as a whole.
+"""CUDA graphs: work that repeats with the same shapes is recorded once and then launched as a whole.
 
-Launching a thousand small kernels one by one can take the host longer than the device needs to run them. A
-graph holds addresses and no values, so what it replays must read and write buffers that stay where they are.
-Anywhere else than on CUDA, and wherever recording fails, the work simply runs: slower, with the same result.
+To launch a thousand small kernels one by one can take the host longer than the device needs to run them. A graph holds
+addresses and no values, so the recorded work must read and write buffers that keep their addresses. On other devices,
+and when recording fails, the work runs unrecorded: slower, with the same result.
 """
 
 from __future__ import annotations
@@ -61,11 +61,10 @@ class Graphs:
         return self._recorder is not None
 
     def run(self, key: Hashable, step: Callable[[], T]) -> T:
-        """Do `step`: as it stands the first time, recorded the second, replayed from then on.
+        """Run `step`: directly the first time, recorded the second time, replayed from then on.
 
-        `key` stands for the shapes and for the buffers: with an equal key, `step` must do the same work on the
-        same tensors. The owner of the buffers is a good part of a key. What the recorded step returned is
-        returned by every replay.
+        `key` stands for the shapes and for the buffers: with an equal key, `step` must do the same work on the same
+        tensors. The owner of the buffers is a good part of a key. Every replay returns the result of the recorded step.
         """
         if self._recorder is None:
             return step()
@@ -112,7 +111,7 @@ class _CudaRecorder:
     def __call__(self, step: Callable[[], Any]) -> Recording:
         graph = torch.cuda.CUDAGraph()
         before = torch.cuda.current_stream(self.device)
-        # thread_local: another thread may be decoding meanwhile, and what it does is not part of this.
+        # thread_local: another thread may be decoding meanwhile, and its work is not part of the recording.
         capture = torch.cuda.graph(graph, self._pool, _capture_stream(self.device), capture_error_mode="thread_local")
         try:
             with RECORDING, torch.cuda.device(self.device), capture:

@@ -1,4 +1,4 @@
-"""Device and precision: where the model runs, in which number format, and how much memory that place has."""
+"""Placement: the device and the number format in which the model runs, and the memory of that device."""
 
 from __future__ import annotations
 

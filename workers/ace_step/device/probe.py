@@ -1,6 +1,6 @@
-"""Memory probes: how much memory is free, and how much some work needed at its height.
+"""Memory probes: measure the memory that is free, and the peak that some work needed.
 
-On CUDA the allocator is asked, on the CPU the kernel. Metal keeps no peak, so there is no probe for it.
+On CUDA, the allocator answers; on the CPU, the kernel does. Metal records no peak, so it has no probe.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _RESET_PEAK: Final = "5"  # proc(5): reset the peak resident set size
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that work on `device` can have: what nobody holds, and what this process holds without using it."""
+    """The memory available to work on `device`: free memory, and memory that this process reserved and does not use."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -34,7 +34,7 @@ def free_bytes(device: torch.device) -> int:
 
 
 class CudaMemoryProbe:
-    """Memory reserved from the driver: what is allocated, and what is lost in blocks that do not fit."""
+    """Measures memory reserved from the driver: allocated memory, and memory lost to fragmentation."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device

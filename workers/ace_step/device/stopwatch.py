@@ -1,6 +1,7 @@
-"""Stage times: what each stage of a render cost the device, without stopping it to look.
+"""Stage times: the device time of each stage of a render, measured without stopping the device.
 
-On CUDA the marks are events in the queue, read when all is done; elsewhere the clock, with the queue drained.
+On CUDA, the marks are events in the queue that are read when all work is done. On other devices, a mark waits for the
+queue to drain and reads the clock.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Stopwatch:
         self._stages.append(_Stage(name, began, self._mark()))
 
     def spent_ms(self) -> dict[str, int]:
-        """Whole milliseconds by stage; waits for what is still on its way."""
+        """Whole milliseconds by stage; waits for work that is still in the queue."""
         spent: dict[str, float] = {}
         for stage in self._stages:
             spent[stage.name] = spent.get(stage.name, 0.0) + _between_ms(stage.began, stage.ended)

@@ -1,11 +1,11 @@
-"""Attention as the diffusion transformer needs it: grouped heads, masks, and a sliding window that costs what it sees.
+"""Attention for the diffusion transformer: grouped heads, masks, and a sliding window that computes only visible pairs.
 
-SDPA with a mask and grouped heads at once finds no fused kernel in most builds and falls back to one that holds
-all scores in float32; repeating keys and values to the query's head count avoids that.
+SDPA with a mask and grouped heads at once finds no fused kernel in most builds and falls back to one that holds all
+scores in float32. Keys and values that are repeated to the query's head count avoid that.
 
-In half of the layers a frame sees only those within a window. A dense mask would compute every pair and throw
-most away, so long tracks are cut into blocks as long as the window reaches, and each block of queries meets its own
-block of keys and the two beside it. That is the same sum in another order: equal within 1e-6.
+In half of the layers, a frame sees only the frames within a window. A dense mask would compute every pair and discard
+most of them. So long tracks are cut into blocks as long as the window reaches, and each block of queries is combined
+with its own block of keys and the two beside it. The result is the same sum in another order: equal within 1e-6.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def prefers_cudnn(device: torch.device) -> bool:
 
 
 def cudnn_first() -> AbstractContextManager[None]:
-    """Let attention try cuDNN's kernels before all others, which remain for what those do not take."""
+    """Let attention prefer cuDNN's kernels; the others are used where cuDNN's do not apply."""
     return sdpa_kernel(_CUDNN_FIRST, set_priority=True)
 
 

@@ -1,4 +1,4 @@
-"""Conditions: the tokens that cross-attention sees, one row for each row of the transformer's batch."""
+"""Conditions: the tokens that cross-attention reads, one row for each row of the transformer's batch."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Guidance: how many rows of the transformer one take needs, and how their velocities become one.
+"""Guidance: the number of transformer rows that one take needs, and the rule that combines their velocities.
 
-A guidance is one class in this file, and a case of `guidance_at`, which chooses it for a step by the diffusion
-settings. Turbo models are distilled and have none. Whatever a guidance keeps from step to step is tensors, because
-steps are recorded; all else that it depends on is part of its value, because equal guidances share a recording.
+Each guidance is one class in this file and one case of `guidance_at`, which chooses it for a step by the diffusion
+settings. Turbo models are distilled and use none. State that a guidance keeps from step to step is held in tensors,
+because steps are recorded. Everything else that a guidance depends on is part of its value, because equal guidances
+share a recording.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class NoGuidance:
         return ()
 
     def combine(self, velocity: torch.Tensor, state: GuidanceState) -> torch.Tensor:
-        """The velocity as it is."""
+        """The velocity, unchanged."""
         return velocity
 
 

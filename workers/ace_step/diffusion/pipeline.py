@@ -1,8 +1,8 @@
 """The pipeline of one render, stage by stage: text, conditions, source latents, noise, diffusion, decoding.
 
-For one track the result is bitwise that of diffusers' `AceStepPipeline`. In a batch, unlike there, every take
-brings its own tempo, key, metre, language, length of text, seed and planner codes, and hears none of the others.
-Which of them a take needs, its task says (`workers.ace_step.tasks`).
+For one track, the result is bitwise that of diffusers' `AceStepPipeline`. In a batch, unlike in diffusers, every take
+has its own tempo, key, metre, language, length of text, seed and planner codes, and the other takes do not affect it.
+The take's task decides which of these inputs it needs (`workers.ace_step.tasks`).
 
 Source: diffusers 0.42 `pipelines/ace_step/pipeline_ace_step.py`.
 """
@@ -34,7 +34,7 @@ _TOKEN_MULTIPLE = 64
 _CHECKED_LATENTS = (1200, 502)
 _SHORT_LATENTS = 400
 _ROUNDING_MAX = 0.05  # relative RMS; bfloat16 has steps of 2^-8
-_TIMBRE_LATENTS = 750  # 30 s: what the timbre encoder was trained on
+_TIMBRE_LATENTS = 750  # 30 s: the length on which the timbre encoder was trained
 
 _ONE_STEP: Final = DiffusionSpec(steps=1, shift=1.0)
 
@@ -119,7 +119,7 @@ class Pipeline:
         return Conditions(hidden, keep.to(self.device), encoder.null_condition_emb)
 
     def hints_or_silence(self, codes: Sequence[Sequence[int] | None], n_latents: int) -> torch.Tensor:
-        """Source latents (batch, `n_latents`, width): what planner codes stand for, or silence where there are none.
+        """Source latents (batch, `n_latents`, width): decoded from planner codes, or silence where there are none.
 
         `codes` holds five a second for each take that has a plan and None for the others.
         """
@@ -131,7 +131,7 @@ class Pipeline:
         return source
 
     def noise(self, seeds: Sequence[int], n_latents: int) -> torch.Tensor:
-        """Noise (batch, `n_latents`, width) from each take's seed, drawn on the CPU, whatever the device."""
+        """Noise (batch, `n_latents`, width) from each take's seed, always drawn on the CPU."""
         draws = [
             torch.randn(
                 (1, n_latents, self._width), generator=torch.Generator("cpu").manual_seed(seed), dtype=self.dtype
@@ -147,7 +147,7 @@ class Pipeline:
 
     @torch.inference_mode()
     def warm_up(self, takes: int, n_latents: int, diffusion: DiffusionSpec) -> None:
-        """Run an ordinary batch, so that what is compiled, chosen and recorded on the way is there for the next."""
+        """Run an ordinary batch, so that compiled code, kernel choices and recordings exist before the first take."""
         steps = self._ordinary_steps([_ordinary_prompt()] * takes, n_latents, diffusion)
         latents = self.diffuse(self.noise(range(takes), n_latents), steps, diffusion)
         wait_for(self.device)
@@ -161,7 +161,7 @@ class Pipeline:
     def attention_kernels(self) -> str:
         """Names of the attention kernels that one small masked batch really runs on, such as "flash_attention".
 
-        Where cuDNN's are preferred, they must first be seen to give what torch's own give.
+        Before cuDNN's kernels are preferred, their results are compared with those of torch's own.
         """
         # On the CPU only that it runs is of interest, elsewhere also how tracks of either kind find their window.
         lengths = (64,) if self.device.type == "cpu" else _CHECKED_LATENTS

@@ -1,8 +1,8 @@
-"""The sampler: from noise to latents by the steps of a schedule, each with its own conditions, context and guidance.
+"""The sampler: turns noise into latents by the steps of a schedule, each with its own conditions, context and guidance.
 
-As long as these stay the same from one step to the next, so do the buffers that the transformer reads. Where they
-change, the buffers are laid out anew, and on CUDA, where steps are recorded by shape, written over in place: a recorded
-step serves every batch of its shape, and every part of its sampling.
+While these stay the same from one step to the next, the transformer reads the same buffers. When they change, the
+buffers are made anew; on CUDA, where steps are recorded by shape, they are overwritten in place instead. So one
+recorded step serves every batch of its shape, and every part of its sampling.
 
 Source: diffusers 0.42 `pipelines/ace_step/pipeline_ace_step.py`.
 """
@@ -95,14 +95,14 @@ class _SampledBatch:
         return (self.latents.shape, self.static.shape, self.guidance)
 
     def take_over(self, other: _SampledBatch) -> None:
-        """Copy what `other`, of the same shape, holds."""
+        """Copy the values of `other`, which has the same shape."""
         self.latents.copy_(other.latents)
         self.static.take_over(other.static)
         for mine, theirs in zip(self.state, other.state, strict=True):
             mine.copy_(theirs)
 
     def load_step(self, scheduled: _Scheduled, step: int) -> None:
-        """Write into the buffers what step number `step` of the schedule has of its own."""
+        """Write the values that differ for step number `step` of the schedule into the buffers."""
         for mine, theirs in zip(self.static.modulation, scheduled.modulation, strict=True):
             mine.copy_(theirs[step])
         self.length.copy_(scheduled.length[step])
@@ -147,7 +147,7 @@ class Sampler:
             return batch.latents.clone() if self._records(batch) else batch.latents
 
     def forget(self) -> None:
-        """Let go of what is kept from batch to batch for speed."""
+        """Drop the buffers and recordings that are kept between batches for speed."""
         self._graphs.clear()
         self._batches.clear()
 
@@ -161,7 +161,7 @@ class Sampler:
         return self._schedules.put(diffusion, _Scheduled(stacked, lengths))
 
     def _begin(self, latents: torch.Tensor, inputs: StepInputs, before: _SampledBatch | None = None) -> _SampledBatch:
-        """Buffers with `latents` and `inputs`; guidance that does not change keeps what it has of the steps before."""
+        """Buffers with `latents` and `inputs`; an unchanged guidance keeps its state of the earlier steps."""
         guidance = inputs.guidance
         if before is not None and before.guidance == guidance:
             state = tuple(each.clone() for each in before.state)
@@ -175,7 +175,7 @@ class Sampler:
         return self._kept(fresh) if self._records(fresh) else fresh
 
     def _kept(self, fresh: _SampledBatch) -> _SampledBatch:
-        """Buffers that keep their place from batch to batch, with what `fresh` holds."""
+        """Buffers that keep their addresses from batch to batch, with the values of `fresh`."""
         kept = self._batches.find(fresh.shape)
         if kept is not None:
             kept.take_over(fresh)

@@ -1,14 +1,14 @@
-"""The transformer, one forward pass at a time, with all that stays the same worked out once.
+"""The transformer: one forward pass at a time, in which values that stay the same in all steps are computed once.
 
-Modulation follows from the time alone and not from the take. Keys and values of the conditions in every layer, rotary
-tables, masks and the context stay the same from step to step. What a step reads lies in buffers that keep their place,
-so the host waits for nothing, and on CUDA a step can be recorded.
+The modulation depends on the time step alone and not on the take. The keys and values of the conditions in every layer,
+the rotary tables, the masks and the context stay the same from step to step. Every input of a step lies in a buffer
+that keeps its address, so the host waits for nothing, and on CUDA a step can be recorded.
 
-For one track a velocity is bitwise what diffusers' transformer computes, while the track is short enough for dense
-attention (40 s); beyond that it is the same sum in another order, within 1e-6.
+For one track, a velocity is bitwise that of diffusers' transformer, while the track is short enough for dense attention
+(40 s); beyond that, it is the same sum in another order, within 1e-6.
 
-Texts in a batch are padded to the longest, and diffusers' transformer lets cross-attention see that padding, so a
-track would sound different beside other texts (7 to 22 % relative RMS on random weights). Here it is masked.
+Texts in a batch are padded to the longest. diffusers' transformer lets cross-attention see that padding, so a track
+would sound different beside other texts (7 to 22 % relative RMS on random weights). Here the padding is masked.
 
 Source: diffusers 0.42 `models/transformers/ace_step_transformer.py`.
 """
@@ -60,7 +60,7 @@ class StaticInputs:
         return (*self.frames.shape, self.key_values[0][0].shape[1], self.padding_mask is None)
 
     def take_over(self, other: StaticInputs) -> None:
-        """Copy what `other`, of the same shape, holds about its batch."""
+        """Copy the batch's values of `other`, which has the same shape."""
         for mine, theirs in zip(self._of_the_batch(), other._of_the_batch(), strict=True):
             mine.copy_(theirs)
 
@@ -125,7 +125,7 @@ class DiffusionTransformer:
 
 
 class _Block(torch.nn.Module):
-    """One layer of the transformer, given what is worked out beforehand."""
+    """One layer of the transformer, which is given its precomputed values."""
 
     def __init__(self, layer: AceStepTransformerBlock) -> None:
         super().__init__()

@@ -1,11 +1,11 @@
-"""Decoding: latents to audio, in windows of one size, beside whatever else the device does.
+"""Decoding: turns latents into audio, in windows of one size, in parallel to other work on the device.
 
-The decoder reaches 8.33 latents to each side, so windows that overlap by 12 give what one piece would, and memory
-does not grow with the duration. All windows of a take are equally long, so shapes repeat; they may be decoded a few
-at a time, but never with another take's: what a take sounds like does not depend on its neighbours.
+The decoder reads 8.33 latents to each side. So windows that overlap by 12 give the same audio as one piece, and the
+memory does not grow with the duration. All windows of a take are equally long, so shapes repeat. Several windows of one
+take may be decoded at once, but never with another take's, so that a take's sound does not depend on its neighbours.
 
-On CUDA it has a stream of its own. The next batch's diffusion runs meanwhile, and audio travels to the host while
-the next take is decoded.
+On CUDA, decoding has a stream of its own: the next batch's diffusion runs meanwhile, and audio is copied to the host
+while the next take is decoded.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Windows(NamedTuple):
     starts: list[int]
 
     def cores(self) -> Iterator[slice]:
-        """Of each window the samples to keep: neighbours meet in the middle of what the later one repeats."""
+        """The samples to keep of each window: neighbours meet in the middle of their overlap."""
         for place, start in enumerate(self.starts):
             after = self.starts[place + 1 : place + 2]
             begin = _OVERLAP_LATENTS if place else 0
@@ -55,7 +55,7 @@ class Windows(NamedTuple):
 def windows_over(n_latents: int, core: int = _CORE_LATENTS) -> Windows:
     """The fewest windows of one size, of about `core` new latents each, with every inner edge far enough inside.
 
-    What fits into the largest window is one, whatever `core` is.
+    A take that fits into the largest window has one window, for any `core`.
     """
     shared = 2 * _OVERLAP_LATENTS
     count = 1 if n_latents <= _CORE_LATENTS + shared else math.ceil((n_latents - shared) / core)

@@ -1,8 +1,8 @@
-"""Planner batches: how many takes are written side by side, and which; the arithmetic, without a model.
+"""Planner batches: the number of takes that are planned together, and their choice; arithmetic without a model.
 
-A take is written in a number of slots and after a prompt width that follow from the take and the device's total
-memory alone, so they are the same whatever else is in the batch, and on every worker with the same GPU. Takes share a
-batch when these agree and when all are guided or all are not; lengths may differ, and neighbours in length are put
+A take is written in a batch with a fixed number of slots and a fixed prompt width. The two follow from the take and the
+device's total memory alone, so they are the same in every batch and on every worker with the same GPU. Takes share a
+batch when the two agree and when all are guided or all are not. Lengths may differ; takes of similar length are put
 together.
 """
 
@@ -82,9 +82,9 @@ class BatchShape(NamedTuple):
 
 
 def batches(shapes: Sequence[BatchShape], n_tokens: Sequence[int]) -> Iterator[tuple[BatchShape, list[int]]]:
-    """Split takes, given by their batch shape and length, into what is written together, shortest first.
+    """Split takes, given by their batch shape and length, into batches, shortest takes first.
 
-    Yields their places; each place comes once.
+    Yields the indexes of the takes; each index occurs once.
     """
     for shape in sorted(set(shapes)):
         members = [place for place, other in enumerate(shapes) if other == shape]

@@ -1,7 +1,7 @@
-"""The planner's decode buffers: made for a batch, and kept for the next one where shapes are fixed.
+"""The planner's decode buffers: made for a batch, and kept for the next batch where shapes are fixed.
 
-Decode buffers keep the graphs that were captured on them, too. Together they stay within the memory that the planner
-was given; those that were used longest ago go first.
+Buffers also keep the graphs that were captured on them. All buffers together stay within the planner's memory; the
+least recently used ones are dropped first.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ D = TypeVar("D", bound=DecodeWriter)
 
 
 class DecodeBuffers:
-    """The decode buffers of one model, each with its writer. `budget` says what fits."""
+    """The decode buffers of one model, each with its writer. `budget` limits their memory."""
 
     def __init__(self, model: Any, budget: KvBudget) -> None:
         self.model = model
@@ -46,8 +46,8 @@ class DecodeBuffers:
     ) -> D:
         """A writer with buffers for `prompts`, those of both halves of a batch, and up to `n_tokens` tokens after them.
 
-        `make` builds one; a function of its own for each kind of writer, because it tells them apart. Raises what torch
-        raises when there is no memory for it, and from then on allows half as many slots.
+        `make` builds one; it must be a different function for each kind of writer, because it is part of the key.
+        Raises torch's errors when memory is short, and from then on allows half as many slots.
         """
         halves = 2 if batch_shape.guided else 1
         if not wants_fixed_shapes(self.model.dtype):
@@ -82,7 +82,7 @@ class DecodeBuffers:
             raise
 
     def _clear_for(self, key: Hashable, shape: Shape) -> None:
-        """Drop what `key` has, and others until `shape` fits beside the rest."""
+        """Drop the buffers of `key`, and others until `shape` fits beside the rest."""
         if (shorter := self._writers.pop(key)) is not None:
             _release(shorter)
         while self._writers and not self._fits(shape):

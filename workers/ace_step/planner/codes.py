@@ -1,8 +1,9 @@
-"""Writing audio codes: guide, choose and write on, with nothing for the host to wait for.
+"""Writing audio codes: guide, choose and append one code per step, without making the host wait.
 
-The rows of the decoding are all conditional prompts, then, when guided, all unconditional ones in the same order;
-both rows of a take get the same code. Only the 64,000 rows of the output matrix that are codes are computed, so
-nothing else can be written, and the end of a text cannot come: exactly as many codes are written as are asked for.
+The rows of the decoding are first all conditional prompts and then, when guided, all unconditional ones in the same
+order; the two rows of a take get the same code. Only the 64,000 rows of the output matrix that stand for codes are
+computed. So no other token can be written, the text cannot end early, and exactly as many codes are written as were
+asked for.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class DecodeRequest(NamedTuple):
     n_codes: int
 
 
-_IDLE: Final = DecodeRequest([], None, PlannerSpec(), seed=0, n_codes=0)  # what a slot that no take has is sampled like
+_IDLE: Final = DecodeRequest([], None, PlannerSpec(), seed=0, n_codes=0)  # sampling settings of a slot without a take
 
 
 class CodeWriter:
@@ -53,9 +54,9 @@ class CodeWriter:
 
     @torch.inference_mode()
     def write(self, requests: Sequence[DecodeRequest]) -> list[list[int]]:
-        """The codes of `requests`, each as many as it asks for. Raises ModelError when the model yields no numbers.
+        """The codes of `requests`, as many as each asks for. Raises ModelError when the model yields no numbers.
 
-        All run as long as the longest; what shorter ones write beyond their own length is cut off.
+        All requests run as long as the longest; the surplus codes of shorter ones are cut off.
         """
         self.begin(requests)
         self.write_on(max(request.n_codes for request in requests) - 1)

@@ -1,17 +1,16 @@
 """The decode core: many rows of one language model, each written one token at a time.
 
-Everything a step reads or writes lies in buffers that keep their place: the cache, the next tokens, their positions,
-the mask. So a step has no state in Python and nothing for the host to wait for, and on CUDA it is captured once and
-replayed. What to write next is the caller's business; planner codes (`codes`) and planner metadata choose
-differently.
+Everything that a step reads or writes lies in buffers that keep their address: the cache, the next tokens, their
+positions, the mask. So a step has no state in Python, the host waits for nothing, and on CUDA the step is captured once
+and replayed. The caller chooses each next token; planner codes (`codes`) and planner metadata choose differently.
 
 Prompts are left-padded to one width, so that all rows write the same column. Attention sees only the columns up to
-the next multiple of `COLUMNS`, which follows from the number of the step alone; what it does not see is masked, so it
-changes nothing.
+the next multiple of `COLUMNS`, which follows from the number of the step alone. The columns beyond are not written
+yet and would be masked, so leaving them out changes nothing.
 
-Promise: in number formats narrower than float32 a row's results depend on its own prompt and tokens, and on the shape
-of the decoding (rows, prompt width), and on nothing else: not on other rows, on its place, or on how long the cache
-is. In float32 they are the same up to rounding for any shape.
+Promise: in number formats narrower than float32, a row's results depend only on its own prompt and tokens and on the
+shape of the decoding (rows, prompt width). They do not depend on other rows, on the row's place, or on the length of
+the cache. In float32, they are the same up to rounding for any shape.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _KEPT_GRAPHS = 128  # more than any decoding needs: one or two for each width of
 
 
 class Shape(NamedTuple):
-    """The sizes of a decoding. What is written does not depend on `columns`, which only have to suffice."""
+    """The sizes of a decoding. The result does not depend on `columns`, which only have to suffice."""
 
     rows: int
     prompt: int  # columns that every prompt is left-padded to
@@ -44,7 +43,7 @@ class Shape(NamedTuple):
 
 
 def whole_columns(columns: int) -> int:
-    """`columns` rounded up to what the cache is narrowed to."""
+    """`columns` rounded up to a width to which the cache is narrowed."""
     return -(-columns // COLUMNS) * COLUMNS
 
 
@@ -111,7 +110,7 @@ class Decoding:
         self._mask = torch.full((shape.rows, 1, 1, shape.columns), -torch.inf, dtype=dtype, device=device)
         self._positions = torch.zeros(shape.rows, 1, dtype=torch.int64, device=device)
         self._hidden = torch.zeros(shape.rows, model.config.hidden_size, dtype=dtype, device=device)
-        self.ids = torch.zeros(shape.rows, dtype=torch.int64, device=device)  # what the next `forward` reads
+        self.ids = torch.zeros(shape.rows, dtype=torch.int64, device=device)  # the input of the next `forward`
         self._written = 0
 
     @torch.inference_mode()
@@ -188,7 +187,7 @@ class Decoding:
         return self.graphs.run((name, self._cache.visible), step)
 
     def forward(self) -> torch.Tensor:
-        """One step of the model on what `ids` holds: device work alone, to be called by `run`."""
+        """One step of the model on the tokens in `ids`: device work alone, to be called by `run`."""
         self._mask.index_fill_(3, self._cache.column, 0)
         mask = self._mask[..., : self._cache.visible]
         self._hidden.copy_(step_through(self._body, self.ids, self._positions, mask, self._cache))

@@ -1,9 +1,9 @@
-"""One token a row through a Qwen3 model's layers, in a third of the operations.
+"""One token per row through a Qwen3 model's layers, in a third of the operations.
 
-transformers' own forward is written for any length of text; for a single token, most of its time goes into launching
-some sixty small operations a layer. This does the same arithmetic with the model's own modules and weights, whatever
-they have become (quantised, moved): norms in one operation each, rotary embedding for queries and keys at once, and the
-queries that share a key packed together, so that keys and values are read where they lie.
+transformers' own forward pass is written for any length of text; for a single token, most of its time is spent on
+launching some sixty small operations per layer. This module does the same arithmetic with the model's own modules and
+weights, also when these were quantised or moved. Each norm is one operation, the rotary embedding is applied to queries
+and keys at once, and the queries that share a key are packed together, so that keys and values are read where they lie.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Loading the planner: only safetensors, only from disk, and only a model whose codes are where they must be.
+"""Loading the planner: only safetensors, only from disk, and only a model whose codes have the expected token ids.
 
-Codes and token ids are turned into each other by adding a number, so that number and what it rests on are checked
-against the tokenizer before any GPU time is spent.
+Codes and token ids are converted by adding a constant. Therefore the constant and its preconditions are checked against
+the tokenizer before any GPU time is spent.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Vocabulary(NamedTuple):
 
 
 def fingerprint_weights(folder: Path, home: Path | None = None) -> str:
-    """SHA-256 over the weight files in `folder`; with a `home`, what was hashed there once is not read again."""
+    """SHA-256 over the weight files in `folder`; with a `home`, a hash that is stored there is not computed again."""
     with tempfile.TemporaryDirectory() as nowhere:
         return fingerprint(_weight_files(folder), folder, home or Path(nowhere))
 
@@ -114,7 +114,7 @@ def _require_qwen3(path: Path) -> None:
 
 
 def read_vocabulary(tokenizer: PreTrainedTokenizerFast, vocab_size: int) -> Vocabulary:
-    """Find the ids that planning needs; `vocab_size` is the model's. Raises ModelError that says what differs."""
+    """Find the token ids for planning; `vocab_size` is the model's. Raises ModelError that names a difference."""
     ids: Mapping[str, int] = tokenizer.get_vocab()
     absent = [name for name in (*CONTROL_TOKENS, "<|audio_code_0|>") if name not in ids]
     if absent:

@@ -1,14 +1,14 @@
-"""Filling: the planner chooses, in words, what a take leaves open; audio codes come afterwards.
+"""Filling: the planner chooses the metadata that a take leaves open, as text; audio codes are written afterwards.
 
-The model is asked to write its think block itself. What is given stands there already, down to the name of the first
-open field; from there on a grammar allows just the values that the bounds allow, written as PyYAML writes them, and the
-given fields in between. So nothing has to be mended or tried again, and the block is, letter for letter, the one that
-the codes are then written after.
+The model writes its think block itself. The given fields are written for it, down to the name of the first open field.
+From there on, a grammar allows only values within the bounds, written as PyYAML writes them, and inserts the given
+fields in between. So the result needs no repair and no second try, and the block is, letter for letter, the one after
+which the codes are then written.
 
 Promises. Each choice lies within its bounds, and every value within them can be chosen. A choice follows from the spec,
-the take's `lm_seed` and the batch's shape, never from neighbours; its noise has nothing in common with that of the
-codes. There is no guidance here: upstream found that it distorts what is written. Temperature is the planner's; the
-bounds stand in for top-k and top-p.
+the take's `lm_seed` and the batch's shape, never from neighbours; its noise is independent of the noise of the codes.
+Filling uses no guidance, because upstream found that guidance distorts the text. The temperature is the planner's; the
+bounds replace top-k and top-p.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class MetadataTemplate(NamedTuple):
     """One think block: the text that the planner is given, and the texts that it may write."""
 
     lead: str  # given fields, down to the name of the first open one
-    parts: tuple[tuple[str, ...], ...]  # what may follow, part by part, one of each; given text has but one
+    parts: tuple[tuple[str, ...], ...]  # the allowed texts, part by part; a given text has only one
     temperature: float
 
     @classmethod
     def of(cls, spec: TrackSpec) -> MetadataTemplate:
-        """The template of an open `spec`. It ends with the last open field: what is given after it changes nothing."""
+        """The template of an open `spec`. It ends with the last open field, because later fields change nothing."""
         planner, bounds = spec.planner, spec.bounds
         if planner is None or bounds is None:
             raise ValueError("only an open spec has a template")
@@ -186,7 +186,7 @@ class _TemplateRow:
         return np.flatnonzero(np.unpackbits(bits, bitorder="little"))
 
     def write(self, token: int) -> None:
-        """Write `token`, and whatever can only follow it."""
+        """Write `token`, and all tokens that must follow it."""
         self.matcher.consume_token(token)
         self.written.append(token)
         self.unread.append(token)
@@ -224,7 +224,7 @@ class MetadataWriter:
                     rows[place].write(token)
             if all(row.is_done for row in rows):
                 return [self._read(row) for row in rows]
-            # A row that is done reads on whatever is left of it, or padding; nobody looks at it again.
+            # A row that is done reads its remaining tokens or padding; its results are not used.
             ids = [row.unread.popleft() if row.unread else 0 for row in rows]
             hidden = self.decoding.step(torch.tensor(ids, device=self.decoding.device))
             step += 1
@@ -232,7 +232,7 @@ class MetadataWriter:
     def _choose(
         self, hidden: torch.Tensor, rows: Sequence[_TemplateRow], choosing: Sequence[int], step: int
     ) -> list[int]:
-        """The next token of each row that is `choosing`, by Gumbel-max over what its grammar allows."""
+        """The next token of each row that is `choosing`, by Gumbel-max over the tokens that its grammar allows."""
         device = self.decoding.device
         allowed = [torch.from_numpy(rows[place].allowed()) for place in choosing]
         ids = torch.nn.utils.rnn.pad_sequence(allowed, batch_first=True, padding_value=-1).to(device)

@@ -1,14 +1,14 @@
-"""The planner: a language model that writes five audio codes a second for the diffusion model to follow.
+"""The planner: a language model that writes five audio codes per second, which the diffusion model follows.
 
-Promises. A take gets exactly as many codes as its length wants, each in [0, 64000). They follow from its spec, its
+Promises. A take gets exactly as many codes as its length needs, each in [0, 64000). The codes follow from its spec, its
 `lm_seed` and the batch key, and a longer take begins with the codes of a shorter one with the same prompt. Neighbours
-do not matter: in float32 a take's codes are the same alone, in any batch and at any place in it, because sampling
-almost never turns on what is left of rounding. In narrower formats every batch has the same shape, so that there is
-nothing to differ: slots that no take needs stay idle, prompts are padded to the width of their class, and the cache
-grows with the number of the step (tested on CPU in bfloat16; on a GPU by tests/gpu). The batch key names all that the
-codes depend on.
+do not matter: in float32, a take's codes are the same alone, in any batch and at any place in it, because sampling
+almost never depends on rounding errors. In narrower formats, every batch has the same shape, so no rounding differs:
+slots that no take needs stay idle, prompts are padded to the width of their class, and the cache grows with the number
+of the step (tested on CPU in bfloat16; on a GPU by tests/gpu). The batch key names everything that the codes depend on.
 
-A call may hold any number of takes. What asks for the same codes is written once, in a call and for a while after it.
+A call may hold any number of takes. Takes that ask for the same codes share one plan, within a call and for a while
+after it.
 """
 
 from __future__ import annotations
@@ -115,10 +115,11 @@ class Planner:
         return cls(model, tokenizer, vocabulary, fingerprint_weights(folder, home))
 
     def limit_memory(self, memory_gib: float, *, weights_stay: bool = True) -> None:
-        """Give the planner this much memory for what it writes in, its weights not counted.
+        """Give the planner this much memory for its buffers, beside its weights.
 
-        It decides how many takes are written at a time, and so belongs to the batch key: derive it from the device's
-        total memory, not from what happens to be free. Where the weights come and go, no graphs are recorded.
+        The amount decides how many takes are written at a time, so it is part of the batch key: derive it from the
+        device's total memory, not from the memory that is free. Where the weights are offloaded, no graphs are
+        recorded.
         """
         self._buffers.clear()
         self._buffers.recorded = weights_stay
@@ -178,9 +179,9 @@ class Planner:
         return self._filler.fill(takes)
 
     def _write_batch(self, shape: BatchShape, batch: Sequence[_PreparedTake], longest: int) -> list[Plan]:
-        """Plans of `batch`; `longest` is what the longest take of its shape in this call will want."""
+        """Plans of `batch`; `longest` is the number of codes of the longest take of its shape in this call."""
         prompts = [prompt for prepared in batch for prompt in prepared.prompts]
-        # What is kept is made long enough for all that comes, or each longer batch would make it anew.
+        # Kept buffers are made long enough for all batches; otherwise each longer batch would make new ones.
         kept = wants_fixed_shapes(self.model.dtype)
         n_codes = longest if kept else max(prepared.request.n_codes for prepared in batch)
         make = self._guided_writer if shape.guided else self._plain_writer

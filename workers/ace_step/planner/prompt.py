@@ -2,11 +2,11 @@
 
 System turn: the task. User turn: caption and lyrics. Assistant turn: a think block with the metadata as YAML, after
 which the codes follow. The chat markup is the checkpoint's own template. PyYAML writes the block, because the model was
-trained on what PyYAML writes: captions folded at 80 columns, the language 'no' in quotes, integers bare.
+trained on text that PyYAML wrote: captions folded at 80 columns, the language 'no' in quotes, integers bare.
 
-With guidance there is a second, unconditional prompt. What it says, and whether the assistant turn is left open
-before the codes, upstream changed between two releases; `assistant_turn` of the spec chooses, and each choice takes
-both halves from the same release, so that a comparison is between things somebody ran:
+With guidance there is a second, unconditional prompt. Upstream changed its text, and the end of the assistant turn
+before the codes, between two releases. `assistant_turn` of the spec chooses the release, and each choice takes the two
+prompts from the same release, so that a comparison is between prompts that upstream used:
 
 * `open` (upstream since 2026-04, "training-aligned"): the turn ends `</think>`, blank line, codes. Unconditional: the
   user says only the negative prompt or `NO USER INPUT`, without headings, and the think block is empty.
@@ -95,7 +95,7 @@ def render_opening(tokenizer: ChatTokenizer, spec: TrackSpec, written: str) -> s
 
 
 def _as_trained(name: str, value: str | int) -> str | int:
-    """A field as the reference writes it: 4/4 is 4, and a text of digits is a number, whatever the field."""
+    """A field as the reference writes it: 4/4 becomes 4, and a text of digits becomes a number, in any field."""
     if isinstance(value, str):
         value = value.removesuffix("/4") if name == "timesignature" else value
         return int(value) if value.isdecimal() else value
@@ -131,7 +131,7 @@ def _messages(user: str) -> list[dict[str, str]]:
 
 
 def provisional(spec: TrackSpec) -> TrackSpec:
-    """`spec` with the longest words for what it leaves open: where these fit, any choice does."""
+    """`spec` with the longest possible values in its open fields: if these fit, any choice fits."""
     if spec.bounds is None:
         return spec
     longest: dict[str, str | int] = {}

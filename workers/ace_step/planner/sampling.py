@@ -1,18 +1,19 @@
-"""Sampling audio codes: the same seed and step draw the same code, whatever else is in the batch.
+"""Sampling audio codes: the same seed and step draw the same code, whatever other takes are in the batch.
 
-Randomness is a hash of (seed, step, code), not a generator: there is no state to share, so a draw depends on
-neither the batch, nor the row, nor how long the sequence will become. The hash is integer arithmetic and gives
-the same bits on every device. From guided logits to a code the order is fixed: top-k, then top-p on the
-*unscaled* logits, then temperature, then Gumbel-max. Source: the PyTorch backend of ACE-Step 1.5 (2026-02), which
-ends in multinomial instead; Gumbel-max has the same distribution, and unlike inverse-CDF sampling it rarely
-changes its choice when rounding moves the logits a little.
+Randomness is a hash of (seed, step, code) and not a generator. So rows share no state, and a draw depends neither on
+the batch, nor on the row, nor on the final length of the sequence. The hash is integer arithmetic and gives the same
+bits on every device. From guided logits to a code, the order is fixed: top-k, then top-p on the *unscaled* logits, then
+temperature, then Gumbel-max. Source: the PyTorch backend of ACE-Step 1.5 (2026-02), which ends in multinomial instead.
+Gumbel-max has the same distribution; unlike inverse-CDF sampling, it rarely changes its choice when rounding changes
+the logits a little.
 
-How far top-k and top-p reach is found without sorting, digit by digit, in histograms of whole numbers. Their sums are
-exact and so the same in any order of adding, on any device: a row's choice depends on its own logits to the bit. There
-are two ways to the same code. `choose_on_device` has a fixed shape and never makes the host wait. `choose` looks after
-the first digit and goes on with the few codes that matter, which is faster on the CPU, where a look costs nothing.
+The cut-offs of top-k and top-p are found without sorting, digit by digit, in histograms of integers. Integer sums are
+exact and the same in any order of adding, on any device, so a row's choice depends only on its own logits, to the bit.
+Two functions give the same code. `choose_on_device` has a fixed shape and never makes the host wait. `choose` reads the
+first digit on the host and continues with the few remaining codes, which is faster on the CPU, where the host reads
+without waiting.
 
-Everything here is a pure function of tensors and keeps the row axis first.
+Every function here is a pure function of tensors and keeps the row axis first.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def choose_on_device(
 
 
 def _choose_without_top_k(logits: torch.Tensor, params: SamplingParams, step: int | torch.Tensor) -> torch.Tensor:
-    """Draw with top-p alone; what lies beyond the digit that top-p ends in is not looked at again."""
+    """Draw with top-p alone; codes beyond the digit in which top-p ends are not examined again."""
     rows, n_codes = logits.shape
     behind = logits.amax(dim=1, keepdim=True) - logits
     mass = _mass(behind)
@@ -144,7 +145,7 @@ class _Edge(NamedTuple):
     """The least rank where weights up to it sum to more than a target, as far as it is known."""
 
     found: torch.Tensor  # int32 (rows, 1), its upper digits
-    below: torch.Tensor  # int64 (rows, 1), what all ranks with smaller upper digits weigh
+    below: torch.Tensor  # int64 (rows, 1), the weight of all ranks with smaller upper digits
 
     @classmethod
     def start(cls, rows: int, device: torch.device) -> _Edge:

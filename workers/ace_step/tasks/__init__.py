@@ -1,6 +1,6 @@
-"""Tasks: one module for each, which says what latents, mask, noise and instruction its takes need.
+"""Tasks: one module for each task, which prepares the latents, mask, noise and instruction of its takes.
 
-A task is plugged in here, by the name that it has in `catalog.tasks`.
+Each task is registered here, under its name in `catalog.tasks`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The interface of a task: the inputs of every step, and the noise from which the takes of a batch start."""
+"""The Task protocol: the inputs of every step, and the noise from which the takes of a batch start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text to music: all of a take is new, from its words alone or along what planner codes stand for."""
+"""Text to music: the whole take is new, made from its text alone or also from planner codes."""
 
 from __future__ import annotations
 

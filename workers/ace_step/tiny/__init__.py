@@ -1,1 +1,1 @@
-"""The small random checkpoint: the real classes and the real layout, with random weights."""
+"""The small random checkpoint: the real classes in the real layout, with random weights."""

@@ -32,7 +32,7 @@ from transformers.utils import logging as transformers_logging
 
 from workers.ace_step.tiny.planner import write_tiny_planner
 
-TINY_VERSION: Final = 1  # raise it when what is written changes, so that old copies are not used again
+TINY_VERSION: Final = 1  # raise it when the written files change, so that old copies are not used again
 MANIFEST: Final = "random-weights.json"  # its presence says that the weights are random and the audio noise
 PLANNER_FOLDER: Final = "planner"
 

@@ -1,7 +1,7 @@
 """A tiny planner with random weights: the real model class, layout and vocabulary of codes in a few megabytes.
 
-It lets everything around the planner run and be tested on a laptop; what it writes is noise. Its files are the same
-bytes on every machine: the weights are hashed, with no generator and no library function between.
+With it, everything around the planner runs and is tested on a laptop; the codes that it writes are noise. Its files are
+the same bytes on every machine, because the weights come from a hash and not from a library's random generator.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Weights: found, checked, converted, loaded, quantised and moved to where they are needed."""
+"""Weights: find, check, convert, load, quantise and move the model's weights."""

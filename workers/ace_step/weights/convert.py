@@ -1,8 +1,9 @@
 """The original ACE-Step layout, read as diffusers components without a copy on disk.
 
-Original: one `model.safetensors` per diffusion variant holds transformer, condition encoder and code modules
-under prefixes, with other names for the attention projections, and `silence_latent.pt` beside it.
-Source: diffusers `scripts/convert_ace_step_to_diffusers.py` (0.42); results are bitwise those of its output.
+In the original layout, one `model.safetensors` per diffusion variant holds transformer, condition encoder and code
+modules under prefixes, with other names for the attention projections; `silence_latent.pt` lies beside it.
+
+Source: diffusers `scripts/convert_ace_step_to_diffusers.py` (0.42); the results are bitwise those of its output.
 """
 
 from __future__ import annotations

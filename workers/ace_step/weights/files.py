@@ -1,7 +1,7 @@
-"""Weight files: found, read and fingerprinted, and never executed.
+"""Weight files: find, read and fingerprint them, and never execute them.
 
-A reference is a folder, or a hub id with a pinned commit (`owner/name@<40 hex digits>`); a moving branch would
-let the same preset sound different tomorrow. Only safetensors are read: the pickle formats can run code.
+A reference is a folder, or a hub id with a pinned commit (`owner/name@<40 hex digits>`); with a branch, the same preset
+could sound different tomorrow. Only safetensors are read, because the pickle formats can run code.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class WeightReader:
         )
 
     def corrupt(self, path: Path, error: Exception | str) -> ModelError:
-        """The error for a file that cannot be read as what its name says."""
+        """The error for a file that cannot be read as the type that its name states."""
         if instead := _content_instead(path):
             return ModelError(f"{path} {instead.what}", why=instead.why, fix=instead.fix)
         return ModelError(
@@ -162,7 +162,7 @@ class _Content(NamedTuple):
 
 
 def _content_instead(path: Path) -> _Content | None:
-    """What a file holds that is neither whole nor half of what its name says; None where nothing tells."""
+    """The real kind of a file whose content does not match its name; None when it cannot be told."""
     try:
         with path.open("rb") as stream:
             head = stream.read(_HEAD_BYTES)

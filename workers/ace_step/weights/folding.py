@@ -1,4 +1,4 @@
-"""Folding: what follows from the VAE decoder's weights alone is worked out once, when they are loaded."""
+"""Folding: values that follow from the VAE decoder's weights alone are computed once, when the weights are loaded."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from torch.nn.utils import remove_weight_norm
 
 
 def fold(vae: AutoencoderOobleck) -> None:
-    """Work out, in place, what follows from the decoder's weights alone; drop the encoder, which nothing here uses.
+    """Compute in place the values that follow from the decoder's weights alone; drop the encoder, which is not used.
 
-    Weight norms become plain weights and each Snake's parameters what it makes of them; the result is bitwise the same.
+    Weight norms become plain weights, and each Snake's parameters become its computed factors; the result is bitwise
+    the same.
     """
     vae.encoder = torch.nn.Identity()  # type: ignore[assignment]
     for module in list(vae.decoder.modules()):

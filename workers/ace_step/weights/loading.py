@@ -1,7 +1,7 @@
-"""Loading: a checkpoint folder becomes the model's components, complete and exact, or an error that says why not.
+"""Loading: turns a checkpoint folder into the model's components, complete and exact, or raises an error that says why.
 
-Both layouts, diffusers' and ACE-Step's original, pass through one strict check: every module is built without
-memory of its own and given its tensors by name; one missing, surplus or misshapen tensor refuses the checkpoint.
+Each layout, diffusers' and ACE-Step's original, passes through the same strict check: every module is built without
+memory of its own and given its tensors by name. One missing, surplus or misshapen tensor refuses the checkpoint.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class _ComponentFiles(NamedTuple):
 
 
 def check_layout(folder: Path, model: str) -> None:
-    """Raise ModelError when `folder` holds `model` in neither layout; it names what the folder holds instead."""
+    """Raise ModelError when `folder` has `model` in neither layout; the error names the folder's real content."""
     refuse_other(folder, model)
     if not _is_diffusers(folder) and not (folder / model / "config.json").is_file():
         raise _no_layout(folder, model)
@@ -83,12 +83,12 @@ def check_layout(folder: Path, model: str) -> None:
 def load_components(
     folder: Path, model: str, placement: Placement, fit: Fit = AS_LOADED
 ) -> tuple[Components, list[Path]]:
-    """Load `model` from `folder`, in either layout; also returns the weight files read.
+    """Load `model` from `folder`, in either layout; also returns the weight files that were read.
 
-    What `fit` offloads is left in host memory.
+    The parts that `fit` offloads stay in host memory.
 
-    Raises ModelError naming the file when the checkpoint is incomplete, corrupt, in a pickle format, or of a
-    variant that needs guidance.
+    Raises ModelError naming the file when the checkpoint is incomplete, corrupt, in a pickle format, or of a variant
+    that needs guidance.
     """
     check_layout(folder, model)
     reader = WeightReader(folder)

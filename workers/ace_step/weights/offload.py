@@ -1,10 +1,12 @@
-"""Offloading: a model's weights lie on the device for good, or in host memory and on the device for their stage only.
+"""Offloading: a module's weights stay on the device, or wait in host memory and visit the device for their stage.
 
-An offloaded module's weights wait in (pinned) host memory. Inside `with offloaded:` the module has copies of them on
-the device; leaving drops the copies, because inference never changes a weight. In between the module holds no values
-at all, so a stage that forgets to load them fails on every device instead of reading from the wrong place.
+An offloaded module's weights wait in (pinned) host memory. Inside `with offloaded:`, the module has copies of them on
+the device; at the end of the block, the copies are dropped, because inference never changes a weight. Outside the
+block, the module holds no values at all, so a stage that forgets to load them fails on every device instead of reading
+from the wrong place.
 
-Addresses change with every load: nothing that remembers them, such as a CUDA graph, may cover an offloaded module.
+Addresses change with every load, so no work that remembers addresses, such as a CUDA graph, may cover an offloaded
+module.
 """
 
 from __future__ import annotations
@@ -98,7 +100,7 @@ class Offloaded:
     def _onload(self) -> None:
         try:
             for tensor in self._host_tensors:
-                # On the stream that will use it, from memory that nobody changes: the host need not wait.
+                # On the stream that will use it, from memory that does not change, so the host need not wait.
                 tensor.put(_rebuilt(tensor.host, lambda part: part.to(self.device, non_blocking=True)))
         except BaseException:
             self._offload()  # no memory for all of them: let none stay

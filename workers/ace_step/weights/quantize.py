@@ -1,8 +1,8 @@
-"""Quantisation: the diffusion transformer's matrices in one byte a weight, so that smaller cards hold them.
+"""Quantisation: stores the diffusion transformer's matrices in one byte per weight, so that smaller cards hold them.
 
-Only the linear layers of its blocks shrink, where nearly all weights are; what leads into and out of the blocks, norms
-and biases keep their precision, and so does everything that is computed. The planner is left alone: some of its codes
-would come out differently, and weights that do not fit beside the others can wait in host memory instead.
+Only the linear layers of its blocks are quantised; they hold nearly all weights. The layers before and after the
+blocks, norms and biases keep their precision, and so does all computation. The planner is not quantised, because some
+of its codes would change; its weights can wait in host memory when they do not fit beside the others.
 
 Source: torchao. Relative error of one layer's output: 0.6 % with int8, 3.5 % with fp8 (Gaussian weights).
 """

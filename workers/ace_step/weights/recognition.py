@@ -1,8 +1,8 @@
-"""Recognition: what a folder holds that is given for the weights of ACE-Step 1.5 and is something else.
+"""Recognition: names the contents of a folder that was given as ACE-Step 1.5 weights and is something else.
 
-People have many files that belong to the model: planners, adapters, single files for other programs, variants that need
-guidance, the model before this one. Each is named for what it is, with the place to point at instead. Only names and
-small JSON files are looked at, so that this takes no time.
+Users have many files that belong to the model: planners, adapters, single files for other programs, variants that need
+guidance, the previous model. A message names the kind that was found and the path to give instead. Recognition reads
+only file names and small JSON files, so it takes no time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _POINT_AT: Final = "point TUNEMILL_WEIGHTS at the folder that holds model_index.
 
 
 class Found(NamedTuple):
-    """What was found instead, as the end of a sentence, and what to do about it."""
+    """The content that was found, as the end of a sentence, and the remedy."""
 
     what: str
     fix: str
