@@ -61,6 +61,8 @@ NEEDS_MORE = {
     "catalog verify": "it needs a run",
     "catalog repair": "it needs a run",
     "catalog gc": "it needs a run",
+    "catalog finish": "tests/flow/test_finishing.py runs it whole",
+    "catalog duplicates": "it needs a run",
     "catalog rebuild": "it needs a store without a ledger",
     "costs verify": "it needs a run",
     "costs report": "it needs a run",
