@@ -143,9 +143,7 @@ def _jobs(work: _Work, signer: OrderSigner | None) -> Iterator[FinishJob]:
 def _print_work(plan: CatalogPlan, work: _Work) -> None:
     """Say how many tracks are finished, from how much audio, and which cannot be."""
     if not plan.finishing:
-        say(
-            f"nothing to finish: every track of {plan.name_now} has the format and level that its catalog asks for"
-        )
+        say(f"nothing to finish: every track of {plan.name_now} has the format and level that its catalog asks for")
         return
     formats = Counter(f"{stored.audio.format} to {take.spec.master.format}" for take, stored in work.ready)
     changes = ", ".join(f"{count:,} {words}" for words, count in formats.most_common())
