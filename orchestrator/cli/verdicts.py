@@ -17,6 +17,7 @@ from orchestrator.cli.console import JsonFlag, print_json, say
 from orchestrator.cli.ledger import get_ledger_of_names
 from orchestrator.cli.takes import get_rendition
 from orchestrator.ledger import RenditionRow, plans
+from orchestrator.ledger.finishing import with_origins
 from orchestrator.ledger.verdicts import decide, record_verdicts
 from orchestrator.upkeep.verdicts import store_verdicts
 
@@ -71,12 +72,14 @@ def _judge(takes: list[str], outcome: VerdictOutcome, reason: str, *, again: boo
             found = get_rendition(ledger, text)
             renditions[found.take_id] = found
         with ledger.read() as connection:
-            decided = decide(connection, list(renditions.values()), outcome, reason, now_ms(), again=again)
+            heard = with_origins(connection, list(renditions.values()))
+            decided = decide(connection, heard, outcome, reason, now_ms(), again=again)
         # The store comes first: a verdict that only the ledger has is lost together with the ledger.
         store_verdicts(open_configured_store(settings), decided)
         with ledger.write() as connection:
-            changed = record_verdicts(connection, decided)
+            record_verdicts(connection, decided)
             plans.pass_places_on(connection, [verdict.take_id for verdict in decided])  # in a run that is under way
+    changed = sum(verdict.take_id in renditions for verdict in decided)
     if json:
         print_json({"outcome": outcome, "again": again, "take_ids": list(renditions), "changed": changed})
         return

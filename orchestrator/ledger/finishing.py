@@ -16,7 +16,7 @@ from catalog.finishing import find_source
 from catalog.sidecar import Sidecar
 from catalog.track import Take
 from orchestrator.ledger.ledger import Ledger
-from orchestrator.ledger.tables import RENDITION, TAKE
+from orchestrator.ledger.tables import RENDITION, TAKE, RenditionRow
 from orchestrator.ledger.upkeep import write_from_sidecars
 
 _PENDING = ("waiting", "sent")
@@ -63,6 +63,18 @@ def sidecars_of(ledger: Ledger, take_ids: Sequence[str]) -> Iterator[Sidecar]:
                 yield Sidecar.model_validate(values)
             except ValidationError:
                 continue
+
+
+def with_origins(connection: Connection, renditions: Sequence[RenditionRow]) -> list[RenditionRow]:
+    """`renditions` with those that they were finished from: the same music, whose rendering has cost the money."""
+    named = [each.sidecar["origin"] for each in renditions if each.sidecar.get("origin")]
+    found = list(renditions)
+    for origin in named:
+        query = select(RENDITION).where(
+            RENDITION.c.take_id == origin["take_id"], RENDITION.c.sha256 == origin["audio_sha256"]
+        )
+        found += [RenditionRow(**row) for row in connection.execute(query).mappings()]
+    return found
 
 
 def record_finished(connection: Connection, sidecars: Sequence[Sidecar]) -> int:

@@ -13,8 +13,10 @@ from catalog.sidecar import MasterFile, Origin, Sidecar, StageTimes, parse_sidec
 from catalog.spec import AudioFormat
 from catalog.store import Store
 from orchestrator.ledger import Ledger, open_ledger
-from orchestrator.ledger.finishing import record_finished, sidecars_of, stored_audio
-from orchestrator.ledger.tables import ATTEMPT, RENDITION, RUN, TAKE
+from orchestrator.ledger.finishing import record_finished, sidecars_of, takes_without_source, with_origins
+from orchestrator.ledger.tables import ATTEMPT, RUN, TAKE
+from orchestrator.ledger.upkeep import write_other_rendition
+from orchestrator.ledger.verdicts import decide
 from orchestrator.upkeep.rebuild import rebuild
 from orchestrator.upkeep.repair import Remedy
 from orchestrator.upkeep.survey import FindingKind
@@ -161,10 +163,25 @@ def test_a_rebuilt_ledger_says_the_same_of_finished_takes(store, ledger, made, t
     again.close()
 
 
-def test_the_ledger_knows_of_which_takes_the_audio_can_be_finished(store, ledger, made):
+def test_the_ledger_knows_of_which_takes_no_audio_serves(store, ledger, made):
+    lossy = made[0].audio.model_copy(update={"format": AudioFormat.MP3})
+    without = made[0].model_copy(update={"master": None, "audio": lossy, "record_id": "another"})
+    with ledger.write() as connection:
+        write_other_rendition(connection, without, 9_000)
     with ledger.read() as connection:
-        known = stored_audio(connection, CATALOG)
-    assert {take_id: each.has_master for take_id, each in known.items()} == {each.take_id: True for each in made}
-    assert {each.sound for each in known.values()} == {each.take.spec.sound for each in made}
+        assert takes_without_source(connection, CATALOG) == {made[0].take_id}
+        sounds = dict(connection.execute(select(TAKE.c.take_id, TAKE.c.sound_id)).all())
+    assert sounds == {each.take_id: each.take.sound_id for each in made}
+
+
+def test_a_verdict_on_a_finished_take_is_one_on_the_music_and_so_on_what_it_has_cost(store, ledger, made):
+    finished = finish(store, made[0])
+    file_finished(ledger, finished)
+    heard = ledger.find_rendition(finished.take_id)
     with ledger.read() as connection:
-        assert len(connection.execute(select(RENDITION)).all()) == 4
+        found = with_origins(connection, [heard])
+        decided = decide(connection, found, "rejected", "too loud", 5)
+    assert [each.take_id for each in decided] == [finished.take_id, made[0].take_id]
+    assert decided[1].audio_sha256 == made[0].audio.sha256
+    with ledger.read() as connection:
+        assert with_origins(connection, found[1:]) == found[1:]
