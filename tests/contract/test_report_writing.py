@@ -125,7 +125,7 @@ def test_a_workbook_that_cannot_be_written_is_said_in_words(tmp_path, month, mon
 
 def test_rows_and_entries_that_disagree_make_no_pack(tmp_path):
     rows = example_rows()
-    with pytest.raises(DisagreementError, match="do not add up"):
+    with pytest.raises(DisagreementError, match="have different sums"):
         write_pack(contents_of(rows, extract=lambda: extracted_of(rows[1:])), tmp_path / "pack")
     assert list(tmp_path.iterdir()) == []
 
