@@ -191,7 +191,7 @@ def in_the_store(endpoint: str) -> bytes:
     for each in client.list_objects_v2(Bucket=servers.BUCKET, Prefix="secrets/").get("Contents", []):
         answer = client.get_object(Bucket=servers.BUCKET, Key=each["Key"])
         found.append(each["Key"].encode() + repr(answer["Metadata"]).encode() + answer["Body"].read())
-    assert len(found) == 2 * TRACKS
+    assert len(found) == 3 * TRACKS  # audio, master and sidecar
     return b"\n".join(found)
 
 
