@@ -1,4 +1,4 @@
-"""Finishing: a take that differs from a stored one in format, level or tags alone is made from stored audio.
+"""Finishing: a take that differs from a stored one in format or level alone is made from stored audio.
 
 The source is the take's master, or its finished file where that is lossless and was not limited. The control side
 orders such work from a process of the data plane, one line of JSON for each take, and reads one line back for each.
@@ -23,7 +23,6 @@ class Source(NamedTuple):
 
     audio: AudioFile
     gain_db: float  # of that audio against what the engine made
-    is_master: bool  # False: a finished file, whose ends are set already
 
 
 class FinishJob(Frozen):
@@ -46,7 +45,7 @@ class FinishResult(Frozen):
 def find_source(sidecar: Sidecar) -> Source | None:
     """The audio from which the take of `sidecar` can be finished anew; None when a lossy or limited file is all."""
     if sidecar.master is not None:
-        return Source(sidecar.master.audio, sidecar.master.gain_db, is_master=True)
+        return Source(sidecar.master.audio, sidecar.master.gain_db)
     if sidecar.audio.format in LOSSLESS and sidecar.measures.limited_db is None:
-        return Source(sidecar.audio, sidecar.measures.gain_db, is_master=False)
+        return Source(sidecar.audio, sidecar.measures.gain_db)
     return None

@@ -42,7 +42,7 @@ KINDS: Final = {
 }
 
 
-class Figure(NamedTuple):
+class JsonFigure(NamedTuple):
     """One name of a command's JSON."""
 
     name: str
@@ -56,12 +56,14 @@ class Document(NamedTuple):
 
     command: str  # as typed, without `--json`
     says: str
-    figures: tuple[Figure, ...]
+    figures: tuple[JsonFigure, ...]
 
 
-def _read(table: str, under: str = "") -> tuple[Figure, ...]:
+def _read(table: str, under: str = "") -> tuple[JsonFigure, ...]:
     rows = [[cell.strip() for cell in line.split("|")] for line in table.strip().splitlines()]
-    return tuple(Figure(under + name, KINDS[kind.rstrip("?")], kind.endswith("?"), says) for name, kind, says in rows)
+    return tuple(
+        JsonFigure(under + name, KINDS[kind.rstrip("?")], kind.endswith("?"), says) for name, kind, says in rows
+    )
 
 
 _TAKES: Final = """

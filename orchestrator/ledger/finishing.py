@@ -6,7 +6,7 @@ can have its place back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -48,21 +48,22 @@ def masters_of_finished(connection: Connection) -> set[str]:
     return {found for found in connection.execute(query).scalars() if found}
 
 
-def sidecars_of(ledger: Ledger, take_ids: Sequence[str]) -> Iterator[Sidecar]:
-    """The sidecars of these takes as the ledger has them, some at a time; what cannot be read is left out."""
-    for at in range(0, len(take_ids), _AT_ONCE):
-        query = (
-            select(RENDITION.c.sidecar)
-            .join(TAKE, TAKE.c.rendition_id == RENDITION.c.record_id)
-            .where(TAKE.c.take_id.in_(take_ids[at : at + _AT_ONCE]))
-        )
-        with ledger.read() as connection:
-            found = list(connection.execute(query).scalars())
-        for values in found:
+def read_sidecars(ledger: Ledger, take_ids: Sequence[str]) -> dict[str, Sidecar]:
+    """Take id -> its sidecar as the ledger has it; what cannot be read is left out."""
+    query = (
+        select(RENDITION.c.sidecar)
+        .join(TAKE, TAKE.c.rendition_id == RENDITION.c.record_id)
+        .where(TAKE.c.take_id.in_(take_ids))
+    )
+    found: dict[str, Sidecar] = {}
+    with ledger.read() as connection:
+        for values in connection.execute(query).scalars():
             try:
-                yield Sidecar.model_validate(values)
-            except ValidationError:
+                sidecar = Sidecar.model_validate(values)
+            except ValidationError:  # of a newer version of this program
                 continue
+            found[sidecar.take_id] = sidecar
+    return found
 
 
 def with_origins(connection: Connection, renditions: Sequence[RenditionRow]) -> list[RenditionRow]:

@@ -20,11 +20,10 @@ from catalog.queues import queue_of
 from catalog.track import Take
 from orchestrator.ledger.bulk import chunks
 from orchestrator.ledger.due import DueTake, Held, Refused, Slot, due_takes
-from orchestrator.ledger.slots import refused_takes
+from orchestrator.ledger.slots import DONE, KnownTake, refused_takes, stands_in
 from orchestrator.ledger.tables import RUN, TAKE, RunRow
 
 _ROWS_AT_ONCE = 2_000
-_DONE = frozenset({"accepted", "rejected"})  # rendering again would only say the same
 _PENDING = frozenset({"waiting", "sent"})
 _STOPPED = frozenset({"failed", "cancelled"})
 
@@ -123,7 +122,7 @@ def begin_or_resume(
         _set_wanted(connection, [due for due in dues if due.take.id in known], before)
         new += len({due.take.id for due in fresh})
         again += len(waiting_again)
-        unchanged += sum(state in _DONE for state in states.values())
+        unchanged += sum(state in DONE for state in states.values())
         pending += sum(state in _PENDING for state in states.values())
         seen.update(take.id for take in chunk)
     left = {take_id: each for take_id, each in before.items() if each.is_current and take_id not in seen}
@@ -138,17 +137,12 @@ def begin_or_resume(
 
 
 def _find_stand_in(take: Take, before: Mapping[str, _Before], at_slot: Mapping[tuple[str, int], str]) -> str | None:
-    """The take that keeps the slot of `take`: it is done, and differs in its finishing alone; None when there is none.
-
-    Its file is made anew by `tunemill catalog finish`, and a take that was rejected would be rejected again.
-    """
-    if (own := before.get(take.id)) is not None and own.state in _DONE:
+    """The take that keeps the slot of `take` as `stands_in` has it; None when there is none."""
+    own, there = before.get(take.id), at_slot.get((take.track.key, take.number))
+    if there is None:
         return None
-    there = at_slot.get((take.track.key, take.number))
-    if there is None or there == take.id:
-        return None
-    known = before[there]
-    return there if known.state in _DONE and known.sound_id == take.sound_id else None
+    entry = KnownTake(there, before[there].state, sound_id=before[there].sound_id)
+    return there if stands_in(take, entry, own.state if own else None) else None
 
 
 def pass_places_on(connection: Connection, take_ids: Collection[str]) -> int:
@@ -160,7 +154,7 @@ def pass_places_on(connection: Connection, take_ids: Collection[str]) -> int:
     for ids in chunks(sorted(take_ids)):
         query = select(TAKE.c.track_key, TAKE.c.message, TAKE.c.wanted, RUN.c.run_id, RUN.c.tries)
         query = query.join(RUN, RUN.c.run_id == TAKE.c.run_id).where(
-            and_(TAKE.c.take_id.in_(ids), TAKE.c.state.in_(sorted(_DONE)), TAKE.c.current, TAKE.c.wanted > 0),
+            and_(TAKE.c.take_id.in_(ids), TAKE.c.state.in_(sorted(DONE)), TAKE.c.current, TAKE.c.wanted > 0),
             and_(RUN.c.state == "active", RUN.c.wish != "cancel", RUN.c.tries > 0),
         )
         by_track = {row.track_key: row for row in connection.execute(query)}
@@ -285,7 +279,7 @@ def _set_wanted(connection: Connection, takes: Sequence[DueTake], before: dict[s
     changed: dict[int, list[str]] = {}
     for due in takes:
         known = before[due.take.id]
-        if known.wanted != due.wanted and known.state not in _DONE:
+        if known.wanted != due.wanted and known.state not in DONE:
             changed.setdefault(due.wanted, []).append(due.take.id)
     for wanted, take_ids in changed.items():
         _update(connection, take_ids, {"wanted": wanted})

@@ -17,12 +17,14 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
+from catalog.track import Take
 from orchestrator.ledger.bulk import chunks
 from orchestrator.ledger.due import Refused, Slot
 from orchestrator.ledger.observations import Category
 from orchestrator.ledger.tables import ATTEMPT, TAKE
 from orchestrator.ledger.verdicts import asks_again, is_kept
 
+DONE: Final = frozenset({"accepted", "rejected"})  # rendering again would only say the same
 _UNDER_WAY: Final = frozenset({"waiting", "sent"})
 
 
@@ -96,6 +98,17 @@ def known_takes(connection: Connection, catalog: str) -> dict[tuple[str, int], K
         (key, number): KnownTake(take_id, state, model, kept is not None and not kept, sound_id)
         for key, number, take_id, state, model, sound_id, kept in connection.execute(query)
     }
+
+
+def stands_in(take: Take, there: KnownTake, own_state: str | None) -> bool:
+    """True when the slot of `take` keeps the take that is `there`: it is done, and differs in its finishing alone.
+
+    `own_state` is the state of `take` itself, None when it was never planned: if it was made, it has its slot back.
+    A take that was rejected would be rejected again, however it is finished.
+    """
+    return (
+        there.take_id != take.id and there.state in DONE and there.sound_id == take.sound_id and own_state not in DONE
+    )
 
 
 def takes_by_cell(connection: Connection) -> dict[str, dict[tuple[str, str], int]]:

@@ -16,8 +16,8 @@ from orchestrator.planning.plan import (
     KnownTakes,
     ShelvedTakes,
     Standing,
+    is_to_keep,
     standing_of,
-    stands_in,
 )
 
 ReadTakes = Callable[[Sequence[str]], Mapping[str, Take]]  # takes that the ledger has, by id
@@ -104,7 +104,7 @@ def _changed(
         is_same = entry is not None and entry.take_id == take.id
         if is_same or (entry is None and standing is Standing.UNFINISHED):
             continue
-        if stands_in(take, entry, shelved):
+        if is_to_keep(take, entry, shelved):
             if standing is Standing.TO_FINISH:
                 yield TakeChange(ChangeKind.TO_FINISH, take, entry and entry.take_id, is_leaving=False, differences=())
             continue

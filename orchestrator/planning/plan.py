@@ -18,12 +18,12 @@ from catalog.prompt import ESTIMATE, TokenCounter
 from catalog.track import Take, Track, axes_of_key
 from orchestrator.ledger import KnownTake
 from orchestrator.ledger.due import NOTHING_HELD, DueTake, Held, Refused, due_takes, is_refused
+from orchestrator.ledger.slots import DONE, stands_in
 from orchestrator.matrix import LoadedCatalog, PlannedTrack, PresetLibrary, expand
 from orchestrator.matrix.advice import Advice
 from orchestrator.matrix.titles import SharedTitles
 from orchestrator.planning.selection import Places, Selection
 
-_DONE: Final = frozenset({"accepted", "rejected"})
 _ACCEPTED: Final = "accepted"
 _REJECTED: Final = "rejected"
 _PENDING: Final = frozenset({"waiting", "sent"})
@@ -379,7 +379,7 @@ class _Tally:
         """Count the take, if it is selected; one that has passed its place on is counted with the take that has it."""
         take = due.take
         entry = self._unseen.pop((take.track.key, take.number), None)
-        is_same_sound = stands_in(take, entry, self._shelved)
+        is_same_sound = is_to_keep(take, entry, self._shelved)
         if due.is_passed:
             if not self._selection and not is_same_sound:
                 self._note_replaced(take, entry)
@@ -439,7 +439,7 @@ class _Tally:
         """The field of EmptyPlaces that counts a take that is done; "" for one that the catalog has."""
         if is_refused(take, self._refused):
             return "out_of_tries"
-        if entry is not None and (entry.take_id == take.id or stands_in(take, entry, self._shelved)):
+        if entry is not None and (entry.take_id == take.id or is_to_keep(take, entry, self._shelved)):
             return "by_engine" if entry.state == _REJECTED else "by_listener" if entry.is_refused else ""
         return "by_engine" if self._shelved.get(take.id) == _REJECTED else ""
 
@@ -464,25 +464,16 @@ def sum_counts(many: Iterable[StandingCounts]) -> StandingCounts:
     return total
 
 
-def stands_in(take: Take, entry: KnownTake | None, shelved: ShelvedTakes) -> bool:
-    """True when the slot has a take that is done and differs from `take` in its finishing alone.
-
-    A take that was made itself has its slot back instead.
-    """
-    return (
-        entry is not None
-        and entry.take_id != take.id
-        and entry.state in _DONE
-        and entry.sound_id == take.sound_id
-        and shelved.get(take.id) not in _DONE
-    )
+def is_to_keep(take: Take, entry: KnownTake | None, shelved: ShelvedTakes) -> bool:
+    """True when the slot keeps the take that it has, which differs from `take` in its finishing alone."""
+    return entry is not None and stands_in(take, entry, shelved.get(take.id))
 
 
 def standing_of(take: Take, entry: KnownTake | None, shelved: ShelvedTakes) -> Standing:
     """The standing of a planned `take` whose slot has `entry`."""
-    if entry is not None and stands_in(take, entry, shelved):
+    if entry is not None and is_to_keep(take, entry, shelved):
         return Standing.TO_FINISH if entry.is_listed else Standing.UNCHANGED
     state = entry.state if entry is not None and entry.take_id == take.id else shelved.get(take.id)
     if state is None:
         return Standing.NEW if entry is None else Standing.CHANGED
-    return Standing.UNCHANGED if state in _DONE else Standing.UNFINISHED
+    return Standing.UNCHANGED if state in DONE else Standing.UNFINISHED

@@ -12,7 +12,7 @@ from catalog.chroma import ChromaJob, ChromaResult
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.chroma import note_codes
 from orchestrator.ledger.duplicates import Uncompared
-from orchestrator.runs.audio_room import AudioRoom
+from orchestrator.runs.audio_processes import AudioProcesses
 from orchestrator.upkeep.abreast import abreast
 
 
@@ -21,8 +21,8 @@ def compute_codes(
 ) -> dict[str, str]:
     """Write the codes of `renditions`; returns take id -> fault of the others. Raises what ended a process."""
     faults: dict[str, str] = {}
-    with AudioRoom("compare", ChromaResult, home) as room:
-        results = abreast(room.ask, _jobs(renditions), processes)
+    with AudioProcesses("compare", ChromaResult, home) as audio:
+        results = abreast(audio.ask, _jobs(renditions), processes)
         for rendition, result in zip(renditions, results, strict=True):
             on_take()
             if result.fault:

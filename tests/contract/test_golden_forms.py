@@ -9,17 +9,18 @@ from pathlib import Path
 
 import pytest
 import yaml
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, select, text
 
 from catalog.messages import parse_record, parse_render
 from catalog.settings import Settings
 from catalog.sidecar import parse_sidecar
+from catalog.track import Take
 from orchestrator.finance.books.books import update_books
 from orchestrator.finance.books.budgets import no_price
 from orchestrator.finance.invoices.mapped import Mapping
 from orchestrator.finance.prices.book import read_price_book
 from orchestrator.ledger import open_ledger, readings
-from orchestrator.ledger.tables import RENDITION
+from orchestrator.ledger.tables import RENDITION, TAKE
 from orchestrator.matrix import load_catalog
 from orchestrator.planning.plan import make_plan
 
@@ -85,6 +86,8 @@ def test_a_ledger_is_brought_up_to_date_and_says_the_same(version, database_url)
         after = connection.execute(text("select take_id, state, rendition_id from take order by take_id")).all()
         tracks = readings.list_tracks(connection)
         rows = connection.execute(RENDITION.select()).mappings().all()
+        sounds = connection.execute(select(TAKE.c.sound_id, TAKE.c.message)).all()
+    assert [sound_id for sound_id, _ in sounds] == [Take.model_validate(message).sound_id for _, message in sounds]
     assert [tuple(row) for row in after] == [tuple(row) for row in takes]
     assert {track.take.id for track in tracks} <= {row["take_id"] for row in rows}
     assert all(parse_sidecar(json.dumps(row["sidecar"]).encode(), row["take_id"]) for row in rows)

@@ -63,7 +63,7 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
-def pattern_of(figure: figures.Figure) -> re.Pattern[str]:
+def pattern_of(figure: figures.JsonFigure) -> re.Pattern[str]:
     name = re.escape(figure.name).replace(r"\{cut\}", "zone")  # which the report is cut by here
     return re.compile(re.sub(r"\\\{\w+\\\}", "[^.]+(?:[.][^.]+)*?", name))
 

@@ -13,7 +13,7 @@ from catalog.sidecar import MasterFile, Origin, Sidecar, StageTimes, parse_sidec
 from catalog.spec import AudioFormat
 from catalog.store import Store
 from orchestrator.ledger import Ledger, open_ledger
-from orchestrator.ledger.finishing import record_finished, sidecars_of, takes_without_source, with_origins
+from orchestrator.ledger.finishing import read_sidecars, record_finished, takes_without_source, with_origins
 from orchestrator.ledger.tables import ATTEMPT, RUN, TAKE
 from orchestrator.ledger.upkeep import write_other_rendition
 from orchestrator.ledger.verdicts import decide
@@ -106,8 +106,7 @@ def test_a_take_without_its_master_keeps_its_file(store, ledger, made, harm):
     left = parse_sidecar(store.find(sidecar_key(one.take)), one.take_id)
     assert (left.master, left.audio) == (None, one.audio)
     assert store.find(key) is None
-    (known,) = sidecars_of(ledger, [one.take_id])
-    assert known == left
+    assert read_sidecars(ledger, [one.take_id]) == {one.take_id: left}
 
 
 def test_a_master_that_no_sidecar_names_goes(store, ledger, made):

@@ -35,7 +35,7 @@ _APART_FRAMES: Final = 6
 _FEW_FRAMES: Final = 24
 
 
-class _Match(NamedTuple):
+class _Repetition(NamedTuple):
     """One second of the take and the place before it that is most like it."""
 
     at_s: float
@@ -69,14 +69,14 @@ def find_loops(analysis: Analysis, *, phrase_s: float | None = None, foreign: bo
     yield Flaw(kind="loop", text=text, stops=stops, value=round(share, 3), limit=LOOPED_SHARE, spans_s=spans_s)
 
 
-def _stuttering(alike: list[_Match]) -> list[_Match]:
+def _stuttering(alike: list[_Repetition]) -> list[_Repetition]:
     """The seconds that repeat one shorter than a second and follow each other."""
     short = [match for match in alike if match.lag_s < 1]
     times = {match.at_s for match in short}
     return [match for match in short if times & {match.at_s - 1, match.at_s + 1}]
 
 
-def _matches(analysis: Analysis, phrase_s: float | None) -> Iterator[_Match]:
+def _matches(analysis: Analysis, phrase_s: float | None) -> Iterator[_Repetition]:
     coarse = analysis.coarse
     energy = np.concatenate([[0.0], np.cumsum(np.square(coarse, dtype=np.float64))])
     n_back, n_fft = BACK_S * COARSE_HZ, fft.next_fast_len((BACK_S + 2) * COARSE_HZ, real=True)
@@ -98,7 +98,7 @@ def _matches(analysis: Analysis, phrase_s: float | None) -> Iterator[_Match]:
         if best <= 0:
             continue
         lag = int(np.flatnonzero(like >= best - 0.001)[0])  # the shortest of equals
-        yield _Match(at / COARSE_HZ, (lag + 1) / COARSE_HZ, best)
+        yield _Repetition(at / COARSE_HZ, (lag + 1) / COARSE_HZ, best)
 
 
 def _lag(seconds: float) -> int:
@@ -111,7 +111,7 @@ def _sliding_products(before: Floats, second: Floats, n_fft: int) -> Floats:
     return np.asarray(fft.irfft(spectrum, n_fft))
 
 
-def _exactness(analysis: Analysis, match: _Match) -> float:
+def _exactness(analysis: Analysis, match: _Repetition) -> float:
     """Correlation at the full rate, at the best lag near the match's."""
     at, lag, reach = round(match.at_s * SAMPLE_RATE_HZ), round(match.lag_s * SAMPLE_RATE_HZ), 2 * COARSE
     second = analysis.mono[at : at + SAMPLE_RATE_HZ]

@@ -86,6 +86,8 @@ def hum_of(analysis: Analysis, mains_hz: int) -> float:
         return 0.0
     windows = analysis.coarse[: n_windows * _HUM_SAMPLES].reshape(n_windows, _HUM_SAMPLES)
     power = np.square(np.abs(fft.rfft(windows * get_window("hann", _HUM_SAMPLES), axis=1)))
+    if not power.any():  # channels in antiphase: the mix is silent
+        return 0.0
     reach, floor = round(_HUM_REACH_HZ * _HUM_SAMPLES / COARSE_HZ), 1e-9 * float(power.mean())
     over = []
     for harmonic in (1, 2, 3):

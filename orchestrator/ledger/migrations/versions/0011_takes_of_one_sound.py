@@ -1,4 +1,4 @@
-"""Which takes differ in their finishing alone: the hash of all that must be the same to make one's file from another's"""
+"""The hash that is equal for takes that differ in finishing alone, so that one's file can be made from another's"""
 
 import json
 

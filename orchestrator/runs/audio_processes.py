@@ -25,7 +25,7 @@ _END_S: Final = 10.0  # for a process whose input has ended
 _Result = TypeVar("_Result", bound=Frozen)
 
 
-class AudioRoom(Generic[_Result]):
+class AudioProcesses(Generic[_Result]):
     """The processes that work on audio: one for each thread that asks."""
 
     def __init__(self, command: str, result: type[_Result], home: Path) -> None:
