@@ -263,7 +263,8 @@ def test_no_command_prints_what_steers_a_terminal(tunemill, terminal, command, w
         ["plan", "c"],
         ["records", "list"],
     ]
-    + [["costs", *each] for each in (["report"], ["rentals", "list"], ["prices"], ["invoices"], ["budgets", "list"])],
+    + [["costs", *each] for each in (["report"], ["rentals", "list"], ["prices"], ["invoices"])]
+    + [["costs", "budgets", "list", "--period", PERIOD]],
     ids=" ".join,
 )
 def test_what_a_stranger_said_can_still_be_read(tunemill, arguments):

@@ -155,7 +155,7 @@ def test_again_reads_all(home):
     answer = home.verify("--again")
     assert answer.exit_code == 0
     assert len(home.read) == TAKES
-    assert "going on" not in answer.output
+    assert "continuing" not in answer.output
     assert home.kept == []
 
 
@@ -169,10 +169,10 @@ def test_a_quick_check_neither_uses_nor_removes_what_was_read(home):
 def test_another_store_catalog_or_time_begins_anew(home, monkeypatch):
     home.stop_a_check()
     answer = CliRunner().invoke(program.app, ["catalog", "verify"])
-    assert "going on" not in answer.output
+    assert "continuing" not in answer.output
     assert len(home.kept) == 1
     monkeypatch.setattr(digests_module, "now_ms", lambda: int(time.time() * 1000) + KEPT_MS)
-    assert "going on" not in home.verify().output
+    assert "continuing" not in home.verify().output
     assert len(home.read) == TAKES
 
 
@@ -250,7 +250,7 @@ def test_a_killed_process_has_kept_what_it_read(tmp_path, monkeypatch):
     with ReadDigests.opened(tmp_path, place, "spring") as digests:
         assert 3 <= digests.found < TAKES
     answer = CliRunner().invoke(program.app, ["catalog", "verify", "spring"])
-    assert "going on" in answer.output
+    assert "continuing" in answer.output
     assert answer.exit_code == 0
     assert list((tmp_path / "verify").glob("*")) == []
 

@@ -188,7 +188,7 @@ def test_a_machine_on_which_anothers_workers_live_cannot_be_named(fleet):
     fleet.say(OTHER, started(OTHER, rental=pod, **at_ms))
     fleet.say(FOE, started("foe.9", rental=pod, **at_ms))
     assert fleet.worker("foe.9") is None
-    assert fleet.reasons() == ["it names runpod/pod, where workers of login 'honest' live"]
+    assert fleet.reasons() == ["it names runpod/pod, where workers of login 'honest' run"]
     fleet.say(OTHER, started("honest.9", rental=pod, **at_ms))  # another GPU of the machine
     for worker_id in (OTHER, "honest.9"):
         fleet.broker.deliver_as("honest", WorkerStopped(worker_id=worker_id, reason="told to", at_ms=fleet.now_ms))
