@@ -35,6 +35,7 @@ from catalog.keys import take_of_audio, take_of_master
 from catalog.limits import CODEBOOK_SIZE
 from catalog.models import Guarantees
 from catalog.orders import Receipt
+from catalog.scores import SCORES_MAX, Score
 from catalog.spec import AudioFormat, DiffusionSpec, TrackSpec, with_metadata
 from catalog.track import Take
 
@@ -126,6 +127,7 @@ class Measures(Frozen):
     loudness_range_lu: float | None = neutral(None)  # EBU Tech 3342
     limited_db: float | None = neutral(None)  # the most that the limiter took off; None: it was not used
     limited_share: float | None = neutral(None)  # part of the time in which it took off 0.1 dB or more
+    scores: list[Score] = neutral([], max_length=SCORES_MAX)  # by which the best takes of a track are found
 
 
 class AudioFile(Frozen):

@@ -26,7 +26,7 @@ VerdictOutcome = Literal["accepted", "rejected"]
 
 
 class Verdict(Frozen):
-    """One decision of a listener about one rendition."""
+    """One decision about one rendition: a listener's, or the choice by score among the takes of a track."""
 
     v: Literal[1] = VERDICT_VERSION
     catalog: Slug
@@ -36,6 +36,8 @@ class Verdict(Frozen):
     reason: Words = ""
     at_ms: Instant
     again: bool = neutral(False)  # of a rejection: another take is to have the place
+    spare: bool = neutral(False)  # of an accepted one: it is sound, and others of its track were chosen before it
+    picked: bool = neutral(False)  # of an accepted one: a listener has chosen it, whatever the scores say
 
     @property
     def key(self) -> str:

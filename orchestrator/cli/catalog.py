@@ -11,7 +11,7 @@ import typer
 from catalog.errors import UnknownNameError
 from catalog.settings import Settings, read_settings
 from catalog.store import open_configured_store
-from orchestrator.cli import duplicates, finish, upkeep, verdicts
+from orchestrator.cli import choosing, duplicates, finish, upkeep, verdicts
 from orchestrator.cli.console import JsonFlag, print_json, print_line, say, warn
 from orchestrator.cli.ledger import find_ledger
 from orchestrator.cli.names import MadeCatalogArgument, Names, planned_places, read_names, refuse_unmade
@@ -30,6 +30,7 @@ def register(app: typer.Typer) -> None:
     catalog.command("list")(list_catalog)
     duplicates.register(catalog)
     verdicts.register(catalog)
+    choosing.register(catalog)
     finish.register(catalog)
     upkeep.register(catalog)
     app.add_typer(catalog, name="catalog")

@@ -83,11 +83,13 @@ unfinished | count | takes of a run that was begun and not ended
 again | count | takes that are made in the place of rejected ones
 to_finish | count | takes whose file alone is to be made anew, without a GPU
 empty | count | of the unchanged: rejected, and no other take is made in their place
-total | count | all of these but `empty`
+spare | count | of the unchanged: sound, and others of their tracks were chosen before them
+to_choose_from | count | of all: more takes of their tracks than the catalog keeps
+total | count | all of these but the last three
 to_render | count | takes that a run would render
-wanted | count | good takes that the catalog wants: the same as `total`
-kept | count | good takes that it has
-missing | count | the difference
+wanted | count | takes that the catalog is to list: the total less `to_choose_from`
+kept | count | good takes that it lists
+missing | count | the difference, at least 0
 """
 _CHANGES: Final = """
 changes.replaced.{place} | count | accepted tracks that a run replaces, by place
@@ -172,6 +174,10 @@ tries | count | further takes that may be made for each one that is rejected
 empty.out_of_tries | count | places that stay empty: every take that `tries` allows was rejected
 empty.by_engine | count | places that stay empty: the engine refuses the track
 empty.by_listener | count | places that stay empty: a listener rejected the take and asked for no other
+keep | count | the best so many takes of each track are listed; 0: all
+choose_by[] | text | the scores by which the best are found
+unchosen.beyond | count | listed takes of finished tracks beyond what the catalog keeps
+unchosen.to_list | count | spare takes of finished tracks that the catalog would keep
 dropped | count | takes that the catalog no longer names
 restored | count | takes that were retired and are wanted again
 """),
@@ -277,6 +283,7 @@ runs[].max_usd_micros | usd? | its cap
 runs[].take_usd_micros | usd? | what a take was expected to cost when it began
 runs[].tries | count | further takes that may be made for each one that is rejected
 runs[].duplicates | text | what becomes of takes that sound alike: warn, reroll or off
+runs[].choose_by | text | the scores by which the best takes of a track are found; empty: all are listed
 """),
     *_read(_TAKES, "runs[].takes."),
     *_read("""

@@ -160,6 +160,9 @@ def plan_as_json(plan: CatalogPlan, result: Estimate) -> dict[str, Any]:
         "takes": counts_as_json(plan.counts),
         "tries": plan.tries,
         "empty": plan.empty._asdict(),
+        "keep": plan.keep,
+        "choose_by": list(plan.choose_by),
+        "unchosen": plan.unchosen._asdict(),
         "dropped": len(plan.dropped),
         "restored": plan.restored,
         "changes": plan.changes.as_plain_values(),
@@ -196,14 +199,19 @@ def plan_as_json(plan: CatalogPlan, result: Estimate) -> dict[str, Any]:
 
 def counts_as_json(counts: StandingCounts) -> dict[str, int]:
     """Return the counts as plain values: by standing, and wanted, kept and missing."""
-    places = {"wanted": counts.total, "kept": counts.kept, "missing": counts.missing}
+    places = {"wanted": counts.wanted, "kept": counts.kept, "missing": counts.missing}
     return {**counts._asdict(), "total": counts.total, "to_render": counts.to_render, **places}
 
 
 def places_in_words(plan: CatalogPlan, result: Estimate) -> list[str]:
     """Say how many takes are wanted, kept and missing, and why some are missing."""
     counts = plan.counts
-    said = [f"wanted {counts.total:,}, kept {counts.kept:,}, missing {counts.missing:,}"]
+    said = [f"wanted {counts.wanted:,}, kept {counts.kept:,}, missing {counts.missing:,}"]
+    if plan.keep:
+        spare = f"; {counts.spare:,} made are spare" if counts.spare else ""
+        best = "take" if plan.keep == 1 else f"{plan.keep} takes"
+        said[0] += f": the best {best} of each track, of {counts.total:,} planned{spare}"
+    said += plan.unchosen.in_words(plan.name_now)
     if counts.again:
         cost = "unknown" if result.again_usd_micros is None else usd(result.again_usd_micros)
         many = "1 place: its take was" if counts.again == 1 else f"{counts.again:,} places: their takes were"

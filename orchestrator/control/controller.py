@@ -19,6 +19,7 @@ from catalog.queues import queues_served
 from catalog.tiers import tier_of
 from orchestrator.control.admission import OrderProof
 from orchestrator.control.broker import Broker, Look, RawRecord
+from orchestrator.control.choice import TakeChoice
 from orchestrator.control.duplicates import DuplicateCheck
 from orchestrator.control.feed import Fed, feed, window_of
 from orchestrator.control.recording import RecordWriter
@@ -68,6 +69,7 @@ class Controller:
         clock: Callable[[], int] = now_ms,
         proof: OrderProof | None = None,  # of orders, where they are signed
         duplicates: DuplicateCheck | None = None,
+        choice: TakeChoice | None = None,
     ) -> None:
         self.feeding = True
         self._ledger, self._broker, self._price_of, self._clock = ledger, broker, price_of, clock
@@ -85,7 +87,7 @@ class Controller:
         self._looked_ms = 0  # when they were
         self._beats: dict[str, bytes] = {}  # the latest heartbeat of each that is on the books, as it lay there
         self._writer = RecordWriter(ledger, price_of=price_of, clock=clock, proof=proof)
-        self._duplicates = duplicates
+        self._duplicates, self._choice = duplicates, choice
         self._is_first_step = True
         self._suspend = SuspendDetector()
 
@@ -131,6 +133,7 @@ class Controller:
         if is_check_due and (again_tried := self._writer.retry_due()):
             recorded = recorded.plus(again_tried)
         is_compared = self._duplicates is None or self._duplicates.step()
+        is_chosen = is_compared and (self._choice is None or self._choice.step())
         runs = self._runs()
         run_ids = [run.run_id for run in runs]
         behind = self._behind(look)
@@ -146,8 +149,8 @@ class Controller:
             for run in runs:
                 if run.wish == CANCEL:
                     work.cancel_waiting(connection, run.run_id)
-            # The take that a copy makes room for is its run's to make.
-            finished = work.finish_runs(connection, run_ids, self._clock()) if is_compared else []
+            # The take that a copy makes room for is its run's to make, and the choice among takes its last work.
+            finished = work.finish_runs(connection, run_ids, self._clock()) if is_chosen else []
             refusing = {run_id: each.refused for run_id, each in fed.items() if each.refused is not None}
             on_the_way = work.count_sent(connection, sorted(refusing)) if refusing else {}
         refused = {

@@ -23,7 +23,8 @@ class DueTake(NamedTuple):
     take: Take
     place: int  # the number of the take that had the place first
     wanted: int  # places of the track
-    is_passed: bool = False  # it was refused, and its place has passed to a later take
+    is_passed: bool = False  # it was refused, and a later take has its place or enough others are good
+    keep: int = 0  # so many of the track's takes are listed, the best ones; 0: all
 
     @property
     def is_further(self) -> bool:
@@ -65,8 +66,10 @@ class Held(NamedTuple):
 NOTHING_HELD: Final = Held({}, {}, {})
 
 
-def due_takes(track: Track, wanted: int, tries: int, held: Held) -> Iterator[DueTake]:
+def due_takes(track: Track, wanted: int, tries: int, held: Held, keep: int = 0) -> Iterator[DueTake]:
     """The takes of `track` that are due or were, by number; each of `wanted` places may pass on `tries` times.
+
+    Where the catalog keeps the best `keep` of them, a place passes on only when fewer than those would be good.
 
     A take that is held in a place stays due when `tries` is lowered. A number that is not held, below a held take that
     took over a place, was refused before the ledger was rebuilt: its place has passed, and it is not made again.
@@ -74,17 +77,21 @@ def due_takes(track: Track, wanted: int, tries: int, held: Held) -> Iterator[Due
     greatest = _greatest_held(track, wanted, held)
     most = min(max(wanted * (1 + tries), greatest), NUMBER_MAX)
     lost = _count_lost(track, wanted, greatest, held)
-    places = list(range(1, wanted + 1))
+    needed = min(keep, wanted) if keep else wanted
+    places, bad = list(range(1, wanted + 1)), 0
     for index, place in enumerate(places):  # grows on the way
         take = _take(track, index + 1, wanted, held)
         is_lost = lost > 0 and not held.has_slot(take)
-        is_passed = len(places) < most and (is_lost or is_refused(take, held.refused))
-        if is_passed:
+        is_bad = is_lost or is_refused(take, held.refused)
+        bad += is_bad
+        is_enough = len(places) - bad >= needed
+        is_passed = is_bad and (is_enough or len(places) < most)
+        if is_bad and len(places) < (greatest if is_enough else most):
             places.append(place)
         if is_lost:
             lost -= 1
         else:
-            yield DueTake(take, place, wanted, is_passed)
+            yield DueTake(take, place, wanted, is_passed, keep)
 
 
 def _greatest_held(track: Track, wanted: int, held: Held) -> int:

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, func, select, up
 from catalog.track import Take
 from catalog.verdicts import Verdict
 from orchestrator.ledger import plans
+from orchestrator.ledger.choice import note_changed
 from orchestrator.ledger.slots import is_listed
 from orchestrator.ledger.tables import CHROMA, DUPLICATE, RENDITION, TAKE, RenditionRow, RunRow
 from orchestrator.ledger.verdicts import asks_again, decide, record_verdicts
@@ -109,6 +110,7 @@ def settle_due(connection: Connection, verdicts: Sequence[Verdict]) -> None:
     """Record what was decided of all due pairs; the places of the rejected takes pass on."""
     record_verdicts(connection, verdicts)
     plans.pass_places_on(connection, [each.take_id for each in verdicts])
+    note_changed(connection, [each.take_id for each in verdicts])  # a spare take may have the place
     connection.execute(update(DUPLICATE).where(DUPLICATE.c.is_due).values(is_due=False))
 
 

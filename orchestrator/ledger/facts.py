@@ -18,6 +18,7 @@ from catalog.messages import AttemptMade, Record, SpansClosed, WorkerStopped
 from catalog.sidecar import Sidecar
 from orchestrator.ledger import plans
 from orchestrator.ledger.bulk import insert_new
+from orchestrator.ledger.choice import note_changed
 from orchestrator.ledger.chroma import note_renditions
 from orchestrator.ledger.holding import GivenAt, NamedTakes, TakesTold, believe_all
 from orchestrator.ledger.machines import PriceOf, mark_makers_unposted
@@ -89,6 +90,7 @@ def record_facts(
     _insert_spans(connection, spans)
     takes.write()
     plans.pass_places_on(connection, [each.take_id for each in made if each.outcome == "rejected" and each.audio_ms])
+    note_changed(connection, [each.take_id for each in made if each.outcome == "accepted"])
     # The adopted rendition was made in another worker's time, and its outcome is known only now.
     mark_makers_unposted(connection, {each.take_id for each in made if each.adopted})
     recorded.named = takes.named

@@ -97,6 +97,7 @@ class Ledger:
         *,
         tries: int = 0,
         duplicates: str = "warn",
+        choose_by: str = "",
         remade: Collection[str] = (),
         is_part: bool = False,
     ) -> BegunRun:
@@ -108,7 +109,7 @@ class Ledger:
         One transaction: after a kill the ledger holds the old plan or the new one. Memory grows by a few
         hundred bytes a take.
         """
-        terms = RunTerms(model, max_usd_micros, take_usd_micros, tries, duplicates)
+        terms = RunTerms(model, max_usd_micros, take_usd_micros, tries, duplicates, choose_by)
         with self.write() as connection:
             return plans.begin_or_resume(connection, catalog, terms, takes, now_ms(), is_part=is_part, remade=remade)
 

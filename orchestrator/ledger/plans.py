@@ -38,6 +38,7 @@ class RunTerms(NamedTuple):
     take_usd_micros: int | None = None  # the expected cost of one take, for the cap; None: unknown
     tries: int = 0  # times a place may pass on from a take that was refused
     duplicates: str = "warn"  # of two takes that sound alike: warn, reroll or off
+    choose_by: str = ""  # the scorers that choose among the takes of a track, comma-separated
 
 
 class BegunRun(NamedTuple):
@@ -77,7 +78,7 @@ class _Before(NamedTuple):
     state: str
     is_current: bool
     slot: Slot
-    wanted: int
+    counts: tuple[int, int]  # takes of its track that are wanted, and of these kept
     sound_id: str
 
 
@@ -152,7 +153,7 @@ def pass_places_on(connection: Connection, take_ids: Collection[str]) -> int:
     """
     waiting = 0
     for ids in chunks(sorted(take_ids)):
-        query = select(TAKE.c.track_key, TAKE.c.message, TAKE.c.wanted, RUN.c.run_id, RUN.c.tries)
+        query = select(TAKE.c.track_key, TAKE.c.message, TAKE.c.wanted, TAKE.c.keep, RUN.c.run_id, RUN.c.tries)
         query = query.join(RUN, RUN.c.run_id == TAKE.c.run_id).where(
             and_(TAKE.c.take_id.in_(ids), TAKE.c.state.in_(sorted(DONE)), TAKE.c.current, TAKE.c.wanted > 0),
             and_(RUN.c.state == "active", RUN.c.wish != "cancel", RUN.c.tries > 0),
@@ -162,7 +163,7 @@ def pass_places_on(connection: Connection, take_ids: Collection[str]) -> int:
         before = _read_before(connection, ours)
         held = _held(before, refused_takes(connection, ours))
         for row in by_track.values():
-            due = due_takes(Take.model_validate(row.message).track, row.wanted, row.tries, held)
+            due = due_takes(Take.model_validate(row.message).track, row.wanted, row.tries, held, row.keep)
             further = [each for each in due if each.is_further and not each.is_passed]
             waiting += _let_wait(connection, further, before, row.run_id)
     return waiting
@@ -181,10 +182,12 @@ def _let_wait(connection: Connection, takes: Sequence[DueTake], before: Mapping[
 
 def _read_before(connection: Connection, where: ColumnElement[bool]) -> dict[str, _Before]:
     slot = (TAKE.c.track_key, TAKE.c.number)
-    columns = (TAKE.c.take_id, *slot, TAKE.c.state, TAKE.c.current, TAKE.c.wanted, TAKE.c.sound_id)
+    columns = (TAKE.c.take_id, *slot, TAKE.c.state, TAKE.c.current, TAKE.c.wanted, TAKE.c.keep, TAKE.c.sound_id)
     return {
-        take_id: _Before(state, current, (key, number), wanted, sound_id)
-        for take_id, key, number, state, current, wanted, sound_id in connection.execute(select(*columns).where(where))
+        take_id: _Before(state, current, (key, number), (wanted, keep), sound_id)
+        for take_id, key, number, state, current, wanted, keep, sound_id in connection.execute(
+            select(*columns).where(where)
+        )
     }
 
 
@@ -232,7 +235,7 @@ def _close_empty_run(connection: Connection, run_id: str, resumed: bool, at_ms: 
 
 
 def _insert(connection: Connection, takes: Sequence[DueTake], run_id: str) -> None:
-    rows = {due.take.id: {**take_row(due.take, run_id), "wanted": due.wanted} for due in takes}
+    rows = {due.take.id: {**take_row(due.take, run_id), "wanted": due.wanted, "keep": due.keep} for due in takes}
     if rows:
         connection.execute(insert(TAKE), list(rows.values()))
 
@@ -275,14 +278,14 @@ def _set_current(connection: Connection, take_ids: list[str]) -> None:
 
 
 def _set_wanted(connection: Connection, takes: Sequence[DueTake], before: dict[str, _Before]) -> None:
-    """Write how many takes are wanted where that has changed, of takes that may still be refused."""
-    changed: dict[int, list[str]] = {}
+    """Write how many takes are wanted and kept where that has changed, of takes that are not done."""
+    changed: dict[tuple[int, int], list[str]] = {}
     for due in takes:
-        known = before[due.take.id]
-        if known.wanted != due.wanted and known.state not in DONE:
-            changed.setdefault(due.wanted, []).append(due.take.id)
-    for wanted, take_ids in changed.items():
-        _update(connection, take_ids, {"wanted": wanted})
+        known, counts = before[due.take.id], (due.wanted, due.keep)
+        if known.counts != counts and known.state not in DONE:
+            changed.setdefault(counts, []).append(due.take.id)
+    for (wanted, keep), take_ids in changed.items():
+        _update(connection, take_ids, {"wanted": wanted, "keep": keep})
 
 
 def _drop(connection: Connection, take_ids: list[str]) -> None:

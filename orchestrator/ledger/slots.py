@@ -22,7 +22,7 @@ from orchestrator.ledger.bulk import chunks
 from orchestrator.ledger.due import Refused, Slot
 from orchestrator.ledger.observations import Category
 from orchestrator.ledger.tables import ATTEMPT, TAKE
-from orchestrator.ledger.verdicts import asks_again, is_kept
+from orchestrator.ledger.verdicts import asks_again, is_kept, is_made_spare
 
 DONE: Final = frozenset({"accepted", "rejected"})  # rendering again would only say the same
 _UNDER_WAY: Final = frozenset({"waiting", "sent"})
@@ -83,20 +83,28 @@ class KnownTake(NamedTuple):
     model: str = ""
     is_refused: bool = False
     sound_id: str = ""  # the same for takes that differ in finishing alone; "": not known
+    is_spare: bool = False
 
     @property
     def is_listed(self) -> bool:
         """True when the catalog lists the track."""
-        return STATES[state_of(TakeFacts(self.state, is_refused=self.is_refused))].is_listed
+        facts = TakeFacts(self.state, is_refused=self.is_refused, is_chosen=not self.is_spare)
+        return STATES[state_of(facts)].is_listed
 
 
 def known_takes(connection: Connection, catalog: str) -> dict[tuple[str, int], KnownTake]:
     """(track key, take number) -> the current take of the slot."""
     columns = (TAKE.c.track_key, TAKE.c.number, TAKE.c.take_id, TAKE.c.state, TAKE.c.model, TAKE.c.sound_id)
-    query = select(*columns, is_kept(TAKE.c.rendition_id)).where(TAKE.c.catalog == catalog, TAKE.c.current)
+    query = select(*columns, is_kept(TAKE.c.rendition_id), is_made_spare(TAKE.c.rendition_id))
+    query = query.where(TAKE.c.catalog == catalog, TAKE.c.current)
     return {
-        (key, number): KnownTake(take_id, state, model, kept is not None and not kept, sound_id)
-        for key, number, take_id, state, model, sound_id, kept in connection.execute(query)
+        (key, number): KnownTake(
+            *(take_id, state, model),
+            is_refused=kept is not None and not kept and not spare,
+            sound_id=sound_id,
+            is_spare=bool(spare),
+        )
+        for key, number, take_id, state, model, sound_id, kept, spare in connection.execute(query)
     }
 
 
@@ -186,3 +194,8 @@ def category_of(state: SlotState) -> Category:
 def is_listed() -> ColumnElement[bool]:
     """SQL condition on a take's row: its catalog lists the track. Equivalent to a listed state by `state_of`."""
     return and_(TAKE.c.current, TAKE.c.state == "accepted", is_kept(TAKE.c.rendition_id))
+
+
+def is_spare() -> ColumnElement[bool]:
+    """SQL condition on a take's row: it is sound and planned, and others of its track were chosen before it."""
+    return and_(TAKE.c.current, TAKE.c.state == "accepted", is_made_spare(TAKE.c.rendition_id))

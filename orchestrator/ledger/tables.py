@@ -4,8 +4,8 @@ Facts: `attempt`, `loss`, `rendition`, `span`, `verdict`, `strike`, and `invoice
 `cost_entry`, `closed_period` and `budget`. Facts and books are append-only (triggers refuse changes). State of work:
 `take` and `run`. Roll-calls: `worker`, `rental`, `login` and `order_key`. `writer` names the process that may record,
 and `set_aside` holds the records that could not be written. `standing` (an index of the books), `cost_monthly` (their
-sums), `tally` (sums of facts), `chroma`, `chroma_code` and `duplicate` can be computed again from the rest. Instants
-are UTC epoch milliseconds, money is integer micro-dollars.
+sums), `tally` (sums of facts), `score`, `chroma`, `chroma_code` and `duplicate` can be computed again. Instants are UTC
+epoch milliseconds, money is integer micro-dollars.
 """
 
 from __future__ import annotations
@@ -86,6 +86,7 @@ class RunRow(Row, table=True):
     wished_at_ms: int | None = Field(default=None, sa_type=BigInteger)  # the instant of the latest wish
     tries: int = Field(default=0, sa_column_kwargs=_ZERO)  # times a place may pass on from a take that was refused
     duplicates: str = Field(default="warn", sa_column_kwargs=_WARN)  # on takes that sound alike: warn, reroll or off
+    choose_by: str = Field(default="", sa_column_kwargs=_EMPTY)  # scorers, comma-separated; "": of an earlier version
 
 
 class TakeRow(Row, table=True):
@@ -106,6 +107,7 @@ class TakeRow(Row, table=True):
             "sent_at_ms",
             sqlite_where=text(UNHELD),  # and Postgres' in its migration: naming it here would import that dialect
         ),
+        Index("ix_take_choice_due", "track_key", sqlite_where=text("is_choice_due")),  # and Postgres' in its migration
         _one_of("state", TAKE_STATES),
     )
 
@@ -135,6 +137,8 @@ class TakeRow(Row, table=True):
     sound_id: str = Field(default="", sa_column_kwargs=_EMPTY)  # the same for takes that differ in finishing alone
     is_order_known: bool = Field(default=True, sa_column_kwargs=_TRUE)  # False: rebuilt, and nothing proves its order
     wanted: int = Field(default=0, sa_column_kwargs=_ZERO)  # good takes of its track; 0: planned by an earlier version
+    keep: int = Field(default=0, sa_column_kwargs=_ZERO)  # of these the best so many are listed; 0: all
+    is_choice_due: bool = Field(default=False, sa_column_kwargs=_FALSE)  # the takes of its track are to be compared
 
 
 class AttemptRow(Row, table=True):
@@ -484,6 +488,17 @@ class VerdictRow(Row, table=True):
     reason: str
     at_ms: int = Field(sa_type=BigInteger)
     again: bool = Field(default=False, sa_column_kwargs=_FALSE)  # of a rejection: another take is to have the place
+    spare: bool = Field(default=False, sa_column_kwargs=_FALSE)  # sound, and others of its track were chosen before it
+    picked: bool = Field(default=False, sa_column_kwargs=_FALSE)  # chosen by a listener, whatever the scores say
+
+
+class ScoreRow(Row, table=True):
+    """The scores of a rendition that were computed after it was stored; other scores are in its sidecar."""
+
+    __tablename__ = "score"
+
+    record_id: str = Field(primary_key=True)
+    scores: list[dict[str, Any]] = Field(sa_column=Column(JSON, nullable=False))
 
 
 class ChromaRow(Row, table=True):
@@ -606,6 +621,7 @@ COST_MONTHLY: Table = CostMonthlyRow.__table__  # type: ignore[attr-defined]
 CLOSED_PERIOD: Table = ClosedPeriodRow.__table__  # type: ignore[attr-defined]
 BUDGET: Table = BudgetRow.__table__  # type: ignore[attr-defined]
 VERDICT: Table = VerdictRow.__table__  # type: ignore[attr-defined]
+SCORE: Table = ScoreRow.__table__  # type: ignore[attr-defined]
 CHROMA: Table = ChromaRow.__table__  # type: ignore[attr-defined]
 CHROMA_CODE: Table = ChromaCodeRow.__table__  # type: ignore[attr-defined]
 DUPLICATE: Table = DuplicateRow.__table__  # type: ignore[attr-defined]

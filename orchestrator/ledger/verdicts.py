@@ -1,8 +1,9 @@
-"""Verdicts in the ledger: a person's decisions on finished tracks after listening; the newest one on a track counts.
+"""Verdicts in the ledger: the decisions on finished tracks; the newest one on a track counts.
 
 A rejected track stays in the store and in the ledger, is no longer listed in its catalog, and its cost counts as waste.
-The same seed would sound the same again, so the take is not rendered anew. The store keeps a copy of each verdict
-(`catalog.verdicts`), from which a rebuilt ledger gets its verdicts back.
+The same seed would sound the same again, so the take is not rendered anew. A spare take is sound, but its catalog keeps
+fewer takes of the track, and others were chosen. The store keeps a copy of each verdict (`catalog.verdicts`), from
+which a rebuilt ledger gets its verdicts back.
 """
 
 from __future__ import annotations
@@ -10,21 +11,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, tuple_
+from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, tuple_
 
 from catalog.verdicts import Verdict, VerdictOutcome
 from orchestrator.ledger.machines import mark_makers_unposted
 from orchestrator.ledger.tables import RENDITION, TAKE, VERDICT, RenditionRow
 
 _AT_ONCE: Final = 400  # two parameters each; SQLite's oldest limit is 999
+_WORD: Final = (VERDICT.c.outcome, VERDICT.c.at_ms, VERDICT.c.again, VERDICT.c.spare, VERDICT.c.picked)
+_REJECTS: Final = VERDICT.c.outcome == "rejected"
 
 
-class _Word(NamedTuple):
+class Word(NamedTuple):
     """The newest word on a rendition."""
 
     outcome: str = "accepted"
     at_ms: int = 0
     again: bool = False  # another take is asked for
+    spare: bool = False  # others of its track were chosen before it
+    picked: bool = False  # a listener has chosen it
 
 
 def decide(
@@ -35,17 +40,19 @@ def decide(
     at_ms: int,
     *,
     again: bool = False,
+    picked: bool = False,
 ) -> list[Verdict]:
     """The verdicts that change something: of renditions that do not stand at `outcome` already. Nothing is written.
 
-    With `again` a rejection asks for another take, also one of a rendition that was rejected before without that.
+    With `again` a rejection asks for another take, also one of a rendition that was rejected before without that. With
+    `picked` an accepted take is chosen before the others of its track.
     """
-    standing = _standing(connection, [each.record_id for each in renditions])
+    standing = read_standing(connection, [each.record_id for each in renditions])
     catalogs = _catalogs(connection, [each.take_id for each in renditions])
     decided = []
     for each in renditions:
-        before = standing.get(each.record_id, _Word())
-        if before.outcome != outcome or (again and not before.again):
+        before = standing.get(each.record_id, Word())
+        if before.outcome != outcome or (again and not before.again) or (picked and not before.picked):
             decided.append(
                 Verdict(
                     catalog=catalogs[each.take_id],
@@ -55,6 +62,7 @@ def decide(
                     reason=reason,
                     at_ms=max(at_ms, before.at_ms + 1),  # a clock that was set back does not make it the older one
                     again=again,
+                    picked=picked,
                 )
             )
     return decided
@@ -70,15 +78,15 @@ def record_verdicts(connection: Connection, verdicts: Iterable[Verdict]) -> int:
     for at in range(0, len(ordered), _AT_ONCE):
         chunk = ordered[at : at + _AT_ONCE]
         named = _record_ids(connection, {each.rendition for each in chunk})
-        standing = _standing(connection, list(named.values()))
+        standing = read_standing(connection, list(named.values()))
         rows: list[dict[str, Any]] = []
         for each in chunk:
             record_id = named.get(each.rendition)
-            if record_id is None or each.at_ms <= standing.get(record_id, _Word(at_ms=-1)).at_ms:
+            if record_id is None or each.at_ms <= standing.get(record_id, Word(at_ms=-1)).at_ms:
                 continue
-            standing[record_id] = _Word(each.outcome, each.at_ms, each.again)
-            said = {"outcome": each.outcome, "reason": each.reason, "at_ms": each.at_ms, "again": each.again}
-            rows.append({"record_id": record_id, "take_id": each.take_id, **said})
+            said = Word(each.outcome, each.at_ms, each.again, each.spare, each.picked)
+            standing[record_id] = said
+            rows.append({"record_id": record_id, "take_id": each.take_id, "reason": each.reason, **said._asdict()})
         if rows:
             connection.execute(insert(VERDICT), rows)
             mark_makers_unposted(connection, [row["take_id"] for row in rows])
@@ -88,7 +96,7 @@ def record_verdicts(connection: Connection, verdicts: Iterable[Verdict]) -> int:
 
 def read_verdicts(connection: Connection, catalog: str) -> list[Verdict]:
     """Every verdict about a catalog's takes, as the store should have it."""
-    columns = (VERDICT.c.outcome, VERDICT.c.reason, VERDICT.c.at_ms, VERDICT.c.again)
+    columns = (VERDICT.c.outcome, VERDICT.c.reason, *_WORD[1:])
     query = (
         select(VERDICT.c.take_id, RENDITION.c.sha256, *columns)
         .join(RENDITION, RENDITION.c.record_id == VERDICT.c.record_id)
@@ -113,19 +121,23 @@ def unrecorded(connection: Connection, catalog: str, verdicts: Iterable[Verdict]
 
 
 def is_kept(record_id: ColumnElement[Any]) -> ColumnElement[bool]:
-    """SQL condition on a rendition: it was never rejected, or was accepted again since."""
-    return record_id.not_in(select(VERDICT.c.record_id).where(_rejects()))
+    """SQL condition on a rendition: its newest verdict neither rejects it nor makes it spare."""
+    return record_id.not_in(select(VERDICT.c.record_id).where(_is_newest(), or_(_REJECTS, VERDICT.c.spare)))
+
+
+def is_made_spare(record_id: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Of a rendition: it is sound, and others of its track were chosen before it."""
+    return record_id.in_(select(VERDICT.c.record_id).where(_is_newest(), VERDICT.c.spare))
 
 
 def asks_again(record_id: ColumnElement[Any]) -> ColumnElement[bool]:
     """Of a rendition: a listener has rejected it and asks for another take in its place."""
-    return record_id.in_(select(VERDICT.c.record_id).where(_rejects(), VERDICT.c.again))
+    return record_id.in_(select(VERDICT.c.record_id).where(_is_newest(), _REJECTS, VERDICT.c.again))
 
 
-def _rejects() -> ColumnElement[bool]:
-    """Of a verdict: it is the newest on its rendition, and rejects it."""
-    newest = select(func.max(VERDICT.c.verdict_id)).group_by(VERDICT.c.record_id)
-    return and_(VERDICT.c.verdict_id.in_(newest), VERDICT.c.outcome == "rejected")
+def _is_newest() -> ColumnElement[bool]:
+    """Of a verdict: it is the newest on its rendition."""
+    return VERDICT.c.verdict_id.in_(select(func.max(VERDICT.c.verdict_id)).group_by(VERDICT.c.record_id))
 
 
 def _record_ids(connection: Connection, renditions: set[tuple[str, str]]) -> dict[tuple[str, str], str]:
@@ -147,11 +159,11 @@ def _catalogs(connection: Connection, take_ids: list[str]) -> dict[str, str]:
     return found
 
 
-def _standing(connection: Connection, record_ids: list[str]) -> dict[str, _Word]:
-    """The newest word on each rendition."""
-    found: dict[str, _Word] = {}
+def read_standing(connection: Connection, record_ids: Sequence[str]) -> dict[str, Word]:
+    """The newest word on each rendition that there is one on."""
+    found: dict[str, Word] = {}
     for at in range(0, len(record_ids), _AT_ONCE):
-        query = select(VERDICT.c.record_id, VERDICT.c.outcome, VERDICT.c.at_ms, VERDICT.c.again)
+        query = select(VERDICT.c.record_id, *_WORD)
         query = query.where(VERDICT.c.record_id.in_(record_ids[at : at + _AT_ONCE])).order_by(VERDICT.c.verdict_id)
-        found |= {record_id: _Word(*said) for record_id, *said in connection.execute(query)}
+        found |= {record_id: Word(*said) for record_id, *said in connection.execute(query)}
     return found

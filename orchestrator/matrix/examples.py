@@ -62,4 +62,6 @@ EXAMPLES: Final[dict[str, Any]] = {
     "prompts": "prompts.csv",
     "masters": False,
     "duplicates": "reroll",
+    "keep": 1,
+    "choose_by": ["technical", "variation"],
 }

@@ -23,6 +23,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from catalog import limits
 from catalog.forms import Frozen
 from catalog.models import model_meant
+from catalog.scores import DEFAULT_SCORERS, SCORES_MAX
 from catalog.seeds import SEED_LIMIT
 from catalog.spec import (
     Bpm,
@@ -362,6 +363,23 @@ class CatalogFile(Frozen):
         ge=0,
         le=TRIES_MAX,
         description="Number of further takes that may be made for each take that is rejected; 0: none.",
+    )
+    keep: int | None = Field(
+        default=None,
+        ge=1,
+        le=TAKES_MAX,
+        description="Of the takes of a track the best so many are listed, and the others are spare; by default all "
+        "are listed.",
+    )
+    choose_by: Annotated[
+        tuple[SlugText, ...],
+        BeforeValidator(_listed, json_schema_input_type=SlugText | list[SlugText]),
+        AfterValidator(_distinct),
+    ] = Field(
+        default=DEFAULT_SCORERS,
+        min_length=1,
+        max_length=SCORES_MAX,
+        description="The scores by which the best takes of a track are found; their ranks are averaged.",
     )
     duplicates: Annotated[
         Literal["warn", "reroll", "off"],

@@ -66,7 +66,8 @@ matrix:                        # every zone with every genre; `tunemill presets 
 tracks_per_cell: 4             # or 'tracks: 100', shared by all of them
 # defaults:
 #   duration_s: [120, 150, 180]
-#   takes: 2                   # of each track, to choose from
+#   takes: 3                   # of each track, to choose from
+# keep: 1                      # the best take of each track is listed, the others are spare
 """
 
 

@@ -22,6 +22,7 @@ from orchestrator.ledger.slots import DONE, stands_in
 from orchestrator.matrix import LoadedCatalog, PlannedTrack, PresetLibrary, expand
 from orchestrator.matrix.advice import Advice
 from orchestrator.matrix.titles import SharedTitles
+from orchestrator.planning.keeping import NONE_UNCHOSEN, KeptTakes, Unchosen
 from orchestrator.planning.selection import Places, Selection
 
 _ACCEPTED: Final = "accepted"
@@ -82,21 +83,28 @@ class StandingCounts(NamedTuple):
     again: int = 0
     to_finish: int = 0
     empty: int = 0  # of `unchanged`: rejected, and no other take is made in their place
+    spare: int = 0  # of `unchanged`: sound, and others of their tracks were chosen before them
+    to_choose_from: int = 0  # of all: more takes of their tracks than the catalog keeps
 
     @property
     def total(self) -> int:
-        """The number of all takes: as many as the catalog wants."""
+        """The number of all takes."""
         return self.new + self.changed + self.unchanged + self.unfinished + self.again + self.to_finish
+
+    @property
+    def wanted(self) -> int:
+        """The number of takes that the catalog is to list."""
+        return self.total - self.to_choose_from
 
     @property
     def kept(self) -> int:
         """The number of takes that the catalog has."""
-        return self.unchanged + self.to_finish - self.empty
+        return self.unchanged + self.to_finish - self.empty - self.spare
 
     @property
     def missing(self) -> int:
         """The number of takes that the catalog wants and does not have."""
-        return self.total - self.kept
+        return max(0, self.wanted - self.kept)
 
     @property
     def to_render(self) -> int:
@@ -195,6 +203,9 @@ class CatalogPlan:
     _held: Held = NOTHING_HELD
     tries: int = 0  # times a place may pass on from a take that was rejected
     duplicates: str = "warn"  # the catalog's choice for takes that sound alike
+    keep: int = 0  # the best so many takes of a track are listed; 0: all
+    choose_by: tuple[str, ...] = ()  # the scorers that find the best
+    unchosen: Unchosen = NONE_UNCHOSEN
     open_lengths: int = 0  # takes to render whose planner chooses the length; they count as long as they may become
     changes: Changes = field(default_factory=lambda: Changes(Counter(), Counter(), Counter()))
     selected: frozenset[str] | None = None  # ids of the takes that the numbers above speak of; None: of all
@@ -245,7 +256,7 @@ class CatalogPlan:
 
     def due(self, held: Held | None = None) -> Iterator[DueTake]:
         """The same with their places; `held` is what the catalog holds by now, if that has changed."""
-        due = stream_due(self._tracks(), self.tries, held or self._held)
+        due = stream_due(self._tracks(), self.tries, held or self._held, self.keep)
         return (each for each in due if self.selected is None or each.take.id in self.selected)
 
     def _by(self, name: Callable[[CellName], str]) -> dict[str, StandingCounts]:
@@ -277,6 +288,7 @@ def make_plan(
         shelved,
         refused=refused,
         tries=content.tries,
+        keep=content.keep or 0,
         catalog=catalog.name,
         title=catalog.title,
         model=model,
@@ -284,7 +296,8 @@ def make_plan(
         titles=titles,
     )
     advice = (*plan.advice, *titles.notes(of_prompts=content.prompts is not None))
-    return replace(plan, name_now=catalog.preset.name, duplicates=content.duplicates, advice=advice)
+    plan = replace(plan, duplicates=content.duplicates, choose_by=content.choose_by)
+    return replace(plan, name_now=catalog.preset.name, advice=advice)
 
 
 def _with_keys(selection: Selection, library: PresetLibrary) -> Selection:
@@ -302,6 +315,7 @@ def plan_tracks(  # noqa: PLR0913 - the catalog, what is known of it, and how it
     *,
     refused: Refused = NONE_REFUSED,
     tries: int = 0,
+    keep: int = 0,
     catalog: str,
     title: str,
     model: str,
@@ -312,7 +326,7 @@ def plan_tracks(  # noqa: PLR0913 - the catalog, what is known of it, and how it
     """The plan of the tracks that `tracks` yields; it is called again for each streaming and must yield the same."""
     held = Held.of({slot: entry.sound_id or entry.take_id for slot, entry in known.items()}, refused)
     tally = _Tally(known, shelved, refused, selection, Advice(counter))
-    for due in stream_due(tracks(), tries, held):
+    for due in stream_due(tracks(), tries, held, keep):
         tally.add(due)
         if titles is not None and due.take.number == 1:
             titles.see(due.take.track.title)
@@ -334,6 +348,8 @@ def plan_tracks(  # noqa: PLR0913 - the catalog, what is known of it, and how it
         _tracks=tracks,
         _held=held,
         tries=tries,
+        keep=keep,
+        unchosen=tally.kept.unchosen,
         open_lengths=tally.open_lengths,
         changes=Changes(*(+counts for counts in tally.changes)),
         selected=frozenset(tally.selected) if selection else None,
@@ -373,6 +389,7 @@ class _Tally:
         self.gone: Counter[CellName] = Counter()
         self.selected: set[str] = set()
         self.finishing: dict[str, str] = {}
+        self.kept = KeptTakes()
         self.planned = self.restored = self.open_lengths = self.others_pending = 0
 
     def add(self, due: DueTake) -> None:
@@ -398,6 +415,9 @@ class _Tally:
             self._note_replaced(take, entry)
         cell = self.cells.setdefault(CellName.of(take.track), Counter())
         cell[standing] += 1
+        is_made = standing in _MADE
+        cell["to_choose_from"] += self.kept.see(due, entry if is_made else None)
+        cell["spare"] += is_made and entry is not None and entry.is_spare
         if standing is Standing.TO_FINISH and entry is not None:
             self.finishing[take.id] = entry.take_id
             return
@@ -450,10 +470,10 @@ class _Tally:
             self._axes.setdefault(axis, set()).add(value)
 
 
-def stream_due(tracks: Iterable[PlannedTrack], tries: int, held: Held) -> Iterator[DueTake]:
+def stream_due(tracks: Iterable[PlannedTrack], tries: int, held: Held, keep: int = 0) -> Iterator[DueTake]:
     """Every take of `tracks` that is due or has passed its place on, in their order."""
     for planned in tracks:
-        yield from due_takes(planned.track, planned.takes, tries, held)
+        yield from due_takes(planned.track, planned.takes, tries, held, keep)
 
 
 def sum_counts(many: Iterable[StandingCounts]) -> StandingCounts:

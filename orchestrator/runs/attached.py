@@ -24,6 +24,7 @@ from catalog.settings import Settings
 from catalog.store import open_configured_store
 from catalog.tiers import tier_of
 from orchestrator.control.broker import Queues
+from orchestrator.control.choice import TakeChoice
 from orchestrator.control.controller import Controller, Step
 from orchestrator.control.duplicates import DuplicateCheck
 from orchestrator.control.signing import open_order_proof
@@ -104,6 +105,7 @@ class AttachedRun:
             time_zone=settings.finance_tz,
             proof=proof,
             duplicates=DuplicateCheck(self._ledger, partial(open_configured_store, settings), now_ms),
+            choice=TakeChoice(self._ledger, partial(open_configured_store, settings), now_ms),
         )
         with ledger.read() as connection:
             model = readings.get_run(connection, run_id).model

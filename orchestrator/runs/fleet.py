@@ -12,6 +12,7 @@ from catalog.retry import Outage
 from catalog.settings import Settings
 from catalog.store import open_configured_store
 from orchestrator.control.broker import Queues
+from orchestrator.control.choice import TakeChoice
 from orchestrator.control.controller import Controller, Step
 from orchestrator.control.duplicates import DuplicateCheck
 from orchestrator.control.signing import open_order_proof
@@ -45,6 +46,7 @@ def serve_runs(
         time_zone=settings.finance_tz,
         proof=proof,
         duplicates=DuplicateCheck(ledger, partial(open_configured_store, settings), now_ms),
+        choice=TakeChoice(ledger, partial(open_configured_store, settings), now_ms),
     )
     watcher.say("controller started")
     reported: set[str] = set()  # ids of runs whose refusal was reported

@@ -195,6 +195,7 @@ def begin(prepared: Prepared, ledger: Ledger, settings: Settings) -> BegunRun:
         prepared.take_usd_micros,
         tries=plan.tries,
         duplicates=plan.duplicates,
+        choose_by=",".join(plan.choose_by) if plan.keep else "",
         remade=plan.remade,
         is_part=plan.selected is not None,
     )

@@ -63,6 +63,7 @@ NEEDS_MORE = {
     "catalog gc": "it needs a run",
     "catalog finish": "tests/flow/test_finishing.py runs it whole",
     "catalog duplicates": "it needs a run",
+    "catalog choose": "tests/contract/test_choosing.py runs it",
     "catalog rebuild": "it needs a store without a ledger",
     "costs verify": "it needs a run",
     "costs report": "it needs a run",

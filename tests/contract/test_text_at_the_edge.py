@@ -97,7 +97,7 @@ READ_COMMANDS = {
 }
 WRITE_COMMANDS = {
     *("presets import", "run", "refresh", "pause", "resume", "cancel", "retry", "catalog reject", "catalog accept"),
-    "catalog finish",
+    *("catalog finish", "catalog choose", "catalog pick"),
     *("replay", "costs import-invoice", "costs close", "costs prices add", "costs prices import", "costs rentals add"),
     *("costs budgets set", "costs budgets clear", "worker", "worker calibrate", "controller", "records retry"),
     *("records drop", "costs strike", "worker-login new", "worker-login end", "worker-login key", "weights pull"),

@@ -118,3 +118,40 @@ def test_each_place_has_one_take_and_another_refusal_takes_no_number_away(wanted
     assert takes == due(wanted, tries, holds)
     after = due(wanted, tries, held(TRACK, refused=(*refused, more)))
     assert [each.take for each in takes] == [each.take for each in after][: len(takes)]
+
+
+def keeping(wanted: int, tries: int, keep: int, holds: Held) -> list[DueTake]:
+    return list(due_takes(TRACK, wanted, tries, holds, keep))
+
+
+def test_where_the_best_are_kept_a_refused_take_is_made_again_only_when_too_few_are_good():
+    assert numbers(keeping(3, 2, 1, held(TRACK, 1, 2, 3, refused=(1, 3)))) == [2]
+    assert numbers(keeping(3, 2, 2, held(TRACK, 1, 2, 3, refused=(1, 3)))) == [2, 4]
+    assert numbers(keeping(3, 0, 1, held(TRACK, 1, 2, 3, refused=(1, 3)))) == [2]
+    assert numbers(keeping(2, 1, 1, held(TRACK, 1, 2, refused=(1, 2)))) == [3]
+    assert numbers(keeping(2, 1, 1, held(TRACK, 1, 2, 3, 4, refused=(1, 2, 3, 4)))) == [4]
+
+
+def test_a_take_that_has_a_place_keeps_it_when_fewer_are_kept_than_before():
+    assert numbers(keeping(2, 2, 0, held(TRACK, 1, 2, 3, refused=(1,)))) == [2, 3]
+    assert numbers(keeping(2, 2, 1, held(TRACK, 1, 2, 3, refused=(1,)))) == [2, 3]
+
+
+@given(st.integers(1, 4), st.integers(0, 3), st.integers(0, 6), st.sets(st.integers(1, 16)))
+def test_as_many_good_takes_are_due_as_are_kept_while_tries_last(wanted, tries, keep, bad):
+    """The engine makes what is due until nothing changes; the takes in `bad` are refused."""
+    made: set[int] = set()
+    while (
+        fresh := {
+            each.take.number for each in keeping(wanted, tries, keep, held(TRACK, *made, refused=tuple(made & bad)))
+        }
+        - made
+    ):
+        made |= fresh
+    good = made - bad
+    needed = min(keep, wanted) if keep else wanted
+    assert made == set(range(1, len(made) + 1))
+    assert len(made) <= wanted * (1 + tries)
+    assert len(good) >= needed or len(made) == wanted * (1 + tries)
+    if len(made) > wanted:  # no take was made that was not needed
+        assert len(good - {max(made)}) < needed
