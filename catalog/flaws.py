@@ -7,7 +7,9 @@ reasons alone, also where the flaws themselves were not kept.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final
+from collections import Counter
+from collections.abc import Iterable
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -44,6 +46,10 @@ KINDS: Final[dict[str, str]] = {
     "hum": "hum",
     "comb": "comb filter",
 }
+# Broken audio, of which no catalog can have a use.
+BROKEN: Final = frozenset({"wrong-length", "not-finite", "digital-silence"})
+# What a catalog may say of a kind of flaw: the take is rejected, or accepted with a warning, or nothing is said.
+FlawPolicy = Literal["reject", "warn", "off"]
 _SLUGS: Final = {words: slug for slug, words in KINDS.items()}
 _BEGINNING: Final = re.compile(rf"(?:\d+ )?({'|'.join(map(re.escape, _SLUGS))})\b")
 
@@ -64,6 +70,16 @@ def kind_of_reason(reason: str) -> str:
     """The kind of flaw that a reason or a warning tells of; "" when it tells of none."""
     found = _BEGINNING.match(reason)
     return _SLUGS[found[1]] if found else ""
+
+
+def count_kinds(warnings: Iterable[str], flaws: Iterable[Flaw] = ()) -> Counter[str]:
+    """Kind -> number of places in the take, 1 for the whole; a warning of no kind comes from the mastering."""
+    known = {flaw.text: flaw for flaw in flaws}
+    places: Counter[str] = Counter()
+    for text in warnings:
+        flaw = known.get(text)
+        places[flaw.kind if flaw else kind_of_reason(text) or "mastering"] += len(flaw.spans_s) if flaw else 0
+    return Counter({kind: max(1, count) for kind, count in places.items()})
 
 
 def in_words(spans_s: list[tuple[float, float]], shown_max: int = 3) -> str:

@@ -175,6 +175,12 @@ class Settings(BaseModel):
         description="Shares of the takes that the tone engine spoils on purpose, by their seeds, so rejections can "
         f"be rehearsed: {', '.join(TONE_FAULTS)}. Without it: none.",
     )
+    scorers: Annotated[str, Reader.WORKER] = Field(
+        default="",
+        examples=["audiobox,clap"],
+        description="Scorers that run beside the built-in ones, from plug-ins on the worker's machine (entry points "
+        "of the group tunemill.scorers). Without it: none.",
+    )
     gpu: Annotated[str | None, Reader.BOTH] = Field(
         default=None,
         examples=["a100-80gb"],

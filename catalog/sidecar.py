@@ -127,6 +127,10 @@ class Measures(Frozen):
     loudness_range_lu: float | None = neutral(None)  # EBU Tech 3342
     limited_db: float | None = neutral(None)  # the most that the limiter took off; None: it was not used
     limited_share: float | None = neutral(None)  # part of the time in which it took off 0.1 dB or more
+    tempo_bpm: float | None = neutral(None)  # as heard; the music may be felt in half or double time
+    tempo_fit: float | None = neutral(None)  # of the tempo asked for: 1 heard best, 0 not at all
+    key: Label = neutral("")  # as heard, such as "E minor"; "": not measured
+    key_fit: float | None = neutral(None)  # of the key asked for: 1 fits best of all, 0 worst
     scores: list[Score] = neutral([], max_length=SCORES_MAX)  # by which the best takes of a track are found
 
 

@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import Field
 
 from catalog.bounded import Text
+from catalog.flaws import FlawPolicy
 from catalog.forms import Frozen, neutral
 from catalog.seeds import SEED_LIMIT, Seeds, take_seeds
 from catalog.spec import TrackSpec
@@ -36,6 +37,7 @@ class Track(Frozen):
     tags: Tags | None = neutral(None)  # stated facts for players; None: the catalog states none
     moods: tuple[Text, ...] = neutral(())  # that its caption names, where the catalog states tags
     keeps_master: bool = neutral(True)  # False: the finished file alone is stored
+    checks: dict[Slug, FlawPolicy] = neutral({})  # by kind of flaw, where the catalog judges otherwise than the checks
 
     @cached_property
     def key(self) -> str:

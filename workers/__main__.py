@@ -115,6 +115,14 @@ def _compare(_: argparse.Namespace) -> int:
     return 0
 
 
+def _score(_: argparse.Namespace) -> int:
+    from workers.rating import score_all  # noqa: PLC0415
+
+    for line in score_all(sys.stdin, read_settings()):
+        print(line, flush=True)  # noqa: T201
+    return 0
+
+
 def _calibrate(arguments: argparse.Namespace) -> int:
     settings = _read_settings_for(arguments.model)
     from workers.calibrate import CalibrationRun, open_calibratable_engine  # noqa: PLC0415
@@ -144,6 +152,7 @@ _COMMANDS = {
     "replay": _replay,
     "finish": _finish,
     "compare": _compare,
+    "score": _score,
     "calibrate": _calibrate,
     "tiny": _tiny,
 }
@@ -163,6 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("replay", help="read a sidecar on standard input, render it again, print a verdict")
     commands.add_parser("finish", help="make takes from stored audio of others: jobs in, results out, a line each")
     commands.add_parser("compare", help="compute the sound of stored audio: jobs in, results out, a line each")
+    commands.add_parser("score", help="compute the scores of stored audio: jobs in, results out, a line each")
     calibrate = commands.add_parser("calibrate", help="measure batch limits on this GPU, keep them, print them as JSON")
     calibrate.add_argument("--model", default=TURBO.name, help="the model to load (default: %(default)s)")
     calibrate.add_argument(

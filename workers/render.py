@@ -26,12 +26,13 @@ from catalog.messages import FORMS_READ, AttemptMade, RenderMessage, TakesReturn
 from catalog.sidecar import AudioFile, MasterFile, Measures, Plan, Sidecar, StageTimes
 from catalog.spec import with_metadata
 from catalog.track import Take
-from workers.audio.checks import Rejected, check_audio
+from workers.audio.checks import Rejected, check_and_analyse
 from workers.audio.chroma import chroma_of
 from workers.audio.master import Mastered, master
 from workers.audio.masters import make_master
 from workers.audio.offset import without_offset
 from workers.audio.resample import at_our_rate
+from workers.audio.scoring import Scorer, with_scores
 from workers.audio.tags import file_name_of, source_type
 from workers.engine.protocol import EngineCard, Refusal, Rendition
 from workers.heartbeats import TakesInHand
@@ -66,6 +67,7 @@ class WorkerContext:
     storage: TakeStorage
     recorder: Recorder
     in_hand: TakesInHand
+    scorers: tuple[Scorer, ...] = ()  # plug-ins, beside the built-in ones
     on_trouble: Callable[[TunemillError], None] = lambda error: None  # called when this worker cannot go on
     # Checks and mastering take several times the audio's memory and a whole core: no more at once than help.
     cpu_slots: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(usable_cores()))
@@ -195,9 +197,11 @@ def _check_and_master(rendition: Rendition, take: Take, context: WorkerContext) 
     """Check the audio against the spec with the planner's choices, then master it. Raises Rejected."""
     spec = with_metadata(take.spec, rendition.plan.metadata if rendition.plan else {})
     audio = at_our_rate(rendition.audio, context.card.sample_rate_hz)
-    measures = check_audio(audio, spec, noise=context.noise)
+    measures, analysis = check_and_analyse(audio, spec, noise=context.noise, policies=take.track.checks)
     audio = without_offset(audio)
     mastered = master(audio, take, measures=measures, noise=context.noise, model=context.card.model, rendered_spec=spec)
+    scored = with_scores(mastered.measures, audio, spec, analysis, context.scorers)
+    mastered = mastered._replace(measures=scored)
     kept = make_master(audio, take) if take.track.keeps_master else None
     return _Processed(mastered, kept, "" if context.noise else chroma_of(audio))
 

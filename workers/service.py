@@ -32,6 +32,7 @@ from catalog.tiers import BatchLimit, tier_of
 from workers.app import RenderWorker, make_app, make_worker
 from workers.audio.checks.voice import has_voice_check
 from workers.audio.chroma import has_chromaprint
+from workers.audio.scoring import load_scorers
 from workers.engine.process import EngineProcess, EngineRecipe
 from workers.engine.protocol import EngineCard
 from workers.heartbeats import Heartbeats, TakesInHand
@@ -110,6 +111,7 @@ class _Service:
         self._started_at_ms = started_at_ms
         self._identity, self._worker_id = identity, identity.worker_id
         self._sequence = RecordSequence(is_read=identity.has_own_keys)
+        self._scorers = load_scorers(settings.scorers)
         self._store = open_checked_store(settings)
         self._in_hand = TakesInHand()
         self._spans = SpanLog(started_at_ms)
@@ -188,6 +190,7 @@ class _Service:
             storage=TakeStorage(self._store, backoff=backoff, on_outage=self._on_trouble),
             recorder=self._recorder,
             in_hand=self._in_hand,
+            scorers=self._scorers,
             on_trouble=self._on_trouble,
         )
         trusted = parse_public_keys(self._settings.verify_orders) if self._settings.verify_orders else []

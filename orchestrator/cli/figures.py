@@ -60,7 +60,7 @@ class Document(NamedTuple):
 
 
 def _read(table: str, under: str = "") -> tuple[JsonFigure, ...]:
-    rows = [[cell.strip() for cell in line.split("|")] for line in table.strip().splitlines()]
+    rows = [[cell.strip() for cell in line.split("|")] for line in table.splitlines() if line]
     return tuple(
         JsonFigure(under + name, KINDS[kind.rstrip("?")], kind.endswith("?"), says) for name, kind, says in rows
     )
@@ -96,7 +96,16 @@ changes.replaced.{place} | count | accepted tracks that a run replaces, by place
 changes.retired.{place} | count | accepted tracks that leave the catalog, by place
 changes.restored.{place} | count | retired tracks that come back, by place
 """
-_TRACK: Final = """
+_WARNED: Final = """
+warnings[] | text | faults that did not reject it, found by the checks or while mastering
+flaws[].kind | text | of those of the checks: the kind of fault
+flaws[].text | text | the warning
+flaws[].value | number | the measured value
+flaws[].limit | number | the limit that it passed
+flaws[].unit | text | the unit of both; empty: none
+flaws[].spans_s[][] | s | where it was found: begin and end of each place; none: the whole take
+"""
+_PLACE: Final = """
 take_id | text | the take
 track | text | the track's key: catalog, zone, genre, axes and number
 number | count | the take's number, from 1
@@ -105,7 +114,9 @@ catalog | text | the catalog, by the name that it has now
 zone | text | the zone
 genre | text | the genre
 axes.{axis} | text | the track's value of each further axis
-caption | text | the text that the model read
+"""
+_TRACK: Final = f"""
+{_PLACE}caption | text | the text that the model read
 bpm | bpm? | the tempo asked for, or chosen by the planner
 keyscale | text | the key
 timesignature | text | beats of a bar
@@ -119,9 +130,33 @@ noise | switch | true: made with random weights, no music
 order_known | switch | false: nothing proves that this take was ordered
 sha256 | text | the checksum of the file
 file | text | the path or the address of the file
-"""
+{_WARNED}"""
+_UNLISTED: Final = f"""
+{_PLACE}state | text | rejected or spare
+rejected_by | text? | checks, engine, listener or duplicates; null: the take is spare
+reasons[] | text | why it was rejected, or which takes were chosen before it
+at_ms | instant | when it was rejected or not chosen
+dit_seed | count | the seed of the diffusion
+lm_seed | count | the seed of the planner
+model | text | the model
+file | text? | the path or the address of the file; null: none was stored
+{_WARNED}"""
 _SAME_AS: Final = """
 [].same_as | text? | the first take of its catalog that it sounds like; null: none
+"""
+_YIELD: Final = """
+made | count | takes that were made: the next four
+kept | count | of these: listed
+spare | count | sound, and others of their tracks were chosen before them
+rejected_by_checks | count | rejected by the checks or the engine, or as a duplicate
+rejected_by_listeners | count | rejected by a listener
+former | count | accepted, and no longer planned; not counted in `made`
+warned | count | of the kept and spare ones: takes with warnings
+failed_attempts | count | attempts that failed
+engine_ms | ms | the engine's time for all attempts
+usd_micros | usd? | the cost, as `costs report` has it; null: no price is known
+wasted_usd_micros | usd? | of it: for rejected takes and failed attempts
+kept_share | share? | kept takes of those made; null: none was made
 """
 _USE: Final = """
 ms | ms | all of the time
@@ -131,7 +166,7 @@ busy_share | share? | of the time with an engine up, the part that it worked on 
 waiting_for_post_share | share | of the same, the part that the engine waited for finished takes to be stored
 """
 _SUMS: Final = """
-accepted | count | tracks that are kept
+accepted | count | takes that are kept or spare
 attempts | count | tries at takes
 audio_ms | ms | the length of the kept tracks together
 direct_usd_micros | usd? | engine time of kept takes
@@ -141,7 +176,7 @@ overhead_usd_micros | usd? | start-up, ending, unobserved time, disks, traffic
 adjustment_usd_micros | usd? | credits and tax of no machine
 loaded_usd_micros | usd? | direct and wasted
 total_usd_micros | usd? | all of the above columns
-usd_micros_per_accepted | usd? | the total for each kept track
+usd_micros_per_accepted | usd? | the total for each of these takes
 usd_micros_per_audio_min | usd? | the total for each minute of kept audio
 direct_usd_micros_per_accepted | usd? | direct money for each kept track
 unpriced_ms | ms | time whose price is unknown
@@ -242,9 +277,11 @@ ending | text | done, refused, interrupted, cancelled or left
 """),
     *_read(_TAKES, "takes."),
     *_read("""
-takes.made_again | count | of the rejected takes: their places have passed to other takes
+takes.made_again | count | of the rejected takes: their places have passed to other takes, or enough others are good
 duplicates.listed | count | tracks of the run that sound like an earlier one of the catalog
 duplicates.rejected | count | accepted takes that were the same as another, and were rejected to be made again
+warned.takes | count | accepted takes with warnings
+warned.by_kind.{kind} | count | the same by kind of warning; a take counts for each of its kinds
 rejected.{reason} | count | takes that the checks refused, by reason
 rejected_takes.{reason}[].take_id | text | these takes
 rejected_takes.{reason}[].track_key | text | their tracks
@@ -496,6 +533,17 @@ findings[].take_id | text | the take
 findings[].key | text | the object
 findings[].detail | text | what is wrong with it
 """)
+_YIELDS: Final = (
+    *_read("""
+catalog | text | the catalog
+by | text | how takes are grouped
+currency | text | USD
+unpriced[] | text | GPUs without a price, whose time is not in the money
+rows[].name | text | the group
+"""),
+    *_read(_YIELD, "rows[]."),
+    *_read(_YIELD, "total."),
+)
 _DEAD: Final = _read("""
 [].take_id | text | a take that failed for good
 [].catalog | text | its catalog
@@ -537,6 +585,8 @@ DOCUMENTS: Final = (
     Document("status", "runs, workers and queues at this moment", _STATUS),
     Document("status --dead", "takes that failed for good", _DEAD),
     Document("catalog list", "the finished tracks", (*_read(_TRACK, "[]."), *_read(_SAME_AS))),
+    Document("catalog list --rejected --spare", "takes that are not listed", _read(_UNLISTED, "[].")),
+    Document("catalog yield", "how many takes are kept, and what the others cost", _YIELDS),
     Document("catalog verify", "whether ledger and store agree", _VERIFY),
     Document("costs report", "what was spent", _REPORT),
     Document("costs forecast", "what more tracks would cost", _FORECAST),

@@ -14,7 +14,7 @@ from orchestrator.cli.names import read_names
 from orchestrator.cli.tracks import NOISE_LABEL, print_tracks, tracks_as_json
 from orchestrator.ledger import Ledger, RunRow, readings, slots
 from orchestrator.ledger.duplicates import RunDuplicates, count_of_run
-from orchestrator.ledger.readings import ListedTrack, Spend, TakeCounts, TakeName
+from orchestrator.ledger.readings import ListedTrack, Spend, TakeCounts, TakeName, WarningCounts
 from orchestrator.runs.attached import RunEnd, RunResult
 
 TRACKS_SHOWN = 12
@@ -36,6 +36,7 @@ class Summary(NamedTuple):
     refusal: TunemillError | None = None  # the reason of an early end
     made_again: int = 0  # of the rejected takes: their places have passed to other takes
     duplicates: RunDuplicates = RunDuplicates()
+    warned: WarningCounts = WarningCounts()
 
     @property
     def rejected_in_words(self) -> str:
@@ -65,6 +66,7 @@ def summarise(ledger: Ledger, settings: Settings, run_id: str, result: RunResult
             refusal=result.refusal,
             made_again=slots.count_made_again(connection, run_id),
             duplicates=count_of_run(connection, run),
+            warned=readings.count_warnings(connection, run_id),
         )
 
 
@@ -82,6 +84,7 @@ def as_json(summary: Summary, settings: Settings) -> dict[str, Any]:
         "failed": {reason: len(takes) for reason, takes in summary.failed.items()},
         "failed_takes": {reason: [take._asdict() for take in takes] for reason, takes in summary.failed.items()},
         "duplicates": summary.duplicates._asdict(),
+        "warned": {"takes": summary.warned.takes, "by_kind": dict(summary.warned.by_kind)},
         "duration_ms": summary.duration_ms,
         "usd_micros": None if summary.spend.unpriced else summary.spend.usd_micros,
         "unpriced": list(summary.spend.unpriced),
@@ -108,6 +111,7 @@ def print_summary(summary: Summary, settings: Settings) -> None:
             names = [f"{take.track_key} take {take.number} ({take.take_id})" for take in takes[:TAKES_NAMED]]
             more = [f"and {len(takes) - TAKES_NAMED:,} more"] if len(takes) > TAKES_NAMED else []
             say(", ".join(names + more), label="    ", hang=6)
+    _print_warned(summary)
     _print_duplicates(summary)
     if summary.tracks:
         print_tracks(summary.tracks, store, read_names(settings))
@@ -116,6 +120,14 @@ def print_summary(summary: Summary, settings: Settings) -> None:
     if spend.unpriced:
         warn(f"no price for {', '.join(spend.unpriced)}: the cost is unknown, not zero")
     _print_next(summary)
+
+
+def _print_warned(summary: Summary) -> None:
+    takes, by_kind = summary.warned
+    if takes:
+        many = "1 accepted take has" if takes == 1 else f"{takes:,} accepted takes have"
+        kinds = ", ".join(f"{kind} {count:,}" for kind, count in by_kind.items())
+        say(f"{many} warnings: {kinds}; see `tunemill catalog list {summary.run.catalog} --warnings`", hang=2)
 
 
 def _print_duplicates(summary: Summary) -> None:

@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, and_, func, select, update
+from sqlalchemy import Boolean, ColumnElement, Connection, and_, func, literal_column, select, update
 
 from catalog.bounded import fit_words
 from catalog.scores import DEFAULT_SCORERS, Score, read_scores
@@ -24,7 +24,7 @@ from orchestrator.ledger.verdicts import Word, read_standing, record_verdicts
 
 _TRACKS_AT_ONCE: Final = 200
 _REASON_MAX: Final = 300  # characters: of many kept takes the first are named
-_IS_DUE: Final = TAKE.c.is_choice_due
+_IS_DUE: Final[ColumnElement[bool]] = literal_column("take.is_choice_due", Boolean)  # as its index says it
 
 
 class Candidate(NamedTuple):

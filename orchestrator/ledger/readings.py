@@ -5,24 +5,39 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from statistics import fmean, pstdev
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, case, func, or_, select
 
 from catalog.errors import UnknownNameError
+from catalog.flaws import Flaw, count_kinds
 from catalog.track import Take, axes_of_key
 from orchestrator.ledger.observations import MS_PER_H, time_usd_micros
-from orchestrator.ledger.slots import is_listed
+from orchestrator.ledger.slots import is_listed, is_spare
 from orchestrator.ledger.strikes import struck_ids
-from orchestrator.ledger.tables import ATTEMPT, RENDITION, RUN, SPAN, TAKE, WORKER, RenditionRow, RunRow, WorkerRow
+from orchestrator.ledger.tables import (
+    ATTEMPT,
+    RENDITION,
+    RUN,
+    SPAN,
+    TAKE,
+    VERDICT,
+    WORKER,
+    RenditionRow,
+    RunRow,
+    WorkerRow,
+)
 from orchestrator.ledger.time_use import TimeUse
 
 _RATE_OF_MS = 120_000  # long enough for slow batches
 _PAID_AFTER_MS = 600_000  # a machine that was silent for so long may have been given back
 _ROWS_AT_ONCE = 500
 _LATEST_ATTEMPTS = 200  # takes are sent by length, so the latest resemble the next
+# Of a sidecar no more is read than these, because the whole is a hundred times as large.
+_WARNED = tuple(RENDITION.c.sidecar["measures", name].label(name) for name in ("warnings", "flaws"))
 
 
 class LoudnessSpread(NamedTuple):
@@ -87,6 +102,29 @@ class ListedTrack(NamedTuple):
     rendition: RenditionRow  # without its sidecar, which is a hundred times as large as all else
     metadata: dict[str, Any]  # chosen by the planner; empty where nothing was left to it
     is_order_known: bool = True  # False: the ledger was rebuilt, and no order for the take is proven
+    wanted: int = 1  # good takes that the catalog plans of the track
+    warnings: tuple[str, ...] = ()  # of the checks and the mastering
+    flaws: tuple[Flaw, ...] = ()  # found by the checks
+
+
+class UnlistedTake(NamedTuple):
+    """A take that was rejected, or that is sound and not chosen."""
+
+    take: Take
+    state: str  # rejected or spare
+    rejected_by: str  # checks, engine, listener or duplicates; "" of a spare take
+    reasons: tuple[str, ...]
+    at_ms: int  # of the attempt or the verdict
+    audio_key: str = ""  # "" where no audio was stored
+    warnings: tuple[str, ...] = ()
+    flaws: tuple[Flaw, ...] = ()
+
+
+class WarningCounts(NamedTuple):
+    """The accepted takes with a warning; a take counts once for each of its kinds."""
+
+    takes: int = 0
+    by_kind: Mapping[str, int] = MappingProxyType({})  # the commonest first
 
 
 def count_takes(connection: Connection, run_id: str) -> TakeCounts:
@@ -307,7 +345,8 @@ def list_tracks(
     finished = [is_listed(), *where]
     finished += [TAKE.c[name] == value for name, value in wanted.items() if value is not None]
     query = (
-        select(TAKE.c.message, TAKE.c.is_order_known, RENDITION.c.sidecar["plan", "metadata"].label("metadata"))
+        select(TAKE.c.message, TAKE.c.is_order_known, TAKE.c.wanted, *_WARNED)
+        .add_columns(RENDITION.c.sidecar["plan", "metadata"].label("metadata"))
         .add_columns(*(column for column in RENDITION.c if column is not RENDITION.c.sidecar))
         .join(RENDITION, RENDITION.c.record_id == TAKE.c.rendition_id)
         .order_by(TAKE.c.track_key, TAKE.c.number)
@@ -319,9 +358,77 @@ def list_tracks(
             _rendition({**row, "sidecar": {}}),
             row["metadata"] or {},
             row["is_order_known"],
+            row["wanted"],
+            *_warned(row),
         )
         for row in connection.execute(query, execution_options={"yield_per": _ROWS_AT_ONCE}).mappings()
     ]
+
+
+def _warned(row: Mapping[Any, Any]) -> tuple[tuple[str, ...], tuple[Flaw, ...]]:
+    """The warnings and the flaws of a row that has the columns `_WARNED`."""
+    return tuple(row["warnings"] or ()), tuple(map(Flaw.model_validate, row["flaws"] or ()))
+
+
+def list_unlisted(
+    connection: Connection,
+    catalog: str | None = None,
+    *,
+    states: Collection[str] = ("rejected", "spare"),
+    where: Sequence[ColumnElement[bool]] = (),
+) -> list[UnlistedTake]:
+    """The takes of the last plans that are in one of these states, by track and number."""
+    conditions = [TAKE.c.current, *where, *([] if catalog is None else [TAKE.c.catalog == catalog])]
+    found = list(_judged(connection, states, conditions))
+    if "rejected" in states:
+        found += _refused_at_once(connection, conditions)
+    return sorted(found, key=lambda each: (each.take.track.key, each.take.number))
+
+
+def _judged(
+    connection: Connection, states: Collection[str], conditions: Sequence[ColumnElement[bool]]
+) -> Iterator[UnlistedTake]:
+    """The takes with audio that the newest verdict on it keeps off the list."""
+    newest = select(func.max(VERDICT.c.verdict_id)).group_by(VERDICT.c.record_id)
+    kept_off = {"rejected": VERDICT.c.outcome == "rejected", "spare": is_spare()}
+    query = (
+        select(TAKE.c.message, VERDICT.c.spare, VERDICT.c.reason, VERDICT.c.at_ms, RENDITION.c.audio_key, *_WARNED)
+        .join(RENDITION, RENDITION.c.record_id == TAKE.c.rendition_id)
+        .join(VERDICT, VERDICT.c.record_id == RENDITION.c.record_id)
+        .where(TAKE.c.state == "accepted", VERDICT.c.verdict_id.in_(newest), *conditions)
+        .where(or_(*(kept_off[state] for state in states)))
+    )
+    for row in connection.execute(query, execution_options={"yield_per": _ROWS_AT_ONCE}).mappings():
+        take, reasons = Take.model_validate(row["message"]), tuple(filter(None, [row["reason"]]))
+        state, by = ("spare", "") if row["spare"] else ("rejected", judge_of(row["reason"]))
+        yield UnlistedTake(take, state, by, reasons, row["at_ms"], row["audio_key"], *_warned(row))
+
+
+def judge_of(reason: str) -> str:
+    """Who rejected a take with audio, by the reason in the verdict: a listener, or the search for duplicates."""
+    return "duplicates" if reason.startswith("same as take ") else "listener"
+
+
+def _refused_at_once(connection: Connection, conditions: Sequence[ColumnElement[bool]]) -> Iterator[UnlistedTake]:
+    """The takes whose newest attempt was rejected by the checks, or by the engine before there was any audio."""
+    columns = (TAKE.c.take_id, TAKE.c.message, ATTEMPT.c.reasons, ATTEMPT.c.audio_ms, ATTEMPT.c.at_ms)
+    query = (
+        select(*columns)
+        .join(ATTEMPT, ATTEMPT.c.take_id == TAKE.c.take_id)
+        .where(TAKE.c.state == "rejected", ATTEMPT.c.outcome == "rejected", *conditions)
+        .order_by(ATTEMPT.c.at_ms, ATTEMPT.c.record_id)
+    )
+    for row in {row.take_id: row for row in connection.execute(query)}.values():
+        by = "checks" if row.audio_ms else "engine"
+        yield UnlistedTake(Take.model_validate(row.message), "rejected", by, tuple(row.reasons), row.at_ms)
+
+
+def count_warnings(connection: Connection, run_id: str) -> WarningCounts:
+    """The accepted takes of a run that have warnings, by kind."""
+    query = select(*_WARNED).join(TAKE, TAKE.c.rendition_id == RENDITION.c.record_id)
+    rows = connection.execute(query.where(TAKE.c.run_id == run_id, TAKE.c.state == "accepted")).mappings()
+    found = [kinds for row in rows if (kinds := count_kinds(*_warned(row)))]
+    return WarningCounts(len(found), dict(Counter(kind for kinds in found for kind in kinds).most_common()))
 
 
 def _spread(finished: list[ColumnElement[bool]], limit: int) -> Select[tuple[str]]:

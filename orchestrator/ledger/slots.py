@@ -154,19 +154,24 @@ def refused_takes(connection: Connection, *where: ColumnElement[bool]) -> Refuse
 
 
 def count_made_again(connection: Connection, run_id: str) -> int:
-    """The rejected takes of a run whose places have passed to other takes, made or still to be made."""
+    """The rejected takes of a run whose places have passed to other takes, made or still to be made.
+
+    Where the catalog keeps the best of several takes, none is made in the place of one while enough others are good.
+    """
     ours = select(TAKE.c.track_key).where(TAKE.c.run_id == run_id, TAKE.c.state == "rejected", TAKE.c.current)
     made_again = 0
     for keys in chunks(sorted(set(connection.execute(ours).scalars()))):
         refused = refused_takes(connection, TAKE.c.track_key.in_(keys), TAKE.c.current)
-        columns = (TAKE.c.track_key, TAKE.c.number, TAKE.c.take_id, TAKE.c.run_id, TAKE.c.state, TAKE.c.wanted)
-        query = select(*columns).where(TAKE.c.track_key.in_(keys), TAKE.c.current)
+        columns = (TAKE.c.track_key, TAKE.c.number, TAKE.c.take_id, TAKE.c.run_id, TAKE.c.state)
+        query = select(*columns, TAKE.c.wanted, TAKE.c.keep).where(TAKE.c.track_key.in_(keys), TAKE.c.current)
         rows = connection.execute(query.order_by(TAKE.c.track_key, TAKE.c.number))
         for _, track in groupby(rows, key=attrgetter("track_key")):
             takes = list(track)
             further = sum(take.number > take.wanted > 0 for take in takes)
             refused_here = [take for take in takes if take.take_id in refused.get((take.track_key, take.number), ())]
-            passed = refused_here[:further]  # by number, as places pass on
+            good = sum(take.state == "accepted" for take in takes if take not in refused_here)
+            is_enough = any(0 < take.keep <= good for take in takes)
+            passed = refused_here if is_enough else refused_here[:further]  # by number, as places pass on
             made_again += sum(take.run_id == run_id and take.state == "rejected" for take in passed)
     return made_again
 

@@ -34,6 +34,7 @@ EXAMPLES: Final[dict[str, Any]] = {
     "lyrics": ["[Instrumental]"],
     "language": "en",
     "seed": 7,
+    "checks": {"noise": "warn"},
     "tags": {"artist": "The Lobby Trio", "date": 2026},
     "artist": "The Lobby Trio",
     "date": "2026-05-01",

@@ -136,6 +136,7 @@ class _CellTracks:
             seed=settings.seed,
             spec=spec,
             tags=settings.tags,
+            checks=settings.checks,
             moods=self._named_moods(template_index, at) if settings.tags else (),
         )
         return PlannedTrack(track, option["takes"])

@@ -15,12 +15,15 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from catalog import limits
+from catalog.flaws import BROKEN, FlawPolicy
+from catalog.flaws import KINDS as KINDS_OF_FLAWS
 from catalog.forms import Frozen
 from catalog.models import model_meant
 from catalog.scores import DEFAULT_SCORERS, SCORES_MAX
@@ -41,8 +44,10 @@ from orchestrator.matrix.captions import Template
 from orchestrator.matrix.knobs import with_choices_of, with_values_of
 from orchestrator.matrix.located import TEXT_MAX
 from orchestrator.matrix.names import FILE_NAME, MODEL_NAME, NAME, is_model_name, quoted
+from orchestrator.matrix.problems import closest
 
 AUTO_MODEL: Final = "auto"
+FLAW_KINDS: Final = tuple(kind for kind in KINDS_OF_FLAWS if kind not in BROKEN)
 TAKES_MAX: Final = 1000
 TRIES_MAX: Final = 20
 TRACKS_MAX: Final = 1_000_000
@@ -68,6 +73,20 @@ def _metre(value: Any) -> Any:
 
 def _metres(value: Any) -> Any:
     return [_metre(each) for each in _listed(value)]
+
+
+def _known_flaw(value: str) -> str:
+    if value not in FLAW_KINDS:
+        guess = closest(value, FLAW_KINDS)
+        meant = f"; did you mean {guess}?" if guess else ""
+        listed = ", ".join(FLAW_KINDS)
+        raise ValueError(f"{quoted(value)} is no kind of flaw that a catalog can judge{meant}; there are {listed}")
+    return value
+
+
+def _off_as_text(value: Any) -> Any:
+    """`value`; `off` where YAML has read that word as false."""
+    return "off" if value is False else value
 
 
 def _texts(value: Any) -> Any:
@@ -156,6 +175,10 @@ class DurationRange(Frozen):
         return self
 
 
+FlawKind = Annotated[str, AfterValidator(_known_flaw), WithJsonSchema({"enum": list(FLAW_KINDS)})]
+CheckPolicy = Annotated[FlawPolicy, BeforeValidator(_off_as_text, json_schema_input_type=FlawPolicy)]
+
+
 @with_choices_of(DiffusionSpec)
 @with_values_of(MasterSpec)
 class Choices(Frozen):
@@ -194,6 +217,13 @@ class Choices(Frozen):
     language: Annotated[
         tuple[Language, ...], Field(min_length=1), BeforeValidator(_texts, json_schema_input_type=str | list[str])
     ] = ()
+    checks: Annotated[
+        dict[FlawKind, CheckPolicy],
+        Field(
+            description="What follows from a flaw, by its kind: the take is rejected, accepted with a warning, or "
+            "accepted without one. By default as the checks have it."
+        ),
+    ] = {}
     tags: Tags | None = Field(default=None, description="Facts for players: artist, date, licence; null states none.")
     seed: int | None = Field(default=None, ge=0, lt=SEED_LIMIT, description="Pins the seed of each track.")
     caption_suffix: Annotated[str, AfterValidator(_plain_caption)] = ""
@@ -328,11 +358,6 @@ class MatrixSection(Frozen):
     tempo_clashes: Literal["error", "exclude"] = Field(
         default="error", description="What to do with cells whose tempo ranges do not meet."
     )
-
-
-def _off_as_text(value: Any) -> Any:
-    """`value`; `off` where YAML has read that word as false."""
-    return "off" if value is False else value
 
 
 class CatalogFile(Frozen):

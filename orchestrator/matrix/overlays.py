@@ -1,9 +1,9 @@
 """Overlays: combine the settings that several places give for one cell.
 
 The more specific place wins, in this order: program, genre, zone, catalog, axis value, include, rule. Some settings are
-combined instead: tempo ranges are intersected, and the mappings `planner` and `tags` are merged key by key. A field may
-be left to the planner only if the planner can choose it: the planner must fill fields, and an open length needs more
-than one choice.
+combined instead: tempo ranges are intersected, and the mappings `planner`, `checks` and `tags` are merged key by key. A
+field may be left to the planner only if the planner can choose it: the planner must fill fields, and an open length
+needs more than one choice.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from catalog import limits
 from catalog.errors import OutOfRangeError, PresetError
+from catalog.flaws import FlawPolicy
 from catalog.spec import INSTRUMENTAL, MP3_RATES_KBPS, AudioFormat, MasterSpec, OpenField, PlannerSpec
 from catalog.tags import Tags
 from orchestrator.matrix.files import Choices
@@ -90,6 +91,7 @@ class TrackSettings:
     seed: int | None = None
     caption_suffix: str = ""
     tags: Tags | None = None  # None: none are stated
+    checks: dict[str, FlawPolicy] = field(default_factory=dict)  # by kind of flaw
     filled_at: str = ""  # file and line that leave something to the planner
 
     @property
@@ -141,6 +143,8 @@ def overlay(
                 diffusion = diffusion.overlaid(name, value)
                 knob_layers.pop(name, None)  # the nearest last
                 knob_layers[name] = layer
+            elif name == "checks":
+                values["checks"] = {**values.get("checks", {}), **value}
             elif name == "tags":
                 tags = {**tags, **layer.given_tags} if value else {}
             elif name in MasterSpec.model_fields:

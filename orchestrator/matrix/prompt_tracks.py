@@ -168,7 +168,8 @@ def _track(row: PromptRow, where: str, scope: _Scope, key: tuple[str, str, str, 
     seed = settings.seed if row.seed is None else row.seed
     title = row.title or _title(row.caption)
     track = Track(
-        catalog=name, zone=zone, genre=genre, slot=slot, title=title, seed=seed, spec=spec, tags=settings.tags
+        **{"catalog": name, "zone": zone, "genre": genre, "slot": slot, "title": title},
+        **{"seed": seed, "spec": spec, "tags": settings.tags, "checks": settings.checks},
     )
     return PlannedTrack(track, row.takes or turned("takes", settings.takes))
 

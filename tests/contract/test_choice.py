@@ -203,6 +203,8 @@ def test_refused_takes_are_made_again_only_until_enough_are_good(ledger, store):
     scene = Scene(ledger, store, tries=2)
     scene.render(1, 2, 3, rejected=(1, 2))
     assert scene.step() == (scene.run_id,)
+    with ledger.read() as connection:
+        assert slots.count_made_again(connection, scene.run_id) == 4, "no place is left empty"
     assert listed(ledger) == ["0001/3", "0002/3"]
     scene = Scene(ledger, MemoryStore(), keep=2, tries=2)
     assert [each.take.number for each in scene.plan().due() if each.is_further] == [4, 4]

@@ -22,6 +22,7 @@ from orchestrator.ledger.set_aside import SetAside, write_set_aside
 from orchestrator.ledger.tables import CLOSED_PERIOD, LOGIN
 from tests.support.cost_ledger import an_invoice, fill, random_lines
 from tests.support.farm import enveloped
+from tests.support.judged import judged_catalog
 from tests.support.preset_files import write
 
 MONTH = "2026-11"
@@ -37,13 +38,20 @@ ASKED = {
     "plan": "plan spring.yaml --changes",
     "run": "run spring.yaml",
     "catalog verify": "catalog verify spring",
+    "catalog list --rejected --spare": "catalog list spa --rejected --spare",
+    "catalog yield": "catalog yield spa",
     "costs reconcile": f"costs reconcile --period {MONTH} --all",
     "costs budgets list": f"costs budgets list --period {MONTH}",
     "costs rentals list": "costs rentals list --local",
 }
 # Lists and objects that are empty in what is tried here, so that what lies below them is not seen.
 UNSEEN = {
-    "run": ("changes.", "rejected", "failed", "unpriced[]"),
+    "run": (
+        *("changes.", "rejected", "failed", "unpriced[]"),
+        *("warned.by_kind.", "tracks[].warnings[]", "tracks[].flaws[]"),
+    ),
+    "catalog yield": ("unpriced[]",),
+    "catalog list --rejected --spare": ("[].axes.",),
     "plan": ("changes.retired", "changes.restored"),
     "status": ("queues.", "runs[].paid_meanwhile.", "workers[].warnings[]"),
     "status --dead": ("[].reasons[]",),
@@ -124,6 +132,7 @@ def add_a_month(url: str) -> None:
     """Rentals with their work, an invoice, budgets, a closed month, a login and a record that was set aside."""
     with closing(open_ledger(url)) as ledger:
         pods = fill(ledger, 4, seed=7)
+        judged_catalog(ledger)
         of_month = {"period": "2026-10", "closed_ms": 1, "closed_by": "us", "time_zone": "UTC", "sha256": ""}
         with ledger.write() as connection:
             write_invoice(connection, an_invoice(list(random_lines(pods, 3))), 1_800_000_000_000)

@@ -69,7 +69,10 @@ READ_COMMANDS = {
     "presets check": [["presets", "check"]],
     "plan": [["plan", "c"], ["plan", "c", "--max-usd", "0.000001"]],
     "status": [["status"], ["status", "--dead"]],
-    "catalog list": [["catalog", "list"], ["catalog", "list", "--files"]],
+    "catalog list": [
+        *(["catalog", "list", *more] for more in ([], ["--files"], ["--warnings"], ["--rejected", "--spare"])),
+    ],
+    "catalog yield": [["catalog", "yield", "c", "--by", cut] for cut in ("preset", "seed", "reason")],
     "catalog duplicates": [["catalog", "duplicates", "c"]],
     "catalog verify": [["catalog", "verify"], ["catalog", "verify", "--quick"]],
     "catalog repair": [["catalog", "repair", "--dry-run"]],

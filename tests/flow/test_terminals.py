@@ -397,5 +397,5 @@ def test_every_view_that_is_drawn_over_is_tried_here():
     )
     sources = [path for package in ("orchestrator", "workers") for path in (REPO / package).rglob("*.py")]
     drawing = {path.stem for path in sources if draws.search(path.read_text())}
-    same_bar = {"finish", "duplicates"}  # they draw the bar of `display.counting`, which upkeep's test tries
+    same_bar = {"choosing", "finish", "duplicates", "yields"}  # those of `display`, which other tests here try
     assert drawing == {"display", "status", "worker", "upkeep", "report", "periods", "strikes"} | same_bar

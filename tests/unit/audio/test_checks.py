@@ -142,3 +142,20 @@ def test_rejections_cross_process_borders():
     again = pickle.loads(pickle.dumps(Rejected(["too quiet", "too short"])))  # noqa: S301 - our own bytes
     assert again.reasons == ["too quiet", "too short"]
     assert str(again) == "too quiet; too short"
+
+
+def test_a_catalog_may_judge_a_kind_of_flaw_otherwise():
+    noisy, clean = white_noise(10), chords(10)
+    assert check_audio(noisy, a_spec(), noise=False, policies={"noise": "warn"}).flaws[0].stops is False
+    silent = check_audio(noisy, a_spec(), noise=False, policies={"noise": "off"})
+    assert [flaw.kind for flaw in silent.flaws if flaw.kind == "noise"] == []
+    hum = sum(np.sin(2 * np.pi * hz * np.arange(480_000) / 48_000) for hz in (50, 100, 150))
+    humming = (clean + 0.02 * hum).astype(np.float32)
+    assert [flaw.kind for flaw in check_audio(humming, a_spec(), noise=False).flaws] == ["hum"]
+    with pytest.raises(Rejected, match="hum"):
+        check_audio(humming, a_spec(), noise=False, policies={"hum": "reject"})
+
+
+def test_no_policy_lets_broken_audio_pass():
+    with pytest.raises(Rejected):
+        check_audio(np.zeros((2, 480_000), np.float32), a_spec(), noise=False, policies={"digital-silence": "off"})

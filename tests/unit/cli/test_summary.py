@@ -8,7 +8,7 @@ from catalog.errors import IncompleteError
 from catalog.settings import Settings
 from orchestrator.cli.summary import Summary, as_json, print_summary, raise_if_incomplete
 from orchestrator.ledger import RunRow
-from orchestrator.ledger.readings import Spend, TakeCounts, TakeName
+from orchestrator.ledger.readings import Spend, TakeCounts, TakeName, WarningCounts
 from orchestrator.runs.attached import RunEnd
 
 REASON = "caption and metadata are 291 tokens; the model reads 256: shorten the caption"
@@ -52,6 +52,16 @@ def test_the_summary_says_how_many_rejected_takes_were_made_again(tmp_path, caps
     print_summary(a_summary(made_again), Settings(home=tmp_path))
     assert f"3 accepted, {words} 0 failed" in " ".join(capsys.readouterr().out.split())
     assert as_json(a_summary(made_again), Settings(home=tmp_path))["takes"]["made_again"] == made_again
+
+
+def test_the_summary_counts_accepted_takes_with_warnings_by_kind(tmp_path, capsys):
+    warned = a_summary()._replace(warned=WarningCounts(2, {"dull": 2, "click": 1}))
+    print_summary(warned, Settings(home=tmp_path))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "2 accepted takes have warnings: dull 2, click 1; see `tunemill catalog list hotels --warnings`" in printed
+    assert as_json(warned, Settings(home=tmp_path))["warned"] == {"takes": 2, "by_kind": {"dull": 2, "click": 1}}
+    print_summary(a_summary(), Settings(home=tmp_path))
+    assert "warnings" not in capsys.readouterr().out
 
 
 def test_a_run_is_complete_when_every_rejected_take_was_made_again():

@@ -127,10 +127,12 @@ def test_without_axes_there_is_no_column_for_them(tmp_path, terminal, capsys):
 def test_the_number_of_a_take_is_shown_where_a_track_has_several(tmp_path, terminal, capsys):
     terminal(200)
     one, several = in_places(("spa", {}, 1), ("spa", {}, 1)), in_places(("spa", {}, 1), ("spa", {}, 3))
-    assert "no." not in shown(one, tmp_path, capsys).splitlines()[0].split()
+    assert "take" not in shown(one, tmp_path, capsys).splitlines()[0].split()
     heading, _, third, *_ = shown(several, tmp_path, capsys).splitlines()
-    place = heading.split().index("no.")
+    place = heading.split().index("take")
     assert third.replace("Warm Stone", "Warm_Stone").split()[place] == "3"
+    of_several = [track._replace(wanted=3) for track in one]
+    assert "take" in shown(of_several, tmp_path, capsys).splitlines()[0].split()
 
 
 def test_caption_and_date_are_in_json(tmp_path):

@@ -114,3 +114,30 @@ def test_the_moods_of_a_tagged_track_are_those_of_its_caption(tmp_path: Path) ->
 def test_a_wrong_tag_is_answered_with_its_line(tmp_path: Path, tags: dict[str, Any], words: str) -> None:
     with pytest.raises(PresetError, match=rf"c\.yaml:\d+: .*{words}"):
         cells(a_catalog(a_library(tmp_path), defaults={"tags": tags}))
+
+
+def test_checks_are_merged_by_kind_and_change_no_take(tmp_path: Path) -> None:
+    root = a_library(tmp_path)
+    plain = {track.key: track for track in tracks_of(root)}
+    rules = [{"zone": "z1", "set": {"checks": {"click": "warn", "loop": False}}}]  # YAML reads `off` as false
+    judged = list(tracks_of(root, defaults={"checks": {"click": "off", "voice": "reject"}}, rules=rules))
+    assert {track.zone: track.checks for track in judged} == {
+        "z0": {"click": "off", "voice": "reject"},
+        "z1": {"click": "warn", "voice": "reject", "loop": "off"},
+    }
+    assert all(track.take().id == plain[track.key].take().id for track in judged)
+    assert all("checks" not in track.model_dump() for track in plain.values())
+
+
+@pytest.mark.parametrize(
+    ("checks", "words"),
+    [
+        ({"clik": "warn"}, "'clik' is no kind of flaw that a catalog can judge"),
+        ({"digital-silence": "off"}, "'digital-silence' is no kind of flaw that a catalog can judge"),
+        ({"click": "maybe"}, "checks"),
+        (["click"], "checks"),
+    ],
+)
+def test_a_wrong_check_is_answered_with_its_line(tmp_path: Path, checks: Any, words: str) -> None:
+    with pytest.raises(PresetError, match=rf"c\.yaml:\d+: .*{words}"):
+        cells(a_catalog(a_library(tmp_path), defaults={"checks": checks}))

@@ -7,12 +7,13 @@ design. Where a value is a statistic of the sound, two of different nature must 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
 
 import numpy as np
 
-from catalog.flaws import Flaw
+from catalog.flaws import Flaw, FlawPolicy
 from catalog.limits import CHANNELS, SAMPLE_RATE_HZ
 from catalog.models import find_model
 from catalog.sidecar import Measures
@@ -28,6 +29,7 @@ from workers.audio.checks.voice import find_voice
 from workers.audio.offset import DC_OFFSET, HIGH_PASS_HZ, offset_of, without_offset
 from workers.engine.protocol import Audio
 
+NO_POLICIES: Final[Mapping[str, FlawPolicy]] = MappingProxyType({})
 PHRASE_BARS: Final = 4  # after which simple synthesis repeats by design
 
 
@@ -43,23 +45,36 @@ class Rejected(Exception):
         return "; ".join(self.reasons)
 
 
-def check_audio(audio: Audio, spec: TrackSpec, *, noise: bool, least_treble_db: float | None = None) -> Measures:
+def check_audio(audio: Audio, spec: TrackSpec, *, noise: bool, **more: Any) -> Measures:
+    """The measures of `check_and_analyse` alone."""
+    return check_and_analyse(audio, spec, noise=noise, **more)[0]
+
+
+def check_and_analyse(
+    audio: Audio,
+    spec: TrackSpec,
+    *,
+    noise: bool,
+    policies: Mapping[str, FlawPolicy] = NO_POLICIES,
+    least_treble_db: float | None = None,
+) -> tuple[Measures, Analysis]:
     """Measure raw audio, float32 (2, n) at 48 kHz, and raise Rejected when it is not what `spec` asks for.
 
-    `noise` says that the weights are random: a flaw of trained weights becomes a warning. `least_treble_db` is the
-    genre's own limit of dullness. The audio is only read; the measures are of what `without_offset` makes of it.
+    `noise` says that the weights are random: a flaw of trained weights becomes a warning. `policies` say by kind what
+    the catalog makes of a flaw, and `least_treble_db` is the genre's own limit of dullness. The audio is only read; the
+    measures are of what `without_offset` makes of it.
     """
     broken = list(_broken(audio, spec))
     if not _measurable(audio):
         raise _rejected(broken)
     offset = offset_of(audio)
     analysis = Analysis(without_offset(audio))
-    flaws = list(_find_flaws(audio, analysis, spec, least_treble_db))
+    flaws = list(_judged(_find_flaws(audio, analysis, spec, least_treble_db), policies))
     stopping = [] if noise else [flaw for flaw in flaws if flaw.stops]
     if broken or stopping:
         raise _rejected([*broken, *stopping])
     flaws = [flaw.model_copy(update={"stops": False}) for flaw in flaws]
-    return Measures(
+    measures = Measures(
         rms_dbfs=round(analysis.rms_dbfs, 2),
         peak_dbfs=round(decibels(analysis.peak), 2),
         spectral_flatness=round(flatness_of(analysis), 5),
@@ -67,6 +82,7 @@ def check_audio(audio: Audio, spec: TrackSpec, *, noise: bool, least_treble_db: 
         flaws=flaws,
         warnings=[flaw.text for flaw in flaws],
     )
+    return measures, analysis
 
 
 def _find_flaws(audio: Audio, analysis: Analysis, spec: TrackSpec, least_treble_db: float | None) -> Iterator[Flaw]:
@@ -83,6 +99,14 @@ def _find_flaws(audio: Audio, analysis: Analysis, spec: TrackSpec, least_treble_
         yield from find_stillness(analysis)
         yield from find_disorder(analysis)
     yield from find_timbre_flaws(analysis, least_treble_db)
+
+
+def _judged(flaws: Iterable[Flaw], policies: Mapping[str, FlawPolicy]) -> Iterator[Flaw]:
+    """The flaws as their catalog judges them: a lo-fi genre is meant to crackle."""
+    for flaw in flaws:
+        policy = policies.get(flaw.kind, "reject" if flaw.stops else "warn")
+        if policy != "off":
+            yield flaw.model_copy(update={"stops": policy == "reject"})
 
 
 def _phrase_s(spec: TrackSpec) -> float | None:
