@@ -127,6 +127,7 @@ class Measures(Frozen):
     loudness_range_lu: float | None = neutral(None)  # EBU Tech 3342
     limited_db: float | None = neutral(None)  # the most that the limiter took off; None: it was not used
     limited_share: float | None = neutral(None)  # part of the time in which it took off 0.1 dB or more
+    treble_db: float | None = neutral(None)  # energy above 8 kHz of all; dull or bright against others of its genre
     tempo_bpm: float | None = neutral(None)  # as heard; the music may be felt in half or double time
     tempo_fit: float | None = neutral(None)  # of the tempo asked for: 1 heard best, 0 not at all
     key: Label = neutral("")  # as heard, such as "E minor"; "": not measured

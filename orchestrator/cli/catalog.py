@@ -30,6 +30,7 @@ from orchestrator.cli.tracks import (
     with_warnings,
 )
 from orchestrator.ledger import Ledger, readings
+from orchestrator.ledger.dullness import treble_by_genre, with_dullness
 from orchestrator.ledger.duplicates import same_sounding
 from orchestrator.ledger.readings import ListedTrack
 from orchestrator.planning.selection import Places, Selection
@@ -171,7 +172,7 @@ def _find_tracks(settings: Settings, catalog: str | None, places: Places, names:
         return []
     ledger, where = found
     with closing(ledger), ledger.read() as connection:
-        return readings.list_tracks(connection, catalog, where=where)
+        return with_dullness(readings.list_tracks(connection, catalog, where=where), treble_by_genre(connection))
 
 
 def _search(

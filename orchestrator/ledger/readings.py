@@ -37,6 +37,7 @@ _PAID_AFTER_MS = 600_000  # a machine that was silent for so long may have been 
 _ROWS_AT_ONCE = 500
 _LATEST_ATTEMPTS = 200  # takes are sent by length, so the latest resemble the next
 # Of a sidecar no more is read than these, because the whole is a hundred times as large.
+_TREBLE_DB = RENDITION.c.sidecar["measures", "treble_db"].as_float().label("treble_db")
 _WARNED = tuple(RENDITION.c.sidecar["measures", name].label(name) for name in ("warnings", "flaws"))
 
 
@@ -105,6 +106,7 @@ class ListedTrack(NamedTuple):
     wanted: int = 1  # good takes that the catalog plans of the track
     warnings: tuple[str, ...] = ()  # of the checks and the mastering
     flaws: tuple[Flaw, ...] = ()  # found by the checks
+    treble_db: float | None = None  # energy above 8 kHz of all; None: of an earlier version
 
 
 class UnlistedTake(NamedTuple):
@@ -346,7 +348,7 @@ def list_tracks(
     finished += [TAKE.c[name] == value for name, value in wanted.items() if value is not None]
     query = (
         select(TAKE.c.message, TAKE.c.is_order_known, TAKE.c.wanted, *_WARNED)
-        .add_columns(RENDITION.c.sidecar["plan", "metadata"].label("metadata"))
+        .add_columns(RENDITION.c.sidecar["plan", "metadata"].label("metadata"), _TREBLE_DB)
         .add_columns(*(column for column in RENDITION.c if column is not RENDITION.c.sidecar))
         .join(RENDITION, RENDITION.c.record_id == TAKE.c.rendition_id)
         .order_by(TAKE.c.track_key, TAKE.c.number)
@@ -360,6 +362,7 @@ def list_tracks(
             row["is_order_known"],
             row["wanted"],
             *_warned(row),
+            row["treble_db"],
         )
         for row in connection.execute(query, execution_options={"yield_per": _ROWS_AT_ONCE}).mappings()
     ]

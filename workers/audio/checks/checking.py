@@ -24,7 +24,7 @@ from workers.audio.checks.level import find_level_flaws
 from workers.audio.checks.noise import find_noise, flatness_of
 from workers.audio.checks.repetition import find_disorder, find_loops, find_stillness
 from workers.audio.checks.stereo import find_stereo_flaws
-from workers.audio.checks.timbre import find_timbre_flaws
+from workers.audio.checks.timbre import find_timbre_flaws, treble_of
 from workers.audio.checks.voice import find_voice
 from workers.audio.offset import DC_OFFSET, HIGH_PASS_HZ, offset_of, without_offset
 from workers.engine.protocol import Audio
@@ -56,20 +56,18 @@ def check_and_analyse(
     *,
     noise: bool,
     policies: Mapping[str, FlawPolicy] = NO_POLICIES,
-    least_treble_db: float | None = None,
 ) -> tuple[Measures, Analysis]:
     """Measure raw audio, float32 (2, n) at 48 kHz, and raise Rejected when it is not what `spec` asks for.
 
     `noise` says that the weights are random: a flaw of trained weights becomes a warning. `policies` say by kind what
-    the catalog makes of a flaw, and `least_treble_db` is the genre's own limit of dullness. The audio is only read; the
-    measures are of what `without_offset` makes of it.
+    the catalog makes of a flaw. The audio is only read; the measures are of what `without_offset` makes of it.
     """
     broken = list(_broken(audio, spec))
     if not _measurable(audio):
         raise _rejected(broken)
     offset = offset_of(audio)
     analysis = Analysis(without_offset(audio))
-    flaws = list(_judged(_find_flaws(audio, analysis, spec, least_treble_db), policies))
+    flaws = list(_judged(_find_flaws(audio, analysis, spec), policies))
     stopping = [] if noise else [flaw for flaw in flaws if flaw.stops]
     if broken or stopping:
         raise _rejected([*broken, *stopping])
@@ -78,6 +76,7 @@ def check_and_analyse(
         rms_dbfs=round(analysis.rms_dbfs, 2),
         peak_dbfs=round(decibels(analysis.peak), 2),
         spectral_flatness=round(flatness_of(analysis), 5),
+        treble_db=round(treble_of(analysis), 1),
         high_pass_hz=HIGH_PASS_HZ if offset > DC_OFFSET else 0.0,
         flaws=flaws,
         warnings=[flaw.text for flaw in flaws],
@@ -85,7 +84,7 @@ def check_and_analyse(
     return measures, analysis
 
 
-def _find_flaws(audio: Audio, analysis: Analysis, spec: TrackSpec, least_treble_db: float | None) -> Iterator[Flaw]:
+def _find_flaws(audio: Audio, analysis: Analysis, spec: TrackSpec) -> Iterator[Flaw]:
     if spec.lyrics == INSTRUMENTAL:
         yield from find_voice(analysis)  # first, because a listener should follow it first
     yield from find_level_flaws(analysis)
@@ -98,7 +97,7 @@ def _find_flaws(audio: Audio, analysis: Analysis, spec: TrackSpec, least_treble_
     if not any(flaw.kind == "noise" for flaw in noise):  # which is still and in disorder by nature
         yield from find_stillness(analysis)
         yield from find_disorder(analysis)
-    yield from find_timbre_flaws(analysis, least_treble_db)
+    yield from find_timbre_flaws(analysis)
 
 
 def _judged(flaws: Iterable[Flaw], policies: Mapping[str, FlawPolicy]) -> Iterator[Flaw]:

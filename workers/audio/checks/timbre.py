@@ -1,7 +1,8 @@
 """Timbre: muffled sound, a steady tone that is no music, hum and comb filters.
 
-All of it is a matter of taste or of genre somewhere, so all of it warns. Dullness has a limit that a genre may move. A
-sound of a few clean lines, as simple synthesis makes it, has no treble to miss and no spectrum to ripple.
+All of it is a matter of taste or of genre somewhere, so all of it warns. Dullness has a wide limit here; the list of a
+catalog compares each track with the others of its genre. A sound of a few clean lines, as simple synthesis makes it,
+has no treble to miss and no spectrum to ripple.
 """
 
 from __future__ import annotations
@@ -31,13 +32,12 @@ COMB: Final = 35.0  # peak of the cepstrum over its median; real: median 4, extr
 _COMB_S: Final = (0.0008, 0.010)
 
 
-def find_timbre_flaws(analysis: Analysis, least_treble_db: float | None = None) -> Iterator[Flaw]:
-    """Dullness, by the genre's own limit or else by a wide one, and sounds that do not belong to music."""
-    limit = TREBLE_DB if least_treble_db is None else least_treble_db
+def find_timbre_flaws(analysis: Analysis) -> Iterator[Flaw]:
+    """Dullness that no genre has, and sounds that do not belong to music."""
     treble_db = treble_of(analysis)
-    if analysis.is_broad and treble_db < limit:
-        text = f"dull: {treble_db:.0f} dB of its energy lies above 8 kHz (at least {limit:.0f} dB)"
-        yield _warning("dull", text, treble_db, limit, "dB")
+    if analysis.is_broad and treble_db < TREBLE_DB:
+        text = f"dull: {treble_db:.0f} dB of its energy lies above 8 kHz (at least {TREBLE_DB:.0f} dB)"
+        yield _warning("dull", text, treble_db, TREBLE_DB, "dB")
     line_db, line_hz = steady_line_of(analysis)
     if line_db > LINE_DB:
         text = (
