@@ -107,6 +107,7 @@ def s3_endpoint(_s3: str, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in {"ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "test", "DEFAULT_REGION": "us-east-1"}.items():
         monkeypatch.setenv(f"AWS_{name}", value)
     monkeypatch.setenv("TUNEMILL_S3_ENDPOINT_URL", _s3)
+    servers.make_bucket(_s3)
     return _s3
 
 

@@ -72,9 +72,10 @@ def pick(
     reason: Annotated[str, typer.Option(help="The reason, for the record.")] = "",
     json: JsonFlag = False,
 ) -> None:
-    """Choose takes before the others of their tracks, whatever the scores say.
+    """List these takes before the others of their tracks.
 
-    Where the catalog keeps the best of several takes, a picked take is listed, and the least of the others is spare.
+    Where the catalog keeps the best of several takes, a picked take is listed whatever the scores say, and the least of
+    the others is spare.
     """
     _judge(takes, "accepted", reason.strip(), picked=True, json=json)
 

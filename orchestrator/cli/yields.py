@@ -60,7 +60,7 @@ def show_yield(
     by: Annotated[str, typer.Option(help=f"Group by one of these: {', '.join(CUTS)}.")] = "preset",
     json: JsonFlag = False,
 ) -> None:
-    """Show how many takes of a catalog are kept, and what the others cost.
+    """Show which takes were kept, and what the others cost.
 
     Yield is the share of the takes made that the catalog lists. "preset" groups by zone, genre and further axes; "seed"
     by the seed that a preset pins, with the take's number; "reason" by the kind of fault for which the checks rejected

@@ -137,6 +137,7 @@ def fleet(short_tmp: Path, request: pytest.FixtureRequest) -> Iterator[Fleet]:
     from sqlalchemy import make_url
 
     endpoint = request.getfixturevalue("_s3")
+    servers.make_bucket(endpoint)
     home = short_tmp / "home"
     (home / "valkey").mkdir(parents=True)
     passwords = {"controller": CONTROLLERS, "worker": WORKERS}

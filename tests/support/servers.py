@@ -219,7 +219,6 @@ def new_database(maintenance_url: str) -> Iterator[str]:
 def s3() -> Iterator[str]:
     """An S3 service on loopback holding the empty bucket BUCKET; yields its endpoint URL."""
     try:
-        import boto3
         from moto.server import ThreadedMotoServer
     except ImportError:
         missing("the package moto[s3,server]")
@@ -228,11 +227,18 @@ def s3() -> Iterator[str]:
     try:
         host, port = server.get_host_and_port()
         endpoint = f"http://{host}:{port}"
-        keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
-        boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys).create_bucket(Bucket=BUCKET)
+        make_bucket(endpoint)
         yield endpoint
     finally:
         server.stop()
+
+
+def make_bucket(endpoint: str) -> None:
+    """Create the bucket BUCKET where it is not; a reset of any such server in this process empties them all."""
+    import boto3
+
+    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys).create_bucket(Bucket=BUCKET)
 
 
 def free_port() -> int:
