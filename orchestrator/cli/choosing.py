@@ -67,7 +67,7 @@ def choose_takes(
     it makes; this command chooses among all, after `keep` was added or changed. Without `keep` all takes are listed.
 
     Takes that a listener has picked come first. Spare takes keep their files, and their cost does not count as wasted.
-    Takes that lack a score, of workers before 0.3, get it with --from-audio.
+    Takes of earlier workers, which lack scores, get them with --from-audio.
     """
     settings = read_settings()
     loaded = load_catalog(catalog, presets, settings)

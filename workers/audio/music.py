@@ -19,6 +19,7 @@ from workers.audio.checks.analysis import COARSE_HZ, FRAME_SAMPLES, Analysis
 _WINDOW: Final = 256  # samples at 3 kHz: 85 ms
 _HOP: Final = 64  # 21 ms
 _HOP_HZ: Final = COARSE_HZ / _HOP
+_SMOOTHED: Final = round(1.5 * _HOP_HZ)  # 1.5 s
 _BPM: Final = np.geomspace(30, 300, 600)  # .4 % apart
 _BEATS: Final = 4  # a tempo is heard when its onsets come back after one to four beats
 _SAME_TEMPO: Final = (1 / 2, 2 / 3, 1, 3 / 2, 2)  # of the request
@@ -38,17 +39,17 @@ _PROFILES: Final = {
 Floats = npt.NDArray[np.floating]
 
 
-class Fit(NamedTuple):
+class MusicFit(NamedTuple):
     """A quality of the music as it was heard, and how well the request fits it."""
 
     heard: str  # such as "117" or "E minor"; "": nothing can be heard
     fit: float | None  # 0 to 1; None: nothing can be heard
 
 
-_NOTHING: Final = Fit("", None)
+_NOTHING: Final = MusicFit("", None)
 
 
-def fit_tempo(analysis: Analysis, bpm: int) -> Fit:
+def fit_tempo(analysis: Analysis, bpm: int) -> MusicFit:
     """How strongly onsets come back at `bpm`, against the tempo at which they do most strongly."""
     onsets = _onsets(analysis.coarse)
     if analysis.seconds < _TEMPO_LEAST_S or not onsets.any():
@@ -61,7 +62,7 @@ def fit_tempo(analysis: Analysis, bpm: int) -> Fit:
     same = np.min([np.abs(_BPM / (bpm * ratio) - 1) for ratio in _SAME_TEMPO], axis=0) <= _TEMPO_TOLERANCE
     octave = np.abs(np.log2(_BPM / bpm)) <= 1 / 2  # bars and half beats come back as well
     heard = float(_BPM[octave][strengths[octave].argmax()])
-    return Fit(f"{heard:.0f}", round(max(0.0, float(strengths[same].max(initial=0)) / best), 3))
+    return MusicFit(f"{heard:.0f}", round(max(0.0, float(strengths[same].max(initial=0)) / best), 3))
 
 
 def _onsets(coarse: npt.NDArray[np.float32]) -> Floats:
@@ -69,14 +70,11 @@ def _onsets(coarse: npt.NDArray[np.float32]) -> Floats:
     if coarse.size < 2 * _WINDOW:
         return np.zeros(0)
     frames = np.lib.stride_tricks.sliding_window_view(coarse, _WINDOW)[::_HOP]
-    power = np.abs(fft.rfft(frames * np.hanning(_WINDOW).astype(np.float32), axis=1))
-    rising = np.diff(np.log1p(1000 * power / max(float(power.max()), 1e-12)), axis=0).clip(min=0).sum(axis=1)
+    magnitude = np.abs(fft.rfft(frames * np.hanning(_WINDOW).astype(np.float32), axis=1))
+    rising = np.diff(np.log1p(1000 * magnitude / max(float(magnitude.max()), 1e-12)), axis=0).clip(min=0).sum(axis=1)
     # What changes over seconds is form, not beat.
     smooth = np.convolve(rising, np.ones(_SMOOTHED) / _SMOOTHED, mode="same")
     return np.asarray((rising - smooth).clip(min=0))
-
-
-_SMOOTHED: Final = round(1.5 * _HOP_HZ)
 
 
 def _autocorrelation(onsets: Floats) -> Floats:
@@ -94,7 +92,7 @@ def _strengths(correlation: Floats) -> Floats:
     return np.asarray(np.nan_to_num(np.nanmean(found, axis=0)))
 
 
-def fit_key(analysis: Analysis, keyscale: str) -> Fit:
+def fit_key(analysis: Analysis, keyscale: str) -> MusicFit:
     """How well `keyscale`, such as "F# minor", fits the notes that are heard, between the worst and the best key."""
     chroma = _chroma(analysis)
     if chroma is None:
@@ -108,7 +106,7 @@ def fit_key(analysis: Analysis, keyscale: str) -> Fit:
     note, _, mode = keyscale.partition(" ")
     asked = fits.get(f"{_OTHER_NAMES.get(note, note)} {mode}")
     heard = max(fits, key=fits.__getitem__)
-    return Fit(heard, None if asked is None else round((asked - worst) / (best - worst), 3))
+    return MusicFit(heard, None if asked is None else round((asked - worst) / (best - worst), 3))
 
 
 def _chroma(analysis: Analysis) -> Floats | None:

@@ -13,7 +13,7 @@ import math
 import threading
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
-from typing import Final, NamedTuple, Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 from pydantic import ValidationError
@@ -78,13 +78,6 @@ class Scorer(Protocol):
 
         It is called from several threads, and never twice at once.
         """
-
-
-class Scores(NamedTuple):
-    """The scores of a take, and a warning for each scorer that gave none."""
-
-    scores: list[Score]
-    warnings: list[str]
 
 
 def with_scores(
